@@ -1,0 +1,68 @@
+#!/usr/bin/env node
+// Plain JavaScript, loadable by Node 20: everything else needs MIN_NODE_MAJOR.
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const MIN_NODE_MAJOR = 24;
+const here = dirname(fileURLToPath(import.meta.url));
+
+// A published package carries no .ts, and Node strips no types inside node_modules.
+const source = join(here, 'main.ts');
+const entry = existsSync(source) ? source : join(here, '..', 'dist', 'cli', 'main.js');
+
+if (Number.parseInt(process.versions.node, 10) >= MIN_NODE_MAJOR) {
+  // A program finds out that it was started by name, and finds its arguments, in argv[1] and after.
+  process.argv[1] = entry;
+  await import(pathToFileURL(entry).href);
+} else {
+  startUnder(lockedNode());
+}
+
+/** The Node that the platform package brings, or undefined where there is none for this platform. */
+function lockedNode() {
+  const require = createRequire(import.meta.url);
+  try {
+    const manifest = require.resolve(`node-${process.platform}-${process.arch}/package.json`);
+    return join(dirname(manifest), 'bin', 'node');
+  } catch {
+    return undefined;
+  }
+}
+
+/** Runs the command under another Node and ends as it ends. */
+function startUnder(node) {
+  if (node === undefined) {
+    console.error(
+      `podgate needs Node ${MIN_NODE_MAJOR} or newer, this is ${process.version}, and none comes with the ` +
+        `package for ${process.platform}-${process.arch}. Install Node ${MIN_NODE_MAJOR} and start again.`,
+    );
+    process.exitCode = 1;
+    return;
+  }
+  const child = spawn(node, [...process.execArgv, entry, ...process.argv.slice(2)], { stdio: 'inherit' });
+
+  // A terminal sends ^C and ^\ to the whole process group: forwarded, the child would get them twice.
+  const fromTerminal = process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY;
+  for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  for (const signal of ['SIGINT', 'SIGQUIT']) {
+    process.on(signal, () => {
+      if (!fromTerminal) child.kill(signal);
+    });
+  }
+
+  child.on('error', (error) => {
+    console.error(`podgate cannot start ${node}: ${error.message}`);
+    process.exitCode = 1;
+  });
+  child.on('exit', (code, signal) => {
+    if (signal === null) {
+      process.exitCode = code ?? 1;
+      return;
+    }
+    process.removeAllListeners(signal);
+    process.kill(process.pid, signal);
+  });
+}
