@@ -1,0 +1,54 @@
+/** Numbers of shared/protocol.md section 12, under the same names. */
+export const MAX_MESSAGE_BYTES = 1_048_576;
+export const MAX_HELLO_BYTES = 16_384;
+export const MAX_DATA_BYTES = 32_768;
+export const MAX_CONTROL_BYTES = 65_536;
+export const MAX_START_BYTES = 65_536;
+export const STREAM_WINDOW_BYTES = 262_144;
+export const LINK_WINDOW_BYTES = 8_388_608;
+export const LINK_IN_FLIGHT_BYTES = 262_144;
+export const HELLO_TIMEOUT_MS = 5_000;
+export const HEARTBEAT_MS = 10_000;
+export const DEAD_MS = 25_000;
+export const READER_STALL_MS = 15_000;
+export const LINKS_PER_REPLICA = 2;
+export const REPLAY_BYTES = 1_048_576;
+export const ORPHAN_MS = 30_000;
+export const RECORD_TTL_MS = 600_000;
+
+/** Executions whose records an agent keeps at most; the oldest ended ones go first. */
+export const MAX_RECORDS = 100_000;
+/** Replicas of the gateway that one agent links to at most, and dials made to find them. */
+export const MAX_REPLICAS = 8;
+export const MAX_REPLICA_DIALS = 16;
+/** How far a HELLO's time may be from the gateway's. */
+export const HELLO_SKEW_MS = 60_000;
+
+/** Body of one HTTP execute request, and all such bodies together in one gateway. */
+export const MAX_REQUEST_BYTES = 16_777_216;
+export const MAX_REQUESTS_IN_FLIGHT_BYTES = 268_435_456;
+/** Nesting of a JSON body. */
+export const MAX_JSON_DEPTH = 64;
+export const MAX_REQUEST_FILES = 1_000;
+export const MAX_ENV_BYTES = 131_072;
+export const MAX_ARGS_BYTES = 131_072;
+export const MAX_MANIFEST_BYTES = 4_718_592;
+/** Linux bounds: PATH_MAX and NAME_MAX. */
+export const MAX_PATH_BYTES = 4_096;
+export const MAX_NAME_BYTES = 255;
+
+/** What one execution may give back. */
+export const MAX_RESULT_FILES = 1_000;
+export const MAX_RESULT_FILES_BYTES = 268_435_456;
+export const MAX_FILES_OMITTED = 100;
+
+export const TRUNCATION_MARKER = '\n...[truncated]';
+/** What the answer may come after timeout + queue timeout, whatever breaks. */
+export const ANSWER_GRACE_MS = 3_000;
+/** The agent gives a runner that is silent this long past the timeout up. */
+export const RUNNER_GRACE_MS = 2_000;
+/** How often one execution is offered to an instance before its NACK is the answer. */
+export const MAX_ATTEMPTS = 3;
+/** Executions waiting for a slot, in one gateway and of one principal. */
+export const MAX_QUEUE = 10_000;
+export const MAX_QUEUE_PER_PRINCIPAL = 2_000;

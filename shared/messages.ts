@@ -1,0 +1,251 @@
+import * as z from 'zod';
+import { LANGUAGES } from './template.ts';
+
+/** Frame types of shared/protocol.md section 4; 0x40 and up are the runner's (agent/runner/protocol.md 3). */
+export const TYPE = {
+  CHALLENGE: 0x01,
+  HELLO: 0x02,
+  WELCOME: 0x03,
+  AUTH_REFRESH: 0x04,
+  HEARTBEAT: 0x05,
+  SLOTS: 0x06,
+  START: 0x10,
+  ACCEPT: 0x11,
+  NACK: 0x12,
+  STARTED: 0x13,
+  DATA: 0x14,
+  END: 0x15,
+  WINDOW: 0x16,
+  CANCEL: 0x17,
+  EXIT: 0x18,
+  RESULT_ACK: 0x19,
+  STATUS: 0x20,
+  ATTACH: 0x21,
+  REPLAY_GAP: 0x22,
+  GOAWAY: 0x30,
+  DRAIN: 0x31,
+  ATTACH_RUNNER: 0x40,
+  READY: 0x41,
+  PING: 0x42,
+  PONG: 0x43,
+  RESET: 0x44,
+  RESET_DONE: 0x45,
+} as const;
+
+export type TypeName = keyof typeof TYPE;
+
+const TYPE_NAMES = new Map<number, TypeName>(Object.entries(TYPE).map(([name, type]) => [type, name as TypeName]));
+
+export function typeName(type: number): TypeName | undefined {
+  return TYPE_NAMES.get(type);
+}
+
+export const CHANNEL = { input: 0, stdout: 1, stderr: 2, files: 3 } as const;
+
+/** A cluster's and a template's name. */
+export const clusterName = z.string().regex(/^[a-z0-9-]{1,63}$/, 'use 1 to 63 of a-z, 0-9 and -');
+
+const count = z.int().min(0);
+const executionId = z.string().min(1).max(1024);
+const sentence = z.string().max(1024);
+const token = z.string().min(1).max(8192);
+const signature = z.string().max(128);
+
+export const ISOLATION_STATES = ['holds', 'broken', 'unknown'] as const;
+
+/** What the canary found: one line a promise. */
+export const isolationReport = z.object({
+  checked_at: z.number().nullable(),
+  findings: z.array(z.object({ name: z.string().max(64), state: z.enum(ISOLATION_STATES), detail: sentence })).max(64),
+});
+
+export const templateAnnouncement = z.object({
+  name: z.string().max(63),
+  hash: z.string().max(64),
+  languages: z.array(z.string().max(32)).max(16),
+  total: count,
+  reuse: z.enum(['single_use', 'reset']),
+  network: z.enum(['none', 'cluster']),
+  max_memory_mb: count,
+  max_timeout_ms: count,
+  /** Why the template cannot serve now, if it cannot: code and sentence. */
+  trouble: z.object({ code: z.string().max(64), detail: sentence }).nullable(),
+});
+
+export const clusterAnnouncement = z.object({
+  name: clusterName,
+  backend: z.enum(['kubernetes', 'docker', 'local']),
+  state: z.enum(['ready', 'degraded', 'unavailable']),
+  detail: sentence.nullable(),
+  kubernetes_version: z.string().max(64).nullable(),
+  isolation: isolationReport,
+  templates: z.array(templateAnnouncement).max(64),
+});
+export type ClusterAnnouncement = z.infer<typeof clusterAnnouncement>;
+export type TemplateAnnouncement = z.infer<typeof templateAnnouncement>;
+
+export const OUTCOMES = [
+  'exited',
+  'signaled',
+  'timed_out',
+  'cpu_limit',
+  'memory_limit',
+  'output_limit',
+  'cancelled',
+] as const;
+export type Outcome = (typeof OUTCOMES)[number];
+
+/** How one execution ended. Times in ms, sizes in bytes; `exit_code` is null exactly when it timed out or was cancelled. */
+export const executionResult = z.object({
+  outcome: z.enum(OUTCOMES),
+  exit_code: z.int().min(0).max(255).nullable(),
+  signal: z.int().min(1).max(64).nullable(),
+  timed_out: z.boolean(),
+  duration_ms: count,
+  cpu_ms: count,
+  peak_memory_bytes: count,
+  stdout_bytes: count,
+  stderr_bytes: count,
+  stdout_truncated: z.boolean(),
+  stderr_truncated: z.boolean(),
+  files_omitted: z.array(z.object({ path: z.string().max(4096), reason: z.string().max(64) })).max(100),
+  files_omitted_count: count,
+});
+export type ExecutionResult = z.infer<typeof executionResult>;
+
+export const executionFailure = z.object({
+  code: z.string().max(64),
+  detail: sentence,
+  started: z.enum(['yes', 'no', 'unknown']),
+});
+
+export const exitBody = z.union([
+  z.object({ result: executionResult, failure: z.null() }),
+  z.object({ result: z.null(), failure: executionFailure }),
+]);
+export type ExitBody = z.infer<typeof exitBody>;
+
+const sizes = z.object({ manifest: count, code: count, stdin: count.nullable(), files: count });
+
+export const startBody = z.object({
+  execution_id: executionId,
+  tenant: z.string().min(1).max(256),
+  principal: z.string().min(1).max(1024),
+  request_id: z.string().max(128),
+  traceparent: z.string().max(128).nullable(),
+  cluster: clusterName,
+  template: z.string().min(1).max(63),
+  language: z.enum(LANGUAGES),
+  last_line_interactive: z.boolean(),
+  sizes,
+  limits: z.object({
+    timeout_ms: z.int().min(1),
+    max_output_bytes: count,
+    memory_mb: z.int().min(1).nullable(),
+    cpu_seconds: z.int().min(1).nullable(),
+    output_limit_bytes: z.int().min(1).nullable(),
+  }),
+  concurrency: z.int().min(0).nullable(),
+  accept_within_ms: count,
+  detach: z.boolean(),
+});
+export type StartBody = z.infer<typeof startBody>;
+
+/** What the agent sends on to the runner (agent/runner/protocol.md 4.1). */
+export const runnerStartBody = z.object({
+  language: z.enum(LANGUAGES),
+  last_line_interactive: z.boolean(),
+  traceparent: z.string().max(128).nullable(),
+  sizes,
+  limits: z.object({
+    timeout_ms: z.int().min(1),
+    max_output_bytes: count,
+    memory_bytes: z.int().min(1),
+    cpu_seconds: z.int().min(1),
+    output_limit_bytes: z.int().min(1).nullable(),
+  }),
+  collect: z.boolean(),
+});
+export type RunnerStartBody = z.infer<typeof runnerStartBody>;
+
+export const recordBody = z.object({
+  accepted_at_ms_ago: count,
+  started_at_ms_ago: count.nullable(),
+  ended_at_ms_ago: count.nullable(),
+  exit: exitBody.nullable(),
+});
+export const RECORD_STATES = ['unknown', 'fenced', 'accepted', 'started', 'ended'] as const;
+
+const grants = z
+  .array(z.object({ cluster: clusterName, template: z.string().min(1).max(63), granted: count }))
+  .max(4096);
+
+export const fileEndBody = z.object({
+  path: z.string().min(1).max(4096),
+  size: count,
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+});
+export type FileEnd = z.infer<typeof fileEndBody>;
+
+const windowBody = z.object({ limit: z.int().min(0) });
+const empty = z.object({});
+
+/** Bodies of control frames by who sends them. A type that a side does not list is a protocol error from that side. */
+export const FROM_GATEWAY = {
+  CHALLENGE: z.object({
+    nonce: z.string().min(43).max(128),
+    server_id: z.string().min(1).max(128),
+    min_version: z.int(),
+    max_version: z.int(),
+  }),
+  WELCOME: z.object({
+    version: z.int(),
+    server_id: z.string().min(1).max(128),
+    replicas: z.int().min(1).max(10_000),
+    heartbeat_ms: z.int().min(1),
+    dead_ms: z.int().min(1),
+  }),
+  AUTH_REFRESH: z.object({ nonce: z.string().min(43).max(128) }),
+  HEARTBEAT: z.object({ id: count, reply: z.boolean(), echo: count.nullable(), running: count }),
+  START: startBody,
+  END: empty,
+  WINDOW: windowBody,
+  CANCEL: z.object({ reason: z.string().max(64), execution_id: executionId.optional() }),
+  RESULT_ACK: z.object({ execution_id: executionId }),
+  STATUS: z.object({ ref: count, execution_id: executionId, refuse_if_unknown: z.boolean() }),
+  ATTACH: z.object({ execution_id: executionId, offsets: z.object({ '1': count, '2': count, '3': count }) }),
+  GOAWAY: z.object({ reason: sentence, deadline_ms: count, reconnect_after_ms: count }),
+} as const;
+
+export const FROM_AGENT = {
+  HELLO: z.object({
+    min_version: z.int(),
+    max_version: z.int(),
+    token,
+    instance: z.string().regex(/^[A-Za-z0-9_-]{8,64}$/),
+    time: count,
+    signature,
+    software: z.string().max(128),
+    clusters: z.array(clusterName).min(1).max(256),
+  }),
+  AUTH_REFRESH: z.object({ token, time: count, signature }),
+  HEARTBEAT: FROM_GATEWAY.HEARTBEAT,
+  SLOTS: z.object({ grants, clusters: z.array(clusterAnnouncement).max(256).nullable() }),
+  ACCEPT: empty,
+  NACK: z.object({ code: z.string().max(64), detail: sentence, retry_after_ms: count.nullable() }),
+  STARTED: empty,
+  END: fileEndBody,
+  WINDOW: windowBody,
+  EXIT: exitBody,
+  STATUS: z.object({
+    ref: count,
+    execution_id: executionId,
+    state: z.enum(RECORD_STATES),
+    record: recordBody.nullable(),
+  }),
+  REPLAY_GAP: z.object({ channel: z.int().min(1).max(3), from: count, to: count }),
+  DRAIN: z.object({ deadline_ms: count }),
+} as const;
+
+export type FromGateway = { [Name in keyof typeof FROM_GATEWAY]: z.infer<(typeof FROM_GATEWAY)[Name]> };
+export type FromAgent = { [Name in keyof typeof FROM_AGENT]: z.infer<(typeof FROM_AGENT)[Name]> };
