@@ -32,7 +32,11 @@ const TABLE = {
   quota_exceeded: { status: 503, retryable: true, title: "The cluster's quota is used up" },
   unschedulable: { status: 503, retryable: true, title: 'The cluster has no room' },
   backend_unavailable: { status: 503, retryable: true, title: 'The cluster cannot make sandboxes' },
-  isolation_failed: { status: 503, retryable: true, title: 'The isolation that the template promises does not hold' },
+  isolation_failed: {
+    status: 503,
+    retryable: true,
+    title: 'The isolation that the template promises does not hold',
+  },
   draining: { status: 503, retryable: true, title: 'Shutting down', close: 4503 },
   cancelled: { status: 409, retryable: false, title: 'Cancelled before it started' },
   protocol_error: { status: 502, retryable: false, title: 'A peer broke the protocol', close: 4400 },
@@ -91,8 +95,8 @@ export function isErrorCode(value: unknown): value is ErrorCode {
 
 /** WebSocket close code of a failure that ends a link; 4400 for one that has none of its own. */
 export function closeCode(code: ErrorCode): number {
-  const row: { close?: number } = TABLE[code];
-  return row.close ?? 4400;
+  const row = TABLE[code];
+  return 'close' in row ? row.close : 4400;
 }
 
 /** RFC 9457 body. */

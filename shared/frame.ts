@@ -18,8 +18,10 @@ const MAX_STREAM = 0xffff_ffff;
 
 /** Writes the 16-byte header at `offset`. Throws RangeError when a field does not fit: a bug of the caller, not a peer's. */
 export function writeHeader(target: Uint8Array, offset: number, frame: Omit<Frame, 'body'>): void {
-  if (!Number.isSafeInteger(frame.sequence) || frame.sequence < 0) throw new RangeError('sequence must be below 2^53');
-  if (!Number.isInteger(frame.stream) || frame.stream < 0 || frame.stream > MAX_STREAM) throw new RangeError('stream must be a u32');
+  if (!Number.isSafeInteger(frame.sequence) || frame.sequence < 0)
+    throw new RangeError('sequence must be below 2^53');
+  if (!Number.isInteger(frame.stream) || frame.stream < 0 || frame.stream > MAX_STREAM)
+    throw new RangeError('stream must be a u32');
   target[offset] = PROTOCOL_VERSION;
   target[offset + 1] = frame.type;
   target[offset + 2] = 0;
@@ -39,8 +41,13 @@ export function encodeFrame(frame: Frame): Uint8Array<ArrayBuffer> {
 
 /** Reads one whole message. Returns a fault for anything that section 2 does not allow; it never throws. */
 export function decodeFrame(message: Uint8Array): Frame | FrameFault {
-  if (message.byteLength < HEADER_BYTES) return { code: 'protocol_error', detail: `frame of ${message.byteLength} bytes is shorter than its header` };
-  if (message[0] !== PROTOCOL_VERSION) return { code: 'protocol_error', detail: `frame version ${message[0]} is not ${PROTOCOL_VERSION}` };
+  if (message.byteLength < HEADER_BYTES)
+    return {
+      code: 'protocol_error',
+      detail: `frame of ${message.byteLength} bytes is shorter than its header`,
+    };
+  if (message[0] !== PROTOCOL_VERSION)
+    return { code: 'protocol_error', detail: `frame version ${message[0]} is not ${PROTOCOL_VERSION}` };
   if (message[2] !== 0) return { code: 'protocol_error', detail: 'frame flags must be 0' };
   const high = readU32(message, 8);
   if (high >= 0x20_0000) return { code: 'protocol_error', detail: 'frame sequence is not below 2^53' };
@@ -67,6 +74,8 @@ export function writeU32(target: Uint8Array, offset: number, value: number): voi
 export function readU32(source: Uint8Array, offset: number): number {
   return (
     (source[offset] as number) * 0x100_0000 +
-    (((source[offset + 1] as number) << 16) | ((source[offset + 2] as number) << 8) | (source[offset + 3] as number))
+    (((source[offset + 1] as number) << 16) |
+      ((source[offset + 2] as number) << 8) |
+      (source[offset + 3] as number))
   );
 }

@@ -34,7 +34,9 @@ export const TYPE = {
 
 export type TypeName = keyof typeof TYPE;
 
-const TYPE_NAMES = new Map<number, TypeName>(Object.entries(TYPE).map(([name, type]) => [type, name as TypeName]));
+const TYPE_NAMES = new Map<number, TypeName>(
+  Object.entries(TYPE).map(([name, type]) => [type, name as TypeName]),
+);
 
 export function typeName(type: number): TypeName | undefined {
   return TYPE_NAMES.get(type);
@@ -56,7 +58,9 @@ export const ISOLATION_STATES = ['holds', 'broken', 'unknown'] as const;
 /** What the canary found: one line a promise. */
 export const isolationReport = z.object({
   checked_at: z.number().nullable(),
-  findings: z.array(z.object({ name: z.string().max(64), state: z.enum(ISOLATION_STATES), detail: sentence })).max(64),
+  findings: z
+    .array(z.object({ name: z.string().max(64), state: z.enum(ISOLATION_STATES), detail: sentence }))
+    .max(64),
 });
 
 export const templateAnnouncement = z.object({

@@ -15,7 +15,10 @@ export const templateSchema = z.strictObject({
   image: z.string().min(1).max(512).optional(),
   languages: z.array(z.enum(LANGUAGES)).min(1).default(['python']),
   /** Python modules that the zygote has imported before code arrives. */
-  preload: z.array(z.string().regex(/^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$/, 'use dotted module names')).max(64).default([]),
+  preload: z
+    .array(z.string().regex(/^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$/, 'use dotted module names'))
+    .max(64)
+    .default([]),
   /** Interpreter to use, where PATH does not lead to the wanted one. */
   python: z.string().startsWith('/').max(512).optional(),
   resources: z
@@ -58,7 +61,10 @@ export function mbToBytes(mb: number): number {
 export async function parseTemplate(input: unknown): Promise<Template> {
   const template = templateSchema.parse(input);
   const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(canonical(template)));
-  return { ...template, hash: [...new Uint8Array(digest, 0, 8)].map((byte) => byte.toString(16).padStart(2, '0')).join('') };
+  return {
+    ...template,
+    hash: [...new Uint8Array(digest, 0, 8)].map((byte) => byte.toString(16).padStart(2, '0')).join(''),
+  };
 }
 
 function canonical(value: unknown): string {

@@ -1,0 +1,269 @@
+import * as z from 'zod';
+import {
+  MAX_ARGS_BYTES,
+  MAX_ENV_BYTES,
+  MAX_NAME_BYTES,
+  MAX_PATH_BYTES,
+  MAX_REQUEST_FILES,
+} from './limits.ts';
+import { clusterName, isolationReport, OUTCOMES } from './messages.ts';
+import { LANGUAGES } from './template.ts';
+
+const encoder = new TextEncoder();
+
+/** Text that has bytes: a lone surrogate has none. */
+const text = z
+  .string()
+  .refine((value) => value.isWellFormed(), 'must be valid Unicode: a lone surrogate has no UTF-8 form');
+const noNul = text.refine((value) => !value.includes('\0'), 'must not contain NUL');
+
+/**
+ * A staged file's path, normalised (`./a//b` is `a/b`). The messages are a contract with existing clients.
+ * Relative, no `..` component, at most 4096 bytes, components at most 255.
+ */
+export const filePath = noNul.transform((path, context) => {
+  const refuse = (message: string) => {
+    context.addIssue({ code: 'custom', message });
+    return z.NEVER;
+  };
+  if (path.startsWith('/')) return refuse('File paths must be relative.');
+  const parts = path.split('/').filter((part) => part !== '' && part !== '.');
+  if (parts.includes('..')) return refuse("File paths must not contain '..'.");
+  if (parts.length === 0) return refuse('File path must not be empty.');
+  const normal = parts.join('/');
+  if (RESERVED_PATHS.has(normal))
+    return refuse(`File path '${normal}' is reserved for the execution entrypoint.`);
+  if (encoder.encode(normal).byteLength > MAX_PATH_BYTES)
+    return refuse(`File paths must not exceed ${MAX_PATH_BYTES} bytes.`);
+  if (parts.some((part) => encoder.encode(part).byteLength > MAX_NAME_BYTES))
+    return refuse(`File names must not exceed ${MAX_NAME_BYTES} bytes.`);
+  return normal;
+});
+
+const RESERVED_PATHS: ReadonlySet<string> = new Set(['__main__.py', '__main__.sh', '__main__.js']);
+
+const base64 = z.base64('content_base64 is not base64');
+
+const requestFile = z
+  .object({
+    path: filePath,
+    file_id: text.optional(),
+    content: text.optional(),
+    content_base64: base64.optional(),
+  })
+  .refine(
+    (file) =>
+      [file.file_id, file.content, file.content_base64].filter((source) => source !== undefined).length === 1,
+    'give exactly one of file_id, content and content_base64',
+  );
+
+const byteSum = (values: readonly string[]) =>
+  values.reduce((sum, value) => sum + encoder.encode(value).byteLength + 1, 0);
+
+const env = z
+  .record(
+    noNul.refine((name) => name !== '' && !name.includes('='), "names must not be empty or contain '='"),
+    noNul,
+  )
+  .refine(
+    (variables) => byteSum(Object.entries(variables).flat()) <= MAX_ENV_BYTES,
+    `env must not exceed ${MAX_ENV_BYTES} bytes in all`,
+  );
+
+/** Ceilings that shape the request schema: they are configuration, so the schema is made once at boot. */
+export type RequestCeilings = { maxTimeoutMs: number; maxQueueTimeoutMs?: number };
+
+/** `POST /v1/execute` and `/v1/execute/stream`. Unknown members are ignored. */
+export function executeRequestSchema({ maxTimeoutMs, maxQueueTimeoutMs = 600_000 }: RequestCeilings) {
+  return z.object({
+    code: text,
+    stdin: text.nullable().default(null),
+    timeout_ms: z
+      .int()
+      .min(1)
+      .max(maxTimeoutMs, `timeout_ms exceeds maximum of ${maxTimeoutMs} ms`)
+      .default(Math.min(2000, maxTimeoutMs)),
+    last_line_interactive: z.boolean().default(true),
+    files: z
+      .array(requestFile)
+      .max(MAX_REQUEST_FILES)
+      .superRefine((files, context) => {
+        const seen = new Set<string>();
+        files.forEach(({ path }, index) => {
+          if (seen.has(path))
+            context.addIssue({
+              code: 'custom',
+              message: `File path '${path}' is given twice.`,
+              path: [index, 'path'],
+            });
+          seen.add(path);
+        });
+      })
+      .default([]),
+    language: z.enum(LANGUAGES).default('python'),
+    template: z.string().min(1).max(63).nullable().default(null),
+    cluster: clusterName.nullable().default(null),
+    env: env.default({}),
+    args: z
+      .array(noNul)
+      .max(4096)
+      .refine(
+        (values) => byteSum(values) <= MAX_ARGS_BYTES,
+        `args must not exceed ${MAX_ARGS_BYTES} bytes in all`,
+      )
+      .default([]),
+    limits: z
+      .object({
+        memory_mb: z.int().min(1).nullable().default(null),
+        cpu_seconds: z.int().min(1).nullable().default(null),
+        max_output_bytes: z.int().min(0).nullable().default(null),
+        output_limit_bytes: z.int().min(1).nullable().default(null),
+      })
+      .prefault({}),
+    queue_timeout_ms: z.int().min(0).max(maxQueueTimeoutMs).default(5000),
+    detach: z.boolean().default(false),
+  });
+}
+export type ExecuteRequest = z.output<ReturnType<typeof executeRequestSchema>>;
+
+const bytes = z.int().min(0);
+const unixSeconds = z.number().describe('Unix time in seconds');
+
+export const resultFile = z.object({ path: z.string(), kind: z.literal('file'), file_id: z.uuid() });
+
+/** What both answers, JSON and the stream's `result` event, say of the end. */
+const ended = {
+  exit_code: z
+    .int()
+    .nullable()
+    .describe('null when it timed out or was cancelled; 128 + signal when a signal ended it'),
+  timed_out: z.boolean(),
+  duration_ms: z.int().describe("the program's own time"),
+  files: z.array(resultFile),
+  execution_id: z.string(),
+  cluster: z.string(),
+  outcome: z.enum(OUTCOMES),
+  signal: z.int().nullable(),
+  stdout_bytes: bytes,
+  stderr_bytes: bytes,
+  stdout_truncated: z.boolean(),
+  stderr_truncated: z.boolean(),
+  queue_ms: z.int(),
+  cpu_ms: z.int(),
+  peak_memory_bytes: bytes,
+  files_omitted: z.array(z.object({ path: z.string(), reason: z.string() })),
+  files_omitted_count: z.int(),
+};
+
+export const executeResponse = z.object({ stdout: z.string(), stderr: z.string(), ...ended });
+export type ExecuteResponse = z.infer<typeof executeResponse>;
+
+export const outputEvent = z.object({ stream: z.enum(['stdout', 'stderr']), data: z.string() });
+export const resultEvent = z.object(ended);
+export const errorEvent = z.object({
+  message: z.string(),
+  code: z.string(),
+  started: z.enum(['yes', 'no', 'unknown']),
+});
+export type ResultEvent = z.infer<typeof resultEvent>;
+
+export const healthResponse = z.object({
+  status: z.enum(['ok', 'error']),
+  message: z.string().nullable(),
+  version: z.string(),
+});
+
+export const fileUploaded = z.object({ file_id: z.uuid(), filename: z.string(), size_bytes: bytes });
+export const fileList = z.object({
+  files: z.array(fileUploaded.extend({ upload_time: unixSeconds })),
+  next_cursor: z.string().nullable(),
+});
+
+export const clusterList = z.object({
+  clusters: z.array(
+    z.object({
+      name: z.string(),
+      state: z.enum(['ready', 'degraded', 'unavailable']),
+      detail: z.string().nullable(),
+      backend: z.string(),
+      kubernetes_version: z.string().nullable(),
+      instances: z.array(
+        z.object({ instance: z.string(), first_seen: unixSeconds, links: z.int(), draining: z.boolean() }),
+      ),
+      templates: z.array(
+        z.object({
+          name: z.string(),
+          languages: z.array(z.string()),
+          reuse: z.string(),
+          network: z.string(),
+          slots_free: z.int(),
+          slots_total: z.int(),
+          max_memory_mb: z.int(),
+          max_timeout_ms: z.int(),
+          trouble: z.object({ code: z.string(), detail: z.string() }).nullable(),
+        }),
+      ),
+      isolation: isolationReport,
+    }),
+  ),
+  next_cursor: z.string().nullable(),
+});
+
+export const executionStatus = z.object({
+  execution_id: z.string(),
+  cluster: z.string(),
+  state: z.enum(['accepted', 'started', 'ended']),
+  started_at: unixSeconds.nullable(),
+  ended_at: unixSeconds.nullable(),
+  result: z
+    .object({
+      outcome: z.enum(OUTCOMES),
+      exit_code: z.int().nullable(),
+      signal: z.int().nullable(),
+      timed_out: z.boolean(),
+      duration_ms: z.int(),
+      cpu_ms: z.int(),
+      peak_memory_bytes: bytes,
+      stdout_bytes: bytes,
+      stderr_bytes: bytes,
+    })
+    .nullable(),
+  failure: z
+    .object({ code: z.string(), detail: z.string(), started: z.enum(['yes', 'no', 'unknown']) })
+    .nullable(),
+});
+
+export const createSessionRequest = z.object({
+  files: z.array(requestFile).max(MAX_REQUEST_FILES).default([]),
+  ttl_seconds: z.int().min(1).max(86_400).default(900),
+});
+export const createSessionResponse = z.object({ session_id: z.string(), expires_at: unixSeconds });
+export function bashRequestSchema({ maxTimeoutMs }: RequestCeilings) {
+  return z.object({
+    cmd: text,
+    timeout_ms: z
+      .int()
+      .min(1)
+      .max(maxTimeoutMs, `timeout_ms exceeds maximum of ${maxTimeoutMs} ms`)
+      .default(Math.min(30_000, maxTimeoutMs)),
+  });
+}
+export const bashResponse = z.object({
+  stdout: z.string(),
+  stderr: z.string(),
+  exit_code: z.int().nullable(),
+  timed_out: z.boolean(),
+  duration_ms: z.int(),
+});
+
+export const problem = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.int(),
+  detail: z.string(),
+  code: z.string(),
+  retryable: z.boolean(),
+  started: z.enum(['yes', 'no', 'unknown']).optional(),
+  request_id: z.string(),
+  errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+});

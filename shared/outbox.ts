@@ -1,0 +1,220 @@
+import type { Frame } from './frame.ts';
+import { LINK_IN_FLIGHT_BYTES, LINK_WINDOW_BYTES, MAX_DATA_BYTES, STREAM_WINDOW_BYTES } from './limits.ts';
+import { TYPE } from './messages.ts';
+
+type Item =
+  | { kind: 'data'; channel: number; bytes: Uint8Array }
+  | { kind: 'behind'; type: number; channel: number; body: Uint8Array };
+
+type Stream = {
+  id: number;
+  items: Item[];
+  /** Index of the first item that has not left: shifting an array on every frame would copy it. */
+  head: number;
+  offsets: [number, number, number, number];
+  sent: number;
+  limit: number;
+  queuedBytes: number;
+  ready: boolean;
+};
+
+export type OutboxOptions = {
+  streamWindow?: number;
+  /** 0 leaves link credit out: a runner's stream carries one execution. */
+  linkWindow?: number;
+  linkInFlight?: number;
+};
+
+/**
+ * What one side of a link has yet to send, in the order of shared/protocol.md 6.5: control first, then data round-robin
+ * over streams within stream and link credit, END and EXIT behind their own stream's data. Pure state: the owner of the
+ * socket calls `next()` while the socket takes more.
+ *
+ * Memory: bounded by what callers queue. Whoever queues data keeps within the peer's window (`room`).
+ */
+export class Outbox {
+  readonly #control: Omit<Frame, 'sequence'>[] = [];
+  #controlHead = 0;
+  #counter = 0;
+  readonly #streams = new Map<number, Stream>();
+  #ready: Stream[] = [];
+  #readyHead = 0;
+  #linkSent = 0;
+  #linkLimit: number;
+  readonly #linkWindow: number;
+  readonly #linkInFlight: number;
+  readonly #streamWindow: number;
+
+  constructor(options: OutboxOptions = {}) {
+    this.#streamWindow = options.streamWindow ?? STREAM_WINDOW_BYTES;
+    this.#linkWindow = options.linkWindow ?? LINK_WINDOW_BYTES;
+    this.#linkInFlight = options.linkInFlight ?? LINK_IN_FLIGHT_BYTES;
+    this.#linkLimit = this.#linkWindow;
+  }
+
+  /** Opens a stream for sending; `offsets` continue channels 0…3 of an execution that is attached again. */
+  open(stream: number, offsets: readonly [number, number, number, number] = [0, 0, 0, 0]): void {
+    this.#streams.set(stream, {
+      id: stream,
+      items: [],
+      head: 0,
+      offsets: [...offsets],
+      sent: 0,
+      limit: this.#streamWindow,
+      queuedBytes: 0,
+      ready: false,
+    });
+  }
+
+  /** Forgets a stream and what it had queued. */
+  close(stream: number): void {
+    const state = this.#streams.get(stream);
+    if (!state) return;
+    this.#streams.delete(stream);
+    state.items = [];
+    state.head = 0;
+    state.ready = false;
+  }
+
+  /** Queues a control frame that goes before all data. */
+  control(type: number, stream: number, body: Uint8Array): void {
+    this.#control.push({ type, channel: 0, stream, body });
+  }
+
+  /** Queues data of any length on an open stream. The bytes are kept by reference. */
+  data(stream: number, channel: 0 | 1 | 2 | 3, bytes: Uint8Array): void {
+    if (bytes.byteLength === 0) return;
+    this.#queue(stream, { kind: 'data', channel, bytes }, bytes.byteLength);
+  }
+
+  /** Queues a control frame (END, EXIT) that stays behind the data its stream has queued. */
+  behind(stream: number, type: number, channel: 0 | 1 | 2 | 3, body: Uint8Array): void {
+    this.#queue(stream, { kind: 'behind', type, channel, body }, 0);
+  }
+
+  /** The peer's WINDOW for a stream. Returns false when it falls: a protocol error. */
+  grant(stream: number, limit: number): boolean {
+    const state = this.#streams.get(stream);
+    if (!state) return true;
+    if (limit < state.limit) return false;
+    state.limit = limit;
+    this.#wake(state);
+    return true;
+  }
+
+  /** The peer's WINDOW for the link. Returns false when it falls, or acknowledges more than was sent. */
+  grantLink(limit: number): boolean {
+    if (limit < this.#linkLimit || limit - this.#linkWindow > this.#linkSent) return false;
+    this.#linkLimit = limit;
+    return true;
+  }
+
+  /** Bytes that may still be queued on a stream before the peer's window is full. */
+  room(stream: number): number {
+    const state = this.#streams.get(stream);
+    return state ? Math.max(0, state.limit - state.sent - state.queuedBytes) : 0;
+  }
+
+  queuedBytes(stream: number): number {
+    return this.#streams.get(stream)?.queuedBytes ?? 0;
+  }
+
+  /** The next frame to send, or undefined when nothing may go now. */
+  next(): Frame | undefined {
+    const control = this.#control[this.#controlHead];
+    if (control) {
+      this.#controlHead += 1;
+      if (this.#controlHead === this.#control.length) {
+        this.#control.length = 0;
+        this.#controlHead = 0;
+      }
+      return { ...control, sequence: ++this.#counter };
+    }
+    for (;;) {
+      const stream = this.#ready[this.#readyHead];
+      if (!stream) {
+        this.#ready.length = 0;
+        this.#readyHead = 0;
+        return undefined;
+      }
+      if (stream.ready && this.#blockedByLink(stream)) return undefined;
+      this.#readyHead += 1;
+      if (this.#readyHead > 1024) {
+        this.#ready = this.#ready.slice(this.#readyHead);
+        this.#readyHead = 0;
+      }
+      if (!stream.ready) continue;
+      stream.ready = false;
+      const frame = this.#take(stream);
+      this.#wake(stream);
+      if (frame) return frame;
+    }
+  }
+
+  #queue(id: number, item: Item, bytes: number): void {
+    const stream = this.#streams.get(id);
+    if (!stream) return;
+    stream.items.push(item);
+    stream.queuedBytes += bytes;
+    this.#wake(stream);
+  }
+
+  #wake(stream: Stream): void {
+    if (stream.ready || !this.#streams.has(stream.id)) return;
+    const item = stream.items[stream.head];
+    if (!item || (item.kind === 'data' && stream.limit <= stream.sent)) return;
+    stream.ready = true;
+    this.#ready.push(stream);
+  }
+
+  #linkRoom(): number {
+    if (this.#linkWindow === 0) return Number.POSITIVE_INFINITY;
+    const taken = this.#linkLimit - this.#linkWindow;
+    return Math.min(this.#linkLimit, taken + this.#linkInFlight) - this.#linkSent;
+  }
+
+  #blockedByLink(stream: Stream): boolean {
+    return stream.items[stream.head]?.kind === 'data' && this.#linkRoom() <= 0;
+  }
+
+  #take(stream: Stream): Frame | undefined {
+    const item = stream.items[stream.head];
+    if (!item) return undefined;
+    if (item.kind === 'behind') {
+      this.#drop(stream);
+      const offset = stream.offsets[item.channel as 0 | 1 | 2 | 3];
+      const sequence = item.type === TYPE.END ? offset : ++this.#counter;
+      return { type: item.type, channel: item.channel, stream: stream.id, sequence, body: item.body };
+    }
+    const size = Math.min(
+      item.bytes.byteLength,
+      MAX_DATA_BYTES,
+      stream.limit - stream.sent,
+      this.#linkRoom(),
+    );
+    const channel = item.channel as 0 | 1 | 2 | 3;
+    const frame: Frame = {
+      type: TYPE.DATA,
+      channel,
+      stream: stream.id,
+      sequence: stream.offsets[channel],
+      body: item.bytes.subarray(0, size),
+    };
+    stream.offsets[channel] += size;
+    stream.sent += size;
+    stream.queuedBytes -= size;
+    this.#linkSent += size;
+    if (size === item.bytes.byteLength) this.#drop(stream);
+    else item.bytes = item.bytes.subarray(size);
+    return frame;
+  }
+
+  #drop(stream: Stream): void {
+    stream.items[stream.head] = undefined as unknown as Item;
+    stream.head += 1;
+    if (stream.head === stream.items.length) {
+      stream.items = [];
+      stream.head = 0;
+    }
+  }
+}
