@@ -14,7 +14,7 @@ const source = join(here, 'main.ts');
 const entry = existsSync(source) ? source : join(here, '..', 'dist', 'cli', 'main.js');
 
 if (Number.parseInt(process.versions.node, 10) >= MIN_NODE_MAJOR) {
-  // A program finds out that it was started by name, and finds its arguments, in argv[1] and after.
+  // As if started by name, which is what happens under the locked Node.
   process.argv[1] = entry;
   await import(pathToFileURL(entry).href);
 } else {
