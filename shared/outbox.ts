@@ -87,7 +87,7 @@ export class Outbox {
     this.#queue(stream, { kind: 'data', channel, bytes }, bytes.byteLength);
   }
 
-  /** Queues a control frame (END, EXIT) that stays behind the data its stream has queued. */
+  /** Queues a control frame (END, EXIT) that stays behind the data its stream has queued. EXIT ends the stream when it goes. */
   behind(stream: number, type: number, channel: 0 | 1 | 2 | 3, body: Uint8Array): void {
     this.#queue(stream, { kind: 'behind', type, channel, body }, 0);
   }
@@ -182,6 +182,7 @@ export class Outbox {
     if (!item) return undefined;
     if (item.kind === 'behind') {
       this.#drop(stream);
+      if (item.type === TYPE.EXIT) this.#streams.delete(stream.id);
       const offset = stream.offsets[item.channel as 0 | 1 | 2 | 3];
       const sequence = item.type === TYPE.END ? offset : ++this.#counter;
       return { type: item.type, channel: item.channel, stream: stream.id, sequence, body: item.body };
