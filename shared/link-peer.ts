@@ -57,24 +57,27 @@ export class LinkPeer<Schemas extends Record<string, z.ZodType>> {
   receive(message: Uint8Array): void {
     if (this.#broken) return;
     const max = this.joined ? MAX_MESSAGE_BYTES : MAX_HELLO_BYTES;
-    if (message.byteLength > max)
-      return this.#fault({
-        code: 'too_large',
-        detail: `message of ${message.byteLength} bytes is over ${max}`,
-      });
-    const frame = decodeFrame(message);
-    if (isFault(frame)) return this.#fault(frame);
+    const oversize: FrameFault = {
+      code: 'too_large',
+      detail: `message of ${message.byteLength} bytes is over ${max}`,
+    };
+    const frame = message.byteLength > max ? oversize : decodeFrame(message);
+    if (isFault(frame)) {
+      this.#fault(frame);
+      return;
+    }
     const verdict = this.inbox.accept(frame);
-    if (frame.type === TYPE.DATA && typeof verdict === 'string') this.#acknowledge();
+    if (typeof verdict === 'object') {
+      this.#fault(verdict);
+      return;
+    }
+    if (frame.type === TYPE.DATA) this.#acknowledge();
     if (verdict === 'drop') return;
-    if (verdict !== 'deliver') return this.#fault(verdict);
-    if (frame.type === TYPE.DATA)
-      return this.#options.handlers.data(frame.stream, frame.channel, frame.sequence, frame.body);
-    const control = decodeControl(this.#options.schemas, frame.type, frame.body);
-    if ('code' in control) return this.#fault(control);
-    if (control.name === 'WINDOW')
-      return this.#window(frame.stream, (control.body as { limit: number }).limit);
-    this.#options.handlers.control(control, frame.stream, frame.channel);
+    if (frame.type === TYPE.DATA) {
+      this.#options.handlers.data(frame.stream, frame.channel, frame.sequence, frame.body);
+    } else {
+      this.#receiveControl(frame);
+    }
   }
 
   /** Sends a control frame before all data. */
@@ -145,11 +148,13 @@ export class LinkPeer<Schemas extends Record<string, z.ZodType>> {
 
   #window(stream: number, limit: number): void {
     const rises = stream === 0 ? this.outbox.grantLink(limit) : this.outbox.grant(stream, limit);
-    if (!rises)
-      return this.#fault({
+    if (!rises) {
+      this.#fault({
         code: 'protocol_error',
         detail: 'WINDOW falls or acknowledges what was not sent',
       });
+      return;
+    }
     this.pump();
     if (stream !== 0) this.#options.handlers.room?.(stream);
   }
