@@ -1,0 +1,131 @@
+import { FileLedger, type FileStoreLimits } from './file-ledger.ts';
+import {
+  type CreateOptions,
+  type FileList,
+  type FileMeta,
+  type FileStore,
+  type FileUsage,
+  type FileWriter,
+  fileNotFound,
+  parseFileId,
+} from './file-store.ts';
+import { type FileSink, ReservedWriter } from './reserved-writer.ts';
+
+/** Where an indexed store keeps bytes. `owner` is a hex digest and `id` a UUID: both are safe in a path. */
+export type Blobs = {
+  begin(owner: string, id: string): Promise<FileSink>;
+  /** Undefined when there is no such blob any more. */
+  open(
+    owner: string,
+    meta: FileMeta,
+    signal: AbortSignal | undefined,
+  ): Promise<ReadableStream<Uint8Array<ArrayBuffer>> | undefined>;
+  /** Idempotent. */
+  remove(owner: string, id: string): Promise<void>;
+};
+
+export type IndexedFileStoreDeps = {
+  blobs: Blobs;
+  limits: FileStoreLimits;
+  /** Milliseconds since 1970. */
+  now: () => number;
+  /** Files that exist already, oldest first, by owner's digest. */
+  existing?: readonly { owner: string; meta: FileMeta }[];
+};
+
+/**
+ * A FileStore that keeps its index in memory and its bytes in `blobs`. Two of them over the same blobs would not see
+ * each other's files: it serves one replica.
+ */
+export class IndexedFileStore implements FileStore {
+  readonly #blobs: Blobs;
+  readonly #ledger: FileLedger;
+  readonly #now: () => number;
+  readonly #writers = new Set<FileWriter>();
+
+  constructor({ blobs, limits, now, existing = [] }: IndexedFileStoreDeps) {
+    this.#blobs = blobs;
+    this.#now = now;
+    this.#ledger = new FileLedger(limits, now);
+    for (const { owner, meta } of existing) this.#ledger.restore(owner, meta);
+  }
+
+  async create(owner: string, { ceilings, signal }: CreateOptions): Promise<FileWriter> {
+    await this.sweep();
+    const key = await digestOf(owner);
+    signal?.throwIfAborted();
+    const reservation = this.#ledger.reserve(key, ceilings);
+    const id = crypto.randomUUID();
+    try {
+      const sink = await this.#blobs.begin(key, id);
+      const writer: FileWriter = new ReservedWriter({
+        id,
+        sink,
+        reservation,
+        now: this.#now,
+        signal,
+        onEnd: () => this.#writers.delete(writer),
+      });
+      this.#writers.add(writer);
+      return writer;
+    } catch (failure) {
+      reservation.release();
+      throw failure;
+    }
+  }
+
+  async stat(owner: string, id: string): Promise<FileMeta> {
+    const parsed = parseFileId(id);
+    return this.#ledger.get(await digestOf(owner), parsed);
+  }
+
+  async open(owner: string, id: string, signal?: AbortSignal) {
+    const parsed = parseFileId(id);
+    const key = await digestOf(owner);
+    const meta = this.#ledger.get(key, parsed);
+    const body = await this.#blobs.open(key, meta, signal);
+    if (body === undefined) {
+      // Deleted since, by this store or by a hand on the disk.
+      this.#ledger.remove(parsed);
+      throw fileNotFound(id);
+    }
+    return { meta, body };
+  }
+
+  async list(owner: string, options: { limit: number; cursor?: string | undefined }): Promise<FileList> {
+    return this.#ledger.list(await digestOf(owner), options.limit, options.cursor);
+  }
+
+  async delete(owner: string, id: string): Promise<void> {
+    const parsed = parseFileId(id);
+    const key = await digestOf(owner);
+    this.#ledger.get(key, parsed);
+    await this.#blobs.remove(key, parsed);
+    if (!this.#ledger.remove(parsed)) throw fileNotFound(id);
+  }
+
+  async usage(owner: string): Promise<FileUsage> {
+    return this.#ledger.usage(await digestOf(owner));
+  }
+
+  /** Removes what has expired; reads refuse it before that. Returns how many files went. */
+  async sweep(): Promise<number> {
+    const expired = this.#ledger.expired();
+    for (const { owner, id } of expired) {
+      await this.#blobs.remove(owner, id);
+      this.#ledger.remove(id);
+    }
+    return expired.length;
+  }
+
+  /** Aborts the writers that are still open. */
+  async close(): Promise<void> {
+    await Promise.allSettled([...this.#writers].map((writer) => writer.abort()));
+  }
+}
+
+/** A principal's directory name: its characters never reach a path. */
+async function digestOf(owner: string): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(owner));
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}

@@ -1,0 +1,124 @@
+import { constants } from 'node:fs';
+import { type FileHandle, mkdir, open, rename, rm, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { storeFull } from '../files/file-ledger.ts';
+import type { Blobs } from '../files/indexed-file-store.ts';
+import type { FileSink } from '../files/reserved-writer.ts';
+import { encodeTrailer } from './file-trailer.ts';
+
+const READ_BYTES = 65_536;
+const FULL_DISK = ['ENOSPC', 'EDQUOT'];
+
+/** `incoming/<id>` while it is written, `owners/<digest>/<id>` once it is whole. */
+export type StoreFolders = { incoming: string; owners: string };
+
+/** Blobs as files of a folder, each with its metadata as a trailer, so that one rename makes both visible. */
+export function createFolderBlobs({ incoming, owners }: StoreFolders): Blobs {
+  const pathOf = (owner: string, id: string) => join(owners, owner, id);
+  return {
+    begin: (owner, id) => beginFile(join(incoming, id), join(owners, owner), id),
+
+    async open(owner, meta, signal) {
+      const handle = await openIfThere(pathOf(owner, meta.file_id));
+      return handle && streamFile(handle, meta.size_bytes, signal);
+    },
+
+    async remove(owner, id) {
+      await rm(pathOf(owner, id), { force: true });
+      // Fails while the owner has other files, or is gone already: either is fine.
+      await rmdir(join(owners, owner)).catch(() => {});
+    },
+  };
+}
+
+async function beginFile(temporary: string, directory: string, id: string): Promise<FileSink> {
+  const handle = await open(temporary, 'wx', 0o600).catch(onFullDisk);
+  return {
+    append: (chunk) => writeAll(handle, chunk),
+
+    async publish(meta) {
+      await writeAll(handle, encodeTrailer(meta));
+      // Without this, power lost after the rename could leave a whole name with half a content.
+      await handle.datasync().catch(onFullDisk);
+      await handle.close();
+      const publish = async () => {
+        await mkdir(directory, { recursive: true, mode: 0o700 });
+        await rename(temporary, join(directory, id));
+      };
+      // The owner's last file may go, and its directory with it, between the two.
+      await publish().catch((error) => (error.code === 'ENOENT' ? publish() : onFullDisk(error)));
+    },
+
+    async discard() {
+      await handle.close().catch(() => {});
+      await rm(temporary, { force: true });
+    },
+  };
+}
+
+async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<void> {
+  for (let offset = 0; offset < chunk.byteLength; ) {
+    const { bytesWritten } = await handle.write(chunk, offset).catch(onFullDisk);
+    offset += bytesWritten;
+  }
+}
+
+function onFullDisk(error: NodeJS.ErrnoException): never {
+  throw FULL_DISK.includes(error.code ?? '') ? storeFull(error) : error;
+}
+
+async function openIfThere(path: string): Promise<FileHandle | undefined> {
+  try {
+    return await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** The first `size` bytes, read as they are asked for. The handle is closed at the end, at cancel and at abort. */
+function streamFile(
+  handle: FileHandle,
+  size: number,
+  signal: AbortSignal | undefined,
+): ReadableStream<Uint8Array<ArrayBuffer>> {
+  let position = 0;
+  let onAbort: (() => void) | undefined;
+  const finish = async () => {
+    if (onAbort) signal?.removeEventListener('abort', onAbort);
+    await handle.close().catch(() => {});
+  };
+  return new ReadableStream<Uint8Array<ArrayBuffer>>(
+    {
+      start(controller) {
+        onAbort = () => {
+          controller.error(signal?.reason);
+          void finish();
+        };
+        signal?.addEventListener('abort', onAbort, { once: true });
+        if (signal?.aborted) onAbort();
+      },
+      async pull(controller) {
+        try {
+          const chunk = new Uint8Array(Math.min(READ_BYTES, size - position));
+          const { bytesRead } =
+            chunk.byteLength > 0 ? await handle.read(chunk, 0, chunk.byteLength, position) : { bytesRead: 0 };
+          if (signal?.aborted) return;
+          position += bytesRead;
+          if (bytesRead > 0) controller.enqueue(chunk.subarray(0, bytesRead));
+          else if (position < size) throw new Error('the stored file is shorter than it was');
+          if (position === size) {
+            await finish();
+            controller.close();
+          }
+        } catch (error) {
+          await finish();
+          throw error;
+        }
+      },
+      cancel: finish,
+    },
+    // Nothing is read before somebody asks.
+    { highWaterMark: 0 },
+  );
+}

@@ -1,0 +1,122 @@
+import { chmod, mkdir, readdir, rm, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Failure } from '../../shared/errors.ts';
+import type { FileStoreLimits } from '../files/file-ledger.ts';
+import type { FileMeta, FileStore } from '../files/file-store.ts';
+import { IndexedFileStore } from '../files/indexed-file-store.ts';
+import { readTrailer } from './file-trailer.ts';
+import { createFolderBlobs, type StoreFolders } from './folder-blobs.ts';
+import { lockFolder } from './folder-lock.ts';
+
+export type FolderFileStoreOptions = {
+  /** Made when it is not there. Beside `lock`, `incoming` and `owners` nothing in it is touched. */
+  directory: string;
+  limits: FileStoreLimits;
+  /** Milliseconds since 1970. */
+  now?: () => number;
+  sweepEveryMs?: number;
+  /** What the sweeper could not do; it goes on at its next turn. */
+  onFault?: (cause: unknown) => void;
+};
+
+export type FolderFileStore = FileStore &
+  AsyncDisposable & {
+    /** Removes what has expired; returns how many files went. A timer calls it too. */
+    sweep(): Promise<number>;
+    /** Aborts open writers, ends the timer and lets go of the folder. Idempotent. */
+    close(): Promise<void>;
+  };
+
+const SWEEP_MS = 30_000;
+const SCAN_AT_ONCE = 32;
+const OWNER = /^[0-9a-f]{64}$/;
+const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/**
+ * A FileStore in a folder, for one gateway replica: rejects while another live process holds the folder. What a crash
+ * left half written is removed here; files that were whole are there again.
+ */
+export async function openFolderFileStore(options: FolderFileStoreOptions): Promise<FolderFileStore> {
+  const { directory, limits, now = Date.now, sweepEveryMs = SWEEP_MS, onFault = () => {} } = options;
+  const folders = { incoming: join(directory, 'incoming'), owners: join(directory, 'owners') };
+  for (const path of [directory, folders.incoming, folders.owners]) {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+  }
+  await Promise.all(Object.values(folders).map((path) => chmod(path, 0o700)));
+  const lock = await lockFolder(directory);
+  try {
+    await removeUnfinished(folders.incoming);
+    const existing = await scan(folders);
+    const store = new IndexedFileStore({ blobs: createFolderBlobs(folders), limits, now, existing });
+    await store.sweep();
+    return withLifeCycle(store, lock, { sweepEveryMs, onFault });
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+function withLifeCycle(
+  store: IndexedFileStore,
+  lock: Awaited<ReturnType<typeof lockFolder>>,
+  { sweepEveryMs, onFault }: { sweepEveryMs: number; onFault: (cause: unknown) => void },
+): FolderFileStore {
+  let closing: Promise<void> | undefined;
+  const sweep = () => guarded(() => store.sweep());
+  const timer = setInterval(() => void sweep().catch(onFault), sweepEveryMs);
+  timer.unref();
+  const guarded = async <Result>(call: () => Promise<Result>): Promise<Result> => {
+    if (closing !== undefined) throw new Failure('draining', 'The file store is closed');
+    if (lock.lost.aborted) {
+      throw new Failure('internal', 'The file store was taken by another process', {
+        cause: lock.lost.reason,
+      });
+    }
+    return call();
+  };
+  const close = () => {
+    closing ??= (async () => {
+      clearInterval(timer);
+      await store.close();
+      await lock.release();
+    })();
+    return closing;
+  };
+  return {
+    create: (owner, options) => guarded(() => store.create(owner, options)),
+    stat: (owner, id) => guarded(() => store.stat(owner, id)),
+    open: (owner, id, signal) => guarded(() => store.open(owner, id, signal)),
+    list: (owner, options) => guarded(() => store.list(owner, options)),
+    delete: (owner, id) => guarded(() => store.delete(owner, id)),
+    usage: (owner) => guarded(() => store.usage(owner)),
+    sweep,
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+async function removeUnfinished(incoming: string): Promise<void> {
+  for (const name of await readdir(incoming)) {
+    if (ID.test(name)) await rm(join(incoming, name), { force: true });
+  }
+}
+
+/** Every whole file, oldest first. A file named like ours that is not whole was torn by a power cut, and goes. */
+async function scan({ owners }: StoreFolders): Promise<{ owner: string; meta: FileMeta }[]> {
+  const found: { owner: string; meta: FileMeta }[] = [];
+  for (const owner of await readdir(owners)) {
+    if (!OWNER.test(owner)) continue;
+    const names = (await readdir(join(owners, owner))).filter((name) => ID.test(name));
+    for (let start = 0; start < names.length; start += SCAN_AT_ONCE) {
+      const batch = names.slice(start, start + SCAN_AT_ONCE).map(async (id) => {
+        const path = join(owners, owner, id);
+        const meta = await readTrailer(path, id);
+        if (meta === undefined) await rm(path, { force: true });
+        else found.push({ owner, meta });
+      });
+      await Promise.all(batch);
+    }
+    if (names.length === 0) await rmdir(join(owners, owner)).catch(() => {});
+  }
+  return found.sort((a, b) => a.meta.upload_time - b.meta.upload_time);
+}

@@ -1,0 +1,278 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  truncate,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import type { FileStore } from '../../gateway/files/file-store.ts';
+import { openFolderFileStore } from '../../gateway/node/folder-file-store.ts';
+
+const LIMITS = { maxFileBytes: 10_000_000, maxBytes: 100_000_000, maxFiles: 1_000, ttlMs: 3_600_000 };
+const CEILINGS = { file_bytes: null, file_count: null };
+const OWNER = 'acme/anna';
+const STRANGER = join(fileURLToPath(import.meta.url), '..', '..', 'fakes', 'folder-file-store-writer.ts');
+
+async function makeFolder(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'podgate-files-'));
+  onTestFinished(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+async function openStore(directory: string, more: object = {}) {
+  const store = await openFolderFileStore({ directory, limits: LIMITS, ...more });
+  onTestFinished(() => store.close());
+  return store;
+}
+
+async function put(store: FileStore, content: string, filename = 'a.txt') {
+  const writer = await store.create(OWNER, { ceilings: CEILINGS });
+  await writer.write(new TextEncoder().encode(content));
+  return writer.commit({ filename });
+}
+
+async function storedPath(directory: string, id: string): Promise<string> {
+  const names = await readdir(directory, { recursive: true });
+  const name = names.find((each) => each.endsWith(id));
+  if (name === undefined) throw new Error(`${id} is not stored`);
+  return join(directory, name);
+}
+
+describe('a folder store that starts again', () => {
+  test('has every file it had, with its name, time and usage', async () => {
+    const directory = await makeFolder();
+    const first = await openStore(directory);
+    const meta = await put(first, 'hello', 'naïve "name".txt');
+    await first.close();
+    const second = await openStore(directory);
+    expect(await second.stat(OWNER, meta.file_id)).toEqual(meta);
+    expect(await second.usage(OWNER)).toEqual({ bytes: 5, count: 1 });
+    const { body } = await second.open(OWNER, meta.file_id);
+    expect(await new Response(body).text()).toBe('hello');
+  });
+
+  test('drops what expired while it was away', async () => {
+    const directory = await makeFolder();
+    const first = await openStore(directory, { now: () => 1_000_000 });
+    const { file_id } = await put(first, 'hello');
+    await first.close();
+    const second = await openStore(directory, { now: () => 1_000_000 + LIMITS.ttlMs });
+    await expect(second.stat(OWNER, file_id)).rejects.toMatchObject({ code: 'not_found' });
+    expect(await readdir(join(directory, 'owners'))).toEqual([]);
+  });
+
+  test('removes what was half written or torn, and nothing that is not its own', async () => {
+    const directory = await makeFolder();
+    const first = await openStore(directory);
+    const whole = await put(first, 'whole');
+    const torn = await put(first, 'torn by a power cut');
+    const emptied = await put(first, 'emptied');
+    const lying = await put(first, 'one byte too many');
+    await first.close();
+    await truncate(await storedPath(directory, torn.file_id), 9);
+    await truncate(await storedPath(directory, emptied.file_id), 0);
+    const path = await storedPath(directory, lying.file_id);
+    await writeFile(path, Buffer.concat([Buffer.from('x'), await readFile(path)]));
+    await writeFile(join(directory, 'incoming', crypto.randomUUID()), 'half');
+    await writeFile(join(directory, 'incoming', 'notes.txt'), 'not ours');
+    await mkdir(join(directory, 'owners', 'photos'));
+    await writeFile(join(directory, 'readme.txt'), 'not ours');
+    const second = await openStore(directory);
+    const { files } = await second.list(OWNER, { limit: 10 });
+    expect(files.map(({ file_id }) => file_id)).toEqual([whole.file_id]);
+    expect(await second.usage(OWNER)).toEqual({ bytes: 5, count: 1 });
+    expect(await readdir(join(directory, 'incoming'))).toEqual(['notes.txt']);
+    expect((await readdir(directory)).sort()).toEqual(['incoming', 'lock', 'owners', 'readme.txt']);
+    expect(await readdir(join(directory, 'owners'))).toContain('photos');
+  });
+
+  test('after being killed in the middle of uploads holds whole files only', {
+    timeout: 60_000,
+  }, async () => {
+    const directory = await makeFolder();
+    for (let round = 0; round < 5; round++) {
+      const child = spawn(process.execPath, [STRANGER, directory], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const lines = createInterface({ input: child.stdout });
+      const committed = new Set<string>();
+      const enough = Promise.withResolvers<void>();
+      lines.on('line', (id) => {
+        committed.add(id);
+        if (committed.size === 3 + round * 4) enough.resolve();
+      });
+      await enough.promise;
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+      const store = await openFolderFileStore({ directory, limits: LIMITS });
+      const { files } = await store.list(OWNER, { limit: 1_000 });
+      const ids = new Set(files.map(({ file_id }) => file_id));
+      expect([...committed].filter((id) => !ids.has(id))).toEqual([]);
+      for (const { file_id, filename, size_bytes } of files) {
+        const { body } = await store.open(OWNER, file_id);
+        const content = new Uint8Array(await new Response(body).arrayBuffer());
+        expect(content).toHaveLength(size_bytes);
+        expect(new Set(content)).toEqual(new Set([Number(filename)]));
+      }
+      expect(await readdir(join(directory, 'incoming'))).toEqual([]);
+      await store.close();
+    }
+  });
+});
+
+describe('a folder store', () => {
+  test('lets nobody else read what it keeps', async () => {
+    const directory = join(await makeFolder(), 'made');
+    const store = await openStore(directory);
+    const { file_id } = await put(store, 'secret');
+    const path = await storedPath(directory, file_id);
+    expect((await stat(path)).mode & 0o777).toBe(0o600);
+    for (const folder of [
+      join(path, '..'),
+      join(directory, 'owners'),
+      join(directory, 'incoming'),
+      directory,
+    ]) {
+      expect((await stat(folder)).mode & 0o777).toBe(0o700);
+    }
+    expect(path).not.toContain('anna');
+  });
+
+  test('sweeps by itself', async () => {
+    const directory = await makeFolder();
+    let now = 1_000_000;
+    const store = await openStore(directory, { now: () => now, sweepEveryMs: 5 });
+    await put(store, 'hello');
+    now += LIMITS.ttlMs;
+    await expect.poll(() => readdir(join(directory, 'owners'))).toEqual([]);
+    expect(await store.usage(OWNER)).toEqual({ bytes: 0, count: 0 });
+  });
+
+  test('keeps no descriptor of readers and writers that left', async () => {
+    const store = await openStore(await makeFolder());
+    const { file_id } = await put(store, 'x'.repeat(300_000));
+    const descriptors = async () => (await readdir('/proc/self/fd')).length;
+    const before = await descriptors();
+    for (let round = 0; round < 20; round++) {
+      const { body } = await store.open(OWNER, file_id);
+      const started = body.getReader();
+      if (round % 2) await started.read();
+      await started.cancel();
+      const leaving = new AbortController();
+      const { body: other } = await store.open(OWNER, file_id, leaving.signal);
+      const reader = other.getReader();
+      const pending = reader.read();
+      leaving.abort();
+      await pending.catch(() => {});
+      const writer = await store.create(OWNER, { ceilings: CEILINGS });
+      await writer.write(new Uint8Array(10));
+      await writer.abort();
+      if (round % 2)
+        await store.open(OWNER, file_id).then(({ body: read }) => new Response(read).arrayBuffer());
+    }
+    await expect.poll(descriptors).toBeLessThanOrEqual(before);
+  });
+
+  test('answers for a file that a hand took from the disk', async () => {
+    const directory = await makeFolder();
+    const store = await openStore(directory);
+    const { file_id } = await put(store, 'hello');
+    await rm(await storedPath(directory, file_id));
+    await expect(store.open(OWNER, file_id)).rejects.toMatchObject({ code: 'not_found' });
+    expect(await store.usage(OWNER)).toEqual({ bytes: 0, count: 0 });
+  });
+
+  test('ends a download whose file shrank with an error, never short', async () => {
+    const directory = await makeFolder();
+    const store = await openStore(directory);
+    const { file_id } = await put(store, 'x'.repeat(200_000));
+    const { body } = await store.open(OWNER, file_id);
+    await truncate(await storedPath(directory, file_id), 100_000);
+    await expect(new Response(body).arrayBuffer()).rejects.toThrow();
+  });
+
+  test('refuses after close, and aborts writers that were open', async () => {
+    const directory = await makeFolder();
+    const store = await openStore(directory);
+    const writer = await store.create(OWNER, { ceilings: CEILINGS });
+    await writer.write(new Uint8Array(10));
+    await store.close();
+    await store.close();
+    await expect(writer.write(new Uint8Array(1))).rejects.toMatchObject({ code: 'cancelled' });
+    await expect(store.list(OWNER, { limit: 1 })).rejects.toMatchObject({ code: 'draining' });
+    expect(await readdir(join(directory, 'incoming'))).toEqual([]);
+    expect(await readdir(directory)).not.toContain('lock');
+  });
+});
+
+describe('the lock of a folder store', () => {
+  const holder = (changes: object) => ({
+    token: 't',
+    pid: 1,
+    start: '1',
+    space: 'another machine',
+    ...changes,
+  });
+  const writeLock = (directory: string, content: unknown) =>
+    writeFile(join(directory, 'lock'), typeof content === 'string' ? content : JSON.stringify(content));
+
+  test('keeps a second store out of the folder, in this process and in another', async () => {
+    const directory = await makeFolder();
+    const store = await openStore(directory);
+    await expect(openStore(directory)).rejects.toThrow(/in use by process \d+/);
+    await store.close();
+    const child = spawn(process.execPath, [STRANGER, directory], { stdio: ['ignore', 'pipe', 'inherit'] });
+    await once(createInterface({ input: child.stdout }), 'line');
+    await expect(openStore(directory)).rejects.toThrow(`in use by process ${child.pid}`);
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    await openStore(directory);
+  });
+
+  test('of one who wins a race against many leaves the others out', async () => {
+    const directory = await makeFolder();
+    await writeLock(directory, '{"torn');
+    const opened = await Promise.allSettled(Array.from({ length: 8 }, () => openStore(directory)));
+    expect(opened.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+  });
+
+  test('of a dead process whose PID another has now does not count', async () => {
+    const directory = await makeFolder();
+    const store = await openStore(directory);
+    const { space } = JSON.parse(await readFile(join(directory, 'lock'), 'utf8'));
+    await store.close();
+    await writeLock(directory, holder({ pid: process.pid, start: '1', space }));
+    await openStore(directory);
+  });
+
+  test('of another machine counts while it beats and no longer', async () => {
+    const directory = await makeFolder();
+    await writeLock(directory, holder({}));
+    await expect(openStore(directory)).rejects.toThrow('process 1 of another machine');
+    const old = new Date(Date.now() - 16_000);
+    await utimes(join(directory, 'lock'), old, old);
+    await openStore(directory);
+  });
+
+  test('that another process took away stops the store', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const directory = await makeFolder();
+    const store = await openStore(directory);
+    await writeLock(directory, holder({}));
+    vi.advanceTimersByTime(5_000);
+    await expect.poll(() => store.list(OWNER, { limit: 1 }).catch(({ code }) => code)).toBe('internal');
+    await store.close();
+    expect(await readdir(directory)).toContain('lock');
+  });
+});
