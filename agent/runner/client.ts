@@ -1,0 +1,322 @@
+import type { Duplex } from 'node:stream';
+import type * as z from 'zod';
+import { Failure } from '../../shared/errors.ts';
+import type { Frame, FrameFault } from '../../shared/frame.ts';
+import { MAX_DATA_BYTES, MAX_RESULT_FILES } from '../../shared/limits.ts';
+import { CHANNEL, type RunnerStartBody, TYPE, typeName } from '../../shared/messages.ts';
+import {
+  type Checkpoint,
+  createExecutionStream,
+  type ExecutionHandlers,
+  type ExecutionStream,
+  freshCheckpoint,
+} from './execution-stream.ts';
+import { createFrameReader, createFrameWriter } from './frame-stream.ts';
+import {
+  FROM_RUNNER,
+  ON_EXECUTION,
+  ON_STREAM_ZERO,
+  type Pong,
+  type Ready,
+  type ResetDone,
+} from './messages.ts';
+
+/** PINGs that may wait for their answer: a runner that answers none must not make the agent remember them all. */
+const MAX_PINGS = 16;
+
+export type RunnerClientDeps = {
+  /** To the sandbox's runner; ended and destroyed with the client. */
+  stream: Duplex;
+  /** 1 on the first stream of a sandbox, one more on every stream that replaces it. */
+  epoch: number;
+  /** Executions of the epoch before that are to go on here. */
+  resume?: readonly { checkpoint: Checkpoint; handlers: ExecutionHandlers }[];
+  /** Files that the runner's configuration lets it collect. */
+  maxFiles?: number;
+  onClosed?: (reason: Failure) => void;
+  log?: (event: string, fields: Record<string, unknown>) => void;
+};
+
+export type RunnerExecution = {
+  /**
+   * Sends the next bytes of the input channel. The caller honours `inputWindow` (262,144 bytes to begin with): past it
+   * this throws RangeError. `bytes` must not change afterwards. Without effect once the stream is lost.
+   */
+  write(bytes: Uint8Array): void;
+  /** Lets the runner send output until this many bytes over channels 1 to 3. Never falls. */
+  window(limit: number): void;
+  /** Asks for the end; `exit` comes all the same. */
+  cancel(reason: string): void;
+  /** Where it stands now: after `lost`, what the next epoch resumes from. */
+  checkpoint(): Checkpoint;
+};
+
+export type RunnerClient = {
+  readonly epoch: number;
+  /** Rejects with the reason when the stream ends before. */
+  readonly ready: Promise<Ready>;
+  /** Why the stream ended. `protocol_error` and `too_large`: the sandbox sent what it must not and is to be discarded. */
+  readonly closed: Promise<Failure>;
+  /** Stream ids count up. What is written in the same turn of the event loop leaves in one system call. */
+  start(streamId: number, body: RunnerStartBody, handlers: ExecutionHandlers): RunnerExecution;
+  /** In the order of `resume`. */
+  readonly resumed: readonly RunnerExecution[];
+  ping(signal: AbortSignal): Promise<Pong>;
+  /** Empties the sandbox. Only while nothing runs. */
+  reset(signal: AbortSignal): Promise<ResetDone>;
+  /** Gives the stream up: executions under way are `lost`, and go on in the sandbox. */
+  close(): void;
+};
+
+type Waiter<T> = { resolve(value: T): void; reject(reason: unknown): void };
+
+/**
+ * The agent's end of one byte stream to a runner. Whatever the sandbox sends, memory stays within one frame plus what
+ * windows allow, and the first byte out of place ends the stream with a reason.
+ */
+export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
+  const { stream, epoch, maxFiles = MAX_RESULT_FILES } = deps;
+  const executions = new Map<number, ExecutionStream>();
+  const pings = new Map<number, Waiter<Pong>>();
+  const writer = createFrameWriter(epoch, stream);
+  const reader = createFrameReader(epoch, onFrame);
+  const ready = Promise.withResolvers<Ready>();
+  const closed = Promise.withResolvers<Failure>();
+  ready.promise.catch(() => {});
+
+  let resetting: Waiter<ResetDone> | undefined;
+  let reason: Failure | undefined;
+  let isReady = false;
+  let sent = 0;
+  let received = 0;
+  let lastStream = 0;
+  let lastPing = 0;
+
+  stream.on('data', (chunk: Uint8Array) => {
+    if (reason) return;
+    const fault = reader.push(chunk);
+    if (fault && !reason)
+      end(new Failure(fault.code, `The runner broke its protocol: ${fault.detail}.`), true);
+  });
+  stream.on('end', () => end(lostStream('ended')));
+  stream.on('error', (cause) => end(lostStream('failed', cause)));
+  stream.on('close', () => end(lostStream('closed')));
+
+  function onFrame(frame: Frame): FrameFault | undefined {
+    if (reason) return { code: 'protocol_error', detail: 'stopped' };
+    const { type } = frame;
+    if (type === TYPE.DATA || type === TYPE.END) return onExecutionFrame(frame);
+    if (frame.sequence !== received + 1) return broken(`control frame ${frame.sequence} after ${received}`);
+    received += 1;
+    if (frame.channel !== 0) return broken(`channel ${frame.channel} on a control frame`);
+    if (ON_EXECUTION.has(type)) return onExecutionFrame(frame);
+    if (!ON_STREAM_ZERO.has(type)) return broken(`type 0x${type.toString(16)} from a runner`);
+    if (frame.stream !== 0) return broken(`${typeName(type)} on stream ${frame.stream}`);
+    if (type === TYPE.READY) return withBody(frame, FROM_RUNNER.READY, onReady);
+    if (type === TYPE.PONG) return withBody(frame, FROM_RUNNER.PONG, onPong);
+    return withBody(frame, FROM_RUNNER.RESET_DONE, onResetDone);
+  }
+
+  function onExecutionFrame(frame: Frame): FrameFault | undefined {
+    const execution = executions.get(frame.stream);
+    if (!execution) {
+      if (frame.stream === 0 || frame.stream > lastStream) return broken(`stream ${frame.stream} never was`);
+      return undefined;
+    }
+    switch (frame.type) {
+      case TYPE.DATA:
+        return execution.onData(frame.channel, frame.sequence, frame.body);
+      case TYPE.STARTED:
+        return withBody(frame, FROM_RUNNER.STARTED, () => execution.onStarted());
+      case TYPE.WINDOW:
+        return withBody(frame, FROM_RUNNER.WINDOW, ({ limit }) => execution.onWindow(limit));
+      case TYPE.END:
+        return withBody(frame, FROM_RUNNER.END, (file) =>
+          execution.onEnd(frame.channel, frame.sequence, file),
+        );
+      default:
+        return withBody(frame, FROM_RUNNER.EXIT, (exit) => {
+          executions.delete(frame.stream);
+          const fault = execution.onExit(exit);
+          if (fault) executions.set(frame.stream, execution);
+          return fault;
+        });
+    }
+  }
+
+  function onReady(body: Ready): FrameFault | undefined {
+    if (isReady) return broken('READY came twice');
+    if (body.epoch !== epoch) return broken('READY names another epoch');
+    isReady = true;
+    ready.resolve(body);
+    return undefined;
+  }
+
+  function onPong(body: Pong): FrameFault | undefined {
+    const waiter = pings.get(body.id);
+    if (!waiter) return broken('PONG without its PING');
+    pings.delete(body.id);
+    waiter.resolve(body);
+    return undefined;
+  }
+
+  function onResetDone(body: ResetDone): FrameFault | undefined {
+    if (!resetting) return broken('RESET_DONE without RESET');
+    const waiter = resetting;
+    resetting = undefined;
+    waiter.resolve(body);
+    return undefined;
+  }
+
+  function control(type: number, streamId: number, body: unknown): void {
+    if (reason) return;
+    sent += 1;
+    writer.send({
+      type,
+      channel: 0,
+      stream: streamId,
+      sequence: sent,
+      body: Buffer.from(JSON.stringify(body)),
+    });
+  }
+
+  function end(why: Failure, byFault = false): void {
+    if (reason) return;
+    reason = why;
+    if (byFault) deps.log?.('runner_protocol_broken', { code: why.code, detail: why.detail, epoch });
+    // Our 'error' listener stays: a write under way may still fail.
+    stream.destroy();
+    ready.reject(why);
+    for (const waiter of [...pings.values(), ...(resetting ? [resetting] : [])]) waiter.reject(why);
+    pings.clear();
+    resetting = undefined;
+    const lost = [...executions.values()];
+    executions.clear();
+    for (const execution of lost) execution.lost(why);
+    closed.resolve(why);
+    deps.onClosed?.(why);
+  }
+
+  function adopt(checkpoint: Checkpoint, handlers: ExecutionHandlers): RunnerExecution {
+    const { streamId } = checkpoint;
+    if (streamId <= lastStream) throw new RangeError(`stream ${streamId} is not above ${lastStream}`);
+    lastStream = streamId;
+    const execution = createExecutionStream(checkpoint, handlers, maxFiles);
+    executions.set(streamId, execution);
+    const { at } = execution;
+    const over = () => reason !== undefined || executions.get(streamId) !== execution;
+    return {
+      write(bytes) {
+        if (at.inputOffset + bytes.byteLength > at.inputLimit)
+          throw new RangeError('write is past the input window');
+        for (let from = 0; from < bytes.byteLength && !over(); from += MAX_DATA_BYTES) {
+          const body = bytes.subarray(from, from + MAX_DATA_BYTES);
+          writer.send({
+            type: TYPE.DATA,
+            channel: CHANNEL.input,
+            stream: streamId,
+            sequence: at.inputOffset,
+            body,
+          });
+          at.inputOffset += body.byteLength;
+        }
+      },
+      window(limit) {
+        if (limit <= at.limit || over()) return;
+        at.limit = limit;
+        control(TYPE.WINDOW, streamId, { limit });
+      },
+      cancel(why) {
+        if (!over()) control(TYPE.CANCEL, streamId, { reason: why });
+      },
+      checkpoint: () => ({ ...at, offsets: { ...at.offsets } }),
+    };
+  }
+
+  function start(streamId: number, body: RunnerStartBody, handlers: ExecutionHandlers): RunnerExecution {
+    if (reason) throw reason;
+    const execution = adopt(freshCheckpoint(streamId, body.limits.max_output_bytes), handlers);
+    control(TYPE.START, streamId, body);
+    return execution;
+  }
+
+  function ping(signal: AbortSignal): Promise<Pong> {
+    if (pings.size >= MAX_PINGS)
+      return Promise.reject(new Failure('sandbox_lost', 'The runner answers no PING.'));
+    lastPing += 1;
+    const id = lastPing;
+    return ask<Pong>(signal, (waiter) => {
+      pings.set(id, waiter);
+      control(TYPE.PING, 0, { id });
+    });
+  }
+
+  function reset(signal: AbortSignal): Promise<ResetDone> {
+    if (resetting || executions.size > 0) {
+      return Promise.reject(new Failure('busy', 'A sandbox is reset only while nothing runs in it.'));
+    }
+    return ask<ResetDone>(signal, (waiter) => {
+      resetting = waiter;
+      control(TYPE.RESET, 0, {});
+    });
+  }
+
+  /** An abort ends the wait, not the question: its answer, when it comes, is still expected. */
+  function ask<T>(signal: AbortSignal, send: (waiter: Waiter<T>) => void): Promise<T> {
+    if (reason) return Promise.reject(reason);
+    if (signal.aborted) return Promise.reject(signal.reason);
+    return new Promise<T>((resolve, reject) => {
+      const onAbort = () => reject(signal.reason);
+      signal.addEventListener('abort', onAbort, { once: true });
+      const settled =
+        <A>(settle: (value: A) => void) =>
+        (value: A) => {
+          signal.removeEventListener('abort', onAbort);
+          settle(value);
+        };
+      send({ resolve: settled(resolve), reject: settled(reject) });
+    });
+  }
+
+  const resumed = (deps.resume ?? []).map(({ checkpoint, handlers }) => adopt(checkpoint, handlers));
+  const offsets = Object.fromEntries([...executions].map(([streamId, { at }]) => [streamId, at.offsets]));
+  control(TYPE.ATTACH_RUNNER, 0, { epoch, offsets });
+
+  return {
+    epoch,
+    ready: ready.promise,
+    closed: closed.promise,
+    start,
+    resumed,
+    ping,
+    reset,
+    close: () => end(new Failure('sandbox_lost', 'The stream to the sandbox was closed by its owner.')),
+  };
+}
+
+function withBody<T extends z.ZodType>(
+  frame: Frame,
+  schema: T,
+  use: (body: z.output<T>) => FrameFault | undefined,
+): FrameFault | undefined {
+  const name = typeName(frame.type);
+  let value: unknown;
+  try {
+    value = JSON.parse(UTF8.decode(frame.body));
+  } catch {
+    return broken(`${name} is not JSON in UTF-8`);
+  }
+  const parsed = schema.safeParse(value);
+  if (!parsed.success) return broken(`${name} has a member that is missing or mistyped`);
+  return use(parsed.data);
+}
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+function broken(detail: string): FrameFault {
+  return { code: 'protocol_error', detail };
+}
+
+function lostStream(how: string, cause?: unknown): Failure {
+  return new Failure('sandbox_lost', `The stream to the sandbox ${how}.`, { cause, started: 'unknown' });
+}

@@ -1,0 +1,64 @@
+import * as z from 'zod';
+import { MAX_REQUEST_FILES } from '../../shared/limits.ts';
+import { exitBody, fileEndBody, TYPE, type TypeName } from '../../shared/messages.ts';
+
+const count = z.int().min(0);
+const name = z.string().max(256);
+const sentence = z.string().max(4096);
+
+/** READY: what a sandbox's runner found when it came up. Written by the sandbox: bounded, and believed for nothing but its own use. */
+export const readyBody = z.object({
+  ok: z.boolean(),
+  version: z.string().max(64),
+  python: z.string().max(128),
+  arch: z.string().max(64),
+  epoch: z.int().min(1).max(0xffff_ffff),
+  features: z.object({
+    seccomp: z.boolean(),
+    /** 0 where the kernel has no Landlock. */
+    landlock_abi: z.int().min(0).max(1024),
+    namespaces: z.boolean(),
+    /** Which memory accounting the runner reads; null: only /proc. */
+    cgroup: z.union([z.boolean(), z.string().max(64)]).nullable(),
+  }),
+  /** What the template requires and the machine has not. */
+  missing: z.array(sentence).max(64),
+  languages: z.record(name, name),
+  preloaded: z.array(name).max(1024),
+  preload_failed: z.array(z.object({ name, error: sentence })).max(64),
+  base_memory_bytes: count,
+  /** Streams that run at this moment: those a new epoch may take over. */
+  running: z.array(z.int().min(1).max(0xffff_ffff)).max(16),
+});
+export type Ready = z.infer<typeof readyBody>;
+
+export const pongBody = z.object({ id: count, processes: count });
+export type Pong = z.infer<typeof pongBody>;
+
+/** RESET_DONE: `ok: false` means that the sandbox is to be discarded; `leftovers` says why. */
+export const resetDoneBody = z.object({
+  ok: z.boolean(),
+  leftovers: z.array(sentence).max(MAX_REQUEST_FILES),
+});
+export type ResetDone = z.infer<typeof resetDoneBody>;
+
+/** Bodies of what a runner may send, DATA aside. Any other type from it is a protocol error. */
+export const FROM_RUNNER = {
+  READY: readyBody,
+  PONG: pongBody,
+  RESET_DONE: resetDoneBody,
+  STARTED: z.object({}),
+  WINDOW: z.object({ limit: count }),
+  END: fileEndBody,
+  EXIT: exitBody,
+} as const satisfies Partial<Record<TypeName, z.ZodType>>;
+
+/** Types that go on stream 0, and types that go on an execution's. */
+export const ON_STREAM_ZERO: ReadonlySet<number> = new Set([TYPE.READY, TYPE.PONG, TYPE.RESET_DONE]);
+export const ON_EXECUTION: ReadonlySet<number> = new Set([
+  TYPE.STARTED,
+  TYPE.DATA,
+  TYPE.WINDOW,
+  TYPE.END,
+  TYPE.EXIT,
+]);
