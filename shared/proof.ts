@@ -39,3 +39,12 @@ function proofBytes({ nonce, origin, instance, timeMs }: ProofParts): Uint8Array
     throw new RangeError('timeMs is a whole number of milliseconds');
   return encoder.encode(lines.join('\n'));
 }
+
+/** The origin that both sides write into the proof: scheme as of HTTP, host in lower case, no default port. Throws for a non-URL. */
+export function toOrigin(url: string): string {
+  const { protocol, host } = new URL(url);
+  const scheme = { 'ws:': 'http:', 'wss:': 'https:' }[protocol] ?? protocol;
+  if (scheme !== 'http:' && scheme !== 'https:')
+    throw new TypeError('an origin starts with http:// or https://');
+  return new URL(`${scheme}//${host}`).origin;
+}
