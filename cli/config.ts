@@ -1,0 +1,58 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { UsageError } from './io.ts';
+
+const DEFAULT_URL = 'http://127.0.0.1:8000';
+const LOOPBACK = new Set(['127.0.0.1', 'localhost', '[::1]']);
+
+/** Folder with keys and configuration that `podgate dev` and `podgate keys` work in. */
+export function podgateFolder(): string {
+  return process.env.PODGATE_DIR || '.podgate';
+}
+
+export type ClientConfig = { baseUrl: string; key: string; cluster: string | undefined };
+
+/**
+ * Where `exec`, `files` and `clusters` go and with which key. The development key is used for loopback only: a key
+ * found on disk is never sent to another host. Throws UsageError that names what is missing.
+ */
+export function clientConfig(): ClientConfig {
+  const baseUrl = process.env.PODGATE_URL || DEFAULT_URL;
+  let url: URL;
+  try {
+    url = new URL(baseUrl);
+  } catch {
+    throw new UsageError(`PODGATE_URL '${baseUrl}' is not a URL; it looks like ${DEFAULT_URL}`);
+  }
+  return { baseUrl, key: findKey(url), cluster: process.env.PODGATE_CLUSTER || undefined };
+}
+
+function findKey(url: URL): string {
+  if (process.env.PODGATE_KEY) return process.env.PODGATE_KEY.trim();
+  if (process.env.PODGATE_KEY_FILE) return readKey(process.env.PODGATE_KEY_FILE);
+  if (url.password) return decodeURIComponent(url.password);
+  if (LOOPBACK.has(url.hostname)) {
+    const file = join(podgateFolder(), 'dev-key');
+    try {
+      return readFileSync(file, 'utf8').trim();
+    } catch {
+      throw new UsageError(
+        `no key: set PODGATE_KEY or PODGATE_KEY_FILE, or start 'podgate dev' here, which writes ${file}`,
+      );
+    }
+  }
+  throw new UsageError('no key: set PODGATE_KEY or PODGATE_KEY_FILE');
+}
+
+function readKey(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch (cause) {
+    throw new UsageError(`cannot read PODGATE_KEY_FILE ${file}: ${(cause as Error).message}`);
+  }
+}
+
+/** The whole environment, for the gateway's and the agent's own configuration to check. */
+export function environment(): NodeJS.ProcessEnv {
+  return process.env;
+}

@@ -1,0 +1,245 @@
+import { openAsBlob } from 'node:fs';
+import { readFile, stat } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import { parseArgs } from 'node:util';
+import { Podgate } from '../client/podgate.ts';
+import type { ExecuteRequest, ResultEvent } from '../client/types.ts';
+import { clientConfig } from './config.ts';
+import { type Io, printable, UsageError, write } from './io.ts';
+import { saveFile } from './save-files.ts';
+
+const HELP = `Usage: podgate exec [OPTIONS] FILE [ARGUMENT…]
+       podgate exec [OPTIONS] -c CODE [ARGUMENT…]
+       podgate exec [OPTIONS] - [ARGUMENT…]        (code from standard input)
+
+Runs the code in a sandbox, streams what it prints, and ends with the program's exit status: 128 + signal when a
+signal ended it, 124 when it ran out of time, 125 when Podgate itself failed.
+
+  -c CODE              the code itself
+  -f FILE[=PATH]       uploads FILE and stages it as PATH (its own name unless given); may be repeated
+  -o DIR               saves files that the program made below DIR
+  -l, --language NAME  python, bash or node (by the file's ending, else python)
+  -t, --template NAME  template to run in
+      --cluster NAME   cluster to run on (default PODGATE_CLUSTER, else the key's)
+      --timeout MS     the program's own time, in ms (default 30000)
+      --queue MS       how long to wait for a sandbox, in ms (default 5000)
+  -e NAME=VALUE        sets a variable; may be repeated
+      --stdin FILE     gives FILE as standard input; - passes this command's own
+      --echo-last      prints the value of a last expression, as a notebook does
+  -h, --help           this
+`;
+
+/** As timeout(1) has it, and env(1) for failures of its own. */
+const TIMED_OUT_STATUS = 124;
+const FAILED_STATUS = 125;
+const CANCELLED_STATUS = 130;
+
+const LANGUAGES = { '.py': 'python', '.sh': 'bash', '.js': 'node', '.cjs': 'node' } as const;
+
+/** `podgate exec`: resolves to the exit status of the program. */
+export async function runExec(args: string[], io: Io): Promise<number> {
+  const { values, positionals } = parse(args);
+  if (values.help) {
+    await write(io.stdout, HELP);
+    return 0;
+  }
+  const { code, language, rest } = await source(values, positionals, io);
+  const config = clientConfig();
+  const podgate = new Podgate({ baseUrl: config.baseUrl, key: config.key });
+  const request: ExecuteRequest = {
+    code,
+    language,
+    args: rest,
+    timeout_ms: wholeNumber('--timeout', values.timeout, 30_000),
+    queue_timeout_ms: wholeNumber('--queue', values.queue, 5_000),
+    last_line_interactive: values['echo-last'] ?? false,
+    env: variables(values.e ?? []),
+    stdin: await standardInput(values.stdin, io),
+    files: await upload(podgate, values.f ?? [], io.signal),
+    ...(values.template ? { template: values.template } : {}),
+    ...((values.cluster ?? config.cluster) ? { cluster: values.cluster ?? config.cluster } : {}),
+  };
+  const result = await follow(podgate, request, io);
+  if (values.o !== undefined) await download(podgate, result, values.o, io);
+  return exitStatus(result, io);
+}
+
+function parse(args: string[]) {
+  // Everything after the program belongs to the program.
+  const end = programAt(args);
+  try {
+    return parseArgs({
+      args: [...args.slice(0, end), '--', ...args.slice(end)],
+      allowPositionals: true,
+      options: {
+        c: { type: 'string', short: 'c' },
+        f: { type: 'string', short: 'f', multiple: true },
+        o: { type: 'string', short: 'o' },
+        e: { type: 'string', short: 'e', multiple: true },
+        language: { type: 'string', short: 'l' },
+        template: { type: 'string', short: 't' },
+        cluster: { type: 'string' },
+        timeout: { type: 'string' },
+        queue: { type: 'string' },
+        stdin: { type: 'string' },
+        'echo-last': { type: 'boolean' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    });
+  } catch (error) {
+    throw new UsageError(`${(error as Error).message}. 'podgate exec --help' lists the options.`);
+  }
+}
+
+const WITH_VALUE = new Set([
+  '-c',
+  '-f',
+  '-o',
+  '-e',
+  '-l',
+  '-t',
+  '--language',
+  '--template',
+  '--cluster',
+  '--timeout',
+  '--queue',
+  '--stdin',
+]);
+
+/** Index of the first argument that is no option of ours. */
+function programAt(args: string[]): number {
+  let at = 0;
+  while (at < args.length) {
+    const argument = args[at] as string;
+    if (argument === '--') return at + 1;
+    if (argument === '-' || !argument.startsWith('-')) return at;
+    at += WITH_VALUE.has(argument) ? 2 : 1;
+  }
+  return args.length;
+}
+
+type Values = ReturnType<typeof parse>['values'];
+
+async function source(values: Values, positionals: string[], io: Io) {
+  if (values.c !== undefined)
+    return { code: values.c, language: language(values.language), rest: positionals };
+  const [file, ...rest] = positionals;
+  if (file === undefined)
+    throw new UsageError("give a FILE, '-' or -c CODE. 'podgate exec --help' says more.");
+  if (file === '-') {
+    if (values.stdin === '-')
+      throw new UsageError("standard input cannot be both the code and the program's input");
+    return {
+      code: utf8(await buffer(io.stdin), 'standard input'),
+      language: language(values.language),
+      rest,
+    };
+  }
+  const bytes = await readFile(file).catch((cause: Error) => {
+    throw new UsageError(`cannot read ${file}: ${cause.message}`);
+  });
+  const ending = file.slice(file.lastIndexOf('.'));
+  const guess = Object.hasOwn(LANGUAGES, ending) ? LANGUAGES[ending as keyof typeof LANGUAGES] : undefined;
+  return { code: utf8(bytes, file), language: language(values.language ?? guess), rest };
+}
+
+function language(name: string | undefined): 'python' | 'bash' | 'node' {
+  if (name === undefined) return 'python';
+  if (name === 'python' || name === 'bash' || name === 'node') return name;
+  throw new UsageError(`there is no language '${name}': use python, bash or node`);
+}
+
+function utf8(bytes: Uint8Array, name: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new UsageError(`${name} is not UTF-8`);
+  }
+}
+
+async function standardInput(from: string | undefined, io: Io): Promise<string | null> {
+  if (from === undefined) return null;
+  if (from === '-') return utf8(await buffer(io.stdin), 'standard input');
+  return utf8(
+    await readFile(from).catch((cause: Error) => {
+      throw new UsageError(`cannot read ${from}: ${cause.message}`);
+    }),
+    from,
+  );
+}
+
+function wholeNumber(name: string, text: string | undefined, fallback: number): number {
+  if (text === undefined) return fallback;
+  if (!/^\d{1,9}$/.test(text)) throw new UsageError(`${name} takes a whole number of ms, not '${text}'`);
+  return Number(text);
+}
+
+function variables(pairs: string[]): Record<string, string> {
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const at = pair.indexOf('=');
+      if (at < 1) throw new UsageError(`-e takes NAME=VALUE, not '${pair}'`);
+      return [pair.slice(0, at), pair.slice(at + 1)];
+    }),
+  );
+}
+
+async function upload(podgate: Podgate, files: string[], signal: AbortSignal) {
+  const staged: { path: string; file_id: string }[] = [];
+  for (const argument of files) {
+    const at = argument.indexOf('=');
+    const file = at === -1 ? argument : argument.slice(0, at);
+    const path = at === -1 ? basename(file) : argument.slice(at + 1);
+    const found = await stat(file).catch((cause: Error) => {
+      throw new UsageError(`cannot read ${file}: ${cause.message}`);
+    });
+    if (!found.isFile()) throw new UsageError(`${file} is not a regular file`);
+    const { file_id } = await podgate.files.upload(await openAsBlob(file), {
+      filename: basename(file),
+      signal,
+    });
+    staged.push({ path, file_id });
+  }
+  return staged;
+}
+
+async function follow(podgate: Podgate, request: ExecuteRequest, io: Io): Promise<ResultEvent> {
+  for await (const event of podgate.stream(request, { signal: io.signal })) {
+    if (event.type === 'result') return event;
+    await write(event.stream === 'stdout' ? io.stdout : io.stderr, event.data);
+  }
+  throw new Error('the stream ended without a result');
+}
+
+async function download(podgate: Podgate, result: ResultEvent, directory: string, io: Io): Promise<void> {
+  for (const { path, file_id } of result.files) {
+    const { body } = await podgate.files.download(file_id, { signal: io.signal });
+    await saveFile(directory, path, body);
+    await write(io.stderr, `podgate: saved ${printable(path)}\n`);
+  }
+  for (const { path, reason } of result.files_omitted)
+    await write(io.stderr, `podgate: ${printable(path)} was not kept: ${printable(reason)}\n`);
+  const unnamed = result.files_omitted_count - result.files_omitted.length;
+  if (unnamed > 0) await write(io.stderr, `podgate: ${unnamed} more files were not kept\n`);
+}
+
+async function exitStatus(result: ResultEvent, io: Io): Promise<number> {
+  if (result.stdout_truncated || result.stderr_truncated)
+    await write(
+      io.stderr,
+      `podgate: output was cut: ${result.stdout_bytes} bytes of stdout, ${result.stderr_bytes} of stderr in all\n`,
+    );
+  const says: Partial<Record<ResultEvent['outcome'], string>> = {
+    timed_out: 'ran out of time',
+    cpu_limit: 'ran out of CPU time',
+    memory_limit: 'ran out of memory',
+    output_limit: 'printed too much',
+    cancelled: 'was cancelled',
+  };
+  const sentence = says[result.outcome];
+  if (sentence) await write(io.stderr, `podgate: the program ${sentence}\n`);
+  if (result.outcome === 'timed_out') return TIMED_OUT_STATUS;
+  if (result.outcome === 'cancelled') return CANCELLED_STATUS;
+  return result.exit_code ?? FAILED_STATUS;
+}

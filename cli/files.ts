@@ -1,0 +1,92 @@
+import { openAsBlob } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Podgate } from '../client/podgate.ts';
+import { clientConfig } from './config.ts';
+import { type Io, printable, UsageError, write } from './io.ts';
+import { saveFile } from './save-files.ts';
+
+const HELP = `Usage: podgate files upload FILE…          prints an id and a name a line
+       podgate files list
+       podgate files get ID [-o FILE]      to standard output unless told where
+       podgate files delete ID…
+`;
+
+/** `podgate files`. */
+export async function runFiles(args: string[], io: Io): Promise<number> {
+  const { values, positionals } = parse(args);
+  const [verb, ...rest] = positionals;
+  if (values.help || verb === undefined) {
+    await write(values.help ? io.stdout : io.stderr, HELP);
+    return values.help ? 0 : 2;
+  }
+  const verbs: Record<string, (podgate: Podgate) => Promise<void>> = {
+    upload: (podgate) => upload(podgate, needed(rest, 'a FILE'), io),
+    list: (podgate) => list(podgate, io),
+    get: (podgate) => get(podgate, needed(rest, 'an ID')[0] as string, values.o, io),
+    delete: (podgate) => remove(podgate, needed(rest, 'an ID'), io),
+  };
+  const act = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined;
+  if (!act) throw new UsageError(`there is no 'files ${verb}': use upload, list, get or delete`);
+  const config = clientConfig();
+  await act(new Podgate({ baseUrl: config.baseUrl, key: config.key }));
+  return 0;
+}
+
+function parse(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      allowPositionals: true,
+      options: { o: { type: 'string', short: 'o' }, help: { type: 'boolean', short: 'h' } },
+    });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+function needed(rest: string[], what: string): string[] {
+  if (rest.length === 0) throw new UsageError(`give ${what}. 'podgate files --help' says more.`);
+  return rest;
+}
+
+async function upload(podgate: Podgate, files: string[], io: Io): Promise<void> {
+  for (const file of files) {
+    const blob = await openAsBlob(file).catch((cause: Error) => {
+      throw new UsageError(`cannot read ${file}: ${cause.message}`);
+    });
+    const stored = await podgate.files.upload(blob, { filename: basename(file), signal: io.signal });
+    await write(io.stdout, `${stored.file_id}  ${printable(stored.filename)}\n`);
+  }
+}
+
+async function list(podgate: Podgate, io: Io): Promise<void> {
+  let cursor: string | null = null;
+  do {
+    const page: Awaited<ReturnType<Podgate['files']['list']>> = await podgate.files.list({
+      ...(cursor === null ? {} : { cursor }),
+      signal: io.signal,
+    });
+    for (const file of page.files) {
+      const time = new Date(file.upload_time * 1000).toISOString();
+      await write(
+        io.stdout,
+        `${file.file_id}  ${time}  ${String(file.size_bytes).padStart(11)}  ${printable(file.filename)}\n`,
+      );
+    }
+    cursor = page.next_cursor;
+  } while (cursor !== null);
+}
+
+async function get(podgate: Podgate, id: string, to: string | undefined, io: Io): Promise<void> {
+  const { body } = await podgate.files.download(id, { signal: io.signal });
+  if (to !== undefined) {
+    await saveFile(dirname(to), basename(to), body);
+    return;
+  }
+  for await (const chunk of body) await write(io.stdout, chunk);
+}
+
+async function remove(podgate: Podgate, ids: string[], io: Io): Promise<void> {
+  for (const id of ids) await podgate.files.delete(id, { signal: io.signal });
+}

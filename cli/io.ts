@@ -1,0 +1,41 @@
+import type { Readable, Writable } from 'node:stream';
+
+/** Where a command reads and writes: the process's own streams, or a test's. */
+export type Io = {
+  stdin: Readable;
+  stdout: Writable;
+  stderr: Writable;
+  /** Aborts when the user interrupts the command. */
+  signal: AbortSignal;
+};
+
+/** What a command throws when the user has to change something: printed as one line, exit status `status`. */
+export class UsageError extends Error {
+  readonly status: number;
+
+  constructor(message: string, status = 2) {
+    super(message);
+    this.name = 'UsageError';
+    this.status = status;
+  }
+}
+
+/** Writes and waits until the stream takes more, so that a slow terminal or pipe holds the sender back. */
+export async function write(stream: Writable, chunk: string | Uint8Array): Promise<void> {
+  if (stream.destroyed || stream.writableEnded) return;
+  await new Promise<void>((resolve, reject) => {
+    stream.write(chunk, (error) => {
+      if (error && (error as NodeJS.ErrnoException).code !== 'EPIPE') reject(error);
+      else resolve();
+    });
+  });
+}
+
+/** Text that came from a sandbox or a server, safe to print on a terminal: control characters are escaped. */
+export function printable(text: string): string {
+  return text.replace(
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
+    /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}

@@ -1,0 +1,76 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { constants } from 'node:fs';
+import { lstat, mkdir, open, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { printable, UsageError } from './io.ts';
+
+const MAX_PATH_PARTS = 256;
+
+/**
+ * Splits a path that came from a sandbox into safe parts. Throws UsageError for absolute paths, `..`, empty parts,
+ * NUL and backslashes' cousins: such a name is an attack or a bug, and either way not ours to write.
+ */
+export function safeParts(path: string): string[] {
+  const refuse = (why: string): never => {
+    throw new UsageError(`refusing to save '${printable(path)}': ${why}`, 1);
+  };
+  if (path.startsWith('/')) refuse('the path is absolute');
+  if (path.includes('\0')) refuse('the path contains NUL');
+  const parts = path.split('/');
+  if (parts.length > MAX_PATH_PARTS) refuse('the path is too deep');
+  if (parts.some((part) => part === '..')) refuse("the path contains '..'");
+  if (parts.some((part) => part === '' || part === '.')) refuse('the path has an empty part');
+  return parts;
+}
+
+/**
+ * Saves one file below `directory`. No link on the way is followed, an existing link at the end is not written
+ * through; the file appears whole or not at all. Returns its digest.
+ */
+export async function saveFile(
+  directory: string,
+  path: string,
+  chunks: AsyncIterable<Uint8Array>,
+): Promise<string> {
+  const parts = safeParts(path);
+  await mkdir(directory, { recursive: true });
+  let folder = directory;
+  for (const part of parts.slice(0, -1)) {
+    folder = join(folder, part);
+    await enterFolder(folder, path);
+  }
+  const target = join(folder, parts.at(-1) as string);
+  const existing = await lstat(target).catch(() => undefined);
+  if (existing && !existing.isFile())
+    throw new UsageError(
+      `refusing to save '${printable(path)}': something that is no regular file is there`,
+      1,
+    );
+  const temporary = join(dirname(target), `.podgate-${randomUUID()}`);
+  const digest = createHash('sha256');
+  try {
+    await using file = await open(
+      temporary,
+      constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
+      0o644,
+    );
+    for await (const chunk of chunks) {
+      digest.update(chunk);
+      await file.writeFile(chunk);
+    }
+    await rename(temporary, target);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  return digest.digest('hex');
+}
+
+async function enterFolder(folder: string, path: string): Promise<void> {
+  await mkdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw error;
+  });
+  const found = await lstat(folder);
+  if (!found.isDirectory())
+    throw new UsageError(`refusing to save '${printable(path)}': '${printable(folder)}' is no folder`, 1);
+}
