@@ -29,6 +29,11 @@ export type Backend = {
    */
   connect(sandbox: Sandbox, signal: AbortSignal): Promise<Duplex>;
   readonly reconnects: boolean;
+  /**
+   * Every execution runs in namespaces of its own below one sandbox (`place: "fresh"`), so that a `single_use` sandbox
+   * goes back to the pool at once. Where it is false, each execution costs its sandbox.
+   */
+  readonly freshPerExecution: boolean;
   /** Ends the sandbox and everything in it. Idempotent; resolves when it is gone or surely going. */
   destroy(sandbox: Sandbox): Promise<void>;
   /** The sandboxes of this installation that exist now, also those of dead instances. */
