@@ -1,0 +1,170 @@
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import {
+  booleanVariable,
+  choiceVariable,
+  type Environment,
+  integerVariable,
+  listVariable,
+  readEnvironment,
+  secretVariable,
+  textVariable,
+  urlVariable,
+} from '../shared/config-schema.ts';
+import { Failure } from '../shared/errors.ts';
+import { clusterName } from '../shared/messages.ts';
+import { Secret } from '../shared/secret.ts';
+
+const MAX_FILE_BYTES = 1_048_576;
+const clusterVariable = () =>
+  textVariable('use 1 to 63 of a-z, 0-9 and -').regex(/^[a-z0-9-]{1,63}$/, 'use 1 to 63 of a-z, 0-9 and -');
+
+/** Every variable that an agent reads. */
+const VARIABLES = {
+  EXECUTOR_BACKEND: choiceVariable(['kubernetes', 'docker', 'local']).default('kubernetes'),
+  PODGATE_GATEWAY_URL: urlVariable(['http:', 'https:', 'ws:', 'wss:']).optional(),
+  PODGATE_GATEWAY_CA_FILE: textVariable('use the path of a PEM file').optional(),
+  PODGATE_AGENT_TOKEN: secretVariable('use the credential that "podgate agents token" printed').optional(),
+  PODGATE_AGENT_TOKEN_FILE: textVariable('use the path of the file that holds the credential').optional(),
+  PODGATE_TEMPLATES: textVariable('use the path of a YAML file').optional(),
+  PODGATE_CLUSTER: clusterVariable().optional(),
+  HOST: textVariable('use an address or a host name').default('127.0.0.1'),
+  /** 0 picks a free port. */
+  PODGATE_AGENT_PORT: integerVariable(0, 65_535).default(8081),
+  POOL_SIZE: integerVariable(1, 10_000).optional(),
+  MAX_EXEC_TIMEOUT_MS: integerVariable(1, 86_400_000).optional(),
+  MAX_OUTPUT_BYTES: integerVariable(0, 4_294_967_296).default(1_000_000),
+  CPU_TIME_LIMIT_SEC: integerVariable(1, 86_400).optional(),
+  MEMORY_LIMIT_MB: integerVariable(16, 1_048_576).optional(),
+  PODGATE_DRAIN_MS: integerVariable(0, 3_600_000).default(30_000),
+  /** The local backend without the namespaces that it needs: see docs. */
+  PODGATE_UNSAFE: booleanVariable().default(false),
+  KUBECONFIG: textVariable().optional(),
+  KUBE_CONTEXTS: listVariable().optional(),
+  KUBERNETES_NAMESPACE: textVariable().optional(),
+  KUBERNETES_IMAGE: textVariable().optional(),
+  KUBERNETES_SERVICE_ACCOUNT: textVariable().optional(),
+};
+
+const ALIASES = {
+  KUBERNETES_EXECUTOR_NAMESPACE: 'KUBERNETES_NAMESPACE',
+  KUBERNETES_EXECUTOR_IMAGE: 'KUBERNETES_IMAGE',
+  KUBERNETES_EXECUTOR_SERVICE_ACCOUNT: 'KUBERNETES_SERVICE_ACCOUNT',
+} as const;
+
+/** Names that a command which also runs something else must let through. */
+export const AGENT_VARIABLE_NAMES: readonly string[] = [...Object.keys(VARIABLES), ...Object.keys(ALIASES)];
+
+/** What the seeds' names say of the `default` template; undefined where the variable is not set. */
+export type TemplateVariables = {
+  readonly POOL_SIZE?: number | undefined;
+  readonly MAX_EXEC_TIMEOUT_MS?: number | undefined;
+  readonly CPU_TIME_LIMIT_SEC?: number | undefined;
+  readonly MEMORY_LIMIT_MB?: number | undefined;
+  readonly KUBERNETES_IMAGE?: string | undefined;
+};
+
+export type AgentConfig = {
+  readonly backend: 'kubernetes' | 'docker' | 'local';
+  readonly gatewayUrl: URL;
+  /** PEM of the authority that signed the gateway's certificate, where the system does not know it. */
+  readonly gatewayCa: string | undefined;
+  /** Reads the credential bundle again: a file may hold a newer one. Throws a Failure that says what to do. */
+  readonly credential: () => Secret;
+  readonly templatesFile: string | undefined;
+  readonly templateVariables: TemplateVariables;
+  readonly cluster: string;
+  readonly http: { readonly host: string; readonly port: number };
+  readonly maxOutputBytes: number;
+  readonly drainMs: number;
+  readonly unsafe: boolean;
+  readonly kubernetes: {
+    readonly kubeconfig: string | undefined;
+    readonly contexts: readonly string[] | undefined;
+    readonly namespace: string | undefined;
+    readonly serviceAccount: string | undefined;
+  };
+};
+
+export type AgentConfigOptions = {
+  environment?: Environment;
+  /** `PODGATE_*` names that another part of the same command reads. */
+  alsoKnown?: readonly string[];
+};
+
+/** Reads and checks the agent's configuration once. Throws one Failure that names everything that is wrong. */
+export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
+  const { environment = process.env, alsoKnown = [] } = options;
+  const values = readEnvironment(VARIABLES, environment, {
+    secrets: ['PODGATE_AGENT_TOKEN'],
+    aliases: ALIASES,
+    alsoKnown,
+  });
+  const { PODGATE_GATEWAY_URL: gatewayUrl, PODGATE_GATEWAY_CA_FILE: caFile } = values;
+  if (gatewayUrl === undefined)
+    throw refusal('PODGATE_GATEWAY_URL', 'is not set: use the URL at which the gateway can be reached');
+  const credential = credentialReader(values.PODGATE_AGENT_TOKEN, values.PODGATE_AGENT_TOKEN_FILE);
+  credential();
+  return Object.freeze({
+    backend: values.EXECUTOR_BACKEND,
+    gatewayUrl,
+    gatewayCa: caFile === undefined ? undefined : readSmallFile('PODGATE_GATEWAY_CA_FILE', caFile),
+    credential,
+    templatesFile: values.PODGATE_TEMPLATES,
+    templateVariables: Object.freeze({
+      POOL_SIZE: values.POOL_SIZE,
+      MAX_EXEC_TIMEOUT_MS: values.MAX_EXEC_TIMEOUT_MS,
+      CPU_TIME_LIMIT_SEC: values.CPU_TIME_LIMIT_SEC,
+      MEMORY_LIMIT_MB: values.MEMORY_LIMIT_MB,
+      KUBERNETES_IMAGE: values.KUBERNETES_IMAGE,
+    }),
+    cluster: values.PODGATE_CLUSTER ?? clusterFromHost(hostname()),
+    http: Object.freeze({ host: values.HOST, port: values.PODGATE_AGENT_PORT }),
+    maxOutputBytes: values.MAX_OUTPUT_BYTES,
+    drainMs: values.PODGATE_DRAIN_MS,
+    unsafe: values.PODGATE_UNSAFE,
+    kubernetes: Object.freeze({
+      kubeconfig: values.KUBECONFIG,
+      contexts: values.KUBE_CONTEXTS,
+      namespace: values.KUBERNETES_NAMESPACE,
+      serviceAccount: values.KUBERNETES_SERVICE_ACCOUNT,
+    }),
+  });
+}
+
+function credentialReader(token: Secret | undefined, file: string | undefined): () => Secret {
+  if (token !== undefined && file !== undefined)
+    throw refusal('PODGATE_AGENT_TOKEN', 'and PODGATE_AGENT_TOKEN_FILE are both set: give one of them');
+  if (token !== undefined) return () => token;
+  if (file === undefined)
+    throw refusal(
+      'PODGATE_AGENT_TOKEN',
+      'is not set: use the credential that "podgate agents token" printed',
+    );
+  return () => new Secret(readSmallFile('PODGATE_AGENT_TOKEN_FILE', file).trim());
+}
+
+function readSmallFile(name: string, path: string): string {
+  try {
+    const bytes = readFileSync(path);
+    if (bytes.byteLength <= MAX_FILE_BYTES) return bytes.toString('utf8');
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw refusal(name, `names '${path}', which cannot be read (${code ?? 'unknown error'})`, cause);
+  }
+  throw refusal(name, `names '${path}', which is larger than ${MAX_FILE_BYTES} bytes`);
+}
+
+/** A machine's name as a cluster's: lower case, other characters as hyphens. */
+function clusterFromHost(host: string): string {
+  const name = host
+    .toLowerCase()
+    .replace(/[^a-z0-9-]/g, '-')
+    .slice(0, 63);
+  return clusterName.safeParse(name).success ? name : 'local';
+}
+
+function refusal(name: string, message: string, cause?: unknown): Failure {
+  const detail = `${name} ${message}.`;
+  return new Failure('invalid_request', detail, { cause, errors: [{ path: name, message: detail }] });
+}
