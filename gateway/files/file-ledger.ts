@@ -18,13 +18,14 @@ export type FileStoreLimits = {
   ttlMs: number;
 };
 
-type Entry = { owner: string; meta: FileMeta };
-type Account = { files: Map<string, FileMeta>; bytes: number; count: number };
+/** Who a file belongs to, and where its bytes count. */
+export type Holding = { owner: string; account: string };
+type Entry = Holding & { meta: FileMeta };
 
 const CURSOR = /^(\d{1,12}(?:\.\d{1,9})?)_([0-9a-f-]{36})$/;
 
 /**
- * The index of a store that serves one replica: what each owner has and what writers have reserved. It decides every
+ * The index of a store that serves one replica: what each owner has, what each account uses and what writers have reserved. It decides every
  * ceiling and the TTL; it does no I/O. Callers make a file visible on disk first and `settle` after.
  */
 export class FileLedger {
@@ -32,7 +33,8 @@ export class FileLedger {
   readonly #now: () => number;
   /** In order of upload, so that the expired ones come first. */
   readonly #files = new Map<string, Entry>();
-  readonly #accounts = new Map<string, Account>();
+  readonly #owners = new Map<string, Map<string, FileMeta>>();
+  readonly #accounts = new Map<string, FileUsage>();
   #bytes = 0;
   #count = 0;
 
@@ -42,14 +44,14 @@ export class FileLedger {
   }
 
   /** Takes in a file that exists already. Call in order of `upload_time`. */
-  restore(owner: string, meta: FileMeta): void {
-    this.#charge(owner, meta.size_bytes, 1);
-    this.#enter(owner, meta);
+  restore({ owner, account, meta }: Entry): void {
+    this.#charge(account, meta.size_bytes, 1);
+    this.#enter({ owner, account, meta });
   }
 
   /** Reserves one file without bytes. Throws `too_large`. */
-  reserve(owner: string, ceilings: FileCeilings): Reservation {
-    const { count } = this.usage(owner);
+  reserve({ owner, account }: Holding, ceilings: FileCeilings): Reservation {
+    const { count } = this.usage(account);
     if (ceilings.file_count !== null && count >= ceilings.file_count) {
       throw new Failure(
         'too_large',
@@ -57,24 +59,24 @@ export class FileLedger {
       );
     }
     if (this.#count >= this.#limits.maxFiles) throw storeFull();
-    this.#charge(owner, 0, 1);
+    this.#charge(account, 0, 1);
     let bytes = 0;
     let open = true;
     return {
       grow: (more) => {
-        this.#admit(owner, ceilings, bytes + more, more);
-        this.#charge(owner, more, 0);
+        this.#admit(account, ceilings, bytes + more, more);
+        this.#charge(account, more, 0);
         bytes += more;
       },
       settle: (meta) => {
         if (!open) return;
         open = false;
-        this.#enter(owner, meta);
+        this.#enter({ owner, account, meta });
       },
       release: () => {
         if (!open) return;
         open = false;
-        this.#charge(owner, -bytes, -1);
+        this.#charge(account, -bytes, -1);
       },
       get bytes() {
         return bytes;
@@ -91,7 +93,7 @@ export class FileLedger {
 
   list(owner: string, limit: number, cursor: string | undefined): FileList {
     const after = cursor === undefined ? undefined : parseCursor(cursor);
-    const files = [...(this.#accounts.get(owner)?.files.values() ?? [])]
+    const files = [...(this.#owners.get(owner)?.values() ?? [])]
       .filter((meta) => !this.#isExpired(meta) && (after === undefined || compare(meta, after) > 0))
       .sort(compare);
     const page = files.slice(0, limit);
@@ -105,14 +107,15 @@ export class FileLedger {
     const entry = this.#files.get(id);
     if (entry === undefined) return false;
     this.#files.delete(id);
-    this.#accounts.get(entry.owner)?.files.delete(id);
-    this.#charge(entry.owner, -entry.meta.size_bytes, -1);
+    const owned = this.#owners.get(entry.owner);
+    owned?.delete(id);
+    if (owned?.size === 0) this.#owners.delete(entry.owner);
+    this.#charge(entry.account, -entry.meta.size_bytes, -1);
     return true;
   }
 
-  usage(owner: string): FileUsage {
-    const account = this.#accounts.get(owner);
-    return { bytes: account?.bytes ?? 0, count: account?.count ?? 0 };
+  usage(account: string): FileUsage {
+    return { ...(this.#accounts.get(account) ?? { bytes: 0, count: 0 }) };
   }
 
   expired(): { owner: string; id: string }[] {
@@ -124,9 +127,9 @@ export class FileLedger {
     return found;
   }
 
-  #admit(owner: string, ceilings: FileCeilings, size: number, more: number): void {
+  #admit(account: string, ceilings: FileCeilings, size: number, more: number): void {
     if (size > this.#limits.maxFileBytes) throw fileTooLarge(this.#limits.maxFileBytes);
-    if (ceilings.file_bytes !== null && this.usage(owner).bytes + more > ceilings.file_bytes) {
+    if (ceilings.file_bytes !== null && this.usage(account).bytes + more > ceilings.file_bytes) {
       throw new Failure(
         'too_large',
         `Your key allows ${ceilings.file_bytes} bytes of files in all; delete some or wait until they expire`,
@@ -135,22 +138,21 @@ export class FileLedger {
     if (this.#bytes + more > this.#limits.maxBytes) throw storeFull();
   }
 
-  #enter(owner: string, meta: FileMeta): void {
-    this.#files.set(meta.file_id, { owner, meta });
-    this.#accounts.get(owner)?.files.set(meta.file_id, meta);
+  #enter(entry: Entry): void {
+    const id = entry.meta.file_id;
+    this.#files.set(id, entry);
+    const owned = this.#owners.get(entry.owner) ?? new Map<string, FileMeta>();
+    this.#owners.set(entry.owner, owned.set(id, entry.meta));
   }
 
-  #charge(owner: string, bytes: number, count: number): void {
-    let account = this.#accounts.get(owner);
-    if (account === undefined) {
-      account = { files: new Map(), bytes: 0, count: 0 };
-      this.#accounts.set(owner, account);
-    }
-    account.bytes += bytes;
-    account.count += count;
+  #charge(account: string, bytes: number, count: number): void {
+    const used = this.usage(account);
+    used.bytes += bytes;
+    used.count += count;
+    if (used.count === 0) this.#accounts.delete(account);
+    else this.#accounts.set(account, used);
     this.#bytes += bytes;
     this.#count += count;
-    if (account.count === 0) this.#accounts.delete(owner);
   }
 
   #isExpired(meta: FileMeta): boolean {

@@ -11,11 +11,16 @@ export type FileMeta = {
   upload_time: number;
 };
 
-/** Ceilings of one principal over all its files, as its key gives them; null is none but the store's own. */
+/** Ceilings over all files of one account, as its key gives them; null is none but the store's own. */
 export type FileCeilings = { file_bytes: number | null; file_count: number | null };
 
 export type CreateOptions = {
   ceilings: FileCeilings;
+  /**
+   * Where ceilings count; the owner itself by default. A key that speaks for many end users counts them together:
+   * naming another user must not win room.
+   */
+  account?: string;
   /** Aborts the writer, as `abort()` does. */
   signal?: AbortSignal;
 };
@@ -42,7 +47,7 @@ export type FileUsage = { bytes: number; count: number };
  * expired or another principal's, and an id that is no UUID, all fail with `not_found` and the same sentence.
  */
 export type FileStore = {
-  /** Rejects with `too_large` where the owner or the store may not hold one file more. */
+  /** Rejects with `too_large` where the account or the store may not hold one file more. */
   create(owner: string, options: CreateOptions): Promise<FileWriter>;
   stat(owner: string, id: string): Promise<FileMeta>;
   /** The body is read only as fast as it is taken; cancelling it or aborting `signal` lets go of the file. */
@@ -54,8 +59,8 @@ export type FileStore = {
   /** Oldest first. A cursor that this store never gave fails with `invalid_request`. */
   list(owner: string, options: { limit: number; cursor?: string | undefined }): Promise<FileList>;
   delete(owner: string, id: string): Promise<void>;
-  /** Files that are visible, and what writers have reserved so far. */
-  usage(owner: string): Promise<FileUsage>;
+  /** What ceilings count for one account: files that are visible, and what writers have reserved so far. */
+  usage(account: string): Promise<FileUsage>;
 };
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;

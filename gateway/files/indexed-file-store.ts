@@ -1,4 +1,4 @@
-import { FileLedger, type FileStoreLimits } from './file-ledger.ts';
+import { FileLedger, type FileStoreLimits, type Holding } from './file-ledger.ts';
 import {
   type CreateOptions,
   type FileList,
@@ -11,9 +11,9 @@ import {
 } from './file-store.ts';
 import { type FileSink, ReservedWriter } from './reserved-writer.ts';
 
-/** Where an indexed store keeps bytes. `owner` is a hex digest and `id` a UUID: both are safe in a path. */
+/** Where an indexed store keeps bytes. Owner and account are hex digests and `id` a UUID: all are safe in a path. */
 export type Blobs = {
-  begin(owner: string, id: string): Promise<FileSink>;
+  begin(holding: Holding, id: string): Promise<FileSink>;
   /** Undefined when there is no such blob any more. */
   open(
     owner: string,
@@ -29,8 +29,8 @@ export type IndexedFileStoreDeps = {
   limits: FileStoreLimits;
   /** Milliseconds since 1970. */
   now: () => number;
-  /** Files that exist already, oldest first, by owner's digest. */
-  existing?: readonly { owner: string; meta: FileMeta }[];
+  /** Files that exist already, oldest first, by their digests. */
+  existing?: readonly (Holding & { meta: FileMeta })[];
 };
 
 /**
@@ -47,17 +47,17 @@ export class IndexedFileStore implements FileStore {
     this.#blobs = blobs;
     this.#now = now;
     this.#ledger = new FileLedger(limits, now);
-    for (const { owner, meta } of existing) this.#ledger.restore(owner, meta);
+    for (const file of existing) this.#ledger.restore(file);
   }
 
-  async create(owner: string, { ceilings, signal }: CreateOptions): Promise<FileWriter> {
+  async create(owner: string, { ceilings, account = owner, signal }: CreateOptions): Promise<FileWriter> {
     await this.sweep();
-    const key = await digestOf(owner);
+    const holding = { owner: await digestOf(owner), account: await digestOf(account) };
     signal?.throwIfAborted();
-    const reservation = this.#ledger.reserve(key, ceilings);
+    const reservation = this.#ledger.reserve(holding, ceilings);
     const id = crypto.randomUUID();
     try {
-      const sink = await this.#blobs.begin(key, id);
+      const sink = await this.#blobs.begin(holding, id);
       const writer: FileWriter = new ReservedWriter({
         id,
         sink,
@@ -104,8 +104,8 @@ export class IndexedFileStore implements FileStore {
     if (!this.#ledger.remove(parsed)) throw fileNotFound(id);
   }
 
-  async usage(owner: string): Promise<FileUsage> {
-    return this.#ledger.usage(await digestOf(owner));
+  async usage(account: string): Promise<FileUsage> {
+    return this.#ledger.usage(await digestOf(account));
   }
 
   /** Removes what has expired; reads refuse it before that. Returns how many files went. */
@@ -124,7 +124,7 @@ export class IndexedFileStore implements FileStore {
   }
 }
 
-/** A principal's directory name: its characters never reach a path. */
+/** A principal's name in paths: its own characters never reach one. */
 async function digestOf(owner: string): Promise<string> {
   const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(owner));
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');

@@ -11,13 +11,18 @@ const TAIL_BYTES = 4 + MAGIC.byteLength;
 const MAX_JSON_BYTES = 8_192;
 
 const trailerSchema = z.object({
+  account: z.string().regex(/^[0-9a-f]{64}$/),
   filename: z.string().min(1),
   size_bytes: z.int().min(0),
   upload_time: z.number(),
 });
 
-export function encodeTrailer({ filename, size_bytes, upload_time }: FileMeta): Uint8Array<ArrayBuffer> {
-  const json = new TextEncoder().encode(JSON.stringify({ filename, size_bytes, upload_time }));
+/** `account` is the digest of where the file's bytes count. */
+export type StoredFile = FileMeta & { account: string };
+
+export function encodeTrailer(file: StoredFile): Uint8Array<ArrayBuffer> {
+  const { account, filename, size_bytes, upload_time } = file;
+  const json = new TextEncoder().encode(JSON.stringify({ account, filename, size_bytes, upload_time }));
   if (json.byteLength > MAX_JSON_BYTES) throw new RangeError('the filename is too long');
   const trailer = new Uint8Array(json.byteLength + TAIL_BYTES);
   trailer.set(json);
@@ -27,7 +32,7 @@ export function encodeTrailer({ filename, size_bytes, upload_time }: FileMeta): 
 }
 
 /** Undefined for a file that has no whole trailer, or whose size differs from what the trailer says. */
-export async function readTrailer(path: string, id: string): Promise<FileMeta | undefined> {
+export async function readTrailer(path: string, id: string): Promise<StoredFile | undefined> {
   await using handle = await open(path, 'r');
   const { size } = await handle.stat();
   const tail = await readAt(handle, size - TAIL_BYTES, TAIL_BYTES);

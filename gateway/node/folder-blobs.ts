@@ -16,7 +16,8 @@ export type StoreFolders = { incoming: string; owners: string };
 export function createFolderBlobs({ incoming, owners }: StoreFolders): Blobs {
   const pathOf = (owner: string, id: string) => join(owners, owner, id);
   return {
-    begin: (owner, id) => beginFile(join(incoming, id), join(owners, owner), id),
+    begin: ({ owner, account }, id) =>
+      beginFile({ temporary: join(incoming, id), directory: join(owners, owner), id, account }),
 
     async open(owner, meta, signal) {
       const handle = await openIfThere(pathOf(owner, meta.file_id));
@@ -31,13 +32,15 @@ export function createFolderBlobs({ incoming, owners }: StoreFolders): Blobs {
   };
 }
 
-async function beginFile(temporary: string, directory: string, id: string): Promise<FileSink> {
+type Place = { temporary: string; directory: string; id: string; account: string };
+
+async function beginFile({ temporary, directory, id, account }: Place): Promise<FileSink> {
   const handle = await open(temporary, 'wx', 0o600).catch(onFullDisk);
   return {
     append: (chunk) => writeAll(handle, chunk),
 
     async publish(meta) {
-      await writeAll(handle, encodeTrailer(meta));
+      await writeAll(handle, encodeTrailer({ ...meta, account }));
       // Without this, power lost after the rename could leave a whole name with half a content.
       await handle.datasync().catch(onFullDisk);
       await handle.close();

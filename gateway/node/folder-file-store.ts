@@ -1,7 +1,7 @@
 import { chmod, mkdir, readdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Failure } from '../../shared/errors.ts';
-import type { FileStoreLimits } from '../files/file-ledger.ts';
+import type { FileStoreLimits, Holding } from '../files/file-ledger.ts';
 import type { FileMeta, FileStore } from '../files/file-store.ts';
 import { IndexedFileStore } from '../files/indexed-file-store.ts';
 import { readTrailer } from './file-trailer.ts';
@@ -9,7 +9,7 @@ import { createFolderBlobs, type StoreFolders } from './folder-blobs.ts';
 import { lockFolder } from './folder-lock.ts';
 
 export type FolderFileStoreOptions = {
-  /** Made when it is not there. Beside `lock`, `incoming` and `owners` nothing in it is touched. */
+  /** Made when it is not there. Beside `lock.*`, `incoming` and `owners` nothing in it is touched. */
   directory: string;
   limits: FileStoreLimits;
   /** Milliseconds since 1970. */
@@ -102,17 +102,18 @@ async function removeUnfinished(incoming: string): Promise<void> {
 }
 
 /** Every whole file, oldest first. A file named like ours that is not whole was torn by a power cut, and goes. */
-async function scan({ owners }: StoreFolders): Promise<{ owner: string; meta: FileMeta }[]> {
-  const found: { owner: string; meta: FileMeta }[] = [];
+async function scan({ owners }: StoreFolders): Promise<(Holding & { meta: FileMeta })[]> {
+  const found: (Holding & { meta: FileMeta })[] = [];
   for (const owner of await readdir(owners)) {
     if (!OWNER.test(owner)) continue;
     const names = (await readdir(join(owners, owner))).filter((name) => ID.test(name));
     for (let start = 0; start < names.length; start += SCAN_AT_ONCE) {
       const batch = names.slice(start, start + SCAN_AT_ONCE).map(async (id) => {
         const path = join(owners, owner, id);
-        const meta = await readTrailer(path, id);
-        if (meta === undefined) await rm(path, { force: true });
-        else found.push({ owner, meta });
+        const stored = await readTrailer(path, id);
+        if (stored === undefined) return rm(path, { force: true });
+        const { account, ...meta } = stored;
+        found.push({ owner, account, meta });
       });
       await Promise.all(batch);
     }

@@ -1,13 +1,14 @@
-import { link, readFile, readlink, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { link, readdir, readFile, readlink, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 
 /** How often the holder shows that it lives, and how long a silent holder of another machine or container is believed. */
 const BEAT_MS = 5_000;
 const STALE_MS = 15_000;
-const ATTEMPTS = 3;
+const ATTEMPTS = 10;
 
 type Holder = { token: string; pid: number; start: string | null; space: string };
+type Generation = { number: number; holder: Holder | undefined };
 
 export type FolderLock = {
   /** Aborts when another process took the folder, for instance after this one was suspended. */
@@ -19,38 +20,53 @@ export type FolderLock = {
  * Takes the folder for this process, or rejects with a sentence that names the holder. A holder in the same PID
  * namespace is judged by its PID and start time, which survive no restart; any other by the age of its last beat,
  * since Node has no flock and a PID means nothing across containers.
+ *
+ * `lock.<n>` with the highest n is the lock. To follow a holder that is gone is to be the one whose hard link makes
+ * n + 1: nobody ever removes a lock that might be somebody's, which is where takeovers by unlinking go wrong. A link
+ * also appears with its content, where a file opened with O_EXCL is empty for a moment.
  */
 export async function lockFolder(folder: string): Promise<FolderLock> {
-  const path = join(folder, 'lock');
   const me: Holder = { token: crypto.randomUUID(), ...(await identityOf(process.pid)) };
-  const mine = `${path}.${me.token}`;
+  const mine = join(folder, `lock-${me.token}`);
   await writeFile(mine, JSON.stringify(me), { mode: 0o600, flag: 'wx' });
   try {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      // A hard link appears with its content, where a file opened with O_EXCL is empty for a moment.
-      if (await succeeds(link(mine, path), 'EEXIST')) return holdLock(path, me);
-      await evictDead(path, me, folder);
+      const { number, holder } = await readHighest(folder);
+      const path = pathOf(folder, number);
+      if (holder !== undefined && (await isAlive(holder, me, path))) throw inUse(folder, holder, me);
+      const next = number + 1;
+      if (!(await succeeds(link(mine, pathOf(folder, next)), 'EEXIST'))) continue;
+      // Whoever slept since it read the folder may have made a number that has been and gone.
+      const older = await readGenerations(folder);
+      if (older[0] !== next) {
+        await rm(pathOf(folder, next), { force: true });
+        continue;
+      }
+      for (const each of older.slice(1)) await rm(pathOf(folder, each), { force: true });
+      return holdLock(folder, next, me);
     }
   } finally {
     await rm(mine, { force: true });
   }
-  throw inUse(folder, 'another process');
+  throw inUse(folder, undefined, me);
 }
 
-/** Removes the lock of a holder that is gone. Throws when the holder lives. */
-async function evictDead(path: string, me: Holder, folder: string): Promise<void> {
-  const text = await readIfThere(path);
-  if (text === undefined) return;
-  const holder = parseHolder(text);
-  if (holder !== undefined && (await isAlive(holder, me, path))) {
-    throw inUse(folder, `process ${holder.pid}${holder.space === me.space ? '' : ' of another machine'}`);
-  }
-  const aside = `${path}.${me.token}.dead`;
-  if (!(await succeeds(rename(path, aside), 'ENOENT'))) return;
-  const moved = await readFile(aside, 'utf8');
-  // Between the reading and the renaming somebody else may have evicted the dead one and moved in: put it back.
-  if (moved !== text) await succeeds(link(aside, path), 'EEXIST');
-  await rm(aside, { force: true });
+const pathOf = (folder: string, generation: number) => join(folder, `lock.${generation}`);
+
+/** Numbers that exist, highest first. */
+async function readGenerations(folder: string): Promise<number[]> {
+  const names = await readdir(folder);
+  return names
+    .flatMap((name) => /^lock\.([1-9]\d{0,14})$/.exec(name)?.[1] ?? [])
+    .map(Number)
+    .sort((a, b) => b - a);
+}
+
+/** Holder is undefined where it let go, or where its file was torn by a power cut. */
+async function readHighest(folder: string): Promise<Generation> {
+  const [number = 0] = await readGenerations(folder);
+  const text = number > 0 ? await readIfThere(pathOf(folder, number)) : undefined;
+  return { number, holder: text === undefined ? undefined : parseHolder(text) };
 }
 
 async function isAlive(holder: Holder, me: Holder, path: string): Promise<boolean> {
@@ -58,21 +74,22 @@ async function isAlive(holder: Holder, me: Holder, path: string): Promise<boolea
     const { start } = await identityOf(holder.pid);
     return isRunning(holder.pid) && start === holder.start;
   }
-  const { mtimeMs } = await stat(path);
-  return Date.now() - mtimeMs < STALE_MS;
+  const beat = await stat(path).catch(() => undefined);
+  return beat !== undefined && Date.now() - beat.mtimeMs < STALE_MS;
 }
 
-function holdLock(path: string, me: Holder): FolderLock {
+function holdLock(folder: string, generation: number, me: Holder): FolderLock {
+  const path = pathOf(folder, generation);
   const lost = new AbortController();
+  const isMine = async () => {
+    const { number, holder } = await readHighest(folder);
+    return number === generation && holder?.token === me.token;
+  };
   const beat = async () => {
-    const text = await readIfThere(path);
-    if (text === undefined || parseHolder(text)?.token !== me.token) {
-      lost.abort(new Error(`${path} was taken by another process`));
-      clearInterval(timer);
-      return;
-    }
     const now = new Date();
-    await utimes(path, now, now);
+    if (await isMine()) return utimes(path, now, now);
+    lost.abort(new Error(`${folder} was taken by another process`));
+    clearInterval(timer);
   };
   const timer = setInterval(() => void beat().catch(() => {}), BEAT_MS);
   timer.unref();
@@ -80,8 +97,8 @@ function holdLock(path: string, me: Holder): FolderLock {
     lost: lost.signal,
     release: async () => {
       clearInterval(timer);
-      const text = await readIfThere(path);
-      if (text !== undefined && parseHolder(text)?.token === me.token) await rm(path, { force: true });
+      // Emptied, not removed: numbers only ever rise.
+      if (await isMine()) await truncate(path);
     },
   };
 }
@@ -117,9 +134,11 @@ function parseHolder(text: string): Holder | undefined {
   }
 }
 
-function inUse(folder: string, holder: string): Error {
+function inUse(folder: string, holder: Holder | undefined, me: Holder): Error {
+  const who = holder === undefined ? 'another process' : `process ${holder.pid}`;
+  const where = holder === undefined || holder.space === me.space ? '' : ' of another machine or container';
   return new Error(
-    `the file store in ${folder} is in use by ${holder}; a folder serves one gateway: stop the other or set FILE_STORAGE_DIR`,
+    `the file store in ${folder} is in use by ${who}${where}; a folder serves one gateway: stop the other or set FILE_STORAGE_DIR`,
   );
 }
 

@@ -208,6 +208,25 @@ export function describeFileStore(name: string, make: MakeStore): void {
       await put(store, ANNA, 40, { ceilings });
     });
 
+    test('a key counts its end users together, whoever it names', async () => {
+      const { store } = await start();
+      const ceilings = { file_bytes: 100, file_count: 2 };
+      const upload = async (owner: string, size: number) => {
+        const writer = await store.create(owner, { ceilings, account: ANNA });
+        await writer.write(bytes(size));
+        return writer.commit({ filename: 'a' });
+      };
+      const { file_id } = await upload(`${ANNA}/1`, 60);
+      await expect(upload(`${ANNA}/2`, 41)).rejects.toMatchObject({ code: 'too_large' });
+      await upload(`${ANNA}/2`, 40);
+      await expect(upload(`${ANNA}/3`, 0)).rejects.toMatchObject({ code: 'too_large' });
+      expect(await store.usage(ANNA)).toEqual({ bytes: 100, count: 2 });
+      expect((await store.list(ANNA, { limit: 10 })).files).toEqual([]);
+      await expect(store.stat(`${ANNA}/2`, file_id)).rejects.toMatchObject({ code: 'not_found' });
+      await store.delete(`${ANNA}/1`, file_id);
+      expect(await store.usage(ANNA)).toEqual({ bytes: 40, count: 1 });
+    });
+
     test('the store has exactly its bytes and its files', async () => {
       const { store } = await start({ maxBytes: 100, maxFiles: 3 });
       await put(store, ANNA, 60);

@@ -9,7 +9,7 @@ export function createMemoryFileStore(limits: FileStoreLimits, now: () => number
 function createMemoryBlobs(): Blobs {
   const files = new Map<string, Uint8Array<ArrayBuffer>[]>();
   return {
-    async begin(owner, id) {
+    async begin({ owner }, id) {
       const chunks: Uint8Array<ArrayBuffer>[] = [];
       return {
         append: async (chunk) => void chunks.push(chunk.slice()),
