@@ -1,0 +1,45 @@
+import type * as z from 'zod';
+import type { Scope } from '../../shared/claims.ts';
+import type { Caller } from '../auth/caller.ts';
+
+/** One request on its way to a handler. */
+export type RouteContext = {
+  request: Request;
+  params: Readonly<Record<string, string>>;
+  /** The caller's `X-Request-Id`, or one made here. */
+  requestId: string;
+  /** W3C trace context, passed through as it came. */
+  traceparent: string | null;
+  /** From the path prefix `/clusters/{name}`; null without it. Not checked yet. */
+  pathCluster: string | null;
+};
+
+/** Where nobody needs a key. */
+export type OpenRoute = RouteShape & { scope: null; handle(context: RouteContext): Response | Promise<Response> };
+/** Key, scope and rate are checked before `handle`. */
+export type KeyedRoute = RouteShape & {
+  scope: Scope;
+  handle(context: RouteContext & { caller: Caller }): Response | Promise<Response>;
+};
+
+type RouteShape = {
+  method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  /** From the root, parameters as `{name}`. Also served below `/clusters/{name}` when it begins with `/v1/`. */
+  path: `/${string}`;
+  doc: RouteDoc;
+};
+
+export type Route = OpenRoute | KeyedRoute;
+
+/** What `/openapi.json` says of a route. Null hides it. */
+export type RouteDoc = {
+  summary: string;
+  /** JSON body of the request. */
+  request?: z.ZodType;
+  /** Multipart or raw bodies, as OpenAPI writes them. */
+  requestContent?: Record<string, unknown>;
+  query?: Record<string, { description: string; schema: Record<string, unknown> }>;
+  responses: Record<number, { description: string; schema?: z.ZodType; content?: Record<string, unknown> }>;
+  /** Statuses of problem+json that it may answer beside those every keyed route has. */
+  problems?: readonly number[];
+} | null;
