@@ -8,8 +8,8 @@ import { parseCommand } from './parse-command.ts';
 const HELP = `Usage: podgate agents token --cluster NAME[,NAME...] [OPTIONS]
 
 Makes what an agent joins with and prints it alone: a token for the named clusters and the private key that it is
-bound to, as one line that starts with podgate_agent_. It is a secret; hand it to the agent and to
-nobody else. The private key never goes to the gateway, so a stolen token alone does not join.
+bound to, as one line that starts with podgate_agent_. It is a secret; hand it to the agent (PODGATE_AGENT_TOKEN, or a
+file and PODGATE_AGENT_TOKEN_FILE). The private key never goes to the gateway, so a stolen token alone does not join.
 
   --cluster NAME       a cluster that the agent may serve; repeat it, or use commas; * at the end stands for any ending
   --sub NAME           a name for the agent, to revoke it by (default: a random one)
