@@ -73,9 +73,45 @@ describe('a verdict', () => {
   });
 
   test('that is under way is shared', async () => {
-    const bench = createCache();
-    await Promise.all(Array.from({ length: 50 }, () => bench.recall('a', accepted)));
-    expect(bench.judged).toBe(1);
+    const { cache } = createCache();
+    const gate = Promise.withResolvers<Verdict<'callers'>>();
+    let judged = 0;
+    const judge = () => {
+      judged += 1;
+      return gate.promise;
+    };
+    const first = cache.recall('a', judge, () => true);
+    // The second has looked for a verdict by the time that a third, asked after it, has found its own.
+    const second = cache.recall('a', judge, () => true);
+    await cache.recall(
+      'b',
+      async () => accepted,
+      () => true,
+    );
+    gate.resolve(accepted);
+    expect([await first, await second, judged]).toEqual([accepted, accepted, 1]);
+  });
+
+  test('of refused that was under way when keys or deny-list changed is not remembered', async () => {
+    const { cache } = createCache();
+    const gate = Promise.withResolvers<Verdict<'callers'>>();
+    const started = Promise.withResolvers<void>();
+    const judge = () => {
+      started.resolve();
+      return gate.promise;
+    };
+    const late = cache.recall('a', judge, () => true);
+    await started.promise;
+    cache.forgetRefused();
+    gate.resolve(refused);
+    expect(await late).toBe(refused);
+    expect(
+      await cache.recall(
+        'a',
+        async () => accepted,
+        () => true,
+      ),
+    ).toBe(accepted);
   });
 
   test('that fails to come is not remembered', async () => {
