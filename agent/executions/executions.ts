@@ -67,7 +67,7 @@ type Live = {
 export function createExecutions({ clock, policy, onReport, onChange }: ExecutionsDeps): Executions {
   const registry = createRegistry({ clock });
   const running = new Map<string, Live>();
-  const perPrincipal = new Map<string, number>();
+  const perHolder = new Map<string, number>();
   const drained = Promise.withResolvers<void>();
   let draining = false;
 
@@ -94,7 +94,7 @@ export function createExecutions({ clock, policy, onReport, onChange }: Executio
       throw new Failure('duplicate', 'This agent knows the execution already.');
     if (draining) throw new Failure('draining', 'The agent is shutting down.');
     const admission = admit(start, policy);
-    const inUse = perPrincipal.get(start.principal) ?? 0;
+    const inUse = perHolder.get(start.holder) ?? 0;
     if (start.concurrency !== null && inUse >= start.concurrency)
       throw new Failure('rate_limited', `At most ${start.concurrency} executions of this key run at once.`, {
         retryAfterMs: 1_000,
@@ -105,7 +105,7 @@ export function createExecutions({ clock, policy, onReport, onChange }: Executio
   function begin(start: StartBody, admission: Admission, port: ExecutionPort): Live {
     const record = registry.begin(start.execution_id);
     const arrivedMs = record.acceptedAtMs;
-    perPrincipal.set(start.principal, (perPrincipal.get(start.principal) ?? 0) + 1);
+    perHolder.set(start.holder, (perHolder.get(start.holder) ?? 0) + 1);
     const execution = createExecution({
       clock,
       admission,
@@ -162,9 +162,9 @@ export function createExecutions({ clock, policy, onReport, onChange }: Executio
 
   function leave({ start }: Live): void {
     running.delete(start.execution_id);
-    const left = (perPrincipal.get(start.principal) ?? 1) - 1;
-    if (left === 0) perPrincipal.delete(start.principal);
-    else perPrincipal.set(start.principal, left);
+    const left = (perHolder.get(start.holder) ?? 1) - 1;
+    if (left === 0) perHolder.delete(start.holder);
+    else perHolder.set(start.holder, left);
     if (draining && running.size === 0) drained.resolve();
   }
 
