@@ -6,7 +6,6 @@ PROTOCOL_VERSION = 1
 MAX_DATA_BYTES = 32768
 MAX_CONTROL_BYTES = 65536
 STREAM_WINDOW_BYTES = 262144
-MAX_STREAM_ID = 0xFFFFFFFF
 
 READ_BYTES = 65536
 # Output waits in the program's pipe, not here, while this much has not left for the agent.
@@ -37,6 +36,8 @@ KILL_SECONDS = 5
 KILL_FREEZE_ROUNDS = 64
 DRAIN_SECONDS = 2
 CPU_GRACE_SECONDS = 1
+# Stacks and shared pages of a program whose heap has met its limit.
+MEMORY_SLACK_BYTES = 8 << 20
 WATCH_FIRST_SECONDS = 0.010
 WATCH_LAST_SECONDS = 0.100
 WATCH_GROWTH = 1.6

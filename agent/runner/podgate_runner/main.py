@@ -19,6 +19,5 @@ def main(config_json):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.chdir("/")
     os.umask(0o022)
-    code = runner.Runner(settings, environ).run()
-    sys.stdout = None
-    os._exit(code)
+    runner.Runner(settings, environ).run()
+    os._exit(0)

@@ -9,7 +9,8 @@ from podgate_runner.place import Cell, SharedPlace
 
 
 class Supply:
-    """`host` is the runner. `facts` is what the zygote found; `trouble` why there will be no place, in a sentence."""
+    """`host` is the runner. `place` is for the next execution; `facts` is what the zygote found; `trouble` says why there
+    will never be a place."""
 
     def __init__(self, host, environ):
         self._host = host
@@ -18,7 +19,7 @@ class Supply:
         self._environ = environment.without_places([config["workspace"]] + config["scratch"], environ)
         self._zygote = None
         self._cell_link = None
-        self._place = None
+        self.place = None
         self._respawns = 0
         self._noise_fd = -1
         self._fallen = False
@@ -40,23 +41,16 @@ class Supply:
         self._host.poller.read(self._zygote.fileno(), self._hear_zygote)
         self.due = time.monotonic() + ZYGOTE_READY_SECONDS
 
-    @property
-    def zygote_pid(self):
-        return self._zygote.pid if self._zygote else 0
-
-    def ready_place(self):
-        return self._place
-
     def release(self, place):
         """After an execution. A cell served once; a zygote that died while it ran is replaced now."""
         if place is not None and not place.keeps_files:
             self._forget(place.link)
             place.close()
-            self._place = None
+            self.place = None
         if self._fallen:
             self._fallen = False
             self._replace_zygote()
-        elif self._fresh and self._place is None and self._cell_link is None and self.facts and not self.trouble:
+        elif self._fresh and self.place is None and self._cell_link is None and self.facts and not self.trouble:
             self._prepare_cell()
 
     def tick(self, now):
@@ -64,12 +58,12 @@ class Supply:
             self.due = None
             if self.facts is None:
                 self._give_up("The zygote was not ready in time.")
-            elif self._place is None:
+            elif self.place is None:
                 self._give_up("Fresh namespaces were not ready in time.")
 
     def close(self):
-        if self._place is not None:
-            self._place.kill()
+        if self.place is not None:
+            self.place.kill()
         if self._zygote is not None:
             self._zygote.close()
 
@@ -97,9 +91,9 @@ class Supply:
             else:
                 self._give_up(facts["missing"][-1])
         else:
-            if self._place is not None:
-                self._place.close()
-            self._place = SharedPlace(self._host.config, self._zygote, self._host.reaper)
+            if self.place is not None:
+                self.place.close()
+            self.place = SharedPlace(self._host.config, self._zygote, self._host.reaper)
         self._host.on_supply()
 
     def _prepare_cell(self):
@@ -130,7 +124,7 @@ class Supply:
                 self._host.on_message(message, link.sender)
             elif message[0] == "cell":
                 self._cell_link, self.due = None, None
-                self._place = Cell(link, link.sender, fds[0], fds[1], self._host.reaper)
+                self.place = Cell(link, link.sender, fds[0], fds[1], self._host.reaper)
                 self._host.on_supply()
             else:
                 self._cell_link = None
@@ -157,10 +151,10 @@ class Supply:
             self._give_up("The zygote died more than once.")
             return
         self._respawns += 1
-        if self._place is not None and self._place.keeps_files:
-            self._place.kill()
-            self._place.close()
-            self._place = None
+        if self.place is not None and self.place.keeps_files:
+            self.place.kill()
+            self.place.close()
+            self.place = None
         self.begin()
 
     def _give_up(self, sentence):
