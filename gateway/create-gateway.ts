@@ -5,6 +5,7 @@ import type { ExecutionOrder } from './execution/execution-order.ts';
 import { ExecutionRun } from './execution/execution-run.ts';
 import { MemoryBudget } from './execution/memory-budget.ts';
 import type { GatewayDeps } from './gateway-deps.ts';
+import type { RequestInfo } from './http/route.ts';
 import { createRouter } from './http/router.ts';
 import { LinkDoor } from './link/link-door.ts';
 import type { LinkHandlers, LinkSocketPort } from './link/link-socket.ts';
@@ -33,7 +34,7 @@ export type GatewayStatus = {
 
 export type Gateway = {
   /** Answers one HTTP request. It never rejects. */
-  fetch(request: Request): Promise<Response>;
+  fetch(request: Request, info?: RequestInfo): Promise<Response>;
   /** Whether another agent may dial in now; adapters answer 503 where not. */
   acceptsLinks(): boolean;
   /** Takes an upgraded WebSocket of the agents' endpoint; CHALLENGE goes out at once. */

@@ -1,5 +1,6 @@
 import type { Failure } from '../../shared/errors.ts';
 import { CHANNEL } from '../../shared/messages.ts';
+import type { RequestInfo } from '../http/route.ts';
 import { resultOf } from './answer.ts';
 import type { Ending, ExecutionRun } from './execution-run.ts';
 import { createTextStream } from './output-text.ts';
@@ -20,12 +21,18 @@ export function formatEvent(name: string, data: object): string {
  * A run as server-sent events. Nothing is taken from the run before the HTTP reader asks for it, so that a slow reader
  * slows its own program and nothing else.
  */
-export function eventStream(run: ExecutionRun): ReadableStream<Uint8Array<ArrayBuffer>> {
+export function eventStream(
+  run: ExecutionRun,
+  { disconnect }: RequestInfo,
+): ReadableStream<Uint8Array<ArrayBuffer>> {
   const events = eventsOf(run);
   return new ReadableStream(
     {
       start(controller) {
-        run.onDismiss(() => controller.error(new Error('the reader took nothing for too long')));
+        run.onDismiss(() => {
+          if (disconnect) disconnect();
+          else controller.error(new Error('the reader took nothing for too long'));
+        });
       },
       async pull(controller) {
         const { done, value } = await events.next();

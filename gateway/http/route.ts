@@ -12,6 +12,13 @@ export type RouteContext = {
   traceparent: string | null;
   /** From the path prefix `/clusters/{name}`; null without it. Not checked yet. */
   pathCluster: string | null;
+  info: RequestInfo;
+};
+
+/** What an adapter can do for a request that the Web APIs cannot. */
+export type RequestInfo = {
+  /** Cuts the connection at once: its reader takes nothing any more. */
+  disconnect?: () => void;
 };
 
 /** Where nobody needs a key. */

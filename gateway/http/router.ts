@@ -6,7 +6,7 @@ import type { RateLimiter } from '../auth/rate-limiter.ts';
 import type { Log } from '../gateway-deps.ts';
 import { problemResponse, toFailure } from './problem-response.ts';
 import { requestIdOf, traceparentOf } from './request-ids.ts';
-import type { Route, RouteContext } from './route.ts';
+import type { RequestInfo, Route, RouteContext } from './route.ts';
 
 export type RouterDeps = {
   authenticator: Pick<Authenticator, 'authenticate'>;
@@ -18,7 +18,7 @@ export type RouterDeps = {
 /** Routes that are a hono app of their own: they get the caller once key and rate are checked. */
 export type MountedApp = { path: `/${string}`; app: (callerOf: (context: Context) => Caller) => Hono };
 
-type Env = { Bindings: { requestId: string }; Variables: { caller: Caller } };
+type Env = { Bindings: { requestId: string; info: RequestInfo }; Variables: { caller: Caller } };
 
 const PREFIX = '/clusters/:clusterName';
 
@@ -27,7 +27,7 @@ export function createRouter(
   routes: readonly Route[],
   mounted: readonly MountedApp[],
   deps: RouterDeps,
-): (request: Request) => Promise<Response> {
+): (request: Request, info?: RequestInfo) => Promise<Response> {
   const app = new Hono<Env>();
   for (const [path, methods] of byPath(routes)) mountPath(app, path, methods, deps);
   for (const { path, app: create } of mounted) mountApp(app, path, create, deps);
@@ -39,9 +39,9 @@ export function createRouter(
     if (failure.code === 'internal') logInternal(deps.log, failure, env.requestId, req.path);
     return problemResponse(failure, env.requestId);
   });
-  return async (request) => {
+  return async (request, info = {}) => {
     const requestId = requestIdOf(request.headers, deps.random);
-    const response = await app.fetch(request, { requestId });
+    const response = await app.fetch(request, { requestId, info });
     response.headers.set('X-Request-Id', requestId);
     return response;
   };
@@ -106,6 +106,7 @@ function contextOf({ req, env }: Context<Env>): RouteContext {
     requestId: env.requestId,
     traceparent: traceparentOf(req.raw.headers),
     pathCluster: clusterName ?? null,
+    info: env.info,
   };
 }
 

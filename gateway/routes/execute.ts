@@ -69,7 +69,7 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
       run.abandon();
       throw failure;
     }
-    return new Response(eventStream(run), {
+    return new Response(eventStream(run, context.info), {
       headers: {
         'Content-Type': 'text/event-stream',
         'Cache-Control': 'no-cache',
