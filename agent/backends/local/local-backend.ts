@@ -80,6 +80,12 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
   async function create(template: Template, signal: AbortSignal): Promise<Sandbox> {
     signal.throwIfAborted();
     if (ended.signal.aborted) throw ended.signal.reason;
+    if (template.network !== 'none') {
+      throw new Failure(
+        'policy_denied',
+        `Local sandboxes have no network: give the template '${template.name}' network none, or another backend.`,
+      );
+    }
     const interpreter = await orAborted(interpreterFor(template), signal);
     const uid = template.uid ?? uids.take();
     const user = isRoot ? userOf(uid) : undefined;
