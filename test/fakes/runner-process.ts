@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, constants, readdirSync, readFileSync } from 'node:fs';
-import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { runnerCommand, shimCommand } from '../../agent/runner/bundle.ts';
 import { createRunnerClient, type RunnerClient, type RunnerClientDeps } from '../../agent/runner/client.ts';
@@ -15,6 +14,8 @@ const MIB = 1_048_576;
 
 /** What stands in for a pod's `/workspace`: a directory that every Linux has, hidden by a tmpfs of the sandbox's own. */
 export const WORKSPACE = '/srv';
+/** Writable for all, and no place of the program's: as a pod's termination log is. */
+export const ELSEWHERE = '/media';
 export const SCRATCH = ['/tmp', '/dev/shm'];
 
 export type SandboxOptions = {
@@ -45,6 +46,8 @@ export type Sandbox = AsyncDisposable & {
   processes(): SandboxProcess[];
   /** What lives there beyond what lived there when the runner was ready. */
   strays(): SandboxProcess[];
+  /** Open descriptors of PID 1 and of the processes that were there when it was ready; undefined to who may not look. */
+  runnerDescriptors(): number | undefined;
   /** Resident bytes of PID 1 and of the processes that were there when it was ready. */
   runnerMemoryBytes(): number;
   /** The newest stream itself: for bytes that no client would send. */
@@ -65,6 +68,7 @@ set -e
 mount -t tmpfs -o "$1" workspace ${WORKSPACE}
 mount -t tmpfs -o size=128m,mode=1777 scratch /tmp
 mount -t tmpfs -o size=128m,mode=1777 scratch /dev/shm
+mount -t tmpfs -o size=1m,mode=1777 elsewhere ${ELSEWHERE}
 mount -o remount,bind,ro / 2>/dev/null || true
 shift
 cd /
@@ -199,6 +203,7 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
     },
     processes: () => processesBelow(pid),
     strays: () => processesBelow(pid).filter((process) => !own.has(process.pid)),
+    runnerDescriptors: () => descriptorsOf([...own]),
     runnerMemoryBytes: () => [...own].reduce((sum, each) => sum + residentBytes(each), 0),
     get stream() {
       return stream;
@@ -278,6 +283,14 @@ function statusOf(pid: number): string {
 
 function residentBytes(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(statusOf(pid))?.[1] ?? 0) * 1024;
+}
+
+function descriptorsOf(pids: number[]): number | undefined {
+  try {
+    return pids.reduce((sum, pid) => sum + readdirSync(`/proc/${pid}/fd`).length, 0);
+  } catch {
+    return undefined;
+  }
 }
 
 function kill(pid: number): void {
