@@ -1,5 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { findInterpreter } from '../../agent/backends/local/find-interpreter.ts';
@@ -47,6 +48,9 @@ describe('the local backend', () => {
     onTestFinished(() => void agent.kill('SIGKILL'));
     await once(agent.stdout, 'data');
     expect(alive(marker)).toBeGreaterThanOrEqual(8);
+    // A runner that notices its stream's end would end by itself: this one notices nothing any more.
+    const [runner = 0] = childrenOf(agent.pid as number).flatMap(childrenOf);
+    process.kill(runner, 'SIGSTOP');
     agent.kill('SIGKILL');
     await once(agent, 'exit');
     await expect.poll(() => alive(marker), { interval: 5, timeout: 5_000 }).toBe(0);
@@ -135,3 +139,7 @@ describe('the local backend', () => {
     expect([uids.take(), uids.take()]).toEqual([65_533, 65_537]);
   });
 });
+
+function childrenOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean).map(Number);
+}
