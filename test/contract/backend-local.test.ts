@@ -17,6 +17,8 @@ import { backendContract } from './backend.ts';
 import { alive } from './strays.ts';
 
 const AGENT = fileURLToPath(new URL('../fakes/local-agent.ts', import.meta.url));
+/** The interpreter that templates name; without it the one that is found. */
+const PYTHON = process.env.PODGATE_TEST_PYTHONS?.split(':')[0];
 const isRoot = process.getuid?.() === 0;
 const soon = () => AbortSignal.timeout(30_000);
 
@@ -36,6 +38,7 @@ const trouble = await createLocalBackend(deps()).then(
 
 backendContract('the local backend', () => createLocalBackend(deps()), {
   trouble,
+  template: PYTHON ? { python: PYTHON } : {},
   onThisMachine: true,
   noDevices: true,
 });

@@ -167,7 +167,11 @@ for path in ('/usr/bin/env', '/etc/passwd', '/proc/1/oom_score_adj', '/proc/sys/
 for path in ('/etc/shadow', '/etc/ssh', '/root', '/home', '/var/run/docker.sock', '/run/containerd', '/sys/kernel/debug', '/var/lib', '/var/log',
              '/run/secrets/kubernetes.io', '/var/run/secrets/kubernetes.io/serviceaccount/token', '/dev/kmsg', '/dev/mem', '/proc/kcore'):
     try:
-        if os.listdir(path) if os.path.isdir(path) else open(path, 'rb').read(1):
+        if os.path.isdir(path):
+            # An interpreter that lives there is shown, with nothing beside it.
+            if [name for name in os.listdir(path) if not (sys.prefix + '/').startswith('%s/%s/' % (path, name))]:
+                readable.append(path)
+        elif open(path, 'rb').read(1):
             readable.append(path)
     except OSError:
         pass
