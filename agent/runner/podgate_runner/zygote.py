@@ -11,7 +11,7 @@ import sys
 import time
 import _socket
 
-from podgate_runner import child, confine, courier, pyrun, syscalls
+from podgate_runner import child, confine, courier, harden, pyrun, syscalls
 from podgate_runner.limits import MAX_PRELOAD_ERRORS
 
 
@@ -20,7 +20,7 @@ def serve(config):
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, 3)
     os.set_inheritable(3, False)
     os.setsid()
-    syscalls.set_dumpable(False)
+    harden.harden(b"python3")
     # Cells import this on demand; user code must not be able to bring its own.
     if config["place"] == "fresh":
         from podgate_runner import cell
