@@ -136,13 +136,13 @@ export function createExecutions({ clock, policy, onReport, onChange }: Executio
 
   async function waitForSandbox(live: Live, { pool }: Admission): Promise<void> {
     const { principal, accept_within_ms } = live.start;
-    const late = new Failure('at_capacity', 'No sandbox was free in time.', { retryAfterMs: 1_000 });
+    const late = () => new Failure('at_capacity', 'No sandbox was free in time.', { retryAfterMs: 1_000 });
     const withinMs = Math.min(accept_within_ms, MAX_ACCEPT_WITHIN_MS);
     using deadline = createDeadline(clock, withinMs, late, live.abort.signal);
     try {
       run(live, await pool.wait(principal, deadline.signal));
     } catch (error) {
-      live.execution.refuse(error instanceof Failure ? error : late);
+      live.execution.refuse(error instanceof Failure ? error : late());
     }
   }
 
