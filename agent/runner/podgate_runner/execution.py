@@ -53,6 +53,11 @@ class Execution:
             self._waiting.append(data)
         return True
 
+    @property
+    def starved(self):
+        """Waits for input that is not all here."""
+        return self.state == INPUT and self._received < sum(size or 0 for size in self.request["sizes"].values())
+
     def advance(self):
         """Stages what has come, once there is a place; starts the program when that was all."""
         if self.state != INPUT or self.place is None:

@@ -7,6 +7,7 @@ from podgate_runner import cgroup, environment, frames, interpreters, processes,
 from podgate_runner.attachment import Attachment
 from podgate_runner.execution import Execution
 from podgate_runner.frames import FrameError
+from podgate_runner.limits import MAX_STREAM_ID
 from podgate_runner.memory import Memory
 from podgate_runner.outbox import Outbox
 from podgate_runner.poller import Poller
@@ -82,9 +83,19 @@ class Runner:
             if isinstance(seen, dict):
                 if not execution.outbox.replay(self._attachment.stream, seen):
                     raise FrameError("ATTACH names offsets that never were")
+                if execution.starved:
+                    execution.fail("sandbox_lost", "A part of the input was lost with the stream before.", "no")
             elif execution is self._execution:
                 # The agent knows nothing of it: nobody will take its output.
                 execution.cancel()
+        self._refuse_unheard(offsets)
+
+    def _refuse_unheard(self, offsets):
+        """A START that was lost with its stream is answered: nothing ran, and nobody has to guess."""
+        asked = [int(name) for name in offsets if name.isdecimal() and len(name) <= 10]
+        for stream_id in sorted(number for number in asked if self._last_stream < number <= MAX_STREAM_ID):
+            self._last_stream = stream_id
+            self._refuse(stream_id, "sandbox_lost", "The request was lost with the stream before.")
 
     def on_lost(self):
         for execution in (self._execution, self._last):

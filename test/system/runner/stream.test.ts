@@ -180,6 +180,30 @@ describePython('a runner that waits for streams', (python) => {
     await expectUnharmed(sandbox);
   });
 
+  test.each([
+    ['START', (_execution: RunnerExecution, sandbox: Sandbox) => sandbox.client.close()],
+    [
+      'a part of the input',
+      async (_execution: RunnerExecution, sandbox: Sandbox) => {
+        const { client } = sandbox;
+        await client.ping(patience());
+        client.close();
+      },
+    ],
+  ])('says that nothing ran where %s was lost with a stream', async (_what, lose) => {
+    await using sandbox = await create();
+    const ran = await sandbox.run('print("ran")', {
+      files: { big: Buffer.alloc(40 * MIB) },
+      onExecution: (execution) => void lose(execution, sandbox),
+      onLost: (checkpoint, handlers) => {
+        return sandbox.attach(2, [{ checkpoint, handlers }]).resumed[0] as RunnerExecution;
+      },
+    });
+    expect(ran.started).toBe(false);
+    expect(ran.exit).toMatchObject({ result: null, failure: { code: 'sandbox_lost', started: 'no' } });
+    await expectUnharmed(sandbox);
+  });
+
   test('keeps the end of an execution for whoever attaches next', async () => {
     await using sandbox = await create();
     const ran = await sandbox.run('import time\nprint("up")\ntime.sleep(0.3)\nprint("over")', {
@@ -254,7 +278,9 @@ describePython('a runner that waits for streams', (python) => {
       {
         cpuSeconds: 100,
         timeoutMs: 15_000,
-        onData: () => sandbox.client.close(),
+        onData: (_execution, { stdout }) => {
+          if (stdout === 'up\n') sandbox.client.close();
+        },
         onLost: (checkpoint, handlers) => {
           const next = sandbox.attach(2, [{ checkpoint, handlers }]);
           void next.ready.then(() => next.resumed[0]?.cancel('reached'));
