@@ -236,17 +236,17 @@ class Runner:
         elif kind == "failed":
             execution.on_failed(message[1])
 
-    def on_link_gone(self):
-        """True while an execution has to end before anything is replaced."""
+    def on_link_gone(self, link):
+        """True when an execution runs there: its end comes first, whatever is to be replaced."""
         execution = self._execution
-        if execution is None or execution.place is None:
+        if execution is None or execution.place is None or execution.place.link is not link:
             return False
         if execution.place.keeps_files and execution.main_pid:
             # Its parent died, so it is the runner's child now, and its end is ours to see.
             self._on_children()
-            return self._execution is not None
-        execution.on_link_gone()
-        return False
+        else:
+            execution.on_link_gone()
+        return True
 
     def _on_children(self):
         self.reaper.wake()

@@ -35,7 +35,7 @@ def serve(config):
         if messages is None:
             os._exit(0)
         for message, fds in messages:
-            pid = os.fork()
+            pid = fork(message, sock)
             if pid == 0:
                 if message[0] == "run":
                     return child.prepare(message[1], fds, sock, config, confinement)
@@ -44,6 +44,8 @@ def serve(config):
                 break
             for fd in fds:
                 os.close(fd)
+            if pid is None:
+                continue
             status, usage = wait(pid)
             if message[0] == "run":
                 courier.send(sock, ("exit", status, usage.ru_utime + usage.ru_stime, time.monotonic()))
@@ -62,6 +64,17 @@ def confine_ahead(config, protected):
             }
         )
     except confine.ConfineError:
+        return None
+
+
+def fork(message, sock):
+    """As os.fork; None, and the runner knows, where the sandbox may have no more processes."""
+    try:
+        return os.fork()
+    except OSError as error:
+        if message[0] == "run":
+            courier.send(sock, ("failed", error.strerror))
+            courier.send(sock, ("exit", 256, 0.0, time.monotonic()))
         return None
 
 
