@@ -81,6 +81,7 @@ export class GatewayLink implements LinkHandlers {
       schemas: FROM_AGENT,
       channels: [CHANNEL.stdout, CHANNEL.stderr, CHANNEL.files],
       peerOpens: false,
+      now: () => performance.now(),
       handlers: {
         control: (message, stream) => this.#apply({ type: 'received', message, stream }),
         data: (stream, channel, _offset, bytes) =>

@@ -77,6 +77,7 @@ export class MockAgent {
       schemas: FROM_GATEWAY,
       channels: [0],
       peerOpens: true,
+      now: () => performance.now(),
       handlers: {
         control: ({ name, body }, stream) => this.#control(name, body, stream),
         data: (stream, _channel, _offset, bytes) => {

@@ -26,6 +26,7 @@ function end(schemas: typeof FROM_AGENT | typeof FROM_GATEWAY, channels: number[
     schemas: schemas as typeof FROM_AGENT,
     channels,
     peerOpens,
+    now: () => 0,
     handlers: {
       control(message, stream) {
         arrived.words.push(`${message.name} ${stream}`);
@@ -333,6 +334,7 @@ describe('one end of a link', () => {
       schemas: FROM_GATEWAY,
       channels: [0],
       peerOpens: true,
+      now: () => 0,
       handlers: {
         control: ({ name }) => void words.push(name),
         data: () => void words.push('DATA'),
@@ -354,6 +356,7 @@ describe('one end of a link', () => {
       schemas: FROM_GATEWAY,
       channels: [0],
       peerOpens: true,
+      now: () => 0,
       handlers: { control: () => {}, data: () => {}, fault: ({ detail }) => void faults.push(detail) },
     });
     const padded = (size: number) => {
@@ -383,6 +386,7 @@ describe('one end of a link', () => {
       schemas: FROM_GATEWAY,
       channels: [0],
       peerOpens: true,
+      now: () => 0,
       handlers: { control: () => {}, data: () => {}, fault: ({ code }) => void faults.push(code) },
     });
     peer.receive(new Uint8Array(MAX_HELLO_BYTES + 1).fill(1));
@@ -396,6 +400,7 @@ describe('one end of a link', () => {
       schemas: FROM_GATEWAY,
       channels: [0],
       peerOpens: true,
+      now: () => 0,
       handlers: { control: () => {}, data: () => {}, fault: ({ detail }) => void faults.push(detail) },
     });
     peer.joined = true;
@@ -412,6 +417,7 @@ describe('one end of a link', () => {
       schemas: FROM_GATEWAY,
       channels: [0],
       peerOpens: true,
+      now: () => 0,
       handlers: {
         control: ({ name }) => void words.push(name),
         data: () => void words.push('DATA'),
@@ -437,6 +443,7 @@ describe('one end of a link', () => {
           schemas: FROM_GATEWAY,
           channels: [0],
           peerOpens: true,
+          now: () => 0,
           handlers: {
             control: () => {},
             data: () => {},
