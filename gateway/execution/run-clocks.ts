@@ -1,4 +1,3 @@
-import { CLOCK_SKEW_SECONDS } from '../../shared/keys.ts';
 import type { Caller } from '../auth/caller.ts';
 import type { Revocation } from '../auth/revocations.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
@@ -38,7 +37,7 @@ export class RunClocks {
     const nowMs = deps.now();
     this.#queueEndsMs = nowMs + options.queueInMs;
     this.#answerDueMs = nowMs + options.answerInMs;
-    this.#keyEndsMs = options.caller.expiresAtMs + CLOCK_SKEW_SECONDS * 1000;
+    this.#keyEndsMs = options.caller.expiresAtMs;
     this.#queueTimer = deps.timers.setTimeout(() => options.unplaced(), options.queueInMs);
     this.#timer = deps.timers.setTimeout(
       () => this.#ring(),

@@ -1,4 +1,3 @@
-import { CLOCK_SKEW_SECONDS } from '../../shared/keys.ts';
 import type { Authenticator } from '../auth/authenticator.ts';
 import type { AuthenticatedAgent } from '../auth/caller.ts';
 import type { Revocation } from '../auth/revocations.ts';
@@ -22,7 +21,7 @@ export class TokenWatch {
 
   /** Watches this token from now on, and no other. */
   watch(agent: AuthenticatedAgent, nowMs: number): void {
-    const endsAtMs = agent.expiresAtMs + CLOCK_SKEW_SECONDS * 1000;
+    const endsAtMs = agent.expiresAtMs;
     const leftMs = agent.expiresAtMs - nowMs;
     // An agent that has no newer token yet answers with the same: then it is asked again at half of what is left.
     const early = endsAtMs <= this.#endsAtMs && this.#endsAtMs !== Number.POSITIVE_INFINITY;
