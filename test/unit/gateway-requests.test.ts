@@ -5,6 +5,7 @@ import { problem } from '../../shared/api.ts';
 import { Failure, isErrorCode } from '../../shared/errors.ts';
 import { MAX_JSON_DEPTH, MAX_REQUEST_BYTES, MAX_REQUEST_FILES } from '../../shared/limits.ts';
 import { ALL_SCOPES, createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
+import { until } from '../fakes/until.ts';
 
 let bench: GatewayBench;
 beforeAll(async () => {
@@ -189,15 +190,17 @@ describe('a body that is too large', () => {
       start: (controller) => controller.enqueue(new Uint8Array(MAX_REQUEST_BYTES + 1)),
       pull: () => new Promise(() => {}),
     });
+    const key = await bench.key();
+    const timers = bench.clock.pending;
     const answer = bench.gateway.fetch(
       new Request('http://gate.example/v1/execute', {
         method: 'POST',
-        headers: { authorization: `Bearer ${await bench.key()}` },
+        headers: { authorization: `Bearer ${key}` },
         body: never,
         duplex: 'half',
       } as RequestInit),
     );
-    await bench.clock.settle();
+    await until(() => bench.clock.pending > timers);
     await bench.clock.advance(DISCARD_MS);
     expect((await answer).status).toBe(413);
   });
