@@ -79,6 +79,8 @@ export function createExecutions({ clock, policy, onReport, onChange }: Executio
       const failure =
         error instanceof Failure ? error : new Failure('internal', 'The agent failed.', { cause: error });
       port.nack(failure.code, failure.detail, failure.retryAfterMs ?? null);
+      // The grant that it spent is free again.
+      onChange();
       onReport({ ...refusal(start, failure.code), cause: failure.cause });
       return undefined;
     }

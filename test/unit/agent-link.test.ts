@@ -80,6 +80,14 @@ describe('an agent that joins', () => {
     expect(sum(link)).toBe(4);
   });
 
+  test('grants again what STARTs that it refused had spent', async () => {
+    const { mock, link } = await join();
+    await (await mock.nextLink()).next('SLOTS', ({ clusters }) => clusters !== null);
+    const streams = Array.from({ length: 4 }, () => link.start({ concurrency: 0 }));
+    for (const stream of streams) await link.next('NACK', (_body, on) => on === stream);
+    await until(() => mock.links.reduce((total, one) => total + sum(one), 0) === 8);
+  });
+
   test('finds every replica behind one address and lets surplus links go', async () => {
     let dials = 0;
     const mock = await gateway({ replicas: 3 });
