@@ -1,4 +1,12 @@
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -86,6 +94,13 @@ describe('a templates file', () => {
     expect(found).toHaveLength(sentences.length);
     for (const [index, sentence] of sentences.entries())
       expect(found[index]).toEqual(typeof sentence === 'string' ? sentence : expect.stringMatching(sentence));
+  });
+
+  test('of the documentation is one that an agent takes', async () => {
+    const page = readFileSync(new URL('../../docs/templates.md', import.meta.url), 'utf8');
+    const [, example = ''] = /```yaml\n([\s\S]*?)```/.exec(page) ?? [];
+    const templates = await parseTemplates(example, 'templates.yaml');
+    expect([...templates.keys()]).toEqual(['default', 'sci', 'volume', 'conformance']);
   });
 
   test('may not unfold into more than it holds', async () => {
