@@ -139,7 +139,7 @@ function createMockLink(socket: WebSocket, request: IncomingMessage): MockLink {
     schemas: FROM_AGENT,
     channels: [1, 2, 3],
     peerOpens: false,
-      now: () => performance.now(),
+    now: () => performance.now(),
     handlers: {
       control(message, stream) {
         link.seen.push({ ...message, stream } as Seen);
