@@ -268,15 +268,16 @@ describe('the queue', () => {
     };
     for (let index = 0; index < 6; index += 1) await add(greedy, `greedy-${index}`, `user-${index}`);
     for (let index = 0; index < 2; index += 1) await add(modest, `modest-${index}`);
-    agent.grant(8);
-    await until(() => agent.executions.length === 8);
-    const order = await Promise.all(
-      agent.executions.map(async (execution) => (await execution.input()).code),
-    );
+    const order: string[] = [];
+    for (let turn = 0; turn < 8; turn += 1) {
+      agent.grant(1);
+      const execution = await agent.next();
+      order.push((await execution.input()).code);
+      execution.succeed();
+    }
     expect(order).toEqual(
       'greedy-0 modest-0 greedy-1 modest-1 greedy-2 greedy-3 greedy-4 greedy-5'.split(' '),
     );
-    for (const execution of agent.executions) execution.succeed();
     await Promise.all(waiting);
   });
 
