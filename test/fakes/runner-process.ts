@@ -54,8 +54,8 @@ export type Sandbox = AsyncDisposable & {
   readonly stream: Duplex;
   /** A new stream through a process that enters from outside. Only with `attach: "socket"`. */
   attach(epoch: number, resume?: RunnerClientDeps['resume']): RunnerClient;
-  /** Processes of this user that entered from outside and carry streams. */
-  shims(): number;
+  /** The same by a child of a process that enters: its PPid is not 0. Resolves with what it was sent when it ends. */
+  intrude(): Promise<string>;
   /** What the runner itself wrote to its stderr: for a failed test's eyes. */
   log(): string;
   /** Resolves with PID 1's end. */
@@ -209,7 +209,14 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
       return stream;
     },
     attach,
-    shims: () => shims.filter((shim) => shim.exitCode === null && shim.signalCode === null).length,
+    intrude: async () => {
+      const shim = spawnShim(python, pid, ['sh', '-c', '"$@"; exit 0', 'sh']);
+      shims.push(shim);
+      const got: Buffer[] = [];
+      (shim.stdio[3] as Duplex).on('data', (chunk: Buffer) => got.push(chunk));
+      await once(shim, 'close');
+      return Buffer.concat(got).toString();
+    },
     log,
     exited,
     [Symbol.asyncDispose]: dispose,
@@ -217,11 +224,11 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
 }
 
 /** A shim as a kubelet's exec would start it: its parent stays outside, so that inside its PPid is 0. */
-function spawnShim(python: string, pid: number): ChildProcess {
+function spawnShim(python: string, pid: number, parent: string[] = []): ChildProcess {
   const isRoot = process.getuid?.() === 0;
   const ids = isRoot ? [`--setuid=${SANDBOX_UID}`, `--setgid=${SANDBOX_UID}`] : ['--preserve-credentials'];
   const enterArgs = [`--target=${pid}`, '--user', '--pid', '--mount', '--ipc', '--net', ...ids, '--'];
-  const args = ['-c', ONE_SOCKET, 'sh', 'nsenter', ...enterArgs, ...shimCommand(python)];
+  const args = ['-c', ONE_SOCKET, 'sh', 'nsenter', ...enterArgs, ...parent, ...shimCommand(python)];
   return spawn('sh', args, { stdio: ['ignore', 'ignore', 'inherit', 'pipe'] });
 }
 

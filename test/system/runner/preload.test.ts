@@ -31,6 +31,16 @@ describePython('preloading', (python) => {
     expect(ran.stdout).toBe('[]\n');
   });
 
+  test('shares no state of numpy’s generators between programs', async (context) => {
+    await using sandbox = await createSandbox({ python, config: { preload: ['numpy'] } });
+    if (!sandbox.ready.preloaded.includes('numpy')) context.skip(`${python} has no numpy`);
+    const code = 'import numpy\nprint(numpy.random.random(), numpy.random.default_rng().random())';
+    const values = [await sandbox.run(code), await sandbox.run(code)].flatMap(({ stdout }) =>
+      stdout.trim().split(' '),
+    );
+    expect(new Set(values).size).toBe(4);
+  });
+
   test('says what it measured of itself', async () => {
     await using sandbox = await createSandbox({ python });
     const { ready } = sandbox;

@@ -18,7 +18,7 @@ describeSandbox('Python code', (sandbox) => {
     ['7 # comment\n\n# more\n', '7\n'],
     ['(\n  1,\n  2,\n)', '(1, 2)\n'],
     ['import sys; sys.stdout', null],
-    ['"\\ud800"', "'\\ud800'\n"],
+    ['x = 1\n"\\ud800"', "'\\ud800'\n"],
     ['"é€😀"', "'é€😀'\n"],
     ['lambda: 0', null],
     ['print("a", end="")\n"b"', "a'b'\n"],

@@ -259,6 +259,14 @@ describePython('a runner that waits for streams', (python) => {
     await expectUnharmed(sandbox);
   });
 
+  test('takes no stream from a child of a process that entered', async () => {
+    await using sandbox = await create();
+    expect(await sandbox.intrude()).toBe('');
+    expect((await sandbox.run('print("still here")')).stdout).toBe('still here\n');
+    expect(sandbox.ready.epoch).toBe(1);
+    await expectUnharmed(sandbox);
+  });
+
   test('is reached while a program holds its socket busy', async () => {
     await using sandbox = await create();
     const ran = await sandbox.run(
