@@ -230,7 +230,8 @@ describe('drain', () => {
     expect(await links[0]?.seen('GOAWAY')).toMatchObject({ reason: 'draining', deadline_ms: 20_000 });
     expect(await problemOf(await waiting)).toMatchObject({ status: 503, code: 'draining' });
     const refused = await bench.ask('/v1/execute', { body: { code: '' } });
-    expect(refused.headers.get('retry-after')).toBeTruthy();
+    expect(refused.headers.get('retry-after')).toBe('1');
+    expect(await problemOf(refused)).toMatchObject({ status: 503, code: 'draining' });
     expect((await bench.ask('/ready')).status).toBe(503);
     expect(bench.gateway.acceptsLinks()).toBe(false);
     await bench.clock.advance(5_000);
