@@ -338,6 +338,26 @@ describe('/v1/executions/{id}', () => {
       expect(await problemOf(answer)).toMatchObject({ status: 404, code: 'not_found', retryable: false });
   });
 
+  test('is asked for over the sister of a link that goes meanwhile, and says so where there is none', async () => {
+    const { bench, links, execution } = await sisters(2);
+    const [first, second] = links as [MockAgent, MockAgent];
+    execution.begin();
+    for (const link of links) link.silent = true;
+    const asked = bench.ask(`/v1/executions/${execution.id}`);
+    const isAsked = (link: MockAgent) => link.received.some(({ name }) => name === 'STATUS');
+    await until(() => links.some(isAsked));
+    const [gone, left] = isAsked(first) ? [first, second] : [second, first];
+    left.silent = false;
+    left.records.set(execution.id, { state: 'started', record: RECORD });
+    gone.cut();
+    expect(await (await asked).json()).toMatchObject({ state: 'started' });
+    left.silent = true;
+    const again = bench.ask(`/v1/executions/${execution.id}`);
+    await until(() => left.received.filter(({ name }) => name === 'STATUS').length > 1);
+    left.cut();
+    expect(await problemOf(await again)).toMatchObject({ status: 503, code: 'no_agent' });
+  });
+
   test('without its agent says so, and without an answer does too', async () => {
     const { bench, links, execution } = await running();
     const path = `/v1/executions/${execution.id}`;
