@@ -36,7 +36,7 @@ export class AgentStream {
   constructor(options: AgentStreamOptions) {
     this.#options = options;
     const { link, start, input, owner, store, apply } = options;
-    this.#stream = link.start(start, {
+    this.#stream = link.streams.start(start, {
       control: (message) => this.#control(message),
       data: (channel, bytes) => this.#data(channel, bytes),
       room: () => this.#sender.room(),
@@ -46,7 +46,7 @@ export class AgentStream {
       },
     });
     this.#sender = new InputSender({
-      link,
+      streams: link.streams,
       stream: this.#stream,
       input,
       owner,
@@ -58,7 +58,7 @@ export class AgentStream {
 
   /** The consumer of output took bytes: the agent may send as many more. */
   consumed(bytes: number): void {
-    this.#options.link.consumed(this.#stream, bytes);
+    this.#options.link.streams.consumed(this.#stream, bytes);
   }
 
   /** Sends no more input. */
@@ -69,8 +69,8 @@ export class AgentStream {
   cancel(reason: string): void {
     const { link, timers } = this.#options;
     this.#sender.stop();
-    link.cancel(this.#stream, reason);
-    timers.setTimeout(() => link.release(this.#stream), CANCEL_GRACE_MS);
+    link.streams.cancel(this.#stream, reason);
+    timers.setTimeout(() => link.streams.release(this.#stream), CANCEL_GRACE_MS);
   }
 
   acknowledge(): void {

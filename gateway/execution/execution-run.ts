@@ -2,7 +2,7 @@ import { type ErrorCode, Failure } from '../../shared/errors.ts';
 import { ANSWER_GRACE_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { ExecutionResult, ExitBody } from '../../shared/messages.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
-import { mayBePlaced, type Placement } from '../clusters/placement.ts';
+import type { Placement } from '../clusters/placement.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import type { SlotQueue } from '../queue/slot-queue.ts';
 import { AgentStream } from './agent-stream.ts';
@@ -22,6 +22,7 @@ import { RunClocks } from './run-clocks.ts';
 import { type OutputEnding, RunOutput } from './run-output.ts';
 import { RunPhases } from './run-phases.ts';
 import { askSister, STATUS_TIMEOUT_MS, sisterLink } from './sister-link.ts';
+import { SlotSearch } from './slot-search.ts';
 import { startBodyOf } from './start-body.ts';
 
 const QUEUE_RETRY_MS = 1_000;
@@ -53,15 +54,13 @@ export class ExecutionRun {
   readonly #clocks: RunClocks;
   readonly #memory: Reservation;
   readonly #output: RunOutput;
-  readonly #refused = new Set<string>();
+  readonly #search: SlotSearch;
   readonly #opened = Promise.withResolvers<void>();
   #state: ExecutionState = FIRST_EXECUTION_STATE;
   #placement: Placement | undefined;
   /** Of the placement; undefined until START went out on it. */
   #stream: AgentStream | undefined;
-  #leaveQueue: () => void = () => {};
   #executionId: string | null = null;
-  #lastRefusal: Failure | undefined;
 
   /** Throws where it may not even wait: `rate_limited`, `at_capacity`. */
   constructor(order: ExecutionOrder, deps: RunDeps) {
@@ -84,13 +83,20 @@ export class ExecutionRun {
       queueInMs: order.queueTimeoutMs,
       caller,
       late: () => this.#late(),
-      unplaced: () => this.#unplaced(),
+      unplaced: () => this.#search.timeOut(),
       denied: () => this.stop('unauthorized', 'The key is no longer accepted.'),
+    });
+    this.#search = new SlotSearch({
+      ...deps,
+      wanted: order.wanted,
+      clocks: this.#clocks,
+      placed: (placement) => this.#placed(placement),
+      apply: (event) => this.#apply(event),
     });
     // A refusal before anybody waits for it is not an unhandled rejection.
     this.#opened.promise.catch(() => {});
     try {
-      this.#enqueue('end');
+      this.#search.begin();
     } catch (error) {
       this.#clocks.close();
       this.#memory.release();
@@ -172,10 +178,10 @@ export class ExecutionRun {
         void this.#send();
         break;
       case 'requeue':
-        this.#requeue();
+        this.#search.again();
         break;
       case 'elsewhere':
-        this.#elsewhere(effect.failure);
+        this.#search.elsewhere(this.#placement?.instance ?? '', effect.failure);
         break;
       case 'ask':
         void this.#ask(effect.fence);
@@ -198,42 +204,10 @@ export class ExecutionRun {
     }
   }
 
-  #enqueue(at: 'end' | 'front'): void {
-    this.#leaveQueue = this.#deps.queue.request(
-      {
-        wanted: this.#order.wanted,
-        refused: this.#refused,
-        placed: (placement) => {
-          this.#placement = placement;
-          this.#stream = undefined;
-          this.#apply({ type: 'placed' });
-        },
-      },
-      at,
-    );
-  }
-
-  #requeue(): void {
-    if (this.#clocks.queueIsOver) this.#unplaced();
-    else this.#enqueue('front');
-  }
-
-  #elsewhere(failure: Failure): void {
-    this.#lastRefusal = failure;
-    if (this.#placement) this.#refused.add(this.#placement.instance);
-    if (mayBePlaced(this.#deps.directory, this.#order.wanted, this.#refused)) this.#requeue();
-    else this.#apply({ type: 'nowhere_else', failure });
-  }
-
-  #unplaced(): void {
-    const { directory } = this.#deps;
-    const { wanted } = this.#order;
-    const failure =
-      this.#lastRefusal ??
-      (mayBePlaced(directory, wanted, this.#refused)
-        ? new Failure('at_capacity', 'All sandboxes are taken.', { retryAfterMs: QUEUE_RETRY_MS })
-        : new Failure('no_agent', 'The agent went away.', { retryAfterMs: QUEUE_RETRY_MS }));
-    this.#apply({ type: 'queue_over', failure });
+  #placed(placement: Placement): void {
+    this.#placement = placement;
+    this.#stream = undefined;
+    this.#apply({ type: 'placed' });
   }
 
   async #send(): Promise<void> {
@@ -306,7 +280,7 @@ export class ExecutionRun {
 
   #fail(failure: Failure): void {
     if (this.#output.reader.ended) return;
-    this.#leaveQueue();
+    this.#search.stop();
     this.#stream?.stopInput();
     this.#clocks.close();
     this.#opened.reject(failure);
