@@ -88,7 +88,13 @@ export function createGateway(deps: GatewayDeps): Gateway {
   ];
   const router = createRouter(
     [...routes, createOpenapiRoute([...routes, ...FILE_DOCS], config.version)],
-    [{ path: '/v1/files', app: (callerOf) => createFileRoutes({ store: deps.fileStore, callerOf }) }],
+    [
+      {
+        path: '/v1/files',
+        scope: 'files',
+        app: (callerOf) => createFileRoutes({ store: deps.fileStore, callerOf }),
+      },
+    ],
     deps,
   );
 

@@ -14,7 +14,6 @@ import {
   FIRST_EXECUTION_STATE,
   nextExecution,
   type StopCode,
-  startedIn,
 } from './execution-state.ts';
 import type { MemoryBudget, Reservation } from './memory-budget.ts';
 import type { Taken } from './output-reader.ts';
@@ -25,7 +24,7 @@ import { askSister, STATUS_TIMEOUT_MS, sisterLink } from './sister-link.ts';
 import { SlotSearch } from './slot-search.ts';
 import { startBodyOf } from './start-body.ts';
 
-const QUEUE_RETRY_MS = 1_000;
+const RETRY_MS = 1_000;
 
 export type RunDeps = Pick<
   GatewayDeps,
@@ -68,7 +67,6 @@ export class ExecutionRun {
     this.#order = order;
     const { caller } = order.wanted;
     this.#memory = deps.outputMemory.reserve(caller.holder);
-    this.hold(STREAM_WINDOW_BYTES);
     this.#phases = new RunPhases(order, deps.now);
     this.#output = new RunOutput({
       ...deps,
@@ -99,7 +97,6 @@ export class ExecutionRun {
       this.#search.begin();
     } catch (error) {
       this.#clocks.close();
-      this.#memory.release();
       throw error;
     }
   }
@@ -140,24 +137,10 @@ export class ExecutionRun {
     this.#output.reader.onDismiss = callback;
   }
 
-  /** Takes memory for output that is kept. Throws where the caller's share or the gateway's memory is used up. */
-  hold(bytes: number): void {
-    const verdict = this.#memory.grow(bytes);
-    if (verdict === 'taken') return;
-    const started = startedIn(this.#state);
-    const options = { retryAfterMs: QUEUE_RETRY_MS, started };
-    throw verdict === 'share'
-      ? new Failure('rate_limited', 'The output of this key takes up its share of memory.', options)
-      : new Failure('at_capacity', 'The gateway has no memory left for output.', options);
-  }
-
-  /** `hold` for output on its way: where there is no room the run ends. */
+  /** Takes memory for output that is kept to the end. Where there is none the run ends. */
   keep(bytes: number): void {
-    try {
-      this.hold(bytes);
-    } catch (error) {
-      this.stop('at_capacity', (error as Failure).detail);
-    }
+    const verdict = this.#memory.grow(bytes);
+    if (verdict !== 'taken') this.stop('at_capacity', noMemory(verdict).detail);
   }
 
   #apply(event: ExecutionEvent): ErrorCode | null {
@@ -205,9 +188,15 @@ export class ExecutionRun {
   }
 
   #placed(placement: Placement): void {
+    const verdict = this.#placement ? 'taken' : this.#memory.grow(STREAM_WINDOW_BYTES);
     this.#placement = placement;
     this.#stream = undefined;
-    this.#apply({ type: 'placed' });
+    if (verdict === 'taken') {
+      this.#apply({ type: 'placed' });
+      return;
+    }
+    placement.release();
+    this.#apply({ type: 'queue_over', failure: noMemory(verdict) });
   }
 
   async #send(): Promise<void> {
@@ -215,7 +204,12 @@ export class ExecutionRun {
     const { caller } = this.#order.wanted;
     const { tenant, principalDigest } = caller;
     const { cluster, instance, link } = placement;
-    const id = await this.#deps.ids.seal({ kind: 'x', tenant, principalDigest, cluster, instance });
+    const parts = { kind: 'x', tenant, principalDigest, cluster, instance } as const;
+    const id = await this.#deps.ids.seal(parts).catch((cause: unknown) => {
+      const failure = new Failure('internal', 'No id could be made for this execution.', { cause });
+      this.#apply({ type: 'input_failed', failure });
+      return '';
+    });
     if (this.#state.at !== 'sent') return placement.release();
     if (!link.joined || link.draining) {
       placement.release();
@@ -304,7 +298,10 @@ export class ExecutionRun {
         received,
         stored,
       })
-      .then((record) => this.#deps.onExecutionEnd(record));
+      .then((record) => this.#deps.onExecutionEnd(record))
+      .catch((cause: unknown) =>
+        this.#deps.log({ level: 'error', event: 'record_lost', cause: String(cause).slice(0, 500) }),
+      );
   }
 
   #logLie({ cause }: Failure): void {
@@ -317,4 +314,11 @@ export class ExecutionRun {
     this.#order.release();
     this.#deps.onOver(this);
   }
+}
+
+function noMemory(verdict: 'share' | 'full'): Failure {
+  const options = { retryAfterMs: RETRY_MS };
+  return verdict === 'share'
+    ? new Failure('rate_limited', 'The output of this key takes up its share of memory.', options)
+    : new Failure('at_capacity', 'The gateway has no memory left for output.', options);
 }

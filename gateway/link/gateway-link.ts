@@ -118,8 +118,20 @@ export class GatewayLink implements LinkHandlers {
 
   message(data: Uint8Array | string): void {
     this.#pulse.heard();
-    if (typeof data === 'string') this.#apply({ type: 'fault', code: 'protocol_error' });
-    else if (this.#state.at !== 'closed') this.#peer.receive(data);
+    try {
+      if (typeof data === 'string') this.#apply({ type: 'fault', code: 'protocol_error' });
+      else if (this.#state.at !== 'closed') this.#peer.receive(data);
+    } catch (cause) {
+      // A fault of ours that a frame brought to light must end its link, not the process with everybody's.
+      const what = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
+      this.#deps.log({
+        level: 'error',
+        event: 'link_broke',
+        instance: this.instance,
+        cause: what.slice(0, 2_000),
+      });
+      this.#apply({ type: 'fault', code: 'internal' });
+    }
   }
 
   closed(): void {
