@@ -1,10 +1,13 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 /** One process and no later one of the same number. */
 export type ProcessName = { readonly pid: number; readonly startTime: string; readonly comm: string };
 
-/** All that descends from a process now. What is born in a PID namespace cannot leave this tree: orphans fall to its PID 1. */
-export function descendants(root: number): ProcessName[] {
+/**
+ * All that descends from a process now, below children that `follow` takes. What is born in a PID namespace cannot leave
+ * this tree: orphans fall to its PID 1.
+ */
+export function descendants(root: number, follow: (pid: number) => boolean = () => true): ProcessName[] {
   const children = new Map<number, ProcessName[]>();
   for (const name of readdirSync('/proc')) {
     const found = /^\d+$/.test(name) ? readProcess(Number(name)) : undefined;
@@ -14,6 +17,7 @@ export function descendants(root: number): ProcessName[] {
   const queue = [root];
   for (let parent = queue.shift(); parent !== undefined; parent = queue.shift()) {
     for (const child of children.get(parent) ?? []) {
+      if (!follow(child.pid)) continue;
       found.push(child);
       queue.push(child.pid);
     }
@@ -32,6 +36,15 @@ export function countRunning(...command: string[]): number {
   const wanted = `${command.join('\0')}\0`;
   return readdirSync('/proc').filter((name) => /^\d+$/.test(name) && read(`${name}/cmdline`) === wanted)
     .length;
+}
+
+/** Whether a process runs the program of this one: a command that a test started, no sandbox. */
+export function isNode(pid: number): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/exe`) === process.execPath;
+  } catch {
+    return false;
+  }
 }
 
 function readProcess(pid: number): { name: ProcessName; parent: number; state: string } | undefined {

@@ -15,13 +15,15 @@ import { GATEWAY_VARIABLE_NAMES, readGatewayConfig } from '../../gateway/node/co
 import { type RunningGateway, serveGateway } from '../../gateway/node/serve-gateway.ts';
 import type { TemplateInput } from '../../shared/template.ts';
 import { type HeldRun, type HoldTarget, holdRun } from './held-run.ts';
-import { descendants, isAlive, type ProcessName } from './process-tree.ts';
+import { descendants, isAlive, isNode, type ProcessName } from './process-tree.ts';
 
 type Variables = Readonly<Record<string, string>>;
 
 export type StackOptions = {
   /** Templates of every agent; without them the variables define `default`. */
   templates?: readonly TemplateInput[];
+  /** A file with them instead. */
+  templatesFile?: string;
   /** Variables of gateway and agents, such as MAX_OUTPUT_BYTES. */
   variables?: Variables;
   /** One agent for the cluster `local` unless given. */
@@ -97,7 +99,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   });
   const { url } = gateway;
   const agents: RunningAgent[] = [];
-  const sandboxProcesses = () => descendants(process.pid).filter(({ pid }) => !before.has(pid));
+  const sandboxProcesses = () => descendants(process.pid, (pid) => !before.has(pid) && !isNode(pid));
   opened.defer(async () => {
     const processes = sandboxProcesses();
     await Promise.all(agents.map((agent) => agent.close()));
@@ -116,7 +118,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   }
 
   async function startAgent({ cluster, templates = options.templates, variables }: AgentOptions) {
-    const file = templates && (await writeTemplates(dir, templates));
+    const file = templates ? await writeTemplates(dir, templates) : options.templatesFile;
     const environment = {
       PATH: '/usr/local/bin:/usr/bin:/bin',
       ...options.variables,

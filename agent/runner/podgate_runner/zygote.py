@@ -62,7 +62,7 @@ def attend(sock, config, cell, confinement):
             # The job is here, or a part of it: it has its own child in a moment.
             continue
         if kind == "cell":
-            entered = fork_cell(cell, message[1], sock, fds)
+            entered = fork_cell(cell, message[1], sock, fds, bool(config["preload"]))
             if entered is not None:
                 sock = entered
                 receiver, confinement = courier.Receiver(sock), confine_children(config, _IN_CELL)
@@ -125,15 +125,24 @@ def is_alone():
     return False
 
 
-def fork_cell(cell, cell_config, zygote_sock, fds):
-    """None here. In the child, which is PID 1 of new namespaces and the runner's child, the socket it has to the runner."""
+def fork_cell(cell, cell_config, zygote_sock, fds, hooked):
+    """None here. In the child, which is PID 1 of new namespaces and the runner's child, the socket it has to the runner.
+
+    `hooked`: modules are loaded that may want to know of a fork (pthread_atfork), as OpenBLAS does, which waits for ever
+    in the next one for threads that a fork unknown to it has lost. A process in between is forked as they expect.
+    """
     uid, gid = os.geteuid(), os.getegid()
-    trouble = None
+    between, trouble = None, None
     try:
-        pid = cell.fork(sibling=True)
+        between = os.fork() if hooked else None
+        pid = between or cell.fork(sibling=between is None)
     except Exception as error:
         pid, trouble = 0, error
     if pid:
+        if between == 0:
+            os._exit(0)
+        if between:
+            os.waitpid(between, 0)
         os.close(fds[0])
         return None
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fds[0])
@@ -149,6 +158,8 @@ def fork_cell(cell, cell_config, zygote_sock, fds):
         os.close(proc_fd)
         return sock
     courier.send(sock, ("failed", describe(trouble)))
+    if between == 0:
+        os._exit(1)
     sock.close()
     return None
 
