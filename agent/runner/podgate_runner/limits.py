@@ -40,6 +40,9 @@ DRAIN_SECONDS = 2
 CPU_GRACE_SECONDS = 1
 # Stacks and shared pages of a program whose heap has met its limit.
 MEMORY_SLACK_BYTES = 8 << 20
+# Memory over the limit is looked at again this soon, and acted on when so many looks in a row agree.
+WATCH_AGAIN_SECONDS = 0.002
+WATCH_CONFIRM_LOOKS = 6
 WATCH_FIRST_SECONDS = 0.010
 WATCH_LAST_SECONDS = 0.100
 WATCH_GROWTH = 1.6

@@ -3,7 +3,14 @@
 import os
 
 from podgate_runner import processes
-from podgate_runner.limits import MEMORY_SLACK_BYTES, WATCH_FIRST_SECONDS, WATCH_GROWTH, WATCH_LAST_SECONDS
+from podgate_runner.limits import (
+    MEMORY_SLACK_BYTES,
+    WATCH_AGAIN_SECONDS,
+    WATCH_CONFIRM_LOOKS,
+    WATCH_FIRST_SECONDS,
+    WATCH_GROWTH,
+    WATCH_LAST_SECONDS,
+)
 
 
 class Watch:
@@ -15,6 +22,7 @@ class Watch:
         self._interval = WATCH_FIRST_SECONDS
         self.due = now + WATCH_FIRST_SECONDS
         self._tmpfs_before = place.tmpfs_bytes()
+        self._looks_over = 0
         self.cpu = 0.0
         self.peak = 0
 
@@ -28,15 +36,26 @@ class Watch:
         self.cpu = max(self.cpu, cpu)
         if self.cpu >= self._cpu_seconds:
             passed.add("cpu")
-        rough = sum(process.rss for process in tree)
-        self.peak = max(self.peak, rough, self._place.peak_of(main_pid))
-        tmpfs = self._place.tmpfs_bytes() - self._tmpfs_before
-        if rough + tmpfs > self._memory_bytes and self._exact(tree) + tmpfs > self._memory_bytes:
-            passed.add("memory")
+        if not self._is_over(tree, main_pid):
+            self._looks_over = 0
+        else:
+            # A child made by vfork shows its parent's memory as its own until it executes: one look may count it twice.
+            self._looks_over += 1
+            if self._looks_over >= WATCH_CONFIRM_LOOKS:
+                passed.add("memory")
+            self.due = now + WATCH_AGAIN_SECONDS
         if not passed:
             # Next look no later than the CPU limit can be met with every core busy.
             self.due = min(self.due, now + max((self._cpu_seconds - self.cpu) / (os.cpu_count() or 1), 0.005))
         return passed
+
+    def _is_over(self, tree, main_pid):
+        used = sum(process.rss for process in tree)
+        tmpfs = self._place.tmpfs_bytes() - self._tmpfs_before
+        if used + tmpfs > self._memory_bytes:
+            used = self._exact(tree)
+        self.peak = max(self.peak, used, self._place.peak_of(main_pid))
+        return used + tmpfs > self._memory_bytes
 
     def _exact(self, tree):
         """Pages that forks share count once: the rough sum counts them in each."""

@@ -156,6 +156,20 @@ describeSandbox('an outcome', (sandbox) => {
     await expectNext(sandbox());
   });
 
+  test('is no memory_limit for a large program that starts many small ones', async () => {
+    const { result } = await sandbox().run(
+      py`
+        import subprocess
+        area = bytearray(b"x") * (90 << 20)
+        for _ in range(300):
+            subprocess.run(["/bin/true"])
+      `,
+      { memoryBytes: 128 * MIB, timeoutMs: 60_000 },
+    );
+    expect(result).toMatchObject({ outcome: 'exited', exit_code: 0 });
+    expect(result.peak_memory_bytes).toBeLessThan(256 * MIB);
+  });
+
   test('is memory_limit for a tree of processes that are each small', async () => {
     const { result } = await sandbox().run(
       py`
