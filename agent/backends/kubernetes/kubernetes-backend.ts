@@ -1,0 +1,226 @@
+import type { Duplex } from 'node:stream';
+import { Failure } from '../../../shared/errors.ts';
+import type { Template } from '../../../shared/template.ts';
+import { createBackoff } from '../../backoff.ts';
+import type { Clock } from '../../clock.ts';
+import type { Log } from '../../log.ts';
+import { runnerCommand, shimCommand } from '../../runner/bundle.ts';
+import type { Backend, Sandbox } from '../backend.ts';
+import { openExec } from './exec-stream.ts';
+import { holdLease } from './held-lease.ts';
+import type { KubeClient } from './kube-client.ts';
+import { isPassing, isRefused, KubeRefusal } from './kube-failure.ts';
+import type { Pod } from './kube-objects.ts';
+import { INSTANCE_ANNOTATION, LABEL, labelSelector } from './labels.ts';
+import { CONTAINER, drawUid, podSpec, runnerConfig } from './pod-spec.ts';
+import { type PodEnd, podState } from './pod-state.ts';
+import { createPodWatch } from './pod-watch.ts';
+import { createReaper, deletePod, listPods } from './reaper.ts';
+
+/** A pod that no node takes is given up after this: an autoscaler may be at work, or nobody. */
+const UNSCHEDULABLE_MS = 20_000;
+/** A pod that has not started, without a reason: a large image on a slow line takes minutes. */
+const START_TIMEOUT_MS = 300_000;
+const CREATE_TRIES = 4;
+const DESTROY_TRIES = 12;
+const CLOSE_TIMEOUT_MS = 10_000;
+/** The kubelet looks at its containers once a second: the reason of an end comes after the end. */
+const END_KNOWN_MS = 3_000;
+
+export type KubernetesBackendDeps = {
+  client: KubeClient;
+  namespace: string;
+  /** Tells one Podgate's pods from another's in the same namespace. */
+  installation: string;
+  instance: string;
+  clock: Clock;
+  random: () => number;
+  log: Log;
+  unschedulableMs?: number;
+  startTimeoutMs?: number;
+  leaseSeconds?: number;
+  renewMs?: number;
+  reapMs?: number;
+};
+
+export type KubernetesBackend = Backend & {
+  readonly kind: 'kubernetes';
+  /** Why the sandbox's pod ended; undefined where the cluster does not say so soon. `memory` is the outcome `memory_limit`. */
+  endOf(sandbox: Sandbox, signal: AbortSignal): Promise<PodEnd | undefined>;
+  /** True where this instance leads reaping and canary among those that share the namespace. */
+  leads(): boolean;
+};
+
+/** `python` is undefined for pods of another instance, which are only ever destroyed. */
+type Known = { uid: string; python: string | undefined };
+
+/** Sandboxes as pods. Rejects with a Failure when the namespace cannot be used. */
+export async function createKubernetesBackend(deps: KubernetesBackendDeps): Promise<KubernetesBackend> {
+  const { client, namespace, installation, instance, clock, random, log } = deps;
+  const { unschedulableMs = UNSCHEDULABLE_MS, startTimeoutMs = START_TIMEOUT_MS } = deps;
+  const podsPath = `/api/v1/namespaces/${namespace}/pods`;
+  const known = new Map<string, Known>();
+  const lease = await holdLease({
+    ...deps,
+    ...(deps.leaseSeconds === undefined ? {} : { seconds: deps.leaseSeconds }),
+    onReplaced: () => log('instance_taken_for_dead', { namespace }),
+  });
+  const watch = createPodWatch({ ...deps, labelSelector: labelSelector(installation, instance) });
+  const reaper = createReaper({ ...deps, lease });
+  const closing = new AbortController();
+
+  async function create(template: Template, signal: AbortSignal): Promise<Sandbox> {
+    if (template.image === undefined)
+      throw new Failure('image_error', `Template '${template.name}' names no image.`);
+    const python = template.python ?? 'python3';
+    const name = podName(template.name, random);
+    const identity = { name, namespace, installation, instance, lease: { name: lease.name, uid: lease.uid } };
+    const command = runnerCommand({ python, config: runnerConfig(template) });
+    const body = podSpec(template, { ...identity, uid: drawUid(template, random) }, command);
+    const both = AbortSignal.any([signal, closing.signal]);
+    try {
+      const pod = await post(body, name, both);
+      known.set(name, { uid: pod.metadata?.uid ?? '', python });
+      await started(name, both);
+      return toSandbox(pod);
+    } catch (cause) {
+      void remove(name);
+      throw cause;
+    }
+  }
+
+  /** The name is drawn here, so that a lost answer can be asked for again without a second pod. */
+  async function post(body: object, name: string, signal: AbortSignal): Promise<Pod> {
+    const backoff = createBackoff({ baseMs: 200, maxMs: 2_000, random });
+    for (;;) {
+      try {
+        return await client.call<Pod>({ method: 'POST', path: podsPath, body, signal });
+      } catch (cause) {
+        if (isRefused(cause, 409) && cause.reason === 'AlreadyExists')
+          return client.call<Pod>({ method: 'GET', path: `${podsPath}/${name}`, signal });
+        if (signal.aborted || !isPassing(cause) || backoff.tries + 1 >= CREATE_TRIES) throw cause;
+        const asked = cause instanceof KubeRefusal ? (cause.retryAfterMs ?? 0) : 0;
+        await pause(Math.max(asked, backoff.next()), signal);
+      }
+    }
+  }
+
+  /** Resolves when the runner's container runs; rejects when it never will. */
+  async function started(name: string, signal: AbortSignal): Promise<void> {
+    const limit = new AbortController();
+    const cancelStart = clock.after(startTimeoutMs, () => {
+      limit.abort(new Failure('backend_unavailable', 'The pod did not start in time.'));
+    });
+    let cancelRoom: (() => void) | undefined;
+    try {
+      const trouble = await watch.until<Failure | null>(name, (pod, gone) => {
+        if (pod === undefined && !gone) return undefined;
+        const state = podState(pod);
+        if (state.phase === 'running') return null;
+        if (state.phase === 'ended') return state.end.failure;
+        if (!state.unschedulable) return state.trouble ?? undefined;
+        cancelRoom ??= clock.after(unschedulableMs, () => limit.abort(state.trouble));
+        return undefined;
+      }, AbortSignal.any([signal, limit.signal]));
+      if (trouble) throw trouble;
+    } finally {
+      cancelStart();
+      cancelRoom?.();
+    }
+  }
+
+  async function connect(sandbox: Sandbox, signal: AbortSignal): Promise<Duplex> {
+    const { python } = known.get(sandbox.id) ?? {};
+    if (python === undefined) throw new Failure('sandbox_lost', "The sandbox is another instance's, or gone.");
+    const state = podState(watch.get(sandbox.id));
+    if (state.phase === 'ended') throw state.end.failure;
+    const { access } = client;
+    return openExec({ access, namespace, pod: sandbox.id, container: CONTAINER, command: shimCommand(python), signal });
+  }
+
+  /** Tries for minutes, as nobody waits for it. What is left then ends itself: its stream is gone. */
+  async function remove(name: string): Promise<void> {
+    const uid = known.get(name)?.uid;
+    known.delete(name);
+    const backoff = createBackoff({ baseMs: 500, maxMs: 30_000, random });
+    for (;;) {
+      try {
+        return await deletePod(client, namespace, { name, ...(uid === undefined ? {} : { uid }) });
+      } catch (cause) {
+        if (closing.signal.aborted || !isPassing(cause) || backoff.tries >= DESTROY_TRIES) {
+          log('pod_not_deleted', { namespace, pod: name, cause });
+          return;
+        }
+        await pause(backoff.next(), closing.signal).catch(() => {});
+      }
+    }
+  }
+
+  async function list(): Promise<Sandbox[]> {
+    const pods = await listPods(client, { namespace, selector: labelSelector(installation) });
+    return pods.filter((pod) => podState(pod).phase !== 'ended').map((pod) => {
+      const { name = '', uid = '' } = pod.metadata ?? {};
+      if (!known.has(name)) known.set(name, { uid, python: undefined });
+      return toSandbox(pod);
+    });
+  }
+
+  async function endOf(sandbox: Sandbox, signal: AbortSignal): Promise<PodEnd | undefined> {
+    const limit = new AbortController();
+    const cancel = clock.after(END_KNOWN_MS, () => limit.abort());
+    try {
+      return await watch.until(sandbox.id, (pod, gone) => {
+        if (pod === undefined && !gone) return undefined;
+        const state = podState(pod);
+        return state.phase === 'ended' ? state.end : undefined;
+      }, AbortSignal.any([signal, limit.signal]));
+    } catch {
+      return undefined;
+    } finally {
+      cancel();
+    }
+  }
+
+  async function close(): Promise<void> {
+    closing.abort(new Failure('draining', 'The agent ends.'));
+    reaper.close();
+    const signal = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
+    try {
+      const pods = await listPods(client, { namespace, selector: labelSelector(installation, instance), signal });
+      await Promise.all(pods.map((pod) => deletePod(client, namespace, pod.metadata ?? {})));
+    } catch (cause) {
+      log('pods_not_deleted', { namespace, cause });
+    }
+    await lease.release();
+    watch.close();
+    client.access.close();
+  }
+
+  function pause(waitMs: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason);
+      const onAbort = () => { cancel(); reject(signal.reason); };
+      const cancel = clock.after(waitMs, () => { signal.removeEventListener('abort', onAbort); resolve(); });
+      signal.addEventListener('abort', onAbort, { once: true });
+    });
+  }
+
+  await watch.synced;
+  return { kind: 'kubernetes', reconnects: true, create, connect, destroy: (sandbox) => remove(sandbox.id), list, endOf, leads: reaper.leads, close };
+}
+
+function podName(template: string, random: () => number): string {
+  const letters = Array.from({ length: 12 }, () => Math.floor(random() * 36).toString(36)).join('');
+  return `podgate-${template.slice(0, 40).replace(/-+$/, '')}-${letters}`;
+}
+
+function toSandbox({ metadata = {} }: Pod): Sandbox {
+  const { name = '', labels = {}, annotations = {}, creationTimestamp = '' } = metadata;
+  return {
+    id: name,
+    template: labels[LABEL.template] ?? '',
+    templateHash: labels[LABEL.templateHash] ?? '',
+    instance: annotations[INSTANCE_ANNOTATION] ?? labels[LABEL.instance] ?? '',
+    createdAtMs: Date.parse(creationTimestamp) || 0,
+  };
+}
