@@ -83,11 +83,10 @@ export function readToken(token: string): TokenParts | Refused {
   if (token.length > MAX_TOKEN_BYTES) return refuse('too_large');
   const segments = token.split('.');
   if (segments.length !== 3) return refuse('malformed');
-  const [header, claims] = segments.slice(0, 2).map((segment) => {
-    const bytes = fromBase64Url(segment);
-    return bytes === null ? null : parseUniqueObject(bytes);
-  });
-  return header && claims ? { header, claims } : refuse('malformed');
+  const decoded = segments.map(fromBase64Url);
+  // jose itself is lenient: it takes a signature with blanks or padding.
+  const [header, claims] = decoded.map((bytes) => bytes && parseUniqueObject(bytes));
+  return header && claims && decoded[2] ? { header, claims } : refuse('malformed');
 }
 
 /**

@@ -84,6 +84,10 @@ export function createAuthenticator(deps: AuthenticatorDeps): Authenticator {
     return new Failure('unauthorized', 'The key was not accepted.', { cause: reason });
   }
 
+  async function refresh(): Promise<void> {
+    await Promise.all([keySets.refresh(), denyList.refresh()]);
+  }
+
   /** Everything that only time, keys or the token itself decide: what may be remembered. */
   async function judge<Kind extends KeyKind>(kind: Kind, token: string): Promise<Verdict<Kind>> {
     const parts = readToken(token);
@@ -135,12 +139,10 @@ export function createAuthenticator(deps: AuthenticatorDeps): Authenticator {
     isRevoked,
     watchRevocation: revocations.watch,
     onChange: revocations.onChange,
-    async refresh() {
-      await Promise.all([keySets.refresh(), denyList.refresh()]);
-    },
+    refresh,
     async watch(signal) {
       while (!signal.aborted) {
-        await this.refresh();
+        await refresh();
         await sleep(REFRESH_MS, signal);
       }
     },

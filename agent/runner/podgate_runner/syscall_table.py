@@ -20,6 +20,7 @@ CALLS = {
     "add_key": (248, 217),
     "afs_syscall": (183, None),
     "bpf": (321, 280),
+    "capget": (125, 90),
     "capset": (126, 91),
     "clock_settime": (227, 112),
     "clone": (56, 220),

@@ -46,6 +46,7 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 SECCOMP_MODE_FILTER = 2
+CAP_SETPCAP = 8
 # NOROOT, NO_SETUID_FIXUP, KEEP_CAPS off, each with its lock: UID 0 gives no capability, now or later.
 SECUREBITS_LOCKED = 0b00101111
 
@@ -137,6 +138,13 @@ _CAP_NONE = (ctypes.c_uint32 * 6)()
 def clear_capabilities():
     """Gives up every permitted, effective and inheritable capability. Needs none."""
     call("capset", ctypes.addressof(_CAP_HEADER), ctypes.addressof(_CAP_NONE))
+
+
+def permitted_capabilities():
+    """The low 32 capabilities of the permitted set, as a mask: CAP_SETPCAP and CAP_SYS_ADMIN are among them."""
+    data = (ctypes.c_uint32 * 6)()
+    call("capget", ctypes.addressof(_CAP_HEADER), ctypes.addressof(data))
+    return data[1]
 
 
 def unshare(flags):

@@ -1,0 +1,167 @@
+import { chown, mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Failure } from '../../../shared/errors.ts';
+import { parseTemplate, type Template } from '../../../shared/template.ts';
+import type { Clock } from '../../clock.ts';
+import { orAborted } from '../../deadline.ts';
+import type { Log } from '../../log.ts';
+import { type RunnerPlace, runnerConfig } from '../../runner/runner-config.ts';
+import type { Backend, Sandbox } from '../backend.ts';
+import { findInterpreter, type Interpreter } from './find-interpreter.ts';
+import type { SandboxUser } from './sandbox-command.ts';
+import {
+  makeBareWorkspace,
+  removeBareWorkspace,
+  type SandboxProcess,
+  startSandboxProcess,
+} from './sandbox-process.ts';
+import { createSandboxUids, FIRST_SANDBOX_UID } from './sandbox-uids.ts';
+
+export type LocalBackendDeps = {
+  /** Name of this run of the agent. */
+  instance: string;
+  /** Where interpreters are looked for, as in PATH. */
+  path: string;
+  /** Allows sandboxes without namespaces where the machine grants none. Everything in them runs beside the agent. */
+  unsafe: boolean;
+  clock: Clock;
+  log: Log;
+  platform?: NodeJS.Platform;
+  find?: typeof findInterpreter;
+};
+
+type Held = { sandbox: Sandbox; process: SandboxProcess };
+
+/**
+ * Sandboxes on this machine, made of namespaces: for development. Rejects with `backend_unavailable` where the machine
+ * refuses them; the sentence names the setting. Never call it in a worker thread: sandboxes die with the thread that
+ * made them.
+ */
+export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backend> {
+  const { instance, clock, log, unsafe, find = findInterpreter } = deps;
+  if ((deps.platform ?? process.platform) !== 'linux') {
+    throw new Failure(
+      'backend_unavailable',
+      'The local backend needs Linux: use the Docker backend here (EXECUTOR_BACKEND=docker).',
+    );
+  }
+  const isRoot = process.getuid?.() === 0;
+  const uids = createSandboxUids();
+  const held = new Map<string, Held>();
+  const interpreters = new Map<string | undefined, Promise<Interpreter>>();
+  const ended = new AbortController();
+  const { namespaces } = await interpreterFor(await parseTemplate({ name: 'probe' }));
+
+  /** Found once for each name; what was not found is looked for again. */
+  function interpreterFor(template: Template): Promise<Interpreter> {
+    const known = interpreters.get(template.python);
+    if (known) return known;
+    const finding = findFor(template);
+    interpreters.set(template.python, finding);
+    finding.catch(() => interpreters.delete(template.python));
+    return finding;
+  }
+
+  async function findFor({ python }: Template): Promise<Interpreter> {
+    const runner = runnerConfig(await parseTemplate({ name: 'probe' }), { place: 'fresh', attach: 'stdio' });
+    const user = isRoot ? userOf(FIRST_SANDBOX_UID) : undefined;
+    const options = { python, path: deps.path, user, runner, signal: ended.signal };
+    try {
+      return await find({ ...options, namespaces: true });
+    } catch (error) {
+      if (!unsafe || ended.signal.aborted) throw error;
+      const found = await find({ ...options, namespaces: false });
+      log('local_backend_unsafe', { python: found.path, cause: error });
+      return found;
+    }
+  }
+
+  async function create(template: Template, signal: AbortSignal): Promise<Sandbox> {
+    signal.throwIfAborted();
+    if (ended.signal.aborted) throw ended.signal.reason;
+    const interpreter = await orAborted(interpreterFor(template), signal);
+    const uid = template.uid ?? uids.take();
+    const user = isRoot ? userOf(uid) : undefined;
+    const bare = interpreter.namespaces ? undefined : await mkdtemp(join(tmpdir(), 'podgate-'));
+    let started: SandboxProcess | undefined;
+    const discard = async () => {
+      await started?.end();
+      if (bare !== undefined) await removeBareWorkspace(bare);
+      if (template.uid === undefined) uids.release(uid);
+    };
+    try {
+      const runner = runnerConfig(template, await placeOf(template, bare, user));
+      const config = { runner, parent: process.pid, namespaces: interpreter.namespaces };
+      started = await startSandboxProcess({ python: interpreter.path, user, config, clock });
+      signal.throwIfAborted();
+    } catch (error) {
+      await discard();
+      throw error;
+    }
+    const sandbox: Sandbox = {
+      id: started.id,
+      template: template.name,
+      templateHash: template.hash,
+      instance,
+      createdAtMs: clock.wall(),
+    };
+    const entry = { sandbox, process: started };
+    held.set(sandbox.id, entry);
+    started.gone.then(() => {
+      held.delete(sandbox.id);
+      const words = entry.process.words();
+      if (words !== '') log('sandbox_stderr', { sandbox: sandbox.id, words });
+      return discard();
+    });
+    return sandbox;
+  }
+
+  async function connect(sandbox: Sandbox, signal: AbortSignal) {
+    signal.throwIfAborted();
+    const stream = held.get(sandbox.id)?.process.takeStream();
+    if (!stream)
+      throw new Failure('sandbox_lost', 'The sandbox is gone, or its one stream was taken before.');
+    return stream;
+  }
+
+  async function destroy(sandbox: Sandbox): Promise<void> {
+    await held.get(sandbox.id)?.process.end();
+  }
+
+  async function close(): Promise<void> {
+    ended.abort(new Failure('draining', 'The local backend is closed.'));
+    await Promise.all([...held.values()].map(({ process }) => process.end()));
+  }
+
+  return {
+    kind: 'local',
+    reconnects: false,
+    freshPerExecution: namespaces,
+    create,
+    connect,
+    destroy,
+    // What a dead instance had died with it: the kernel saw to that.
+    list: async () => [...held.values()].map(({ sandbox }) => sandbox),
+    close,
+  };
+}
+
+function userOf(uid: number): NonNullable<SandboxUser> {
+  return { uid, gid: uid };
+}
+
+async function placeOf(
+  template: Template,
+  bare: string | undefined,
+  user: SandboxUser,
+): Promise<RunnerPlace> {
+  // The agent's own cgroup is the only one to be seen here, and it is not the sandbox's.
+  const common = { attach: 'stdio', cgroup_root: '/nonexistent' } as const;
+  if (bare === undefined) return { ...common, place: template.reuse === 'single_use' ? 'fresh' : 'shared' };
+  const made = await makeBareWorkspace(bare);
+  if (user) {
+    for (const path of [bare, made.workspace, ...made.scratch]) await chown(path, user.uid, user.gid);
+  }
+  return { ...common, ...made, place: 'shared' };
+}

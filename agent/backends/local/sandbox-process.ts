@@ -1,0 +1,149 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
+import type { Duplex } from 'node:stream';
+import { Failure } from '../../../shared/errors.ts';
+import type { Clock } from '../../clock.ts';
+import {
+  type LaunchConfig,
+  type SandboxUser,
+  STREAM_FD,
+  sandboxCommand,
+  sandboxSpawnOptions,
+} from './sandbox-command.ts';
+
+const KILL_AFTER_MS = 2_000;
+const WORDS_BYTES = 4_096;
+
+/** The keeper of a local sandbox, seen from the agent: it lives exactly as long as the sandbox's PID 1. */
+export type SandboxProcess = {
+  /** PID and start time: together they name one process and no later one. */
+  readonly id: string;
+  /** The stream to the runner, once. */
+  takeStream(): Duplex | undefined;
+  /** The end of what it wrote to stderr. */
+  words(): string;
+  /** Resolves when the sandbox and everything in it is gone. */
+  readonly gone: Promise<void>;
+  /** Ends it. Resolves like `gone`. */
+  end(): Promise<void>;
+};
+
+export type StartSandboxOptions = {
+  python: string;
+  user: SandboxUser;
+  config: LaunchConfig;
+  clock: Clock;
+};
+
+export async function startSandboxProcess(options: StartSandboxOptions): Promise<SandboxProcess> {
+  const { python, user, config, clock } = options;
+  const { file, args } = sandboxCommand(python, { ...config, stream_fd: STREAM_FD });
+  const child = spawn(file, args, {
+    ...sandboxSpawnOptions(python, user),
+    stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
+  });
+  await new Promise<void>((resolve, reject) => {
+    child.once('spawn', resolve);
+    child.once('error', (cause) =>
+      reject(
+        new Failure('backend_unavailable', 'The process of a local sandbox could not be started.', { cause }),
+      ),
+    );
+  });
+  // A kill that fails later is of no interest: `exit` says when it is gone.
+  child.on('error', () => {});
+  const stream = child.stdio[STREAM_FD] as Duplex;
+  // Until somebody listens, the end of the sandbox must not be an uncaught error.
+  stream.on('error', () => {});
+  const words = collectWords(child);
+  const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  let taken = false;
+
+  async function end(): Promise<void> {
+    // Without namespaces nothing but this list holds what the runner started.
+    const strays =
+      config.namespaces === false && child.exitCode === null ? descendants(child.pid as number) : [];
+    child.kill('SIGTERM');
+    const cancel = clock.after(KILL_AFTER_MS, () => child.kill('SIGKILL'));
+    for (const { pid, startTime } of strays) killIfSame(pid, startTime);
+    await gone;
+    cancel();
+  }
+
+  return {
+    id: `${child.pid}-${startTimeOf(child.pid as number) ?? 0}`,
+    takeStream() {
+      if (taken || child.exitCode !== null || child.signalCode !== null) return undefined;
+      taken = true;
+      return stream;
+    },
+    words,
+    gone,
+    end,
+  };
+}
+
+/** A place for a sandbox without file systems of its own. */
+export async function makeBareWorkspace(root: string): Promise<{ workspace: string; scratch: string[] }> {
+  const [workspace, scratch] = [`${root}/workspace`, `${root}/tmp`];
+  await mkdir(workspace, { recursive: true });
+  await mkdir(scratch);
+  return { workspace, scratch: [scratch] };
+}
+
+export async function removeBareWorkspace(root: string): Promise<void> {
+  await rm(root, { recursive: true, force: true, maxRetries: 3 });
+}
+
+function collectWords(child: ChildProcess): () => string {
+  let last = '';
+  child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
+    last = (last + chunk).slice(-WORDS_BYTES);
+  });
+  return () => last.trim();
+}
+
+type ProcessName = { pid: number; startTime: string };
+
+/** All that descends from a process now, each with its start time. */
+function descendants(root: number): ProcessName[] {
+  const found: ProcessName[] = [];
+  const queue = [root];
+  for (let parent = queue.shift(); parent !== undefined; parent = queue.shift()) {
+    for (const pid of childrenOf(parent)) {
+      const startTime = startTimeOf(pid);
+      if (startTime === undefined || found.some((each) => each.pid === pid)) continue;
+      found.push({ pid, startTime });
+      queue.push(pid);
+    }
+  }
+  return found;
+}
+
+function childrenOf(pid: number): number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean).map(Number);
+  } catch {
+    return [];
+  }
+}
+
+function killIfSame(pid: number, startTime: string): void {
+  if (startTimeOf(pid) !== startTime) return;
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // Gone by itself.
+  }
+}
+
+/** Field 22 of /proc/<pid>/stat; the name in field 2 may hold spaces and brackets. */
+function startTimeOf(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  } catch {
+    return undefined;
+  }
+}

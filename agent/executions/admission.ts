@@ -1,0 +1,76 @@
+import { Failure } from '../../shared/errors.ts';
+import { MAX_MANIFEST_BYTES, MAX_REQUEST_BYTES } from '../../shared/limits.ts';
+import type { RunnerStartBody, StartBody } from '../../shared/messages.ts';
+import { mbToBytes, type Template } from '../../shared/template.ts';
+import type { Pool } from '../pool/pool.ts';
+
+/** The agent's own word on one START. */
+export type Admission = {
+  readonly pool: Pool;
+  readonly body: RunnerStartBody;
+  /** Manifest, code, stdin and files together. */
+  readonly inputBytes: number;
+};
+
+export type AdmissionPolicy = {
+  /** The pool of a cluster's template; undefined where there is none of that name. */
+  findPool: (cluster: string, template: string) => Pool | undefined;
+  hasCluster: (cluster: string) => boolean;
+  /** Ceiling of what a START may ask to have sent back, per stream. */
+  maxOutputBytes: number;
+};
+
+/** Checks a START against the agent's policy and lowers its limits to the template's. Throws the Failure to refuse with. */
+export function admit(start: StartBody, policy: AdmissionPolicy): Admission {
+  const pool = policy.findPool(start.cluster, start.template);
+  if (!pool) throw unknownPlace(start, policy);
+  const { template } = pool;
+  if (!template.languages.includes(start.language))
+    throw new Failure('no_language', `Template '${template.name}' does not offer ${start.language}.`);
+  return {
+    pool,
+    inputBytes: checkSizes(start.sizes, template),
+    body: {
+      language: start.language,
+      last_line_interactive: start.last_line_interactive,
+      traceparent: start.traceparent,
+      sizes: start.sizes,
+      limits: lowered(start.limits, template, policy.maxOutputBytes),
+      collect: true,
+    },
+  };
+}
+
+function unknownPlace({ cluster, template }: StartBody, policy: AdmissionPolicy): Failure {
+  return policy.hasCluster(cluster)
+    ? new Failure('no_template', `Cluster '${cluster}' has no template '${template}'.`)
+    : new Failure('no_cluster', `This agent does not serve cluster '${cluster}'.`);
+}
+
+function checkSizes(sizes: StartBody['sizes'], template: Template): number {
+  const stdin = sizes.stdin ?? 0;
+  const bounds: [name: string, size: number, max: number][] = [
+    ['manifest', sizes.manifest, MAX_MANIFEST_BYTES],
+    ['code', sizes.code, MAX_REQUEST_BYTES],
+    ['stdin', stdin, MAX_REQUEST_BYTES],
+    ['files', sizes.files, mbToBytes(template.resources.workspace_mb)],
+  ];
+  for (const [name, size, max] of bounds) {
+    if (size > max) throw new Failure('too_large', `The ${name} of ${size} bytes is over ${max}.`);
+  }
+  return sizes.manifest + sizes.code + stdin + sizes.files;
+}
+
+function lowered(
+  limits: StartBody['limits'],
+  { resources }: Template,
+  maxOutputBytes: number,
+): RunnerStartBody['limits'] {
+  return {
+    timeout_ms: Math.min(limits.timeout_ms, resources.timeout_ms),
+    max_output_bytes: Math.min(limits.max_output_bytes, maxOutputBytes),
+    memory_bytes: mbToBytes(Math.min(limits.memory_mb ?? resources.memory_mb, resources.memory_mb)),
+    cpu_seconds: Math.min(limits.cpu_seconds ?? resources.cpu_seconds, resources.cpu_seconds),
+    output_limit_bytes: limits.output_limit_bytes,
+  };
+}

@@ -1,0 +1,252 @@
+import { Failure, type Started } from '../../shared/errors.ts';
+import { RUNNER_GRACE_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import type { ExitBody } from '../../shared/messages.ts';
+import type { CancelTimer, Clock } from '../clock.ts';
+import type { Lease, Verdict } from '../pool/pool.ts';
+import type { RunnerExecution } from '../runner/client.ts';
+import type { ExecutionHandlers } from '../runner/execution-stream.ts';
+import type { Admission } from './admission.ts';
+import { failureExit, silentTimeoutExit } from './exits.ts';
+import type { ExecutionInput, ExecutionPort } from './port.ts';
+
+/** A runner that has all its input and says nothing for so long is given up. */
+export const STAGE_SILENCE_MS = 10_000;
+/** A gateway that sends no more of the input it announced for so long loses the execution. */
+export const INPUT_SILENCE_MS = 30_000;
+
+export type ExecutionDeps = {
+  clock: Clock;
+  admission: Admission;
+  port: ExecutionPort;
+  onStarted: () => void;
+  /** Nothing ran: the last call. `lease` is to be given back where there is one. */
+  onRefused: (failure: Failure, lease: Lease | undefined, verdict: Verdict) => void;
+  /** It is over, the last call. */
+  onEnded: (exit: ExitBody, lease: Lease, verdict: Verdict) => void;
+};
+
+export type Execution = ExecutionInput & {
+  /** Gives the execution its sandbox. False: it is over and the lease is the caller's to give back. */
+  run(lease: Lease): boolean;
+  /** Ends it before it has a sandbox. */
+  refuse(failure: Failure): void;
+  /** Ends it now, whatever it does: its sandbox goes. */
+  kill(failure: Failure): void;
+  readonly outputBytes: number;
+};
+
+/**
+ * One execution from START to EXIT: a relay between a stream on a link and a stream to a runner. Both directions start
+ * with the same window and the limits of one are passed on to the other, so that there is never a byte here for which
+ * the next hop has no room; only what comes before the sandbox is there is kept, at most one window of it.
+ */
+export function createExecution(deps: ExecutionDeps): Execution {
+  const { clock, admission, onStarted, onRefused, onEnded } = deps;
+  const { inputBytes, body } = admission;
+  let port: ExecutionPort | undefined = deps.port;
+  let phase: 'waiting' | 'staging' | 'started' | 'over' = 'waiting';
+  let early: Uint8Array[] = [];
+  let received = 0;
+  let taken = 0;
+  let lease: Lease | undefined;
+  let runner: RunnerExecution | undefined;
+  let startedAtMs = 0;
+  let lastSignMs = 0;
+  const sent = { 1: 0, 2: 0, 3: 0 };
+  let outputBytes = 0;
+  let outputLimit = STREAM_WINDOW_BYTES;
+  let dropsOutput = false;
+  let cancelled = false;
+  let cancelWatch: CancelTimer = () => {};
+
+  const handlers: ExecutionHandlers = {
+    started() {
+      if (phase !== 'staging') return;
+      phase = 'started';
+      startedAtMs = sign();
+      watchIn(body.limits.timeout_ms + RUNNER_GRACE_MS);
+      onStarted();
+      port?.started();
+    },
+    data(channel, _offset, bytes) {
+      if (phase === 'over') return;
+      sign();
+      outputBytes += bytes.byteLength;
+      sent[channel] += bytes.byteLength;
+      if (port && !dropsOutput) port.data(channel, bytes);
+      else runner?.window(outputBytes + STREAM_WINDOW_BYTES);
+    },
+    fileEnd(file) {
+      sign();
+      if (phase !== 'over' && !dropsOutput) port?.fileEnd(file);
+    },
+    inputWindow(limit) {
+      sign();
+      const bytes = limit - STREAM_WINDOW_BYTES - taken;
+      if (bytes <= 0) return;
+      taken += bytes;
+      port?.consumed(bytes);
+    },
+    exit(exit) {
+      const broken =
+        exit.failure !== null && exit.failure.code !== 'stage_failed' && exit.failure.code !== 'cancelled';
+      end(dropsOutput ? withDropped(exit) : exit, broken ? 'discard' : 'reuse');
+    },
+    lost(reason) {
+      if (phase === 'over') return;
+      if (phase === 'staging' && received < inputBytes) refuseNow(toCaller(reason), 'discard');
+      else end(failureExit(toCaller(reason), howStarted()), 'discard');
+    },
+  };
+
+  function sign(): number {
+    lastSignMs = clock.now();
+    return lastSignMs;
+  }
+
+  /** User code cannot have begun before the runner had the last byte of its input. */
+  function howStarted(): Started {
+    if (phase === 'started') return 'yes';
+    return runner && received >= inputBytes ? 'unknown' : 'no';
+  }
+
+  function end(exit: ExitBody, verdict: Verdict): void {
+    if (phase === 'over' || !lease) return;
+    phase = 'over';
+    cancelWatch();
+    port?.exit(exit);
+    port = undefined;
+    onEnded(exit, lease, verdict);
+  }
+
+  function refuseNow(failure: Failure, verdict: Verdict): void {
+    if (phase === 'over') return;
+    phase = 'over';
+    cancelWatch();
+    early = [];
+    port?.nack(failure.code, failure.detail, failure.retryAfterMs ?? null);
+    port = undefined;
+    onRefused(failure, lease, verdict);
+  }
+
+  function kill(failure: Failure): void {
+    if (howStarted() === 'no') refuseNow(failure, runner ? 'discard' : 'unused');
+    else end(failureExit(failure, howStarted()), 'discard');
+  }
+
+  function watchIn(delayMs: number): void {
+    cancelWatch();
+    cancelWatch = clock.after(delayMs, watch);
+  }
+
+  /** The agent's own clock: a runner is believed, but not for ever. */
+  function watch(): void {
+    const silentMs = clock.now() - lastSignMs;
+    if (cancelled) {
+      if (!dropsOutput && outputBytes >= outputLimit) dropOutput();
+      else kill(new Failure('cancelled', 'The runner did not confirm the end; its sandbox was discarded.'));
+      return;
+    }
+    if (phase === 'staging') {
+      const allowedMs = received < inputBytes ? INPUT_SILENCE_MS : STAGE_SILENCE_MS;
+      if (silentMs < allowedMs) watchIn(allowedMs - silentMs);
+      else if (received < inputBytes)
+        kill(new Failure('deadline_exceeded', 'The input did not arrive in time.'));
+      else kill(new Failure('runner_error', 'The runner did not start the program in time.'));
+      return;
+    }
+    // A runner that may send nothing is not silent by its own will: how long a reader may stall is the gateway's.
+    if (outputBytes >= outputLimit) watchIn(RUNNER_GRACE_MS);
+    else if (silentMs < RUNNER_GRACE_MS) watchIn(RUNNER_GRACE_MS - silentMs);
+    else if (sent[3] > 0) kill(new Failure('runner_error', 'The runner fell silent while it sent files.'));
+    else end(silentTimeoutExit(clock.now() - startedAtMs, sent[1], sent[2]), 'discard');
+  }
+
+  /** Nobody takes the output any more: the runner gets rid of it, so that its EXIT can come. */
+  function dropOutput(): void {
+    dropsOutput = true;
+    runner?.window(outputBytes + STREAM_WINDOW_BYTES);
+    watchIn(RUNNER_GRACE_MS);
+  }
+
+  function cancel(reason: string): void {
+    if (cancelled || phase === 'over') return;
+    cancelled = true;
+    if (runner) {
+      runner.cancel(reason);
+      if (reason === 'reader_stalled') dropOutput();
+      else watchIn(RUNNER_GRACE_MS);
+    } else refuseNow(new Failure('cancelled', 'Cancelled before it started.'), 'unused');
+  }
+
+  return {
+    run(given) {
+      if (phase !== 'waiting') return false;
+      lease = given;
+      if (!Object.hasOwn(given.ready.languages, body.language)) {
+        refuseNow(new Failure('no_language', `The sandbox has no ${body.language}.`), 'unused');
+        return true;
+      }
+      phase = 'staging';
+      port?.accept();
+      sign();
+      watchIn(STAGE_SILENCE_MS);
+      try {
+        runner = given.runner.start(given.streamId, body, handlers);
+      } catch (error) {
+        // The sandbox was lost in this very turn.
+        refuseNow(
+          toCaller(error instanceof Failure ? error : new Failure('sandbox_lost', 'The sandbox was lost.')),
+          'discard',
+        );
+        return true;
+      }
+      runner.window(outputLimit);
+      for (const bytes of early) runner.write(bytes);
+      early = [];
+      return true;
+    },
+    data(bytes) {
+      if (phase === 'over') return true;
+      received += bytes.byteLength;
+      if (received > inputBytes) return false;
+      sign();
+      if (runner) runner.write(bytes);
+      else early.push(bytes);
+      return true;
+    },
+    end: () => phase === 'over' || received === inputBytes,
+    window(limit) {
+      if (limit <= outputLimit) return;
+      outputLimit = limit;
+      runner?.window(limit);
+    },
+    cancel,
+    refuse: (failure) => refuseNow(failure, 'unused'),
+    kill,
+    detach() {
+      port = undefined;
+      if (phase === 'over') return;
+      dropsOutput = true;
+      runner?.window(outputBytes + STREAM_WINDOW_BYTES);
+      cancel('link_lost');
+    },
+    get outputBytes() {
+      return outputBytes;
+    },
+  };
+}
+
+/** A runner's faults are its own: the caller's peer broke nothing. */
+function toCaller(reason: Failure): Failure {
+  if (reason.code !== 'protocol_error' && reason.code !== 'too_large') return reason;
+  return new Failure('runner_error', 'The runner broke its protocol; its sandbox was discarded.', {
+    cause: reason,
+  });
+}
+
+/** What was dropped after a cancellation is said: fewer bytes came than the program wrote. */
+function withDropped(exit: ExitBody): ExitBody {
+  if (!exit.result) return exit;
+  return { result: { ...exit.result, stdout_truncated: true, stderr_truncated: true }, failure: null };
+}

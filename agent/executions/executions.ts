@@ -1,0 +1,232 @@
+import { Failure, type Started } from '../../shared/errors.ts';
+import type { ExitBody, FromAgent, FromGateway, StartBody } from '../../shared/messages.ts';
+import type { Clock } from '../clock.ts';
+import { createDeadline } from '../deadline.ts';
+import type { Lease, Settled, Verdict } from '../pool/pool.ts';
+import { type Admission, type AdmissionPolicy, admit } from './admission.ts';
+import { createExecution, type Execution } from './execution.ts';
+import { outcomeOf } from './exits.ts';
+import type { ExecutionInput, ExecutionPort } from './port.ts';
+import { createRegistry, type ExecutionRecord } from './registry.ts';
+
+/** The longest that one START may wait for a sandbox, whatever it asks for. */
+export const MAX_ACCEPT_WITHIN_MS = 600_000;
+
+/** One execution, told once its sandbox is settled. Times in ms; null where it did not come so far. */
+export type ExecutionReport = {
+  readonly start: StartBody;
+  /** Outcome, or code of the failure or refusal. */
+  readonly outcome: string;
+  readonly refused: boolean;
+  readonly started: Started;
+  readonly sandboxId: string | null;
+  readonly settled: Settled | null;
+  readonly outputBytes: number;
+  /** What went wrong inside, for the log alone. */
+  readonly cause?: unknown;
+  /** START → ACCEPT, ACCEPT → STARTED, STARTED → EXIT, EXIT → sandbox settled. */
+  readonly acceptMs: number | null;
+  readonly startMs: number | null;
+  readonly runMs: number | null;
+  readonly resetMs: number | null;
+};
+
+export type ExecutionsDeps = {
+  clock: Clock;
+  policy: AdmissionPolicy;
+  /** Called off the way of the execution. */
+  onReport: (report: ExecutionReport) => void;
+  /** An execution has begun or ended, so that somebody's capacity is another. */
+  onChange: () => void;
+};
+
+/** Every execution of this instance, whatever link it came over. */
+export type Executions = {
+  /** Takes or refuses a START. Undefined: it was refused, and the port has been told. */
+  start(start: StartBody, port: ExecutionPort): ExecutionInput | undefined;
+  /** CANCEL by id. */
+  cancel(executionId: string, reason: string): void;
+  status(request: FromGateway['STATUS']): FromAgent['STATUS'];
+  running(): number;
+  /** Refuses every START from now on. Resolves when nothing runs. */
+  drain(): Promise<void>;
+  /** Ends what still runs, with this failure. */
+  killAll(failure: Failure): void;
+};
+
+type Live = {
+  readonly start: StartBody;
+  readonly record: ExecutionRecord;
+  readonly arrivedMs: number;
+  execution: Execution;
+  acceptedMs: number | null;
+  /** Ends the wait for a sandbox. */
+  readonly abort: AbortController;
+};
+
+export function createExecutions({ clock, policy, onReport, onChange }: ExecutionsDeps): Executions {
+  const registry = createRegistry({ clock });
+  const running = new Map<string, Live>();
+  const perPrincipal = new Map<string, number>();
+  const drained = Promise.withResolvers<void>();
+  let draining = false;
+
+  function start(start: StartBody, port: ExecutionPort): ExecutionInput | undefined {
+    let admission: Admission;
+    try {
+      admission = check(start);
+    } catch (error) {
+      const failure =
+        error instanceof Failure ? error : new Failure('internal', 'The agent failed.', { cause: error });
+      port.nack(failure.code, failure.detail, failure.retryAfterMs ?? null);
+      onReport({ ...refusal(start, failure.code), cause: failure.cause });
+      return undefined;
+    }
+    const live = begin(start, admission, port);
+    const lease = admission.pool.take(start.principal);
+    if (lease) run(live, lease);
+    else void waitForSandbox(live, admission);
+    return live.execution;
+  }
+
+  function check(start: StartBody): Admission {
+    if (registry.has(start.execution_id))
+      throw new Failure('duplicate', 'This agent knows the execution already.');
+    if (draining) throw new Failure('draining', 'The agent is shutting down.');
+    const admission = admit(start, policy);
+    const inUse = perPrincipal.get(start.principal) ?? 0;
+    if (start.concurrency !== null && inUse >= start.concurrency)
+      throw new Failure('rate_limited', `At most ${start.concurrency} executions of this key run at once.`, {
+        retryAfterMs: 1_000,
+      });
+    return admission;
+  }
+
+  function begin(start: StartBody, admission: Admission, port: ExecutionPort): Live {
+    const record = registry.begin(start.execution_id);
+    const arrivedMs = record.acceptedAtMs;
+    perPrincipal.set(start.principal, (perPrincipal.get(start.principal) ?? 0) + 1);
+    const execution = createExecution({
+      clock,
+      admission,
+      port,
+      onStarted: () => {
+        record.startedAtMs = clock.now();
+      },
+      onRefused: (failure, lease, verdict) => refused(live, failure, lease, verdict),
+      onEnded: (exit, lease, verdict) => ended(live, exit, lease, verdict),
+    });
+    const live: Live = {
+      start,
+      record,
+      arrivedMs,
+      execution,
+      acceptedMs: null,
+      abort: new AbortController(),
+    };
+    running.set(start.execution_id, live);
+    return live;
+  }
+
+  function run(live: Live, lease: Lease): void {
+    live.acceptedMs = clock.now();
+    if (!live.execution.run(lease)) void lease.release('unused');
+    onChange();
+  }
+
+  async function waitForSandbox(live: Live, { pool }: Admission): Promise<void> {
+    const { principal, accept_within_ms } = live.start;
+    const late = new Failure('at_capacity', 'No sandbox was free in time.', { retryAfterMs: 1_000 });
+    const withinMs = Math.min(accept_within_ms, MAX_ACCEPT_WITHIN_MS);
+    using deadline = createDeadline(clock, withinMs, late, live.abort.signal);
+    try {
+      run(live, await pool.wait(principal, deadline.signal));
+    } catch (error) {
+      live.execution.refuse(error instanceof Failure ? error : late);
+    }
+  }
+
+  function refused(live: Live, failure: Failure, lease: Lease | undefined, verdict: Verdict): void {
+    registry.forget(live.record);
+    live.abort.abort(failure);
+    leave(live);
+    void settle(live, lease, verdict, { outcome: failure.code, refused: true, started: 'no' });
+  }
+
+  function ended(live: Live, exit: ExitBody, lease: Lease, verdict: Verdict): void {
+    registry.end(live.record, exit);
+    leave(live);
+    const started = exit.result ? 'yes' : exit.failure.started;
+    void settle(live, lease, verdict, { outcome: outcomeOf(exit), refused: false, started });
+  }
+
+  function leave({ start }: Live): void {
+    running.delete(start.execution_id);
+    const left = (perPrincipal.get(start.principal) ?? 1) - 1;
+    if (left === 0) perPrincipal.delete(start.principal);
+    else perPrincipal.set(start.principal, left);
+    if (draining && running.size === 0) drained.resolve();
+  }
+
+  async function settle(
+    { start, record, arrivedMs, acceptedMs, execution }: Live,
+    lease: Lease | undefined,
+    verdict: Verdict,
+    end: Pick<ExecutionReport, 'outcome' | 'refused' | 'started'>,
+  ): Promise<void> {
+    const endedMs = clock.now();
+    const settled = lease ? lease.release(verdict) : undefined;
+    onChange();
+    const became = (await settled) ?? null;
+    const { startedAtMs } = record;
+    onReport({
+      start,
+      ...end,
+      sandboxId: lease?.sandboxId ?? null,
+      settled: became,
+      outputBytes: execution.outputBytes,
+      acceptMs: acceptedMs === null ? null : acceptedMs - arrivedMs,
+      startMs: startedAtMs === null || acceptedMs === null ? null : startedAtMs - acceptedMs,
+      runMs: startedAtMs === null ? null : endedMs - startedAtMs,
+      resetMs: lease ? clock.now() - endedMs : null,
+    });
+  }
+
+  return {
+    start,
+    cancel(executionId, reason) {
+      running.get(executionId)?.execution.cancel(reason);
+    },
+    status({ ref, execution_id, refuse_if_unknown }) {
+      return { ref, execution_id, ...registry.status(execution_id, refuse_if_unknown) };
+    },
+    running: () => running.size,
+    drain() {
+      draining = true;
+      const failure = new Failure('draining', 'The agent is shutting down.');
+      for (const { acceptedMs, execution } of [...running.values()])
+        if (acceptedMs === null) execution.refuse(failure);
+      if (running.size === 0) drained.resolve();
+      return drained.promise;
+    },
+    killAll(failure) {
+      for (const { execution } of [...running.values()]) execution.kill(failure);
+    },
+  };
+}
+
+function refusal(start: StartBody, code: string): ExecutionReport {
+  return {
+    start,
+    outcome: code,
+    refused: true,
+    started: 'no',
+    sandboxId: null,
+    settled: null,
+    outputBytes: 0,
+    acceptMs: null,
+    startMs: null,
+    runMs: null,
+    resetMs: null,
+  };
+}

@@ -1,0 +1,37 @@
+import type { Failure, Started } from '../../shared/errors.ts';
+import type { ExitBody } from '../../shared/messages.ts';
+
+/** EXIT of an execution that has no result. `started` is what the agent knows, whatever the failure says. */
+export function failureExit(failure: Failure, started: Started): ExitBody {
+  return { result: null, failure: { code: failure.code, detail: failure.detail.slice(0, 1024), started } };
+}
+
+/**
+ * EXIT of an execution whose runner fell silent past its timeout. Its counts are those of what came; nobody measured
+ * what it used.
+ */
+export function silentTimeoutExit(durationMs: number, stdoutBytes: number, stderrBytes: number): ExitBody {
+  return {
+    result: {
+      outcome: 'timed_out',
+      exit_code: null,
+      signal: null,
+      timed_out: true,
+      duration_ms: Math.round(durationMs),
+      cpu_ms: 0,
+      peak_memory_bytes: 0,
+      stdout_bytes: stdoutBytes,
+      stderr_bytes: stderrBytes,
+      stdout_truncated: false,
+      stderr_truncated: false,
+      files_omitted: [],
+      files_omitted_count: 0,
+    },
+    failure: null,
+  };
+}
+
+/** One word for logs and metrics: the outcome, or the code of the failure. */
+export function outcomeOf(exit: ExitBody): string {
+  return exit.result ? exit.result.outcome : exit.failure.code;
+}

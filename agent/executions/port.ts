@@ -1,0 +1,30 @@
+import type { ErrorCode } from '../../shared/errors.ts';
+import type { ExitBody, FileEnd } from '../../shared/messages.ts';
+
+/** What an execution says to the gateway, over whatever stream of whatever link it has now. */
+export type ExecutionPort = {
+  accept(): void;
+  /** Definite: nothing ran and nothing will. Ends the stream and cancels what it has queued. */
+  nack(code: ErrorCode, detail: string, retryAfterMs: number | null): void;
+  started(): void;
+  /** The bytes are kept by reference until they have left. */
+  data(channel: 1 | 2 | 3, bytes: Uint8Array): void;
+  fileEnd(file: FileEnd): void;
+  /** Ends the stream, behind its data. */
+  exit(body: ExitBody): void;
+  /** The runner has taken input: the gateway may send as much more. */
+  consumed(bytes: number): void;
+};
+
+/** What the gateway, and the link under it, say to an execution. */
+export type ExecutionInput = {
+  /** False when there is more input than START announced: the peer broke the protocol. */
+  data(bytes: Uint8Array): boolean;
+  /** The input's END. False when it comes early. */
+  end(): boolean;
+  /** Output may be sent until this many bytes over all channels. */
+  window(limit: number): void;
+  cancel(reason: string): void;
+  /** The port is dead: nothing more can be said over it. */
+  detach(): void;
+};

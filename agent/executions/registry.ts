@@ -1,0 +1,113 @@
+import { MAX_RECORDS, RECORD_TTL_MS } from '../../shared/limits.ts';
+import type { ExitBody, FromAgent } from '../../shared/messages.ts';
+import type { Clock } from '../clock.ts';
+
+/** What an agent remembers of an execution (shared/protocol.md 9). */
+export type ExecutionRecord = {
+  readonly executionId: string;
+  readonly acceptedAtMs: number;
+  startedAtMs: number | null;
+  endedAtMs: number | null;
+  exit: ExitBody | null;
+};
+
+export type RegistryDeps = { clock: Clock; maxRecords?: number; ttlMs?: number };
+
+/** Every id that this instance has run or refused, for as long as somebody may ask: nothing runs twice. */
+export type Registry = {
+  /** The id is known or fenced: a START with it is a duplicate. */
+  has(executionId: string): boolean;
+  /** Remembers an execution. It stays at least until `end`, however many there are. */
+  begin(executionId: string): ExecutionRecord;
+  /** The execution ended. `exit` is kept without the names of omitted files, which could fill the memory. */
+  end(record: ExecutionRecord, exit: ExitBody): void;
+  /** Nothing ran and nothing will: the id may come again. */
+  forget(record: ExecutionRecord): void;
+  /** Answers STATUS. With `refuse` an unknown id is fenced first. */
+  status(executionId: string, refuse: boolean): Pick<FromAgent['STATUS'], 'state' | 'record'>;
+  readonly size: number;
+};
+
+type Fence = { readonly executionId: string; readonly fencedAtMs: number };
+
+export function createRegistry({
+  clock,
+  maxRecords = MAX_RECORDS,
+  ttlMs = RECORD_TTL_MS,
+}: RegistryDeps): Registry {
+  const records = new Map<string, ExecutionRecord>();
+  /** In order of their ends: the first is the oldest. */
+  const ended = new Set<ExecutionRecord>();
+  const fences = new Map<string, Fence>();
+
+  function expire(): void {
+    const before = clock.now() - ttlMs;
+    for (const record of ended) {
+      if ((record.endedAtMs ?? 0) > before && records.size + fences.size <= maxRecords) break;
+      ended.delete(record);
+      records.delete(record.executionId);
+    }
+    // A fence is a promise: it is never dropped early to make room.
+    for (const fence of fences.values()) {
+      if (fence.fencedAtMs > before) break;
+      fences.delete(fence.executionId);
+    }
+  }
+
+  function status(executionId: string, refuse: boolean): Pick<FromAgent['STATUS'], 'state' | 'record'> {
+    expire();
+    const record = records.get(executionId);
+    if (record) return { state: stateOf(record), record: describe(record) };
+    if (fences.has(executionId)) return { state: 'fenced', record: null };
+    if (!refuse || fences.size >= maxRecords) return { state: 'unknown', record: null };
+    fences.set(executionId, { executionId, fencedAtMs: clock.now() });
+    return { state: 'fenced', record: null };
+  }
+
+  function describe({ acceptedAtMs, startedAtMs, endedAtMs, exit }: ExecutionRecord) {
+    const now = clock.now();
+    const ago = (at: number) => Math.max(0, Math.round(now - at));
+    return {
+      accepted_at_ms_ago: ago(acceptedAtMs),
+      started_at_ms_ago: startedAtMs === null ? null : ago(startedAtMs),
+      ended_at_ms_ago: endedAtMs === null ? null : ago(endedAtMs),
+      exit,
+    };
+  }
+
+  return {
+    has(executionId) {
+      expire();
+      return records.has(executionId) || fences.has(executionId);
+    },
+    begin(executionId) {
+      const acceptedAtMs = clock.now();
+      const record = { executionId, acceptedAtMs, startedAtMs: null, endedAtMs: null, exit: null };
+      records.set(executionId, record);
+      return record;
+    },
+    end(record, exit) {
+      record.endedAtMs = clock.now();
+      record.exit = withoutNames(exit);
+      if (records.get(record.executionId) === record) ended.add(record);
+      expire();
+    },
+    forget(record) {
+      records.delete(record.executionId);
+    },
+    status,
+    get size() {
+      return records.size + fences.size;
+    },
+  };
+}
+
+function stateOf(record: ExecutionRecord): 'accepted' | 'started' | 'ended' {
+  if (record.endedAtMs !== null) return 'ended';
+  return record.startedAtMs === null ? 'accepted' : 'started';
+}
+
+function withoutNames(exit: ExitBody): ExitBody {
+  if (!exit.result || exit.result.files_omitted.length === 0) return exit;
+  return { result: { ...exit.result, files_omitted: [] }, failure: null };
+}

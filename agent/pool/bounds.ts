@@ -1,0 +1,24 @@
+/** Bounds of one template's pool. Times in ms. */
+export const POOL_BOUNDS = {
+  /** Sandboxes on their way at once: a kubelet starts 30 pods in 6.4 s, whoever asks for more waits for them anyway. */
+  maxCreating: 8,
+  /** An image may have to be pulled. */
+  createTimeoutMs: 180_000,
+  /** From the runner's stream to READY: the zygote imports what the template preloads. */
+  readyTimeoutMs: 60_000,
+  pingEveryMs: 15_000,
+  pingTimeoutMs: 5_000,
+  resetTimeoutMs: 10_000,
+  /** After this long unused, what `pool.min` does not ask for goes, and so does what one principal keeps for itself. */
+  unusedMs: 300_000,
+  ownedUnusedMs: 60_000,
+  /** Replaced before a cluster's own limits on a pod's life can hit a sandbox in the pool. */
+  maxAgeMs: 3_600_000,
+  /** A sandbox that is lost earlier than this after its making speaks against making the next one at once. */
+  steadyMs: 10_000,
+  retryBaseMs: 1_000,
+  retryMaxMs: 60_000,
+  destroyTries: 3,
+} as const;
+
+export type PoolBounds = { readonly [Name in keyof typeof POOL_BOUNDS]: number };

@@ -1,0 +1,289 @@
+import { Failure } from '../../shared/errors.ts';
+import type { Template } from '../../shared/template.ts';
+import type { Backend } from '../backends/backend.ts';
+import type { Clock } from '../clock.ts';
+import type { Log } from '../log.ts';
+import { createRunnerClient, type RunnerClient, type RunnerClientDeps } from '../runner/client.ts';
+import type { Ready } from '../runner/messages.ts';
+import { POOL_BOUNDS, type PoolBounds } from './bounds.ts';
+import { createCreationTrouble, type Trouble } from './creation-trouble.ts';
+import { createIdleSlots } from './idle-slots.ts';
+import { createSandboxLife, type Slot } from './sandbox-life.ts';
+import { next, SANDBOX_STATES, type SandboxEvent, type SandboxState } from './sandbox-state.ts';
+import { createWaitingLine } from './waiting-line.ts';
+
+export type PoolDeps = {
+  backend: Backend;
+  template: Template;
+  clock: Clock;
+  random: () => number;
+  log: Log;
+  /** What can be taken, or the trouble, may have changed. Never called on an execution's way. */
+  onChange: () => void;
+  openRunner?: ((deps: RunnerClientDeps) => RunnerClient) | undefined;
+  bounds?: PoolBounds | undefined;
+};
+
+/**
+ * How a sandbox comes back: `reuse` as the template allows, `unused` because nothing ran in it, or `discard` because
+ * nobody may have it any more.
+ */
+export type Verdict = 'reuse' | 'unused' | 'discard';
+/** What became of it. */
+export type Settled = 'returned' | 'reset' | 'discarded';
+
+/** A warm sandbox in one execution's hands. */
+export type Lease = {
+  readonly sandboxId: string;
+  readonly runner: RunnerClient;
+  readonly ready: Ready;
+  /** The runner's stream for this execution. */
+  readonly streamId: number;
+  /** Gives the sandbox back, once. Resolves when it waits for the next one or is on its way out. */
+  release(verdict: Verdict): Promise<Settled>;
+};
+
+export type PoolCounts = Readonly<Record<SandboxState, number>> & { readonly waiting: number };
+
+/** One template's sandboxes. */
+export type Pool = {
+  readonly template: Template;
+  /** A sandbox that waits, at once, or undefined. */
+  take(principal: string): Lease | undefined;
+  /** The next sandbox, in the order of asking. Rejects with the trouble that stands in the way, or the signal's reason. */
+  wait(principal: string, signal: AbortSignal): Promise<Lease>;
+  /** How many more executions could begin now, or after one creation. */
+  capacity(): number;
+  readonly trouble: Trouble | null;
+  counts(): PoolCounts;
+  /** Replaces the template: sandboxes of another hash go as soon as they are free. */
+  update(template: Template): void;
+  /** Ends every sandbox, those that are taken too. Resolves when all are gone. */
+  close(): Promise<void>;
+};
+
+/** Keeps `pool.min` sandboxes waiting beside those that are taken, and never more than `pool.max` in all. */
+export function createPool(deps: PoolDeps): Pool {
+  const { backend, clock, log, onChange, bounds = POOL_BOUNDS } = deps;
+  const slots = new Set<Slot>();
+  const idle = createIdleSlots();
+  const line = createWaitingLine<Lease>();
+  const counts = Object.fromEntries(SANDBOX_STATES.map((state) => [state, 0])) as Record<
+    SandboxState,
+    number
+  >;
+  const settling = new Map<Slot, (settled: Settled) => void>();
+  const closed = Promise.withResolvers<void>();
+  const openRunner = deps.openRunner ?? createRunnerClient;
+  const life = createSandboxLife({ backend, clock, log, bounds, openRunner, report });
+  const trouble = createCreationTrouble({ ...deps, bounds, template: deps.template.name, retry: soon });
+  let { template } = deps;
+  let refillDue = false;
+  let cancelSweep = clock.after(bounds.pingEveryMs, sweep);
+  let closing = false;
+  soon();
+
+  /** The one place where a sandbox changes its state. */
+  function report(slot: Slot, event: SandboxEvent, failure?: Failure): void {
+    const from = slot.state;
+    const to = next(from, event);
+    if (failure && to !== from) judge(slot, from, failure);
+    if (to === from) return;
+    counts[from] -= 1;
+    counts[to] += 1;
+    slot.state = to;
+    if (from === 'idle') idle.remove(slot);
+    if (to === 'idle') becameIdle(slot);
+    else if (to === 'retiring') void life.destroy(slot);
+    else if (to === 'gone') slots.delete(slot);
+    if (to === 'retiring' || to === 'gone') settle(slot, 'discarded');
+    if (closing && slots.size === 0) closed.resolve();
+    soon();
+  }
+
+  /** A failure that speaks against the next creation is trouble; any other costs this one sandbox. */
+  function judge(slot: Slot, from: SandboxState, failure: Failure): void {
+    const young = from === 'idle' && clock.now() - slot.bornMs < bounds.steadyMs;
+    const creation = from === 'creating' || from === 'connecting' || young;
+    if (creation && slot.hash === template.hash && !closing) {
+      const why = young ? shortLived(failure) : failure;
+      trouble.failed(why);
+      line.refuseAll(new Failure(why.code, why.detail));
+    } else if (from !== 'cancelled' && !closing) {
+      const { code, detail, cause } = failure;
+      const sandbox = slot.sandbox?.id;
+      log('sandbox_discarded', { template: template.name, sandbox, code, detail, cause, while: from });
+    }
+  }
+
+  function becameIdle(slot: Slot): void {
+    slot.idleSinceMs = clock.now();
+    idle.add(slot);
+    settle(slot, slot.owner === undefined ? 'returned' : 'reset');
+    if (trouble.failing) trouble.clear();
+    const { owner } = slot;
+    line.serve(
+      (principal) => owner === undefined || owner === principal,
+      (principal) => lend(slot, principal),
+    );
+  }
+
+  function lend(slot: Slot, principal: string): Lease {
+    const { runner, ready, sandbox } = slot;
+    if (!runner || !ready || !sandbox) throw new RangeError('a sandbox is lent before it is ready');
+    report(slot, 'take');
+    slot.lastStream += 1;
+    let released = false;
+    return {
+      sandboxId: sandbox.id,
+      runner,
+      ready,
+      streamId: slot.lastStream,
+      release(verdict) {
+        if (released) throw new RangeError('a sandbox is given back once');
+        released = true;
+        return giveBack(slot, principal, verdict);
+      },
+    };
+  }
+
+  function giveBack(slot: Slot, principal: string, verdict: Verdict): Promise<Settled> {
+    const settled = new Promise<Settled>((resolve) => settling.set(slot, resolve));
+    if (verdict === 'discard') report(slot, 'discard');
+    else if (verdict === 'unused') report(slot, 'give_back');
+    else if (template.reuse === 'reset') {
+      slot.owner = principal;
+      report(slot, 'clean');
+      if (slot.state === 'resetting') void life.reset(slot);
+    } else report(slot, backend.freshPerExecution ? 'give_back' : 'discard');
+    return settled;
+  }
+
+  function settle(slot: Slot, settled: Settled): void {
+    settling.get(slot)?.(settled);
+    settling.delete(slot);
+  }
+
+  /** Refill and callbacks, once, after what is under way: an execution never waits for them. */
+  function soon(): void {
+    if (refillDue) return;
+    refillDue = true;
+    clock.after(0, () => {
+      refillDue = false;
+      if (!closing) refill();
+      onChange();
+    });
+  }
+
+  function refill(): void {
+    const onTheirWay = counts.creating + counts.connecting;
+    const wanted = template.pool.min + line.size - idle.unowned() - onTheirWay;
+    const together = trouble.failing ? 1 : bounds.maxCreating;
+    const room = Math.min(template.pool.max - slots.size, together - onTheirWay);
+    for (let n = trouble.waiting ? 0 : Math.min(wanted, room); n > 0; n -= 1) begin();
+    // What others keep for themselves makes room for those who wait.
+    let unserved = line.size - counts.creating - counts.connecting - counts.retiring;
+    for (; unserved > 0; unserved -= 1) {
+      const least = idle.leastUsedOwned();
+      if (!least) return;
+      report(least, 'retire');
+    }
+  }
+
+  function begin(): void {
+    const slot: Slot = {
+      state: 'creating',
+      hash: template.hash,
+      bornMs: clock.now(),
+      abort: new AbortController(),
+      sandbox: undefined,
+      runner: undefined,
+      ready: undefined,
+      owner: undefined,
+      lastStream: 0,
+      idleSinceMs: 0,
+    };
+    slots.add(slot);
+    counts.creating += 1;
+    void life.create(slot, template);
+  }
+
+  function sweep(): void {
+    cancelSweep = clock.after(bounds.pingEveryMs, sweep);
+    const now = clock.now();
+    let spare = idle.unowned() - template.pool.min;
+    for (const slot of [...idle.all()]) {
+      const unusedMs = now - slot.idleSinceMs;
+      const owned = slot.owner !== undefined;
+      const surplus = owned ? unusedMs >= bounds.ownedUnusedMs : spare > 0 && unusedMs >= bounds.unusedMs;
+      if (surplus && !owned) spare -= 1;
+      if (surplus || now - slot.bornMs >= bounds.maxAgeMs) report(slot, 'retire');
+      else if (unusedMs >= bounds.pingEveryMs) void life.ping(slot);
+    }
+  }
+
+  function retire(which: (slot: Slot) => boolean): void {
+    for (const slot of [...slots].filter(which)) {
+      if (slot.state === 'creating')
+        slot.abort.abort(new Failure('backend_unavailable', 'No longer wanted.'));
+      report(slot, 'retire');
+    }
+  }
+
+  function close(): Promise<void> {
+    if (closing) return closed.promise;
+    closing = true;
+    cancelSweep();
+    trouble.clear();
+    line.refuseAll(shuttingDown());
+    retire((slot) => slot.state !== 'retiring');
+    // An execution that still holds one loses it now: its deadline has passed.
+    for (const slot of [...slots]) if (slot.state === 'condemned') slot.runner?.close();
+    if (slots.size === 0) closed.resolve();
+    return closed.promise;
+  }
+
+  return {
+    get template() {
+      return template;
+    },
+    get trouble() {
+      return trouble.current;
+    },
+    take(principal) {
+      const slot = closing ? undefined : idle.find(principal);
+      return slot && lend(slot, principal);
+    },
+    wait(principal, signal) {
+      if (closing) return Promise.reject(shuttingDown());
+      const { current } = trouble;
+      if (current) return Promise.reject(new Failure(current.code, current.detail));
+      soon();
+      return line.join(principal, signal, soon);
+    },
+    capacity() {
+      if (closing) return 0;
+      if (trouble.current) return Math.max(0, idle.size() - line.size);
+      const busy = slots.size - idle.size() - counts.creating - counts.connecting;
+      return Math.max(0, template.pool.max - busy - line.size);
+    },
+    counts: () => ({ ...counts, waiting: line.size }),
+    update(changed) {
+      const replaced = changed.hash !== template.hash;
+      template = changed;
+      if (!replaced) return;
+      trouble.clear();
+      retire((slot) => slot.hash !== changed.hash && slot.state !== 'retiring');
+      soon();
+    },
+    close,
+  };
+}
+
+function shortLived(cause: Failure): Failure {
+  return new Failure('backend_unavailable', 'Sandboxes end soon after they are made.', { cause });
+}
+
+function shuttingDown(): Failure {
+  return new Failure('draining', 'The agent is shutting down.');
+}

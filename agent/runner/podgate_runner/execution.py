@@ -1,0 +1,272 @@
+"""One execution, from START to EXIT: input, start, limits, end, files. Every method returns at once."""
+
+import os
+import signal
+import time
+
+from podgate_runner import job
+from podgate_runner.files_out import FilesOut
+from podgate_runner.limits import CPU_GRACE_SECONDS, DRAIN_SECONDS, KILL_SECONDS, START_SECONDS, STREAM_WINDOW_BYTES
+from podgate_runner.outbox import Outbox
+from podgate_runner.output import Output
+from podgate_runner.staging import StageError, Staging
+from podgate_runner.verdict import judge
+from podgate_runner.watch import Watch
+
+# The order in which an execution goes through them.
+INPUT, STARTING, RUNNING, DRAINING, COLLECTING, ENDED = range(6)
+
+
+class Execution:
+    """`host` is the runner: its configuration, poller, reaper, control group. `place` comes when one is free."""
+
+    def __init__(self, host, stream_id, request):
+        self.host = host
+        self.request = request
+        self.limits = job.lowered(request["limits"], host.config["limits"])
+        self.state = INPUT
+        self.outbox = Outbox(stream_id)
+        self.place = None
+        self.due = None
+        self._received = 0
+        self._window = STREAM_WINDOW_BYTES
+        self._waiting = []
+        self._staging = None
+        self._output = None
+        self._watch = None
+        self._files = None
+        self._killed_for = None
+        self._failure = None
+        self._ended = None
+        self._cpu_hard_at = None
+        self._dying = False
+        self.main_pid = 0
+
+    # Input
+
+    def receive(self, offset, data):
+        """False when the bytes are out of place: a fault of the stream."""
+        if offset != self._received or offset + len(data) > self._window:
+            return False
+        self._received += len(data)
+        if self.state == INPUT:
+            self._waiting.append(data)
+        return True
+
+    def advance(self):
+        """Stages what has come, once there is a place; starts the program when that was all."""
+        if self.state != INPUT or self.place is None:
+            return
+        try:
+            if self._staging is None:
+                self._staging = Staging(self.request["language"], self.request["sizes"])
+            waiting, self._waiting = self._waiting, []
+            for data in waiting or [b""]:
+                self._staging.feed(data, self.place.workspace_fd)
+        except StageError as error:
+            self.fail("stage_failed", str(error), "no")
+            return
+        if self._staging.done:
+            self._start()
+        elif self._window - self._received <= STREAM_WINDOW_BYTES // 2:
+            self._window = self._received + STREAM_WINDOW_BYTES
+            self.outbox.window(self._window)
+
+    def _start(self):
+        host, stdin = self.host, self._staging.stdin
+        self._memory = host.memory.begin()
+        host.reaper.begin()
+        self._output = Output(self.outbox, self.limits, host.poller)
+        read_fd = stdin.open()
+        message = job.describe(self.request, self.limits, self._staging, host)
+        self.state = STARTING
+        self.due = time.monotonic() + START_SECONDS
+        try:
+            self.place.link.send(("run", message), [read_fd] + self._output.write_ends())
+        except OSError:
+            self.fail("runner_error", "The process that starts programs did not answer.", "no")
+        finally:
+            os.close(read_fd)
+            self._output.close_write_ends()
+        if stdin.write_fd >= 0:
+            host.poller.write(stdin.write_fd, self._feed_stdin)
+
+    def _feed_stdin(self):
+        fd = self._staging.stdin.write_fd
+        self._staging.stdin.feed()
+        if self._staging.stdin.write_fd < 0:
+            self.host.poller.forget(fd)
+
+    # What the zygote says
+
+    def on_failed(self, sentence):
+        self._failure = ("runner_error", "The program could not be started: " + sentence, "no")
+
+    def on_started(self, began, inner_pid, outer_pid):
+        if self.state != STARTING:
+            return
+        self.state = RUNNING
+        self._began, self._inner_pid, self.main_pid = began, inner_pid, outer_pid
+        self.outbox.start()
+        self._deadline = began + self.limits["timeout_ms"] / 1000
+        self._watch = Watch(self.place, began, self.limits["cpu_seconds"], self.limits["memory_bytes"])
+        self._plan()
+        self._output.pump()
+
+    def on_exit(self, status, cpu_seconds, ended):
+        """The main process is gone. `cpu_seconds` None: nobody could say."""
+        if self.state == STARTING:
+            failure = self._failure or ("runner_error", "The program ended before it began.", "no")
+            if self._killed_for == "cancelled":
+                failure = ("cancelled", "The execution was cancelled.", "no")
+            self.place.kill()
+            self.fail(*failure)
+        elif self.state == RUNNING:
+            self._ended = (status, cpu_seconds, ended)
+            self.state = DRAINING
+            self.due = time.monotonic() + DRAIN_SECONDS
+            self.host.survivors(self.place.kill())
+            self._stop_stdin()
+            self._output.drain()
+            self.pump()
+
+    def on_link_gone(self):
+        """The zygote, or the cell, ended: by our kill, or with all that ran in it."""
+        if self.state not in (STARTING, RUNNING):
+            return
+        if self._killed_for or self._memory.oom_killed():
+            self.on_exit(signal.SIGKILL, None, time.monotonic())
+        elif self.state == STARTING:
+            self.fail("runner_error", "The process that starts programs ended.", "no")
+        else:
+            self.place.kill()
+            self.fail("runner_error", "The sandbox's own process ended while the program ran.", "yes")
+
+    # Clocks and limits
+
+    def _plan(self):
+        self.due = min(self._deadline, self._watch.due, self._cpu_hard_at or self._deadline)
+
+    def tick(self, now):
+        if self.state == STARTING:
+            self._failure = self._failure or ("runner_error", "The program did not start in time.", "no")
+            self.due = now + START_SECONDS
+            self.place.kill()
+        elif self.state == RUNNING and self._dying:
+            self.fail("runner_error", "The program could not be killed.", "yes")
+        elif self.state == RUNNING:
+            if now >= self._deadline:
+                self.kill("timed_out")
+            elif self._cpu_hard_at and now >= self._cpu_hard_at:
+                self.kill("cpu_limit")
+            elif now >= self._watch.due:
+                self._look(now)
+            if not self._dying:
+                self._plan()
+        elif self.state == DRAINING:
+            self.due = now + DRAIN_SECONDS
+            if not self._output.held_back():
+                self._output.give_up()
+
+    def _look(self, now):
+        passed = self._watch.poll(now, self._inner_pid)
+        if "memory" in passed:
+            self.kill("memory_limit")
+        elif "cpu" in passed and not self._cpu_hard_at:
+            self._killed_for = "cpu_limit"
+            self._cpu_hard_at = now + CPU_GRACE_SECONDS
+            try:
+                os.kill(self.main_pid, signal.SIGXCPU)
+            except OSError:
+                pass
+
+    def kill(self, reason):
+        """The zygote, or the end of the cell, reports what became of it."""
+        self._killed_for = reason
+        self._dying = True
+        self.place.kill()
+        self.due = time.monotonic() + KILL_SECONDS
+
+    def cancel(self):
+        if self.state == INPUT:
+            self.fail("cancelled", "The execution was cancelled.", "no")
+        elif self.state == STARTING:
+            # Whether it had begun, the zygote will tell.
+            self._killed_for = "cancelled"
+            self.place.kill()
+        elif self.state == RUNNING:
+            self.kill("cancelled")
+        elif self.state in (DRAINING, COLLECTING):
+            self._output.give_up()
+            self._finish(("cancelled", None, None))
+
+    # The end
+
+    def pump(self):
+        """Goes on with what waited for credit, for input, or for the walk."""
+        if self.state == RUNNING and not self._dying and self._output.over_limit:
+            self.kill("output_limit")
+        if self.state in (RUNNING, DRAINING):
+            self._output.pump()
+        if self.state == DRAINING and self._output.ended:
+            self.state, self.due = COLLECTING, None
+            if self.request["collect"]:
+                known = dict(self.host.known) if self.place.keeps_files else {}
+                known.update(self._staging.staged)
+                self._files = FilesOut(self.outbox, self.place.workspace_fd, known, self.host.config)
+        if self.state == COLLECTING and (self._files is None or self._files.pump()):
+            self._finish(None)
+
+    @property
+    def restless(self):
+        """Wants to be pumped again without waiting for an event."""
+        return self.state == COLLECTING and self._files is not None and self._files.walking
+
+    def _finish(self, verdict):
+        status, cpu_seconds, ended = self._ended
+        spent = max(self._watch.cpu, self.place.final_cpu(cpu_seconds))
+        oom_killed = self._memory.oom_killed()
+        if verdict is None:
+            verdict = judge(status, self._killed_for, spent, self.limits["cpu_seconds"], oom_killed)
+        outcome, exit_code, number = verdict
+        output, collector = self._output, self._files and self._files.collector
+        if collector and self.place.keeps_files:
+            self.host.known = collector.known
+        result = {
+            "outcome": outcome,
+            "exit_code": exit_code,
+            "signal": number,
+            "timed_out": outcome == "timed_out",
+            "duration_ms": max(0, round((ended - self._began) * 1000)),
+            "cpu_ms": round(spent * 1000),
+            "peak_memory_bytes": self._memory.peak(self._watch.peak),
+            "stdout_bytes": output.stdout.counted,
+            "stderr_bytes": output.stderr.counted,
+            "stdout_truncated": output.truncated(output.stdout),
+            "stderr_truncated": output.truncated(output.stderr),
+            "files_omitted": collector.omitted if collector else [],
+            "files_omitted_count": collector.omitted_count if collector else 0,
+        }
+        self._close({"result": result, "failure": None})
+
+    def fail(self, code, detail, started):
+        self._close({"result": None, "failure": {"code": code, "detail": detail[:1000], "started": started}})
+
+    def _close(self, body):
+        if self.state == ENDED:
+            return
+        self.state, self.due = ENDED, None
+        self._waiting = []
+        self._stop_stdin()
+        if self._output is not None:
+            self._output.give_up()
+        if self._files is not None:
+            self._files.close()
+        self.outbox.exit(body)
+        self.host.ended(self)
+
+    def _stop_stdin(self):
+        if self._staging is not None:
+            if self._staging.stdin.write_fd >= 0:
+                self.host.poller.forget(self._staging.stdin.write_fd)
+            self._staging.close()

@@ -1,0 +1,45 @@
+"""What the zygote is told to run, and under which limits."""
+
+import resource
+
+from podgate_runner.limits import CPU_GRACE_SECONDS
+
+
+def lowered(asked, ours):
+    """A request's limits, none above the template's."""
+    limits = dict(asked)
+    for name in ("memory_bytes", "cpu_seconds"):
+        limits[name] = ours[name] if asked[name] is None else min(asked[name], ours[name])
+    return limits
+
+
+def describe(request, limits, staging, host):
+    name, program = host.program(request["language"])
+    env = dict(staging.env)
+    if request["traceparent"]:
+        env.setdefault("TRACEPARENT", request["traceparent"])
+    return {
+        "program": program,
+        "name": name,
+        "path": host.config["workspace"].rstrip("/") + "/" + staging.main_name,
+        "args": staging.args,
+        "env": env,
+        "interactive": request["last_line_interactive"],
+        "rlimits": _rlimits(limits, host, program),
+    }
+
+
+def _rlimits(limits, host, program):
+    ours = host.config["limits"]
+    # What the zygote holds is not the program's: the limits are what it may add.
+    data = limits["memory_bytes"] + (0 if program else host.zygote_data_bytes)
+    processes = ours["processes"] + host.own_tasks
+    cpu = limits["cpu_seconds"]
+    return [
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_DATA, data, data),
+        (resource.RLIMIT_CPU, cpu, cpu + CPU_GRACE_SECONDS),
+        (resource.RLIMIT_NPROC, processes, processes),
+        (resource.RLIMIT_FSIZE, ours["file_bytes"], ours["file_bytes"]),
+        (resource.RLIMIT_NOFILE, ours["open_files"], ours["open_files"]),
+    ]

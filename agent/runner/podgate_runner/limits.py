@@ -1,0 +1,57 @@
+"""Every bound of the runner, with the unit in its name."""
+
+RUNNER_VERSION = "1"
+PROTOCOL_VERSION = 1
+
+MAX_DATA_BYTES = 32768
+MAX_CONTROL_BYTES = 65536
+STREAM_WINDOW_BYTES = 262144
+MAX_STREAM_ID = 0xFFFFFFFF
+
+READ_BYTES = 65536
+# Output waits in the program's pipe, not here, while this much has not left for the agent.
+OUT_QUEUE_HIGH_BYTES = 262144
+MAX_IOVECS = 512
+
+MAX_MANIFEST_BYTES = 8 << 20
+MAX_CODE_BYTES = 64 << 20
+MAX_PATH_BYTES = 4096
+MAX_NAME_BYTES = 255
+MAX_PATH_DEPTH = 256
+# stdin up to here is held in memory until the program starts; the rest in an unlinked file of the workspace.
+STDIN_MEMORY_BYTES = 1 << 20
+PIPE_BYTES = 65536
+
+ZYGOTE_READY_SECONDS = 120
+ZYGOTE_RESPAWNS = 1
+ZYGOTE_SEND_SECONDS = 5
+MAX_ZYGOTE_MESSAGE_BYTES = 16 << 20
+MAX_ZYGOTE_FDS = 8
+CELL_READY_SECONDS = 10
+START_SECONDS = 10
+PROBE_SECONDS = 10
+SHIM_SECONDS = 5
+MAX_PENDING_SHIMS = 4
+
+KILL_SECONDS = 5
+KILL_FREEZE_ROUNDS = 64
+DRAIN_SECONDS = 2
+CPU_GRACE_SECONDS = 1
+WATCH_FIRST_SECONDS = 0.010
+WATCH_LAST_SECONDS = 0.100
+WATCH_GROWTH = 1.6
+
+SPARSE_MIN_BYTES = 1 << 20
+SPARSE_RATIO = 16
+MAX_OMITTED = 100
+MAX_OMITTED_BYTES = 32768
+# Files whose state is remembered so that unchanged ones need no digest.
+MAX_KNOWN_FILES = 20000
+WALK_STEP_ENTRIES = 2000
+LARGE_DIGEST_BYTES = 1 << 20
+# A change within one tick of the kernel's clock may leave no trace in a file's times.
+CLOCK_TICK_NS = 20000000
+
+MAX_LEFTOVERS = 50
+MAX_PRELOAD_ERRORS = 64
+MAX_DETAIL_CHARS = 1000

@@ -1,0 +1,24 @@
+"""Where a sandbox begins: PID 1 is configured, hardened, and then only listens."""
+
+import os
+import signal
+import sys
+
+
+def main(config_json):
+    from podgate_runner import config, harden, runner
+
+    try:
+        settings = config.parse(config_json)
+    except ValueError as error:
+        sys.stderr.write("podgate-runner: %s\n" % error)
+        sys.exit(2)
+    environ = dict(os.environ)
+    harden.harden()
+    # The default disposition is PID 1's protection: the kernel drops such signals from inside.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.chdir("/")
+    os.umask(0o022)
+    code = runner.Runner(settings, environ).run()
+    sys.stdout = None
+    os._exit(code)

@@ -1,0 +1,178 @@
+"""Where an execution runs. One interface, two makers: the sandbox's own namespaces, and fresh ones below it."""
+
+import os
+import select
+import signal
+import time
+
+from podgate_runner import processes
+from podgate_runner.limits import KILL_FREEZE_ROUNDS, KILL_SECONDS
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class SharedPlace:
+    """The sandbox itself. Everything that descends from the runner, but for the zygote, is the user's."""
+
+    keeps_files = True
+
+    def __init__(self, config, link, reaper):
+        self.link = link
+        self.workspace_fd = os.open(config["workspace"], _DIRECTORY)
+        self.proc_fd = os.open(config["proc_root"], _DIRECTORY)
+        self._runner = os.getpid()
+        self._reaper = reaper
+        self._oversize = _oversize_mounts(config)
+
+    def processes(self):
+        found = {}
+        for pid in processes.pids(self.proc_fd):
+            if pid != self._runner and pid != self.link.pid:
+                process = processes.read(self.proc_fd, pid)
+                if process is not None:
+                    found[pid] = process
+        return [process for process in found.values() if self._is_ours(process, found)]
+
+    def _is_ours(self, process, found):
+        """Orphans come to the runner, so whatever does not lead to it entered from outside."""
+        for _ in range(len(found) + 1):
+            parent = process.parent
+            if parent == self._runner or parent == self.link.pid:
+                return True
+            if parent not in found:
+                # Its parent ended while we looked: it is an orphan by now, unless it never had one here.
+                return parent != 0 and self._runner == 1
+            process = found[parent]
+        return True
+
+    def waited_cpu(self):
+        return self._reaper.cpu
+
+    def final_cpu(self, main_cpu):
+        """Of the main process, what it waited for, and the orphans that came to the runner."""
+        return (main_cpu or 0.0) + self._reaper.cpu
+
+    def tmpfs_bytes(self):
+        """Memory in mounts that may hold more than was budgeted for them."""
+        total = 0
+        for path in self._oversize:
+            stat = os.statvfs(path)
+            total += (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+        return total
+
+    def peak_of(self, pid):
+        return processes.peak_memory(self.proc_fd, pid)
+
+    def kill(self):
+        """Ends every process of the user. Returns those that would not die."""
+        left = self.processes()
+        if not left:
+            return []
+        deadline = time.monotonic() + KILL_SECONDS
+        self._freeze(left)
+        while True:
+            for process in self.processes():
+                _signal(process.pid, signal.SIGKILL)
+            self._reaper.reap()
+            left = self.processes()
+            if not left or time.monotonic() > deadline:
+                return left
+            time.sleep(0.0005)
+
+    def _freeze(self, left):
+        """A tree that forks faster than it is killed is stopped first: what is stopped forks no more."""
+        frozen = set()
+        for _ in range(KILL_FREEZE_ROUNDS):
+            new = [process.pid for process in left if process.pid not in frozen]
+            if not new:
+                return
+            for pid in new:
+                _signal(pid, signal.SIGSTOP)
+            frozen.update(new)
+            left = self.processes()
+
+    def close(self):
+        os.close(self.workspace_fd)
+        os.close(self.proc_fd)
+
+
+class Cell:
+    """Fresh namespaces for one execution. `link` speaks to their PID 1; its end is the end of all within."""
+
+    keeps_files = False
+
+    def __init__(self, link, pid, workspace_fd, proc_fd, reaper):
+        self.link = link
+        self.workspace_fd = workspace_fd
+        self.proc_fd = proc_fd
+        self._pid = pid
+        self._pidfd = os.pidfd_open(pid)
+        self._reaper = reaper
+
+    def processes(self):
+        found = []
+        for pid in processes.pids(self.proc_fd):
+            process = processes.read(self.proc_fd, pid) if pid != 1 else None
+            if process is not None:
+                found.append(process)
+        return found
+
+    def waited_cpu(self):
+        first = processes.read(self.proc_fd, 1)
+        return first.waited_cpu if first else 0.0
+
+    def final_cpu(self, main_cpu):
+        """Of the main process and what it waited for; of the whole cell where it could not tell any more."""
+        return self._reaper.cpu if main_cpu is None else main_cpu
+
+    def tmpfs_bytes(self):
+        return 0
+
+    def peak_of(self, pid):
+        return processes.peak_memory(self.proc_fd, pid)
+
+    def kill(self):
+        if self._pidfd < 0:
+            return []
+        _signal(self._pid, signal.SIGKILL)
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if not poll.poll(KILL_SECONDS * 1000):
+            return self.processes()
+        os.close(self._pidfd)
+        self._pidfd = -1
+        self._reaper.reap()
+        return []
+
+    def close(self):
+        self.kill()
+        self.link.close()
+        os.close(self.workspace_fd)
+        os.close(self.proc_fd)
+
+
+def _oversize_mounts(config):
+    """Places whose own mount is larger than its budget: there a full disk is a full memory."""
+    paths = []
+    for path, budget in [(config["workspace"], config["workspace_bytes"])] + [(p, config["tmp_bytes"]) for p in config["scratch"]]:
+        try:
+            stat = os.statvfs(path)
+            tmpfs = _is_tmpfs(config["proc_root"], path)
+        except OSError:
+            continue
+        if tmpfs and stat.f_blocks * stat.f_frsize > budget:
+            paths.append(path)
+    return paths
+
+
+def _is_tmpfs(proc_root, path):
+    with open(proc_root + "/self/mounts", "rb") as file:
+        mounts = [line.split() for line in file]
+    return any(len(parts) > 2 and parts[1] == os.fsencode(path) and parts[2] == b"tmpfs" for parts in mounts)
+
+
+def _signal(pid, number):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,39 @@
+"""Source as Python itself would compile it, with the last expression echoed as at a prompt."""
+
+import __future__
+import _ast
+
+_FUTURE_FLAGS = 0
+for _name in __future__.all_feature_names:
+    _FUTURE_FLAGS |= getattr(__future__, _name).compiler_flag
+
+
+def compile_file(path, source, interactive):
+    """Code objects to run one after the other. Raises what Python raises for source that it does not accept."""
+    if interactive:
+        try:
+            return _split(path, source)
+        # A tree of Python objects needs far more room than the compiler's own.
+        except (RecursionError, MemoryError):
+            pass
+    return [compile(source, path, "exec", 0, True)]
+
+
+def _split(path, source):
+    tree = compile(source, path, "exec", _ast.PyCF_ONLY_AST, True)
+    if not tree.body or not isinstance(tree.body[-1], _ast.Expr):
+        return [compile(tree, path, "exec", 0, True)]
+    last = tree.body[-1]
+    # A lone string is the module's docstring and its last expression too.
+    if len(tree.body) > 1:
+        tree.body.pop()
+    elif not _is_string(last):
+        return [compile(_ast.Interactive([last]), path, "single", 0, True)]
+    body = compile(tree, path, "exec", 0, True)
+    flags = body.co_flags & _FUTURE_FLAGS
+    return [body, compile(_ast.Interactive([last]), path, "single", flags, True)]
+
+
+def _is_string(statement):
+    value = statement.value
+    return isinstance(value, _ast.Constant) and isinstance(value.value, str)

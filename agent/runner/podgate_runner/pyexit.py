@@ -1,0 +1,133 @@
+"""The end of a Python program: the report of its error, and what a real exit does before the process is gone."""
+
+import atexit
+import gc
+import os
+import signal
+import sys
+from _weakref import ref
+
+_FLUSH_FAILED = 120
+
+
+def leave(box, known_modules):
+    """`box` holds the exception that ended the program, or None; it is emptied so that nothing keeps its frames."""
+    code = 0
+    interrupted = False
+    if box[0] is not None:
+        interrupted = isinstance(box[0], KeyboardInterrupt)
+        code = report(box)
+    box.clear()
+    try:
+        finish(known_modules)
+    except BaseException:
+        pass
+    if not flush():
+        code = _FLUSH_FAILED
+    if interrupted and os.getpid():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(code & 0xFF)
+
+
+def report(box):
+    """The exit code for an exception, after it was shown as the interpreter shows it."""
+    error = box.pop()
+    box.append(None)
+    if isinstance(error, SystemExit):
+        return exit_code(error)
+    kind, trace = type(error), error.__traceback__
+    sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
+    hook = getattr(sys, "excepthook", None)
+    if hook is None:
+        write("sys.excepthook is missing\n")
+        sys.__excepthook__(kind, error, trace)
+        return 1
+    failed = None
+    try:
+        hook(kind, error, trace)
+    except SystemExit as leaving:
+        return exit_code(leaving)
+    except BaseException as raised:
+        failed = raised
+    if failed is not None:
+        write("Error in sys.excepthook:\n")
+        sys.__excepthook__(type(failed), failed, failed.__traceback__ and failed.__traceback__.tb_next)
+        write("\nOriginal exception was:\n")
+        sys.__excepthook__(kind, error, trace)
+    return 1
+
+
+def exit_code(error):
+    value = error.code
+    if value is None:
+        return 0
+    if isinstance(value, int):
+        # Beyond a C long the interpreter says -1.
+        return int(value) if -(2**63) <= value < 2**63 else -1
+    write("%s\n" % (value,))
+    return 1
+
+
+def write(text):
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except BaseException:
+        pass
+
+
+def finish(known_modules):
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        try:
+            threading._shutdown()
+        except BaseException as error:
+            sys.__excepthook__(type(error), error, error.__traceback__)
+    atexit._run_exitfuncs()
+    flush()
+    release(known_modules)
+
+
+def release(known_modules):
+    """Drops the user's modules as the interpreter does at its end, so that files are flushed and `__del__` runs."""
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        if hasattr(sys, name):
+            delattr(sys, name)
+    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
+    names = [name for name in sys.modules if name not in known_modules or name == "__main__"]
+    left = []
+    for name in names:
+        module = sys.modules.pop(name)
+        try:
+            left.append(ref(module))
+        except TypeError:
+            pass
+        del module
+    gc.collect()
+    for module in left:
+        clear(module())
+
+
+def clear(module):
+    if module is None or not isinstance(module, type(sys)):
+        return
+    values = module.__dict__
+    for private in (True, False):
+        for name in list(values):
+            if isinstance(name, str) and name != "__builtins__" and (name[:1] == "_" and name[1:2] != "_") == private:
+                values[name] = None
+
+
+def flush():
+    whole = True
+    for name in ("stdout", "stderr"):
+        file = getattr(sys, name, None)
+        try:
+            if file is not None and not getattr(file, "closed", False):
+                file.flush()
+        except BaseException:
+            whole = name != "stdout" and whole
+    return whole

@@ -1,0 +1,71 @@
+"""Runs a Python file as `python -u file` would, in a process that has already begun."""
+
+import builtins
+import os
+import sys
+from _frozen_importlib_external import SourceFileLoader
+
+from podgate_runner import pycompile, pyexit
+
+_known_modules = frozenset()
+
+
+def warm():
+    """In the zygote: loads what the interpreter itself imports to report an error, and remembers what was there."""
+    global _known_modules
+    if sys.version_info >= (3, 13):
+        __import__("traceback")
+    # Executions must not share what the importer remembers of directories that user code writes.
+    sys.path_importer_cache.clear()
+    _known_modules = frozenset(sys.modules)
+
+
+def forget_podgate():
+    """User code finds no module of ours."""
+    loader = sys.modules["podgate_runner"].__spec__.loader
+    sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not loader]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "podgate_runner"]:
+        del sys.modules[name]
+
+
+def run(path, args, interactive):
+    """Never returns. Its frame is the only one of ours below user code."""
+    error = None
+    try:
+        codes = begin(path, args, interactive)
+    except BaseException as raised:
+        error = raised.with_traceback(None)
+    else:
+        for code in codes:
+            try:
+                exec(code, sys.modules["__main__"].__dict__)
+            except BaseException as raised:
+                error = raised.with_traceback(raised.__traceback__.tb_next)
+                break
+        del code, codes
+    box = [error]
+    del error
+    pyexit.leave(box, _known_modules)
+
+
+def begin(path, args, interactive):
+    sys.argv = [path] + args
+    if hasattr(sys, "orig_argv"):
+        sys.orig_argv = [sys.executable, "-u", path] + args
+    sys.path.insert(0, os.path.dirname(path))
+    main = type(sys)("__main__")
+    main.__file__ = path
+    main.__builtins__ = builtins
+    main.__loader__ = SourceFileLoader("__main__", path)
+    if sys.version_info < (3, 14):
+        main.__annotations__ = {}
+        main.__cached__ = None
+    sys.modules["__main__"] = main
+    with open(path, "rb", buffering=0) as file:
+        source = file.read()
+    linecache = sys.modules.get("linecache")
+    codes = pycompile.compile_file(path, source, interactive)
+    if linecache is not None:
+        lines = source.decode("utf-8", "replace").splitlines(True)
+        linecache.cache[path] = (len(source), None, lines, path)
+    return codes

@@ -1,0 +1,79 @@
+"""Bodies of control frames: what START must hold, and what READY says."""
+
+import os
+
+from podgate_runner.config import LANGUAGES
+from podgate_runner.limits import MAX_DETAIL_CHARS
+
+
+class RequestError(Exception):
+    """A missing or mistyped member: a fault of the stream."""
+
+
+def integer(body, name, nullable=False):
+    value = body.get(name)
+    if value is None and nullable:
+        return None
+    if type(value) is not int or value < 0:
+        raise RequestError(name)
+    return value
+
+
+def _of(body, name, kind):
+    value = body.get(name)
+    if not isinstance(value, kind):
+        raise RequestError(name)
+    return value
+
+
+def parse(body):
+    language = body.get("language")
+    traceparent = body.get("traceparent")
+    if language not in LANGUAGES or not (traceparent is None or isinstance(traceparent, str)):
+        raise RequestError("language")
+    sizes, limits = _of(body, "sizes", dict), _of(body, "limits", dict)
+    return {
+        "language": language,
+        "last_line_interactive": _of(body, "last_line_interactive", bool),
+        "traceparent": traceparent,
+        "sizes": {name: integer(sizes, name, name == "stdin") for name in ("manifest", "code", "stdin", "files")},
+        "limits": {
+            "timeout_ms": integer(limits, "timeout_ms"),
+            "max_output_bytes": integer(limits, "max_output_bytes"),
+            "memory_bytes": integer(limits, "memory_bytes", True),
+            "cpu_seconds": integer(limits, "cpu_seconds", True),
+            "output_limit_bytes": integer(limits, "output_limit_bytes", True),
+        },
+        "collect": _of(body, "collect", bool),
+    }
+
+
+def ready(config, facts, trouble, programs):
+    """READY without what only the runner knows. `ok` only when everything that the template requires holds."""
+    facts = facts or {}
+    missing = list(facts.get("missing", []))
+    lacking = []
+    if "seccomp" in config["require"] and not facts.get("seccomp"):
+        lacking.append("seccomp is required and does not hold.")
+    if "landlock" in config["require"] and facts.get("landlock_abi", 0) < 2:
+        lacking.append("Landlock of ABI 2 or newer is required and does not hold.")
+    if trouble:
+        lacking.append(trouble)
+    languages = {name: version for name, (_, version) in programs.items()}
+    if "python" in config["languages"] and facts:
+        languages["python"] = facts["python"]
+    missing += ["No %s that runs was found." % name for name in config["languages"] if name not in languages]
+    return {
+        "ok": not lacking,
+        "python": facts.get("python", "unknown"),
+        "arch": os.uname().machine,
+        "features": {
+            "seccomp": facts.get("seccomp", False),
+            "landlock_abi": facts.get("landlock_abi", 0),
+            "namespaces": facts.get("namespaces", False),
+        },
+        "missing": [sentence[:MAX_DETAIL_CHARS] for sentence in lacking + missing][:64],
+        "languages": languages,
+        "preloaded": facts.get("preloaded", []),
+        "preload_failed": [{"name": name, "error": error} for name, error in facts.get("preload_failed", [])],
+    }

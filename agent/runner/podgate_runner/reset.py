@@ -1,0 +1,47 @@
+"""Brings a sandbox back to where it was before anything ran, and looks whether that is so."""
+
+import os
+import stat
+
+from podgate_runner import sysvipc, wipe
+from podgate_runner.limits import MAX_LEFTOVERS
+
+_TERMINATION_LOG = "/dev/termination-log"
+
+
+def reset(place, config):
+    """Returns what could not be removed, in words; empty when the sandbox is as new."""
+    leftovers = ["process %d" % process.pid for process in place.kill()]
+    for path in [config["workspace"]] + config["scratch"]:
+        try:
+            clean = not _is_shared(path) and wipe.wipe(path)
+        except (OSError, RecursionError):
+            clean = False
+        if not clean:
+            leftovers.append("files in " + path)
+    if os.getpid() == 1:
+        leftovers.extend(sysvipc.remove_all(config["proc_root"]))
+        if not _truncate(_TERMINATION_LOG):
+            leftovers.append("text in " + _TERMINATION_LOG)
+    leftovers.extend("process %d" % process.pid for process in place.processes())
+    return leftovers[:MAX_LEFTOVERS]
+
+
+def _is_shared(path):
+    """A runner that is no sandbox's PID 1 may be looking at the /tmp of a whole machine."""
+    return os.getpid() != 1 and os.stat(path).st_mode & stat.S_ISVTX != 0
+
+
+def _truncate(path):
+    """The kubelet mounts it writable for all: text there would outlive the reset."""
+    try:
+        size = os.stat(path).st_size
+    except OSError:
+        return True
+    if not size:
+        return True
+    try:
+        os.truncate(path, 0)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,179 @@
+"""The system call filter that user code runs under: classic BPF, built for x86_64 and aarch64 on any machine.
+
+The rules take away what reaches past the sandbox (sockets, namespaces, mounts, kernel surfaces that need no business
+here), what outlives an execution (SysV and POSIX queues, keys) and what aims at Podgate's own processes, which share
+the UID and in place `shared` the PID namespace. Everything else passes.
+
+Arguments are compared by their low 32 bits only: the kernel truncates ints, so (1 << 32) | AF_INET opens AF_INET.
+Pointers cannot be looked at, which is why whole operations go where a structure could name a process.
+"""
+
+import struct
+
+from podgate_runner import syscall_table
+
+EPERM, EACCES, ENOSYS, EAFNOSUPPORT = 1, 13, 38, 97
+
+RET_KILL_PROCESS = 0x80000000
+RET_ERRNO = 0x00050000
+RET_ALLOW = 0x7FFF0000
+
+LOAD, JUMP_EQUAL, JUMP_GREATER, JUMP_SET, AND, RETURN = 0x20, 0x15, 0x25, 0x45, 0x54, 0x06
+NUMBER_OFFSET, ARCH_OFFSET, ARGUMENTS_OFFSET = 0, 4, 16
+
+#: Processes that one program can shield; beyond it a block would outgrow BPF's 8-bit jumps.
+MAX_PROTECTED = 16
+
+REFUSED = (
+    (EPERM, (
+        # Mounts and namespaces; CLONE_NEW* is refused below.
+        "mount", "umount2", "pivot_root", "setns", "move_mount", "open_tree", "open_tree_attr", "fsopen", "fsconfig",
+        "fsmount", "fspick", "mount_setattr", "open_by_handle_at", "quotactl", "quotactl_fd",
+        # Kernel surfaces.
+        "bpf", "perf_event_open", "userfaultfd", "fanotify_init", "kexec_load", "kexec_file_load", "init_module",
+        "finit_module", "delete_module", "create_module", "query_module", "get_kernel_syms", "lookup_dcookie",
+        "syslog", "acct", "swapon", "swapoff", "reboot", "vhangup", "iopl", "ioperm", "modify_ldt", "uselib", "ustat",
+        "sysfs", "_sysctl", "nfsservctl", "settimeofday", "clock_settime", "sethostname", "setdomainname",
+        "afs_syscall", "getpmsg", "putpmsg", "security", "tuxcall", "vserver",
+        # Keys outlive the process and are shared by the UID.
+        "add_key", "request_key", "keyctl",
+        # Other processes by way of a descriptor or a pair of ids.
+        "pidfd_getfd", "process_madvise", "process_mrelease", "kcmp",
+    )),
+    (ENOSYS, (
+        # clone3 hides its flags behind a pointer; libcs fall back to clone.
+        "clone3",
+        # io_uring opens sockets past this filter.
+        "io_uring_setup", "io_uring_enter", "io_uring_register",
+        # They outlive their processes, and SysV memory escapes RLIMIT_DATA and the watch on the tree.
+        "mq_open", "mq_unlink", "mq_timedsend", "mq_timedreceive", "mq_notify", "mq_getsetattr",
+        "shmget", "shmat", "shmctl", "msgget", "msgsnd", "msgrcv", "msgctl", "semget", "semop", "semctl", "semtimedop",
+        "memfd_secret",
+    )),
+)  # fmt: skip
+
+AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
+
+# NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. In clone NEWTIME's bit is part of the exit signal.
+UNSHARE_NEW = 0x7E020080
+CLONE_NEW = UNSHARE_NEW & ~0x80
+# A sibling instead of a child: a process that user code hands to the zygote.
+CLONE_PARENT = 0x8000
+
+PRIO_PROCESS, IOPRIO_WHO_PROCESS = 0, 1
+PTRACE_TRACEME = 0
+F_SETOWN, F_SETOWN_EX = 8, 15
+FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX = 0x8901, 0x8902, 0x5412, 0x541C
+PR_SCHED_CORE = 62
+# PER_LINUX32, UNAME26 and ADDR_NO_RANDOMIZE (setarch -R); all ones only asks.
+PERSONALITY_HARMLESS, PERSONALITY_QUERY = 0x0008 | 0x0020000 | 0x0040000, 0xFFFFFFFF
+ALL_PROCESSES = 0xFFFFFFFF  # kill(-1)
+
+
+def _load_argument(index):
+    return [(LOAD, 0, 0, ARGUMENTS_OFFSET + 8 * index)]
+
+
+def _refuse(code):
+    return [(RETURN, 0, 0, RET_ERRNO | code)]
+
+
+def _refuse_equal(index, values, code=EPERM):
+    """Refuses if the argument is one of `values`."""
+    body = _load_argument(index)
+    for value in values:
+        body += [(JUMP_EQUAL, 0, 1, value & 0xFFFFFFFF)] + _refuse(code)
+    return body
+
+
+def _refuse_unless(index, values, code):
+    """Refuses if the argument is none of `values`."""
+    tests = [(JUMP_EQUAL, len(values) - i, 0, value) for i, value in enumerate(values)]
+    return _load_argument(index) + tests + _refuse(code)
+
+
+def _refuse_bits(index, mask):
+    return _load_argument(index) + [(JUMP_SET, 0, 1, mask)] + _refuse(EPERM)
+
+
+def _personality():
+    return (
+        _load_argument(0)
+        + [(JUMP_EQUAL, 3, 0, PERSONALITY_QUERY), (AND, 0, 0, 0xFFFFFFFF ^ PERSONALITY_HARMLESS)]
+        + [(JUMP_EQUAL, 1, 0, 0)]
+        + _refuse(EPERM)
+    )
+
+
+def _conditions(network, protected, fresh):
+    """(call, body) for the calls whose arguments decide. A body that falls through allows."""
+    aimed = [(name, _refuse_equal(argument, protected)) for name, argument in (
+        ("tkill", 0), ("rt_sigqueueinfo", 0), ("pidfd_open", 0), ("prlimit64", 0), ("sched_setaffinity", 0),
+        ("sched_setscheduler", 0), ("sched_setparam", 0), ("sched_setattr", 0), ("migrate_pages", 0),
+        ("move_pages", 0), ("process_vm_readv", 0), ("process_vm_writev", 0),
+    )]  # fmt: skip
+    groups = [value for pid in protected for value in (pid, -pid)]
+    killed = [value for value in groups if not (fresh and value == -1)]
+    if not fresh:
+        killed.append(ALL_PROCESSES)
+        # It also takes a descriptor of /proc/<pid>, which any process of the UID may open.
+        aimed.append(("pidfd_send_signal", _refuse(ENOSYS)))
+    families = (AF_UNIX, AF_INET, AF_INET6, AF_NETLINK) if network else (AF_UNIX,)
+    family = _refuse_unless(0, families, EAFNOSUPPORT if network else EACCES)
+    return aimed + [
+        ("kill", _refuse_equal(0, sorted({value & 0xFFFFFFFF for value in killed}))),
+        ("tgkill", _refuse_equal(0, protected) + _refuse_equal(1, protected)),
+        ("rt_tgsigqueueinfo", _refuse_equal(0, protected) + _refuse_equal(1, protected)),
+        ("setpriority", _refuse_unless(0, (PRIO_PROCESS,), EPERM) + _refuse_equal(1, protected)),
+        ("ioprio_set", _refuse_unless(0, (IOPRIO_WHO_PROCESS,), EPERM) + _refuse_equal(1, protected)),
+        # TRACEME would make the zygote, as parent, the tracer, and every stop of the child its business.
+        ("ptrace", _refuse_equal(0, (PTRACE_TRACEME,)) + _refuse_equal(1, protected)),
+        # The owner of a descriptor is sent any signal that F_SETSIG names.
+        ("fcntl", _load_argument(1) + [(JUMP_EQUAL, 0, 1, F_SETOWN_EX)] + _refuse(EPERM) + _owner(groups)),
+        ("ioctl", _refuse_equal(1, (FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX))),
+        ("prctl", _refuse_equal(0, (PR_SCHED_CORE,))),
+        ("socket", family),
+        ("socketpair", family),
+        ("clone", _refuse_bits(0, CLONE_NEW | CLONE_PARENT)),
+        ("unshare", _refuse_bits(0, UNSHARE_NEW)),
+        ("personality", _personality()),
+    ]
+
+
+def _owner(groups):
+    check = _refuse_equal(2, groups)
+    return [(JUMP_EQUAL, 0, len(check), F_SETOWN)] + check
+
+
+def instructions(machine, network, protected, fresh):
+    """The program as (code, jt, jf, k). `protected`: PIDs, as user code's namespace counts, that it may not touch;
+    `fresh`: that namespace is its own, so that kill(-1) reaches nobody else."""
+    if not all(isinstance(pid, int) and 0 < pid < 2**31 for pid in protected):
+        raise ValueError("a protected pid is not a positive integer")
+    if len(protected) > MAX_PROTECTED:
+        raise ValueError("more than %d protected pids" % MAX_PROTECTED)
+    program = [
+        (LOAD, 0, 0, ARCH_OFFSET),
+        (JUMP_EQUAL, 1, 0, syscall_table.AUDIT_ARCH[machine]),
+        (RETURN, 0, 0, RET_KILL_PROCESS),
+        (LOAD, 0, 0, NUMBER_OFFSET),
+        # Also every x32 number, which has bit 30 set.
+        (JUMP_GREATER, 0, 1, syscall_table.NEWEST),
+    ] + _refuse(ENOSYS)
+    for name, body in _conditions(network, tuple(protected), fresh):
+        number = syscall_table.number(name, machine)
+        if number is not None:
+            body = body + [(RETURN, 0, 0, RET_ALLOW)]
+            program += [(JUMP_EQUAL, 0, len(body), number)] + body
+    for code, names in REFUSED:
+        for name in names:
+            number = syscall_table.number(name, machine)
+            if number is not None:
+                program += [(JUMP_EQUAL, 0, 1, number)] + _refuse(code)
+    program.append((RETURN, 0, 0, RET_ALLOW))
+    return program
+
+
+def assemble(program):
+    """The bytes of struct sock_filter[]; both machines are little endian."""
+    return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)

@@ -1,0 +1,174 @@
+"""Keeps a place ready for the next execution: a warm zygote, and below `fresh` one cell ahead."""
+
+import os
+import time
+
+from podgate_runner import environment, processes, zygote_link
+from podgate_runner.limits import CELL_READY_SECONDS, READ_BYTES, ZYGOTE_READY_SECONDS, ZYGOTE_RESPAWNS
+from podgate_runner.place import Cell, SharedPlace
+
+
+class Supply:
+    """`host` is the runner. `facts` is what the zygote found; `trouble` why there will be no place, in a sentence."""
+
+    def __init__(self, host, environ):
+        self._host = host
+        self._fresh = host.config["place"] == "fresh"
+        config = host.config
+        self._environ = environment.without_places([config["workspace"]] + config["scratch"], environ)
+        self._zygote = None
+        self._cell_link = None
+        self._place = None
+        self._respawns = 0
+        self._noise_fd = -1
+        self._fallen = False
+        self.facts = None
+        self.trouble = None
+        self.due = None
+
+    def begin(self):
+        noise_fd, write_fd = os.pipe()
+        wanted = ("preload", "place", "network", "workspace", "scratch", "require")
+        settings = {name: self._host.config[name] for name in wanted}
+        try:
+            self._zygote = zygote_link.spawn(settings, self._environ, write_fd)
+        finally:
+            os.close(write_fd)
+        self._host.reaper.own.add(self._zygote.pid)
+        self._noise_fd = noise_fd
+        self._host.poller.read(noise_fd, self._drop_noise)
+        self._host.poller.read(self._zygote.fileno(), self._hear_zygote)
+        self.due = time.monotonic() + ZYGOTE_READY_SECONDS
+
+    @property
+    def zygote_pid(self):
+        return self._zygote.pid if self._zygote else 0
+
+    def ready_place(self):
+        return self._place
+
+    def release(self, place):
+        """After an execution. A cell served once; a zygote that died while it ran is replaced now."""
+        if place is not None and not place.keeps_files:
+            self._forget(place.link)
+            place.close()
+            self._place = None
+        if self._fallen:
+            self._fallen = False
+            self._replace_zygote()
+        elif self._fresh and self._place is None and self._cell_link is None and self.facts and not self.trouble:
+            self._prepare_cell()
+
+    def tick(self, now):
+        if self.due is not None and now >= self.due:
+            self.due = None
+            if self.facts is None:
+                self._give_up("The zygote was not ready in time.")
+            elif self._place is None:
+                self._give_up("Fresh namespaces were not ready in time.")
+
+    def close(self):
+        if self._place is not None:
+            self._place.kill()
+        if self._zygote is not None:
+            self._zygote.close()
+
+    def _hear_zygote(self):
+        messages = self._zygote.read()
+        if messages is None:
+            self._lose_zygote()
+            return
+        for message, _ in messages:
+            if message[0] == "ready":
+                self._zygote_ready(message[1])
+            else:
+                self._host.on_message(message, self._zygote.sender)
+
+    def _zygote_ready(self, facts):
+        self.due = None
+        again = self.facts is not None
+        self.facts = facts
+        if again:
+            facts["missing"].append("The zygote died and was started again.")
+        self._host.measure(self._zygote.pid)
+        if self._fresh:
+            if facts["namespaces"]:
+                self._prepare_cell()
+            else:
+                self._give_up(facts["missing"][-1])
+        else:
+            if self._place is not None:
+                self._place.close()
+            self._place = SharedPlace(self._host.config, self._zygote, self._host.reaper)
+        self._host.on_supply()
+
+    def _prepare_cell(self):
+        ours, theirs = zygote_link.pair()
+        wanted = ("workspace", "scratch", "workspace_bytes", "tmp_bytes")
+        self._cell_link = zygote_link.Link(ours, 0)
+        self.due = time.monotonic() + CELL_READY_SECONDS
+        try:
+            self._zygote.send(("cell", {name: self._host.config[name] for name in wanted}), [theirs.fileno()])
+        except OSError:
+            pass
+        theirs.close()
+        link = self._cell_link
+        self._host.poller.read(ours.fileno(), lambda: self._hear_cell(link))
+
+    def _hear_cell(self, link):
+        messages = link.read()
+        if messages is None:
+            self._forget(link)
+            if link is self._cell_link:
+                self._cell_link = None
+                self._give_up("Fresh namespaces could not be made.")
+            else:
+                self._host.on_link_gone()
+            return
+        for message, fds in messages:
+            if link is not self._cell_link:
+                self._host.on_message(message, link.sender)
+            elif message[0] == "cell":
+                self._cell_link, self.due = None, None
+                self._place = Cell(link, link.sender, fds[0], fds[1], self._host.reaper)
+                self._host.on_supply()
+            else:
+                self._cell_link = None
+                self._forget(link)
+                self._give_up("Fresh namespaces could not be made: %s" % message[1])
+
+    def _forget(self, link):
+        self._host.poller.forget(link.fileno())
+
+    def _lose_zygote(self):
+        self._forget(self._zygote)
+        if self.facts is None:
+            self._give_up("The zygote ended before it was ready.")
+        elif self._host.on_link_gone():
+            self._fallen = True
+        else:
+            self._replace_zygote()
+
+    def _replace_zygote(self):
+        self._zygote.close()
+        self._host.poller.forget(self._noise_fd)
+        os.close(self._noise_fd)
+        if self._respawns >= ZYGOTE_RESPAWNS:
+            self._give_up("The zygote died more than once.")
+            return
+        self._respawns += 1
+        if self._place is not None and self._place.keeps_files:
+            self._place.kill()
+            self._place.close()
+            self._place = None
+        self.begin()
+
+    def _give_up(self, sentence):
+        self.trouble = self.trouble or sentence
+        self.due = None
+        self._host.on_supply()
+
+    def _drop_noise(self):
+        """What modules print while they are imported is nobody's output."""
+        if not os.read(self._noise_fd, READ_BYTES):
+            self._host.poller.forget(self._noise_fd)

@@ -1,0 +1,84 @@
+"""Paths below a directory that user code owns: every step through a descriptor, no link followed."""
+
+import os
+
+from podgate_runner.limits import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_DEPTH
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class PathError(ValueError):
+    pass
+
+
+def split(path):
+    """A request's path as names. Raises PathError with the rule that it breaks."""
+    try:
+        raw = path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise PathError("is not UTF-8") from None
+    if not raw:
+        raise PathError("is empty")
+    if b"\0" in raw:
+        raise PathError("holds a NUL")
+    if len(raw) > MAX_PATH_BYTES:
+        raise PathError("is longer than %d bytes" % MAX_PATH_BYTES)
+    if raw.startswith(b"/"):
+        raise PathError("is not relative")
+    if raw.endswith(b"/"):
+        raise PathError("names a directory")
+    names = [name for name in raw.split(b"/") if name not in (b"", b".")]
+    if not names:
+        raise PathError("names a directory")
+    if b".." in names:
+        raise PathError("contains '..'")
+    if len(names) > MAX_PATH_DEPTH or any(len(name) > MAX_NAME_BYTES for name in names):
+        raise PathError("is too deep or holds a name longer than %d bytes" % MAX_NAME_BYTES)
+    return names
+
+
+def open_directory(name, dir_fd):
+    """Opens a directory even if its owner took the rights away. Nothing else may be running."""
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=dir_fd)
+    except PermissionError:
+        # chmod follows links, but open has just said that this is a directory without the right to read it.
+        if os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode & 0o170000 != 0o040000:
+            raise
+        os.chmod(name, 0o700, dir_fd=dir_fd)
+        return os.open(name, _DIRECTORY, dir_fd=dir_fd)
+
+
+def open_parent(root_fd, names, make):
+    """A descriptor of the directory that holds names[-1]; the caller closes it."""
+    fd = os.dup(root_fd)
+    try:
+        for name in names[:-1]:
+            try:
+                deeper = open_directory(name, fd)
+            except FileNotFoundError:
+                if not make:
+                    raise
+                os.mkdir(name, 0o755, dir_fd=fd)
+                deeper = open_directory(name, fd)
+            os.close(fd)
+            fd = deeper
+        return fd
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def create_file(root_fd, names):
+    """A new, empty file in place of whatever is not a directory there."""
+    fd = open_parent(root_fd, names, True) if len(names) > 1 else root_fd
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        try:
+            return os.open(names[-1], flags, 0o644, dir_fd=fd)
+        except FileExistsError:
+            os.unlink(names[-1], dir_fd=fd)
+            return os.open(names[-1], flags, 0o644, dir_fd=fd)
+    finally:
+        if fd != root_fd:
+            os.close(fd)

@@ -1,0 +1,43 @@
+"""Watches the processes of one execution: CPU and memory of them all together."""
+
+import os
+
+from podgate_runner import processes
+from podgate_runner.limits import WATCH_FIRST_SECONDS, WATCH_GROWTH, WATCH_LAST_SECONDS
+
+
+class Watch:
+    def __init__(self, place, now, cpu_seconds, memory_bytes):
+        self._place = place
+        self._cpu_seconds = cpu_seconds
+        self._memory_bytes = memory_bytes
+        self._interval = WATCH_FIRST_SECONDS
+        self.due = now + WATCH_FIRST_SECONDS
+        self._tmpfs_before = place.tmpfs_bytes()
+        self.cpu = 0.0
+        self.peak = 0
+
+    def poll(self, now, main_pid):
+        """The limits that are passed: a set of `cpu` and `memory`."""
+        self._interval = min(self._interval * WATCH_GROWTH, WATCH_LAST_SECONDS)
+        self.due = now + self._interval
+        tree = self._place.processes()
+        passed = set()
+        cpu = self._place.waited_cpu() + sum(process.cpu + process.waited_cpu for process in tree)
+        self.cpu = max(self.cpu, cpu)
+        if self.cpu >= self._cpu_seconds:
+            passed.add("cpu")
+        rough = sum(process.rss for process in tree)
+        self.peak = max(self.peak, rough, self._place.peak_of(main_pid))
+        tmpfs = self._place.tmpfs_bytes() - self._tmpfs_before
+        if rough + tmpfs > self._memory_bytes and self._exact(tree) + tmpfs > self._memory_bytes:
+            passed.add("memory")
+        if not passed:
+            # Next look no later than the CPU limit can be met with every core busy.
+            self.due = min(self.due, now + max((self._cpu_seconds - self.cpu) / (os.cpu_count() or 1), 0.005))
+        return passed
+
+    def _exact(self, tree):
+        """Pages that forks share count once: the rough sum counts them in each."""
+        proc_fd = self._place.proc_fd
+        return sum(processes.own_memory(proc_fd, process.pid) for process in tree)

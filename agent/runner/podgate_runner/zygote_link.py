@@ -1,0 +1,117 @@
+"""The runner's end of a zygote: starting one, and talking to it or to a cell."""
+
+import marshal
+import os
+import signal
+import sys
+import _socket
+
+import podgate_runner
+from podgate_runner import courier
+from podgate_runner.limits import ZYGOTE_SEND_SECONDS
+
+_FD = 3
+# -s: user code can write below HOME, and a zygote may be started again. -B: no __pycache__ among the user's files.
+_FLAGS = ["-u", "-B", "-s"]
+# A new interpreter, not a fork: it has the image's site-packages and PYTHON* settings, which `-I -S` hid from the runner.
+_BOOTSTRAP = """
+import marshal, os, sys
+def take(count):
+    taken = b""
+    while len(taken) < count:
+        piece = os.read(3, count - len(taken))
+        if not piece: os._exit(1)
+        taken += piece
+    return taken
+sources, config = marshal.loads(take(int.from_bytes(take(8), "big")))
+sys.path[:] = [entry for entry in sys.path if entry]
+class Modules:
+    def find_spec(self, name, path=None, target=None):
+        if name in sources: return type(sys.__spec__)(name, self, origin="<" + name + ">", is_package="." not in name)
+    def create_module(self, spec): return None
+    def exec_module(self, module):
+        name = module.__spec__.name
+        exec(compile(sources[name], "<" + name + ">", "exec", 0, True), module.__dict__)
+sys.meta_path.insert(0, Modules())
+from podgate_runner.zygote import serve
+run = serve(config)
+run()
+"""
+
+
+class Link:
+    """`sock` answers with messages of zygote.py; `pid` is as this PID namespace counts."""
+
+    def __init__(self, sock, pid):
+        sock.setsockopt(_socket.SOL_SOCKET, courier.SO_PASSCRED, 1)
+        sock.settimeout(ZYGOTE_SEND_SECONDS)
+        self.sock = sock
+        self.pid = pid
+        self._receiver = courier.Receiver(sock)
+
+    def fileno(self):
+        return self.sock.fileno()
+
+    def send(self, message, fds=()):
+        courier.send(self.sock, message, fds)
+
+    def read(self):
+        """Messages as (message, fds); None when the other end is gone."""
+        try:
+            return self._receiver.read()
+        except OSError:
+            return None
+
+    @property
+    def sender(self):
+        return self._receiver.sender
+
+    def close(self):
+        self.sock.close()
+
+
+def pair():
+    return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+
+
+def spawn(config, environ, noise_fd):
+    """Starts the zygote; what it prints goes to `noise_fd`."""
+    ours, theirs = pair()
+    nothing, write_fd = os.pipe()
+    os.close(write_fd)
+    moves = [(os.POSIX_SPAWN_DUP2, fd, to) for fd, to in ((theirs.fileno(), 63), (nothing, 0), (noise_fd, 1), (noise_fd, 2), (63, _FD))]
+    moves.append((os.POSIX_SPAWN_CLOSE, 63))
+    executable = sys.executable or os.readlink("/proc/self/exe")
+    pid = os.posix_spawn(
+        executable,
+        [executable] + _FLAGS + ["-c", _BOOTSTRAP],
+        environ,
+        file_actions=moves,
+        setsigmask=[],
+        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGINT, signal.SIGTERM],
+    )
+    theirs.close()
+    os.close(nothing)
+    blob = marshal.dumps((_sources(), config))
+    link = Link(ours, pid)
+    try:
+        ours.sendall(len(blob).to_bytes(8, "big") + blob)
+    except OSError:
+        pass
+    return link
+
+
+def _sources():
+    """Module name → source, from wherever the loader of this package has them."""
+    held = getattr(podgate_runner.__spec__.loader, "sources", None)
+    if held is not None:
+        return dict(held)
+    sources = {}
+    (folder,) = podgate_runner.__path__
+    for name in os.listdir(folder):
+        if name.endswith(".py"):
+            stem = name[:-3]
+            module = "podgate_runner" if stem == "__init__" else "podgate_runner." + stem
+            with open(folder + "/" + name, encoding="utf-8") as file:
+                sources[module] = file.read()
+    return sources

@@ -1,0 +1,74 @@
+import { parseArgs } from 'node:util';
+import { podgateFolder } from './config.ts';
+import { type Io, UsageError, write } from './io.ts';
+import { issueAgentToken } from './issue-keys.ts';
+import { parseCount, parseDuration, parseNames, parseSubject, readPublicKey } from './key-options.ts';
+import { parseCommand } from './parse-command.ts';
+
+const HELP = `Usage: podgate agents token --cluster NAME[,NAME...] [OPTIONS]
+
+Makes what an agent joins with and prints it alone: a token for the named clusters and the private key that it is
+bound to, as one line that starts with podgate_agent_. It is a secret; hand it to the agent (PODGATE_AGENT_TOKEN, or a
+file and PODGATE_AGENT_TOKEN_FILE). The private key never goes to the gateway, so a stolen token alone does not join.
+
+  --cluster NAME       a cluster that the agent may serve; repeat it, or use commas; * at the end stands for any ending
+  --sub NAME           a name for the agent, to revoke it by (default: a random one)
+  --expires SPAN       how long the token lives, like 12h or 90d (default 90d)
+  --max-instances N    agents that may be linked at once with this token (default: any number)
+  --public-key FILE    a JWK with the public half of a key that the agent made; prints only the token
+  --dir FOLDER         the folder of keys (default .podgate)
+
+Example:
+  podgate agents token --cluster lab > agent-credential
+`;
+
+/** `podgate agents …`. Resolves to the exit status; throws UsageError where the user has to change something. */
+export async function runAgentsCommand(
+  args: string[],
+  io: Io,
+  now: () => number = Date.now,
+): Promise<number> {
+  const [action, ...rest] = args;
+  if (action === undefined || action === '--help' || action === '-h' || action === 'help') {
+    await write(action === undefined ? io.stderr : io.stdout, HELP);
+    return action === undefined ? 2 : 0;
+  }
+  if (action !== 'token')
+    throw new UsageError(`there is no 'agents ${action}'. 'podgate agents --help' says what there is.`);
+  const { values } = parseCommand('agents', () =>
+    parseArgs({
+      args: rest,
+      options: {
+        help: { type: 'boolean', short: 'h' },
+        dir: { type: 'string' },
+        cluster: { type: 'string', multiple: true },
+        sub: { type: 'string' },
+        expires: { type: 'string' },
+        'max-instances': { type: 'string' },
+        'public-key': { type: 'string' },
+      },
+    }),
+  );
+  if (values.help) {
+    await write(io.stdout, HELP);
+    return 0;
+  }
+  if (values.cluster === undefined)
+    throw new UsageError('name the clusters that the agent may serve with --cluster');
+  const { sub, expires, 'max-instances': maxInstances, 'public-key': publicKey } = values;
+  const issued = await issueAgentToken(
+    values.dir ?? podgateFolder(),
+    {
+      clusters: parseNames('--cluster', values.cluster),
+      ...(sub !== undefined && { sub: parseSubject(sub) }),
+      ...(expires !== undefined && { lifetimeSeconds: parseDuration(expires) }),
+      ...(maxInstances !== undefined && { maxInstances: parseCount('--max-instances', maxInstances) }),
+      ...(publicKey !== undefined && { publicKey: await readPublicKey(publicKey) }),
+    },
+    now(),
+  );
+  await write(io.stdout, `${issued.text}\n`);
+  const until = new Date(issued.expiresAtMs).toISOString();
+  await write(io.stderr, `Good until ${until}. Revoke it with: podgate keys revoke ${issued.jti}\n`);
+  return 0;
+}

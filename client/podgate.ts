@@ -1,0 +1,231 @@
+import { PodgateError, startedOf } from './podgate-error.ts';
+import { readServerSentEvents } from './server-sent-events.ts';
+import { connectionLost, createTransport, type Transport } from './transport.ts';
+import type {
+  ClusterPage,
+  Download,
+  ExecuteRequest,
+  ExecuteResult,
+  ExecutionEnd,
+  ExecutionStatus,
+  FilePage,
+  Started,
+  StreamEvent,
+  UploadedFile,
+} from './types.ts';
+
+export { PodgateError } from './podgate-error.ts';
+export type * from './types.ts';
+
+export type PodgateOptions = {
+  /** Where the gateway is; a path before `/v1` is kept. May carry the key: `http://key:<jwt>@host`. */
+  baseUrl: string | URL;
+  /** The caller's JWT. */
+  key?: string | undefined;
+  /** The global one unless given. */
+  fetch?: typeof fetch | undefined;
+  /** Where to run when a request names no cluster. */
+  cluster?: string | undefined;
+  /** The end user that this client speaks for, in printable ASCII: their files are nobody else's. */
+  user?: string | undefined;
+};
+
+export type CallOptions = { signal?: AbortSignal | undefined };
+export type ExecuteOptions = CallOptions & {
+  /** The same key and request within ten minutes give the same execution, not another. */
+  idempotencyKey?: string | undefined;
+};
+export type PageOptions = CallOptions & { limit?: number | undefined; cursor?: string | undefined };
+
+/**
+ * A client of Podgate's HTTP API. Every method rejects with PodgateError, or with its signal's reason.
+ *
+ * @example
+ * const podgate = new Podgate({ baseUrl: 'http://127.0.0.1:8000', key });
+ * const { stdout } = await podgate.execute('print(6 * 7)');
+ * console.log(stdout);
+ */
+export class Podgate {
+  readonly #transport: Transport;
+  readonly files: Files;
+  readonly clusters: Clusters;
+  readonly executions: Executions;
+
+  constructor(options: PodgateOptions) {
+    this.#transport = createTransport(options);
+    this.files = new Files(this.#transport);
+    this.clusters = new Clusters(this.#transport);
+    this.executions = new Executions(this.#transport);
+  }
+
+  /** Runs code, Python unless told, and resolves when it has ended, however it ended. */
+  async execute(request: string | ExecuteRequest, options: ExecuteOptions = {}): Promise<ExecuteResult> {
+    const response = await this.#transport.send(executeCall('/v1/execute', request, options));
+    return readJson<ExecuteResult>(response, options.signal, 'unknown');
+  }
+
+  /** Runs code and yields its output as it happens, then exactly one `result`. Leaving the loop cancels it. */
+  async *stream(
+    request: string | ExecuteRequest,
+    options: ExecuteOptions = {},
+  ): AsyncGenerator<StreamEvent, void, undefined> {
+    const response = await this.#transport.send(executeCall('/v1/execute/stream', request, options));
+    if (response.body === null) throw connectionLost(undefined, options.signal, 'unknown');
+    let started: 'yes' | 'unknown' = 'unknown';
+    try {
+      for await (const { event, data } of readServerSentEvents(response.body)) {
+        if (event === 'output') {
+          started = 'yes';
+          yield parseOutput(data);
+        } else if (event === 'result') {
+          yield { type: 'result', ...parseData<ExecutionEnd>(data, 'unknown') };
+          return;
+        } else if (event === 'error') throw parseFailure(data);
+      }
+    } catch (cause) {
+      throw connectionLost(cause, options.signal, started);
+    }
+    throw connectionLost(undefined, options.signal, started);
+  }
+}
+
+/** The caller's files: they expire, an hour after upload unless the gateway says otherwise. */
+class Files {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  async upload(
+    content: Blob | Uint8Array<ArrayBuffer> | ArrayBuffer | string,
+    { filename, signal }: CallOptions & { filename: string },
+  ): Promise<UploadedFile> {
+    const blob = content instanceof Blob ? content : new Blob([content]);
+    const body = () => {
+      const form = new FormData();
+      form.append('file', blob, filename);
+      return form;
+    };
+    return readJson(await this.#transport.send({ method: 'POST', path: '/v1/files', body, signal }), signal);
+  }
+
+  /** One page, oldest first; `next_cursor` leads to the next. */
+  async list({ signal, ...query }: PageOptions = {}): Promise<FilePage> {
+    return readJson(await this.#transport.send({ method: 'GET', path: '/v1/files', query, signal }), signal);
+  }
+
+  async download(id: string, { signal }: CallOptions = {}): Promise<Download> {
+    const path = `/v1/files/${encodeURIComponent(id)}`;
+    const { headers, body } = await this.#transport.send({ method: 'GET', path, signal });
+    const length = headers.get('content-length');
+    return {
+      filename: readFilename(headers.get('content-disposition') ?? '') ?? id,
+      size_bytes: length === null ? null : Number(length),
+      body: (body ?? new Blob([]).stream()) as ReadableStream<Uint8Array<ArrayBuffer>>,
+    };
+  }
+
+  async delete(id: string, { signal }: CallOptions = {}): Promise<void> {
+    await discard(
+      await this.#transport.send({ method: 'DELETE', path: `/v1/files/${encodeURIComponent(id)}`, signal }),
+    );
+  }
+}
+
+/** The clusters that the key may use. */
+class Clusters {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  async list({ signal, ...query }: PageOptions = {}): Promise<ClusterPage> {
+    return readJson(
+      await this.#transport.send({ method: 'GET', path: '/v1/clusters', query, signal }),
+      signal,
+    );
+  }
+}
+
+/** Executions by id, until ten minutes after their end. */
+class Executions {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  async get(id: string, { signal }: CallOptions = {}): Promise<ExecutionStatus> {
+    const path = `/v1/executions/${encodeURIComponent(id)}`;
+    return readJson(await this.#transport.send({ method: 'GET', path, signal }), signal);
+  }
+
+  async cancel(id: string, { signal }: CallOptions = {}): Promise<void> {
+    const path = `/v1/executions/${encodeURIComponent(id)}`;
+    await discard(await this.#transport.send({ method: 'DELETE', path, signal }));
+  }
+}
+
+function executeCall(path: string, request: string | ExecuteRequest, options: ExecuteOptions) {
+  const body = JSON.stringify(typeof request === 'string' ? { code: request } : request);
+  const headers = { 'content-type': 'application/json', 'idempotency-key': options.idempotencyKey };
+  return { method: 'POST' as const, path, headers, body: () => body, signal: options.signal, mayStart: true };
+}
+
+async function readJson<Answer>(
+  response: Response,
+  signal: AbortSignal | undefined,
+  started: Started | null = null,
+): Promise<Answer> {
+  const text = await response.text().catch((cause) => {
+    throw connectionLost(cause, signal, started);
+  });
+  return parseData<Answer>(text, started);
+}
+
+/** The gateway's answers are trusted to have the shape that its schemas give them; not to be JSON at all. */
+function parseData<Answer>(text: string, started: Started | null): Answer {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null) return value as Answer;
+  } catch {
+    // Falls through: text that is no JSON and JSON that is no object are the same fault.
+  }
+  throw malformed(started);
+}
+
+function parseOutput(data: string): StreamEvent {
+  const { stream, data: text } = parseData<{ stream: unknown; data: unknown }>(data, 'yes');
+  if ((stream !== 'stdout' && stream !== 'stderr') || typeof text !== 'string') throw malformed('yes');
+  return { type: 'output', stream, data: text };
+}
+
+function parseFailure(data: string): PodgateError {
+  const { message, code, started } = parseData<Record<string, unknown>>(data, 'unknown');
+  if (typeof message !== 'string' || typeof code !== 'string') throw malformed('unknown');
+  return new PodgateError(message, { code, started: startedOf(started) ?? 'unknown' });
+}
+
+function malformed(started: Started | null): PodgateError {
+  const message = 'What answered is not Podgate, or something changed its answer on the way';
+  return new PodgateError(message, { code: 'malformed_answer', started });
+}
+
+async function discard(response: Response): Promise<void> {
+  await response.body?.cancel();
+}
+
+/** `filename*` of RFC 6266, else the plain one. */
+function readFilename(disposition: string): string | undefined {
+  const extended = /filename\*=UTF-8''([^;\s]+)/i.exec(disposition)?.[1];
+  if (extended !== undefined) {
+    try {
+      return decodeURIComponent(extended);
+    } catch {
+      // The plain name is better than none.
+    }
+  }
+  return /filename="((?:[^"\\]|\\.)*)"/i.exec(disposition)?.[1]?.replace(/\\(.)/g, '$1');
+}

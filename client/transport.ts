@@ -1,0 +1,180 @@
+import { PodgateError, parseProblem } from './podgate-error.ts';
+import type { Started } from './types.ts';
+
+export type TransportOptions = {
+  baseUrl: string | URL;
+  key?: string | undefined;
+  fetch?: typeof fetch | undefined;
+  cluster?: string | undefined;
+  user?: string | undefined;
+};
+
+export type Call = {
+  method: 'GET' | 'POST' | 'DELETE';
+  /** Below the base URL, with a leading slash. */
+  path: string;
+  query?: Record<string, string | number | undefined> | undefined;
+  headers?: Record<string, string | undefined> | undefined;
+  /** Made anew for every attempt. */
+  body?: (() => string | FormData) | undefined;
+  signal?: AbortSignal | undefined;
+  /** Sending it may start code: where its answer is lost, so is whether it did. */
+  mayStart?: boolean | undefined;
+};
+
+export type Transport = { send(call: Call): Promise<Response> };
+
+const MAX_RETRIES = 3;
+const MAX_RETRY_AFTER_MS = 10_000;
+/** Before the first retry where the server names no time; doubles. */
+const BACKOFF_MS = 500;
+const RETRIED_STATUSES = [429, 503];
+/** Of a failed answer's body: a proxy's error page can be anything. */
+const MAX_PROBLEM_BYTES = 1_048_576;
+
+/**
+ * Sends calls and turns every answer outside 2xx into a PodgateError. Retries 429 and 503 that Podgate itself calls
+ * retryable, at most three times, when it asks for at most ten seconds: nothing that may have started is sent twice.
+ */
+export function createTransport(options: TransportOptions): Transport {
+  const { base, key } = readBaseUrl(options.baseUrl);
+  const send = options.fetch ?? globalThis.fetch.bind(globalThis);
+  const common = {
+    authorization: bearer(options.key ?? key),
+    'podgate-cluster': options.cluster,
+    'podgate-user': options.user,
+  };
+
+  const attempt = async ({
+    method,
+    path,
+    query,
+    headers,
+    body,
+    signal,
+    mayStart,
+  }: Call): Promise<Response> => {
+    signal?.throwIfAborted();
+    const lost = (cause: unknown) => connectionLost(cause, signal, mayStart ? 'unknown' : null);
+    const content = body?.();
+    const init: RequestInit = { method, headers: givenOnly({ ...common, ...headers }) };
+    if (content !== undefined) init.body = content;
+    if (signal !== undefined) init.signal = signal;
+    let response: Response;
+    try {
+      response = await send(urlOf(base, path, query), init);
+    } catch (cause) {
+      throw lost(cause);
+    }
+    if (response.ok) return response;
+    const retryAfterMs = readRetryAfter(response.headers.get('retry-after'));
+    const text = await readAtMost(response, MAX_PROBLEM_BYTES).catch((cause) => {
+      throw lost(cause);
+    });
+    throw parseProblem(text, { status: response.status, retryAfterMs });
+  };
+
+  return {
+    async send(call) {
+      for (let retries = 0; ; retries++) {
+        try {
+          return await attempt(call);
+        } catch (error) {
+          const waitMs = retries < MAX_RETRIES ? waitBeforeRetry(error, retries) : undefined;
+          if (waitMs === undefined) throw error;
+          await sleep(waitMs, call.signal);
+        }
+      }
+    },
+  };
+}
+
+/** What a call rejects with when its connection breaks: the signal's reason where that was why. */
+export function connectionLost(
+  cause: unknown,
+  signal: AbortSignal | undefined,
+  started: Started | null,
+): unknown {
+  if (signal?.aborted) return signal.reason;
+  if (cause instanceof PodgateError) return cause;
+  const message = 'The connection to Podgate broke before its answer was complete';
+  return new PodgateError(message, { code: 'connection_lost', started, cause });
+}
+
+function waitBeforeRetry(error: unknown, retries: number): number | undefined {
+  if (!(error instanceof PodgateError) || !error.retryable) return undefined;
+  if (!RETRIED_STATUSES.includes(error.status ?? 0)) return undefined;
+  const backoffMs = BACKOFF_MS * 2 ** retries;
+  // Many clients are sent away at once: they must not all come back at once.
+  const jitterMs = Math.random() * backoffMs;
+  if (error.retryAfterMs === null) return backoffMs / 2 + jitterMs / 2;
+  if (error.retryAfterMs > MAX_RETRY_AFTER_MS) return undefined;
+  return error.retryAfterMs + jitterMs / 2;
+}
+
+/** fetch refuses URLs with credentials, so they become the key: `http://key:<jwt>@host`. */
+function readBaseUrl(baseUrl: string | URL): { base: URL; key: string | undefined } {
+  const base = new URL(baseUrl);
+  const key = decodeURIComponent(base.password || base.username) || undefined;
+  base.username = '';
+  base.password = '';
+  base.hash = '';
+  base.search = '';
+  return { base, key };
+}
+
+function urlOf(base: URL, path: string, query: Call['query']): URL {
+  const url = new URL(base);
+  url.pathname = base.pathname.replace(/\/+$/, '') + path;
+  for (const [name, value] of Object.entries(query ?? {})) {
+    if (value !== undefined) url.searchParams.set(name, String(value));
+  }
+  return url;
+}
+
+function bearer(key: string | undefined): string | undefined {
+  return key === undefined ? undefined : `Bearer ${key}`;
+}
+
+function givenOnly(headers: Record<string, string | undefined>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(headers).filter((header): header is [string, string] => header[1] !== undefined),
+  );
+}
+
+/** Seconds or an HTTP date (RFC 9110 10.2.3); null for anything else. */
+function readRetryAfter(value: string | null): number | null {
+  if (value === null) return null;
+  if (/^\d+(\.\d+)?$/.test(value.trim())) return Number(value) * 1000;
+  const at = Date.parse(value);
+  return Number.isNaN(at) ? null : Math.max(0, at - Date.now());
+}
+
+async function readAtMost(response: Response, maxBytes: number): Promise<string> {
+  const reader = response.body?.getReader();
+  if (reader === undefined) return '';
+  const decoder = new TextDecoder();
+  let text = '';
+  for (let bytes = 0; bytes < maxBytes; ) {
+    const { done, value } = await reader.read();
+    if (done) return text + decoder.decode();
+    bytes += value.byteLength;
+    text += decoder.decode(value, { stream: true });
+  }
+  await reader.cancel();
+  return text;
+}
+
+function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', end);
+      if (signal?.aborted) reject(signal.reason);
+      else resolve();
+    };
+    const timer = setTimeout(end, ms);
+    signal?.addEventListener('abort', end, { once: true });
+    if (signal?.aborted) end();
+  });
+}

@@ -1,0 +1,145 @@
+/** What the HTTP API takes and gives, in its own spelling. test/unit/client-types.test.ts holds it to shared/api.ts. */
+
+export type Language = 'python' | 'bash' | 'node';
+export type Started = 'yes' | 'no' | 'unknown';
+export type Outcome =
+  | 'exited'
+  | 'signaled'
+  | 'timed_out'
+  | 'cpu_limit'
+  | 'memory_limit'
+  | 'output_limit'
+  | 'cancelled';
+
+/** Staged before the code runs. Exactly one of `file_id`, `content` and `content_base64`. */
+export type RequestFile = {
+  /** Relative, without `..`. */
+  path: string;
+  file_id?: string | undefined;
+  content?: string | undefined;
+  content_base64?: string | undefined;
+};
+
+export type ExecuteRequest = {
+  code: string;
+  /** Closed at its end; absent means empty. */
+  stdin?: string | null | undefined;
+  /** The program's own time; 2000 unless given. */
+  timeout_ms?: number | undefined;
+  /** A last expression prints its value, as in a notebook; true unless given. */
+  last_line_interactive?: boolean | undefined;
+  files?: RequestFile[] | undefined;
+  language?: Language | undefined;
+  template?: string | null | undefined;
+  cluster?: string | null | undefined;
+  env?: Record<string, string> | undefined;
+  args?: string[] | undefined;
+  /** Only downwards from the template's. */
+  limits?:
+    | {
+        memory_mb?: number | null | undefined;
+        cpu_seconds?: number | null | undefined;
+        max_output_bytes?: number | null | undefined;
+        output_limit_bytes?: number | null | undefined;
+      }
+    | undefined;
+  /** How long to wait for a free sandbox; 5000 unless given. */
+  queue_timeout_ms?: number | undefined;
+  /** Runs to its end when the caller goes away. */
+  detach?: boolean | undefined;
+};
+
+export type ResultFile = { path: string; kind: 'file'; file_id: string };
+
+/** How an execution ended, without its output. Sizes in bytes. */
+export type ExecutionEnd = {
+  /** 128 + signal when a signal ended it; null when it timed out or was cancelled. */
+  exit_code: number | null;
+  timed_out: boolean;
+  /** The program's own time. */
+  duration_ms: number;
+  /** New and changed files. */
+  files: ResultFile[];
+  execution_id: string;
+  cluster: string;
+  outcome: Outcome;
+  signal: number | null;
+  stdout_bytes: number;
+  stderr_bytes: number;
+  stdout_truncated: boolean;
+  stderr_truncated: boolean;
+  queue_ms: number;
+  cpu_ms: number;
+  peak_memory_bytes: number;
+  /** The first of those that were not kept, and why. */
+  files_omitted: { path: string; reason: string }[];
+  files_omitted_count: number;
+};
+
+export type ExecuteResult = { stdout: string; stderr: string } & ExecutionEnd;
+
+export type OutputEvent = { type: 'output'; stream: 'stdout' | 'stderr'; data: string };
+export type ResultEvent = { type: 'result' } & ExecutionEnd;
+/** Output as it happens, then exactly one result. What goes wrong is thrown as a PodgateError. */
+export type StreamEvent = OutputEvent | ResultEvent;
+
+export type UploadedFile = { file_id: string; filename: string; size_bytes: number };
+/** `upload_time` in Unix seconds. */
+export type StoredFile = UploadedFile & { upload_time: number };
+export type FilePage = { files: StoredFile[]; next_cursor: string | null };
+/** `body` is read as fast as it is taken; cancel it when it is not wanted to its end. */
+export type Download = {
+  filename: string;
+  size_bytes: number | null;
+  body: ReadableStream<Uint8Array<ArrayBuffer>>;
+};
+
+export type TemplateState = {
+  name: string;
+  languages: string[];
+  reuse: string;
+  network: string;
+  slots_free: number;
+  slots_total: number;
+  max_memory_mb: number;
+  max_timeout_ms: number;
+  trouble: { code: string; detail: string } | null;
+};
+
+export type Cluster = {
+  name: string;
+  state: 'ready' | 'degraded' | 'unavailable';
+  detail: string | null;
+  backend: string;
+  kubernetes_version: string | null;
+  /** `first_seen` in Unix seconds. */
+  instances: { instance: string; first_seen: number; links: number; draining: boolean }[];
+  templates: TemplateState[];
+  /** What the canary found: one line a promise. */
+  isolation: {
+    checked_at: number | null;
+    findings: { name: string; state: 'holds' | 'broken' | 'unknown'; detail: string }[];
+  };
+};
+export type ClusterPage = { clusters: Cluster[]; next_cursor: string | null };
+
+/** Times in Unix seconds. */
+export type ExecutionStatus = {
+  execution_id: string;
+  cluster: string;
+  state: 'accepted' | 'started' | 'ended';
+  started_at: number | null;
+  ended_at: number | null;
+  result: {
+    outcome: Outcome;
+    exit_code: number | null;
+    signal: number | null;
+    timed_out: boolean;
+    duration_ms: number;
+    cpu_ms: number;
+    peak_memory_bytes: number;
+    stdout_bytes: number;
+    stderr_bytes: number;
+  } | null;
+  failure: { code: string; detail: string; started: Started } | null;
+};

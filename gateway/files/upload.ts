@@ -1,0 +1,125 @@
+import { Failure } from '../../shared/errors.ts';
+import { parseFieldDisposition } from './disposition.ts';
+import { fileName } from './file-name.ts';
+import type { FileMeta, FileWriter } from './file-store.ts';
+import { MultipartParser, readBoundary } from './multipart.ts';
+
+/**
+ * How long a refused upload is still read before it is answered: a client that is cut off while it sends reports a
+ * broken pipe and never sees the answer.
+ */
+export type DiscardBounds = { maxBytes: number; maxMs: number };
+export const DISCARD_BOUNDS: DiscardBounds = { maxBytes: 268_435_456, maxMs: 10_000 };
+
+export type UploadDeps = {
+  /** Opens the writer when the file's first byte is near: a form without a file costs nothing. */
+  open: (signal: AbortSignal) => Promise<FileWriter>;
+  discard?: DiscardBounds;
+};
+
+type Source = ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
+
+/**
+ * Stores the field `file` of a multipart/form-data request, streamed; other fields are read and forgotten. The file is
+ * visible only when the whole form was well-formed; whatever ends the request earlier leaves nothing behind.
+ */
+export async function receiveUpload(
+  request: Request,
+  { open, discard = DISCARD_BOUNDS }: UploadDeps,
+): Promise<FileMeta> {
+  const source = request.body?.getReader() as Source | undefined;
+  const upload = new Upload(open, request.signal);
+  try {
+    const parser = new MultipartParser(readBoundary(request.headers.get('content-type')));
+    let received = 0;
+    for await (const chunk of chunksOf(source)) {
+      received += chunk.byteLength;
+      if (received - upload.storedBytes > discard.maxBytes) {
+        throw new Failure('too_large', 'The form is too large beside its file');
+      }
+      for (const event of parser.push(chunk)) {
+        if (event.type === 'part') await upload.begin(event.headers.get('content-disposition') ?? '');
+        else if (event.type === 'data') await upload.write(event.bytes);
+        else upload.endPart();
+      }
+    }
+    parser.end();
+    return await upload.commit();
+  } catch (failure) {
+    await upload.abort();
+    if (failure instanceof Failure && source) await discardRest(source, discard);
+    throw failure;
+  }
+}
+
+/** The one file of a form. */
+class Upload {
+  readonly #open: UploadDeps['open'];
+  readonly #signal: AbortSignal;
+  #file: { writer: FileWriter; filename: string } | undefined;
+  #inFile = false;
+  storedBytes = 0;
+
+  constructor(open: UploadDeps['open'], signal: AbortSignal) {
+    this.#open = open;
+    this.#signal = signal;
+  }
+
+  async begin(disposition: string): Promise<void> {
+    const { name, filename } = parseFieldDisposition(disposition);
+    // The first counts; another of the same name is as extra as any other field.
+    this.#inFile = name === 'file' && this.#file === undefined;
+    if (this.#inFile)
+      this.#file = { writer: await this.#open(this.#signal), filename: fileName(filename ?? '') };
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    if (!this.#inFile) return;
+    await this.#file?.writer.write(bytes);
+    this.storedBytes += bytes.byteLength;
+  }
+
+  endPart(): void {
+    this.#inFile = false;
+  }
+
+  async commit(): Promise<FileMeta> {
+    if (this.#file === undefined) {
+      const message = "The form has no field 'file'";
+      throw new Failure('invalid_request', message, { errors: [{ path: 'file', message }] });
+    }
+    return this.#file.writer.commit({ filename: this.#file.filename });
+  }
+
+  async abort(): Promise<void> {
+    await this.#file?.writer.abort().catch(() => {});
+  }
+}
+
+async function* chunksOf(
+  source: Source | undefined,
+): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
+  for (;;) {
+    const { done, value } = (await source?.read()) ?? { done: true };
+    if (done) return;
+    yield value;
+  }
+}
+
+/** Never rejects: the refusal that led here is the answer, whatever becomes of the rest. */
+async function discardRest(source: Source, { maxBytes, maxMs }: DiscardBounds): Promise<void> {
+  const late = Promise.withResolvers<{ done: true; value: undefined }>();
+  const timer = setTimeout(() => late.resolve({ done: true, value: undefined }), maxMs);
+  try {
+    for (let bytes = 0; bytes < maxBytes; ) {
+      const { done, value } = await Promise.race([source.read(), late.promise]);
+      if (done) break;
+      bytes += value.byteLength;
+    }
+    await source.cancel();
+  } catch {
+    // The client left.
+  } finally {
+    clearTimeout(timer);
+  }
+}
