@@ -30,6 +30,7 @@ export type ExecOptions = {
   command: readonly string[];
   /** Ends the wait for the stream; a stream that is open is ended by destroying it. */
   signal: AbortSignal;
+  onStderr?: (chunk: Buffer) => void;
   pingMs?: number;
   pongTimeoutMs?: number;
 };
@@ -122,8 +123,10 @@ async function refusalOf(response: IncomingMessage, pod: string): Promise<Failur
     retryAfter: response.headers['retry-after'],
     what: `an exec into ${pod}`,
   });
-  if (status !== 404) return refused;
-  return new Failure('sandbox_lost', 'The pod is gone.', { cause: refused });
+  // Credentials and rights are the agent's trouble; anything else is this pod's.
+  if ([401, 403, 429].includes(status)) return refused;
+  const detail = status === 404 ? 'The pod is gone.' : 'The pod takes no exec now.';
+  return new Failure('sandbox_lost', detail, { cause: refused });
 }
 
 /** A Duplex over the channels of one socket. */
@@ -184,6 +187,7 @@ function createSocketStream(socket: WebSocket, options: ExecOptions): ExecStream
         return;
       case CHANNEL.stderr:
         stderr = Buffer.concat([stderr, body]).subarray(-STDERR_KEPT_BYTES);
+        options.onStderr?.(body);
         return;
       case CHANNEL.status:
         onStatus(body.toString('utf8'));

@@ -4,25 +4,28 @@ import type { Template } from '../../../shared/template.ts';
 import { createBackoff } from '../../backoff.ts';
 import type { Clock } from '../../clock.ts';
 import type { Log } from '../../log.ts';
-import { runnerCommand, shimCommand } from '../../runner/bundle.ts';
+import { runnerCommand } from '../../runner/bundle.ts';
+import { runnerConfig } from '../../runner/runner-config.ts';
 import type { Backend, Sandbox } from '../backend.ts';
-import { openExec } from './exec-stream.ts';
+import type { ExecStream } from './exec-stream.ts';
 import { holdLease } from './held-lease.ts';
 import type { KubeClient } from './kube-client.ts';
 import { isPassing, isRefused, KubeRefusal } from './kube-failure.ts';
 import type { Pod } from './kube-objects.ts';
 import { INSTANCE_ANNOTATION, LABEL, labelSelector } from './labels.ts';
-import { CONTAINER, drawUid, podSpec, runnerConfig } from './pod-spec.ts';
+import { pause } from './pause.ts';
+import { drawUid, podSpec, RUNNER_PLACE } from './pod-spec.ts';
+import { createPodStart, START_TIMEOUT_MS, UNSCHEDULABLE_MS } from './pod-start.ts';
 import { type PodEnd, podState } from './pod-state.ts';
 import { createPodWatch } from './pod-watch.ts';
 import { createReaper, deletePod, listPods } from './reaper.ts';
+import { openRunnerStream } from './runner-stream.ts';
 
-/** A pod that no node takes is given up after this: an autoscaler may be at work, or nobody. */
-const UNSCHEDULABLE_MS = 20_000;
-/** A pod that has not started, without a reason: a large image on a slow line takes minutes. */
-const START_TIMEOUT_MS = 300_000;
 const CREATE_TRIES = 4;
 const DESTROY_TRIES = 12;
+/** A pod that ended stays so long for endOf() to be asked; one that is being created has time to become known. */
+const UNWANTED_MS = 30_000;
+const SWEEP_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 10_000;
 /** The kubelet looks at its containers once a second: the reason of an end comes after the end. */
 const END_KNOWN_MS = 3_000;
@@ -51,13 +54,17 @@ export type KubernetesBackend = Backend & {
   leads(): boolean;
 };
 
-/** `python` is undefined for pods of another instance, which are only ever destroyed. */
-type Known = { uid: string; python: string | undefined };
+type Known = {
+  uid: string;
+  /** Undefined for pods of another instance, which are only ever destroyed. */
+  python: string | undefined;
+  /** The stream that found the runner there, until somebody wants it. */
+  first: ExecStream | undefined;
+};
 
 /** Sandboxes as pods. Rejects with a Failure when the namespace cannot be used. */
 export async function createKubernetesBackend(deps: KubernetesBackendDeps): Promise<KubernetesBackend> {
   const { client, namespace, installation, instance, clock, random, log } = deps;
-  const { unschedulableMs = UNSCHEDULABLE_MS, startTimeoutMs = START_TIMEOUT_MS } = deps;
   const podsPath = `/api/v1/namespaces/${namespace}/pods`;
   const known = new Map<string, Known>();
   const lease = await holdLease({
@@ -67,7 +74,19 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
   });
   const watch = createPodWatch({ ...deps, labelSelector: labelSelector(installation, instance) });
   const reaper = createReaper({ ...deps, lease });
+  const start = createPodStart({
+    watch,
+    clock,
+    unschedulableMs: deps.unschedulableMs ?? UNSCHEDULABLE_MS,
+    startTimeoutMs: deps.startTimeoutMs ?? START_TIMEOUT_MS,
+    open(name, signal) {
+      const python = known.get(name)?.python ?? 'python3';
+      return openRunnerStream({ access: client.access, namespace, pod: name, python, signal });
+    },
+  });
   const closing = new AbortController();
+  let unwanted = new Map<string, number>();
+  let cancelSweep = clock.after(SWEEP_MS, sweep);
 
   async function create(template: Template, signal: AbortSignal): Promise<Sandbox> {
     if (template.image === undefined)
@@ -75,13 +94,16 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     const python = template.python ?? 'python3';
     const name = podName(template.name, random);
     const identity = { name, namespace, installation, instance, lease: { name: lease.name, uid: lease.uid } };
-    const command = runnerCommand({ python, config: runnerConfig(template) });
+    const command = runnerCommand({ python, config: runnerConfig(template, RUNNER_PLACE) });
     const body = podSpec(template, { ...identity, uid: drawUid(template, random) }, command);
     const both = AbortSignal.any([signal, closing.signal]);
     try {
       const pod = await post(body, name, both);
-      known.set(name, { uid: pod.metadata?.uid ?? '', python });
-      await started(name, both);
+      const entry: Known = { uid: pod.metadata?.uid ?? '', python, first: undefined };
+      known.set(name, entry);
+      entry.first = await start.run(name, both);
+      // Until it is wanted nobody listens; connect() looks whether it still lives.
+      entry.first.on('error', () => {});
       return toSandbox(pod);
     } catch (cause) {
       void remove(name);
@@ -94,54 +116,35 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     const backoff = createBackoff({ baseMs: 200, maxMs: 2_000, random });
     for (;;) {
       try {
-        return await client.call<Pod>({ method: 'POST', path: podsPath, body, signal });
+        // Not aborted once it is sent: whether there is a pod to delete must be known.
+        return await client.call<Pod>({ method: 'POST', path: podsPath, body });
       } catch (cause) {
         if (isRefused(cause, 409) && cause.reason === 'AlreadyExists')
-          return client.call<Pod>({ method: 'GET', path: `${podsPath}/${name}`, signal });
+          return client.call<Pod>({ method: 'GET', path: `${podsPath}/${name}` });
         if (signal.aborted || !isPassing(cause) || backoff.tries + 1 >= CREATE_TRIES) throw cause;
         const asked = cause instanceof KubeRefusal ? (cause.retryAfterMs ?? 0) : 0;
-        await pause(Math.max(asked, backoff.next()), signal);
+        await pause(clock, Math.max(asked, backoff.next()), signal);
       }
     }
   }
 
-  /** Resolves when the runner's container runs; rejects when it never will. */
-  async function started(name: string, signal: AbortSignal): Promise<void> {
-    const limit = new AbortController();
-    const cancelStart = clock.after(startTimeoutMs, () => {
-      limit.abort(new Failure('backend_unavailable', 'The pod did not start in time.'));
-    });
-    let cancelRoom: (() => void) | undefined;
-    try {
-      const trouble = await watch.until<Failure | null>(name, (pod, gone) => {
-        if (pod === undefined && !gone) return undefined;
-        const state = podState(pod);
-        if (state.phase === 'running') return null;
-        if (state.phase === 'ended') return state.end.failure;
-        if (!state.unschedulable) return state.trouble ?? undefined;
-        cancelRoom ??= clock.after(unschedulableMs, () => limit.abort(state.trouble));
-        return undefined;
-      }, AbortSignal.any([signal, limit.signal]));
-      if (trouble) throw trouble;
-    } finally {
-      cancelStart();
-      cancelRoom?.();
-    }
-  }
-
   async function connect(sandbox: Sandbox, signal: AbortSignal): Promise<Duplex> {
-    const { python } = known.get(sandbox.id) ?? {};
-    if (python === undefined) throw new Failure('sandbox_lost', "The sandbox is another instance's, or gone.");
+    const entry = known.get(sandbox.id);
+    const { python, first } = entry ?? {};
+    if (entry === undefined || python === undefined)
+      throw new Failure('sandbox_lost', "The sandbox is another instance's, or gone.");
+    if (first) entry.first = undefined;
+    if (first && !first.destroyed) return first;
     const state = podState(watch.get(sandbox.id));
     if (state.phase === 'ended') throw state.end.failure;
-    const { access } = client;
-    return openExec({ access, namespace, pod: sandbox.id, container: CONTAINER, command: shimCommand(python), signal });
+    return openRunnerStream({ access: client.access, namespace, pod: sandbox.id, python, signal });
   }
 
   /** Tries for minutes, as nobody waits for it. What is left then ends itself: its stream is gone. */
-  async function remove(name: string): Promise<void> {
-    const uid = known.get(name)?.uid;
+  async function remove(name: string, seenUid?: string): Promise<void> {
+    const { uid = seenUid, first } = known.get(name) ?? {};
     known.delete(name);
+    first?.destroy();
     const backoff = createBackoff({ baseMs: 500, maxMs: 30_000, random });
     for (;;) {
       try {
@@ -151,29 +154,51 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
           log('pod_not_deleted', { namespace, pod: name, cause });
           return;
         }
-        await pause(backoff.next(), closing.signal).catch(() => {});
+        await pause(clock, backoff.next(), closing.signal).catch(() => {});
       }
     }
   }
 
+  /** Pods of this instance that have ended, or that it knows nothing of: an answer that was lost, a name that was left. */
+  function sweep(): void {
+    cancelSweep = clock.after(SWEEP_MS, sweep);
+    const seen = new Map<string, number>();
+    for (const pod of watch.all()) {
+      const { name = '', uid, deletionTimestamp } = pod.metadata ?? {};
+      const isWanted = known.has(name) && podState(pod).phase !== 'ended';
+      if (isWanted || deletionTimestamp !== undefined) continue;
+      const sinceMs = unwanted.get(name) ?? clock.now();
+      seen.set(name, sinceMs);
+      if (clock.now() - sinceMs < UNWANTED_MS) continue;
+      void remove(name, uid);
+    }
+    unwanted = seen;
+  }
+
   async function list(): Promise<Sandbox[]> {
     const pods = await listPods(client, { namespace, selector: labelSelector(installation) });
-    return pods.filter((pod) => podState(pod).phase !== 'ended').map((pod) => {
-      const { name = '', uid = '' } = pod.metadata ?? {};
-      if (!known.has(name)) known.set(name, { uid, python: undefined });
-      return toSandbox(pod);
-    });
+    return pods
+      .filter((pod) => podState(pod).phase !== 'ended')
+      .map((pod) => {
+        const { name = '', uid = '' } = pod.metadata ?? {};
+        if (!known.has(name)) known.set(name, { uid, python: undefined, first: undefined });
+        return toSandbox(pod);
+      });
   }
 
   async function endOf(sandbox: Sandbox, signal: AbortSignal): Promise<PodEnd | undefined> {
     const limit = new AbortController();
     const cancel = clock.after(END_KNOWN_MS, () => limit.abort());
     try {
-      return await watch.until(sandbox.id, (pod, gone) => {
-        if (pod === undefined && !gone) return undefined;
-        const state = podState(pod);
-        return state.phase === 'ended' ? state.end : undefined;
-      }, AbortSignal.any([signal, limit.signal]));
+      return await watch.until(
+        sandbox.id,
+        (pod, gone) => {
+          if (pod === undefined && !gone) return undefined;
+          const state = podState(pod);
+          return state.phase === 'ended' ? state.end : undefined;
+        },
+        AbortSignal.any([signal, limit.signal]),
+      );
     } catch {
       return undefined;
     } finally {
@@ -184,9 +209,14 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
   async function close(): Promise<void> {
     closing.abort(new Failure('draining', 'The agent ends.'));
     reaper.close();
+    cancelSweep();
     const signal = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
     try {
-      const pods = await listPods(client, { namespace, selector: labelSelector(installation, instance), signal });
+      const pods = await listPods(client, {
+        namespace,
+        selector: labelSelector(installation, instance),
+        signal,
+      });
       await Promise.all(pods.map((pod) => deletePod(client, namespace, pod.metadata ?? {})));
     } catch (cause) {
       log('pods_not_deleted', { namespace, cause });
@@ -196,17 +226,19 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     client.access.close();
   }
 
-  function pause(waitMs: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (signal.aborted) return reject(signal.reason);
-      const onAbort = () => { cancel(); reject(signal.reason); };
-      const cancel = clock.after(waitMs, () => { signal.removeEventListener('abort', onAbort); resolve(); });
-      signal.addEventListener('abort', onAbort, { once: true });
-    });
-  }
-
   await watch.synced;
-  return { kind: 'kubernetes', reconnects: true, create, connect, destroy: (sandbox) => remove(sandbox.id), list, endOf, leads: reaper.leads, close };
+  return {
+    kind: 'kubernetes',
+    reconnects: true,
+    freshPerExecution: false,
+    create,
+    connect,
+    destroy: (sandbox) => remove(sandbox.id),
+    list,
+    endOf,
+    leads: reaper.leads,
+    close,
+  };
 }
 
 function podName(template: string, random: () => number): string {

@@ -33,14 +33,14 @@ export class LeaseBook {
 
   /** Leases that nobody has renewed for longer than they last. */
   expired(nowMs: number): Lease[] {
-    return [...this.#entries.values()]
-      .filter((entry) => isExpired(entry, nowMs))
-      .map(({ lease }) => lease);
+    return [...this.#entries.values()].filter((entry) => isExpired(entry, nowMs)).map(({ lease }) => lease);
   }
 
   /** Values of the instance label that a Lease stands for, dead or alive. */
   instances(): Set<string> {
-    return new Set([...this.#entries.values()].map(({ lease }) => lease.metadata?.labels?.[LABEL.instance] ?? ''));
+    return new Set(
+      [...this.#entries.values()].map(({ lease }) => lease.metadata?.labels?.[LABEL.instance] ?? ''),
+    );
   }
 
   /** Name of the oldest living Lease: its holder leads. Two leaders for a moment do no harm, as every deletion has a precondition. */

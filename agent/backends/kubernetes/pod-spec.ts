@@ -1,4 +1,5 @@
-import { mbToBytes, type Template } from '../../../shared/template.ts';
+import type { Template } from '../../../shared/template.ts';
+import type { RunnerPlace } from '../../runner/runner-config.ts';
 import type { V1Pod, V1PodSecurityContext, V1PodSpec, V1ResourceRequirements } from './kube-config.ts';
 import { INSTANCE_ANNOTATION, LABEL, labelValue, MANAGED_BY } from './labels.ts';
 
@@ -38,30 +39,14 @@ export function drawUid(template: Template, random: () => number): number | null
   return FIRST_UID + Math.floor(random() * UID_RANGE);
 }
 
-/** The runner's configuration (agent/runner/protocol.md 2.1) in a pod. */
-export function runnerConfig(template: Template): object {
-  const { resources } = template;
-  return {
-    languages: template.languages,
-    preload: template.preload,
-    workspace: WORKSPACE,
-    scratch: ['/tmp', '/dev/shm'],
-    place: 'shared',
-    network: template.network === 'cluster',
-    workspace_bytes: mbToBytes(resources.workspace_mb),
-    tmp_bytes: mbToBytes(resources.tmp_mb),
-    limits: {
-      memory_bytes: mbToBytes(resources.memory_mb),
-      cpu_seconds: resources.cpu_seconds,
-      processes: resources.processes,
-      open_files: resources.open_files,
-      file_bytes: mbToBytes(resources.file_mb),
-    },
-    attach: 'socket',
-    idle_exit_seconds: IDLE_EXIT_SECONDS,
-    require: template.require,
-  };
-}
+/** The runner in a pod: the pod is the sandbox, and the runner waits for shims. */
+export const RUNNER_PLACE = {
+  place: 'shared',
+  attach: 'socket',
+  workspace: WORKSPACE,
+  scratch: ['/tmp', '/dev/shm'],
+  idle_exit_seconds: IDLE_EXIT_SECONDS,
+} as const satisfies RunnerPlace;
 
 /** The pod of one sandbox: the restricted Pod Security Standard in full, and nothing of the host. */
 export function podSpec(template: Template, identity: PodIdentity, command: readonly string[]): V1Pod {

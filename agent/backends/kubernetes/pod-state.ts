@@ -38,7 +38,8 @@ export function podState(pod: Pod | undefined): PodState {
   const container = status.containerStatuses?.find(({ name }) => name === CONTAINER)?.state;
   if (container?.terminated) return terminated(pod, container.terminated);
   if (status.phase === 'Failed' || status.phase === 'Succeeded') return failed(status.reason ?? '');
-  if (pod.metadata?.deletionTimestamp !== undefined) return ended('deleted', 'sandbox_lost', 'The pod is being deleted.');
+  if (pod.metadata?.deletionTimestamp !== undefined)
+    return ended('deleted', 'sandbox_lost', 'The pod is being deleted.');
   if (status.phase === 'Unknown' || status.reason === 'NodeLost') return failed('NodeLost');
   if (container?.running) return { phase: 'running' };
   return pending(pod, container?.waiting);
@@ -48,28 +49,49 @@ function pending(pod: Pod, waiting: { reason?: string; message?: string } | unde
   const reason = waiting?.reason ?? '';
   if (IMAGE_REASONS.has(reason)) {
     const detail = "The template's image cannot be pulled, or is not one.";
-    return { phase: 'pending', trouble: said('image_error', detail, reason, waiting?.message), unschedulable: false };
+    return {
+      phase: 'pending',
+      trouble: said('image_error', detail, reason, waiting?.message),
+      unschedulable: false,
+    };
   }
   if (CONFIG_REASONS.has(reason)) {
     // A user that the image names and nobody maps to a number, a missing secret, a command that is not there.
     const detail = "The node cannot make the template's container.";
-    return { phase: 'pending', trouble: said('backend_unavailable', detail, reason, waiting?.message), unschedulable: false };
+    return {
+      phase: 'pending',
+      trouble: said('backend_unavailable', detail, reason, waiting?.message),
+      unschedulable: false,
+    };
   }
   const scheduled = pod.status?.conditions?.find(({ type }) => type === 'PodScheduled');
   if (scheduled?.status === 'False' && scheduled.reason === 'Unschedulable') {
     const detail = 'No node of the cluster has room for the sandbox.';
-    return { phase: 'pending', trouble: said('unschedulable', detail, 'Unschedulable', scheduled.message), unschedulable: true };
+    return {
+      phase: 'pending',
+      trouble: said('unschedulable', detail, 'Unschedulable', scheduled.message),
+      unschedulable: true,
+    };
   }
   return { phase: 'pending', trouble: null, unschedulable: false };
 }
 
-function terminated(pod: Pod, { reason = '', exitCode, message }: { reason?: string; exitCode?: number; message?: string }): PodState {
+function terminated(
+  pod: Pod,
+  { reason = '', exitCode, message }: { reason?: string; exitCode?: number; message?: string },
+): PodState {
   // The pod's own reason is the nearer cause: an evicted container too has ended with 137.
   const own = pod.status?.reason ?? '';
   if (own !== '' && own !== 'OOMKilled') return failed(own);
-  if (reason === 'OOMKilled') return ended('memory', 'sandbox_lost', 'The sandbox used more memory than it may.');
+  if (reason === 'OOMKilled')
+    return ended('memory', 'sandbox_lost', 'The sandbox used more memory than it may.');
   if (reason === 'StartError' || reason === 'ContainerCannotRun') {
-    const failure = said('image_error', "The template's image has no interpreter that can be started.", reason, message);
+    const failure = said(
+      'image_error',
+      "The template's image has no interpreter that can be started.",
+      reason,
+      message,
+    );
     return { phase: 'ended', end: { why: 'not_startable', failure } };
   }
   return ended('exited', 'sandbox_lost', `The sandbox's runner ended with ${exitCode ?? 'an unknown code'}.`);

@@ -4,6 +4,7 @@ import type { Log } from '../../log.ts';
 import type { KubeClient } from './kube-client.ts';
 import { isRefused } from './kube-failure.ts';
 import type { ObjectList, Pod, Status, WatchEvent } from './kube-objects.ts';
+import { pause } from './pause.ts';
 
 /** The server ends a watch after this; bookmarks come about once a minute before. */
 const WATCH_SECONDS = 290;
@@ -29,11 +30,16 @@ export type PodWatch = {
   /** Resolves with the first list. */
   readonly synced: Promise<void>;
   get(name: string): Pod | undefined;
+  all(): Iterable<Pod>;
   /**
    * The first value other than undefined that `see` makes of the pod, now or after a change. `gone` is true once a pod
    * that had been seen is no more. Rejects with the signal's reason.
    */
-  until<T>(name: string, see: (pod: Pod | undefined, gone: boolean) => T | undefined, signal: AbortSignal): Promise<T>;
+  until<T>(
+    name: string,
+    see: (pod: Pod | undefined, gone: boolean) => T | undefined,
+    signal: AbortSignal,
+  ): Promise<T>;
   /** Lists, that is full reads, so far: for tests. */
   readonly lists: number;
   close(): void;
@@ -96,24 +102,21 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
         await follow(version ?? '');
       } catch (cause) {
         if (stop.signal.aborted) return;
-        const isGone = isRefused(cause, 410) || (cause instanceof WatchExpired);
+        const isGone = isRefused(cause, 410) || cause instanceof WatchExpired;
         // Whatever the server could not follow is read anew; a mere drop goes on from where it was.
         if (isGone || cause instanceof WatchFailed) version = undefined;
         const waitMs = isGone && backoff.tries === 0 ? 0 : backoff.next();
         if (!isGone) log('pod_watch_interrupted', { namespace, tries: backoff.tries, cause });
-        await pause(waitMs);
+        await pause(clock, waitMs, stop.signal).catch(() => {});
       }
     }
   }
 
-  function pause(waitMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const cancel = clock.after(waitMs, resolve);
-      stop.signal.addEventListener('abort', () => { cancel(); resolve(); }, { once: true });
-    });
-  }
-
-  function until<T>(name: string, see: (pod: Pod | undefined, gone: boolean) => T | undefined, signal: AbortSignal): Promise<T> {
+  function until<T>(
+    name: string,
+    see: (pod: Pod | undefined, gone: boolean) => T | undefined,
+    signal: AbortSignal,
+  ): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       let seen = false;
       const finish = (settle: () => void) => {
@@ -142,6 +145,7 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
   return {
     synced: synced.promise,
     get: (name) => pods.get(name),
+    all: () => pods.values(),
     until,
     get lists() {
       return lists;

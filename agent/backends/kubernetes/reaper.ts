@@ -64,7 +64,11 @@ export function createReaper(deps: ReaperDeps): Reaper {
     const looksForOrphans = round % ORPHAN_ROUNDS === 0;
     round += 1;
     if (dead.size === 0 && !looksForOrphans) return;
-    const pods = await listPods(client, { namespace, selector: labelSelector(installation), signal: stop.signal });
+    const pods = await listPods(client, {
+      namespace,
+      selector: labelSelector(installation),
+      signal: stop.signal,
+    });
     // The Leases after the pods: an instance makes its Lease before its first pod.
     if (looksForOrphans) await observe();
     const known = book.instances();
@@ -109,7 +113,12 @@ export async function listPods(
   do {
     const query = { labelSelector: selector, limit: '500', ...(next ? { continue: next } : {}) };
     const path = `/api/v1/namespaces/${namespace}/pods`;
-    const page = await client.call<ObjectList<Pod>>({ method: 'GET', path, query, ...(signal ? { signal } : {}) });
+    const page = await client.call<ObjectList<Pod>>({
+      method: 'GET',
+      path,
+      query,
+      ...(signal ? { signal } : {}),
+    });
     pods.push(...(page.items ?? []));
     next = page.metadata?.continue;
   } while (next);

@@ -6,9 +6,10 @@ import {
   memoryLimitMb,
   type PodIdentity,
   podSpec,
-  runnerConfig,
+  RUNNER_PLACE,
   UID_RANGE,
 } from '../../../agent/backends/kubernetes/pod-spec.ts';
+import { runnerConfig } from '../../../agent/runner/runner-config.ts';
 import { parseTemplate, type TemplateInput } from '../../../shared/template.ts';
 
 const IDENTITY: PodIdentity = {
@@ -226,27 +227,19 @@ describe('the UID of a pod', () => {
   });
 });
 
-test('the runner waits for shims, ends itself when nobody comes, and has the limits of its template', async () => {
+test('the runner waits for shims, and ends itself when nobody comes', async () => {
   const template = await parseTemplate({
     name: 'default',
     preload: ['json'],
     require: ['seccomp', 'landlock'],
   });
-  expect(runnerConfig(template)).toMatchObject({
+  expect(runnerConfig(template, RUNNER_PLACE)).toMatchObject({
     attach: 'socket',
     place: 'shared',
     network: false,
-    preload: ['json'],
     workspace: '/workspace',
     scratch: ['/tmp', '/dev/shm'],
     idle_exit_seconds: 120,
     require: ['seccomp', 'landlock'],
-    limits: {
-      memory_bytes: 268_435_456,
-      cpu_seconds: 5,
-      processes: 64,
-      open_files: 256,
-      file_bytes: 67_108_864,
-    },
   });
 });
