@@ -78,6 +78,8 @@ export type AgentConfig = {
   readonly maxOutputBytes: number;
   readonly drainMs: number;
   readonly unsafe: boolean;
+  /** PATH, where the local backend looks for interpreters. */
+  readonly path: string;
   readonly kubernetes: {
     readonly kubeconfig: string | undefined;
     readonly contexts: readonly string[] | undefined;
@@ -123,6 +125,7 @@ export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
     maxOutputBytes: values.MAX_OUTPUT_BYTES,
     drainMs: values.PODGATE_DRAIN_MS,
     unsafe: values.PODGATE_UNSAFE,
+    path: environment.PATH ?? '/usr/local/bin:/usr/bin:/bin',
     kubernetes: Object.freeze({
       kubeconfig: values.KUBECONFIG,
       contexts: values.KUBE_CONTEXTS,

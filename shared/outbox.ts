@@ -115,6 +115,18 @@ export class Outbox {
     return state ? Math.max(0, state.limit - state.sent - state.queuedBytes) : 0;
   }
 
+  /** Control frames that wait: a peer that asks and does not read lets them grow. */
+  get controlWaiting(): number {
+    return this.#control.length - this.#controlHead;
+  }
+
+  /** Nothing waits to be sent, whether or not it could be. */
+  get empty(): boolean {
+    if (this.#control.length > 0) return false;
+    for (const stream of this.#streams.values()) if (stream.items.length > 0) return false;
+    return true;
+  }
+
   queuedBytes(stream: number): number {
     return this.#streams.get(stream)?.queuedBytes ?? 0;
   }

@@ -66,6 +66,7 @@ export function createAuthenticator(deps: AuthenticatorDeps): Authenticator {
     callers: createVerdictCache({ now }),
     agents: createVerdictCache({ now }),
   };
+  const knownCallers = new WeakMap<Accepted<'callers'>, Promise<Caller>>();
   const revocations = createRevocations({ isRevoked: (key) => isRevoked(key), log });
   const onChange = (): void => {
     caches.callers.forgetRefused();
@@ -122,7 +123,12 @@ export function createAuthenticator(deps: AuthenticatorDeps): Authenticator {
         throw new Failure('unauthorized', 'Send a key, as "Authorization: Bearer KEY".');
       }
       if (presented.found === 'several') throw refuse('callers', 'several_keys');
-      return toCaller(await accept('callers', presented.token), readUser(headers));
+      const accepted = await accept('callers', presented.token);
+      const user = readUser(headers);
+      if (user !== null) return toCaller(accepted, user);
+      const known = knownCallers.get(accepted) ?? toCaller(accepted, null);
+      knownCallers.set(accepted, known);
+      return known;
     },
 
     async authenticateAgent(token, proof) {

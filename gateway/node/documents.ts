@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { constants, open } from 'node:fs/promises';
 import { type DocumentSource, MAX_DOCUMENT_BYTES, type ReadDocument } from '../auth/documents.ts';
 
 const FETCH_TIMEOUT_MS = 5_000;
@@ -35,7 +35,8 @@ export function createDocumentReader(deps: { fetch?: typeof fetch } = {}): ReadD
 }
 
 async function readFile(path: string): Promise<string> {
-  await using handle = await open(path, 'r');
+  // Without blocking: opening a FIFO would wait for a writer.
+  await using handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   const stat = await handle.stat();
   if (!stat.isFile()) throw new Error('not a regular file');
   if (stat.size > MAX_DOCUMENT_BYTES) throw tooLarge();

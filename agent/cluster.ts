@@ -1,0 +1,130 @@
+import type { ClusterAnnouncement, TemplateAnnouncement } from '../shared/messages.ts';
+import type { Backend } from './backends/backend.ts';
+import type { Clock } from './clock.ts';
+import type { Log } from './log.ts';
+import type { PoolBounds } from './pool/bounds.ts';
+import { createPool, type Pool } from './pool/pool.ts';
+import type { RunnerClient, RunnerClientDeps } from './runner/client.ts';
+import type { TemplateSource } from './templates/template-source.ts';
+
+/** What a backend knows of its cluster beyond sandboxes. */
+export type ClusterFacts = Pick<ClusterAnnouncement, 'kubernetes_version' | 'isolation'> & {
+  /** Why the whole cluster cannot serve, if it cannot. */
+  readonly unavailable: string | null;
+};
+
+const NO_FACTS: ClusterFacts = {
+  kubernetes_version: null,
+  isolation: { checked_at: null, findings: [] },
+  unavailable: null,
+};
+
+export type ClusterOptions = {
+  readonly name: string;
+  readonly backend: Backend;
+  readonly templates: TemplateSource;
+  /** Read for each announcement. */
+  readonly facts?: () => ClusterFacts;
+};
+
+export type ClusterDeps = ClusterOptions & {
+  clock: Clock;
+  random: () => number;
+  log: Log;
+  /** Capacity, templates or trouble may have changed. */
+  onChange: () => void;
+  openRunner?: ((deps: RunnerClientDeps) => RunnerClient) | undefined;
+  bounds?: PoolBounds | undefined;
+};
+
+/** One cluster that an agent serves: its backend, and a pool for each template. */
+export type Cluster = {
+  readonly name: string;
+  pool(template: string): Pool | undefined;
+  pools(): Iterable<Pool>;
+  announcement(): ClusterAnnouncement;
+  /** Ends every sandbox, and the backend. */
+  close(): Promise<void>;
+};
+
+export function createCluster(deps: ClusterDeps): Cluster {
+  const {
+    name,
+    backend,
+    templates,
+    facts = () => NO_FACTS,
+    clock,
+    random,
+    onChange,
+    openRunner,
+    bounds,
+  } = deps;
+  const pools = new Map<string, Pool>();
+  const retired = new Set<Promise<void>>();
+  const log: Log = (event, fields) => deps.log(event, { cluster: name, ...fields });
+
+  function follow(): void {
+    const current = templates.current();
+    for (const [template, pool] of pools) {
+      if (current.has(template)) continue;
+      pools.delete(template);
+      const gone = pool.close();
+      retired.add(gone);
+      void gone.then(() => retired.delete(gone));
+    }
+    for (const template of current.values()) {
+      const known = pools.get(template.name);
+      if (known) known.update(template);
+      else
+        pools.set(
+          template.name,
+          createPool({ backend, template, clock, random, log, onChange, openRunner, bounds }),
+        );
+    }
+    onChange();
+  }
+
+  const stopFollowing = templates.onChange(follow);
+  follow();
+
+  return {
+    name,
+    pool: (template) => pools.get(template),
+    pools: () => pools.values(),
+    announcement() {
+      const { unavailable, ...known } = facts();
+      const announced = [...pools.values()].map(announceTemplate);
+      const troubled = announced.filter(({ trouble }) => trouble !== null);
+      const none = troubled.length === announced.length;
+      return {
+        name,
+        backend: backend.kind,
+        state: unavailable !== null || none ? 'unavailable' : troubled.length > 0 ? 'degraded' : 'ready',
+        detail: unavailable ?? troubled[0]?.trouble?.detail ?? null,
+        ...known,
+        templates: announced,
+      };
+    },
+    async close() {
+      stopFollowing();
+      templates.close();
+      await Promise.all([...[...pools.values()].map((pool) => pool.close()), ...retired]);
+      await backend.close();
+    },
+  };
+}
+
+function announceTemplate({ template, trouble }: Pool): TemplateAnnouncement {
+  const { name, hash, languages, pool, reuse, network, resources } = template;
+  return {
+    name,
+    hash,
+    languages,
+    total: pool.max,
+    reuse,
+    network,
+    max_memory_mb: resources.memory_mb,
+    max_timeout_ms: resources.timeout_ms,
+    trouble,
+  };
+}

@@ -1,0 +1,25 @@
+import { parseCredential } from '../shared/credential.ts';
+import { importEd25519 } from '../shared/jose.ts';
+import { signProof, toOrigin } from '../shared/proof.ts';
+import type { Secret } from '../shared/secret.ts';
+import type { Clock } from './clock.ts';
+import type { Prove } from './link/link.ts';
+
+export type ProverDeps = {
+  /** The credential bundle as it is now: a file may hold a newer token each time it is asked for. */
+  credential: () => Secret;
+  gatewayUrl: URL;
+  instance: string;
+  clock: Clock;
+};
+
+/** Signs a gateway's nonce with the key that the agent's token is bound to. The key does not leave this function. */
+export function createProver({ credential, gatewayUrl, instance, clock }: ProverDeps): Prove {
+  const origin = toOrigin(gatewayUrl.href);
+  return async (nonce) => {
+    const { token, key } = parseCredential(credential().reveal());
+    const time = clock.wall();
+    const signature = await signProof(await importEd25519(key), { nonce, origin, instance, timeMs: time });
+    return { token, time, signature };
+  };
+}

@@ -1,0 +1,98 @@
+import type { FromGateway } from '../../shared/messages.ts';
+import type { Executions } from '../executions/executions.ts';
+import { type AgentPeer, StreamPort } from './stream-port.ts';
+
+/** A message of the gateway's, checked. */
+export type GatewayMessage = {
+  [Name in keyof FromGateway]: { name: Name; body: FromGateway[Name] };
+}[keyof FromGateway];
+
+/** The executions that came over one link, by stream. */
+export type LinkStreams = {
+  message(message: GatewayMessage, stream: number): void;
+  data(stream: number, bytes: Uint8Array): void;
+  /** The gateway raised a stream's window. */
+  room(stream: number): void;
+  /** The link is lost: tells every execution on it. */
+  detach(): void;
+};
+
+export type LinkStreamsDeps = {
+  peer: AgentPeer;
+  executions: Executions;
+  /** The gateway broke the protocol. */
+  broke: (detail: string) => void;
+  /** Before an execution is taken or refused: a grant is spent. */
+  onStart: (cluster: string, template: string) => void;
+};
+
+export function createLinkStreams({ peer, executions, broke, onStart }: LinkStreamsDeps): LinkStreams {
+  const ports = new Map<number, StreamPort>();
+  const forget = (stream: number) => void ports.delete(stream);
+
+  function start(body: FromGateway['START'], stream: number): void {
+    peer.open(stream);
+    onStart(body.cluster, body.template);
+    const port = new StreamPort(peer, stream, forget);
+    ports.set(stream, port);
+    port.input = executions.start(body, port);
+  }
+
+  /** Not built yet: an execution whose link is lost is ended (shared/protocol.md 9.6). */
+  function refuseAttach(stream: number): void {
+    peer.open(stream);
+    const detail = 'This agent ends an execution whose link is lost.';
+    new StreamPort(peer, stream, forget).nack('not_found', detail, null);
+  }
+
+  function cancel({ execution_id, reason }: FromGateway['CANCEL'], stream: number): void {
+    if (stream !== 0) {
+      ports.get(stream)?.input?.cancel(reason);
+      return;
+    }
+    if (execution_id === undefined) {
+      broke('CANCEL names no execution');
+      return;
+    }
+    executions.cancel(execution_id, reason);
+    peer.control('STATUS', 0, executions.status({ ref: 0, execution_id, refuse_if_unknown: false }));
+  }
+
+  return {
+    message(message, stream) {
+      switch (message.name) {
+        case 'START':
+          if (stream === 0) broke('START on stream 0');
+          else start(message.body, stream);
+          break;
+        case 'END':
+          if (ports.get(stream)?.input?.end() === false) broke('END before the input that START announced');
+          break;
+        case 'CANCEL':
+          cancel(message.body, stream);
+          break;
+        case 'STATUS':
+          peer.control('STATUS', 0, executions.status(message.body));
+          break;
+        case 'ATTACH':
+          if (stream === 0) broke('ATTACH on stream 0');
+          else refuseAttach(stream);
+          break;
+        default:
+        // RESULT_ACK frees output, of which none is kept; the rest is the link's own.
+      }
+    },
+    data(stream, bytes) {
+      if (ports.get(stream)?.input?.data(bytes) === false) broke('more input than START announced');
+    },
+    room(stream) {
+      const port = ports.get(stream);
+      port?.input?.window(port.limit);
+    },
+    detach() {
+      const inputs = [...ports.values()];
+      ports.clear();
+      for (const { input } of inputs) input?.detach();
+    },
+  };
+}

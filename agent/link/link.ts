@@ -1,0 +1,238 @@
+import type { WebSocket } from 'ws';
+import { PROTOCOL_VERSION } from '../../shared/frame.ts';
+import { LinkPeer } from '../../shared/link-peer.ts';
+import { CHANNEL, FROM_GATEWAY, type FromAgent } from '../../shared/messages.ts';
+import type { CancelTimer, Clock } from '../clock.ts';
+import type { Executions } from '../executions/executions.ts';
+import type { Log } from '../log.ts';
+import { createAgentSocket } from './link-socket.ts';
+import {
+  type LinkEffect,
+  type LinkEnd,
+  type LinkEvent,
+  type LinkState,
+  type LinkTimer,
+  next,
+} from './link-state.ts';
+import { createLinkStreams, type GatewayMessage } from './link-streams.ts';
+import type { AgentPeer } from './stream-port.ts';
+
+/** Answers that may wait for a gateway which asks and does not read. */
+export const MAX_CONTROL_WAITING = 10_000;
+
+/** Proves that this agent holds the key its token is bound to. */
+export type Prove = (nonce: string) => Promise<FromAgent['AUTH_REFRESH']>;
+
+export type LinkDeps = {
+  dial: () => WebSocket;
+  prove: Prove;
+  instance: string;
+  software: string;
+  clusters: readonly string[];
+  executions: Executions;
+  clock: Clock;
+  log: Log;
+  /** Each is called at most once, in this order. `onLeave`: the gateway said GOAWAY. */
+  onJoined: (link: Link, replicas: number) => void;
+  onLeave: (link: Link, reconnectAfterMs: number) => void;
+  onEnded: (link: Link, why: LinkEnd) => void;
+  /** A START came: one grant of the template is spent. */
+  onStart: (link: Link, cluster: string, template: string) => void;
+};
+
+export type Link = {
+  readonly phase: LinkState['phase'];
+  /** Null until CHALLENGE named it, and when the link has ended. */
+  readonly serverId: string | null;
+  readonly roundTripMs: number | null;
+  /** Without effect on a link that has not joined. */
+  send<Name extends 'SLOTS' | 'DRAIN'>(name: Name, body: FromAgent[Name]): void;
+  /** Everything queued has left the process. */
+  readonly flushed: boolean;
+  /** Ends the link in order. */
+  letGo(code: number, reason: string): void;
+};
+
+/** Dials one link and lives on it until it ends. Knows nothing of other links. */
+export function createLink(deps: LinkDeps): Link {
+  const { executions, clock, log } = deps;
+  const timers = new Map<LinkTimer, CancelTimer>();
+  let state: LinkState = { phase: 'dialing' };
+  let lastFrameMs = clock.now();
+  let beats = 0;
+  let asked: { id: number; atMs: number } | undefined;
+  let roundTripMs: number | null = null;
+
+  const socket = createAgentSocket(deps.dial(), clock, {
+    opened: () => apply({ type: 'opened' }),
+    message(bytes) {
+      if (state.phase === 'ended') return;
+      lastFrameMs = clock.now();
+      peer.receive(bytes);
+      if (peer.outbox.controlWaiting > MAX_CONTROL_WAITING) broke('a flood of questions');
+    },
+    broke,
+    closed: (end) => apply({ type: 'socket_closed', end }),
+  });
+  const peer: AgentPeer = new LinkPeer({
+    socket,
+    schemas: FROM_GATEWAY,
+    channels: [CHANNEL.input],
+    peerOpens: true,
+    handlers: {
+      control: (message, stream) => onMessage(message as GatewayMessage, stream),
+      data: (stream, _channel, _offset, bytes) => streams.data(stream, bytes),
+      room: (stream) => streams.room(stream),
+      fault: ({ code, detail }) => apply({ type: 'fault', code, detail }),
+    },
+  });
+  const streams = createLinkStreams({
+    peer,
+    executions,
+    broke,
+    onStart: (cluster, template) => deps.onStart(link, cluster, template),
+  });
+  const link: Link = {
+    get phase() {
+      return state.phase;
+    },
+    get serverId() {
+      return 'serverId' in state ? state.serverId : null;
+    },
+    get roundTripMs() {
+      return roundTripMs;
+    },
+    send(name, body) {
+      if (isJoined()) peer.control(name, 0, body);
+    },
+    get flushed() {
+      return !isJoined() || (peer.outbox.empty && socket.unsent === 0);
+    },
+    letGo: (code, reason) => apply({ type: 'let_go', code, reason }),
+  };
+  apply({ type: 'dial' });
+  return link;
+
+  function isJoined(): boolean {
+    return state.phase === 'joined' || state.phase === 'leaving';
+  }
+
+  function broke(detail: string): void {
+    apply({ type: 'fault', code: 'protocol_error', detail });
+  }
+
+  function onMessage(message: GatewayMessage, stream: number): void {
+    const event = ownEvent(message);
+    if (event && stream !== 0) broke(`${message.name} on a stream`);
+    else apply(event ?? { type: 'work' });
+    if (!isJoined()) return;
+    if (message.name === 'HEARTBEAT' && asked?.id === message.body.echo)
+      roundTripMs = clock.now() - asked.atMs;
+    if (!event) streams.message(message, stream);
+  }
+
+  function apply(event: LinkEvent): void {
+    const step = next(state, event);
+    state = step.state;
+    for (const effect of step.effects) carryOut(effect);
+  }
+
+  function carryOut(effect: LinkEffect): void {
+    switch (effect.do) {
+      case 'arm':
+        arm(effect.timer, effect.afterMs);
+        break;
+      case 'disarm':
+        timers.get(effect.timer)?.();
+        break;
+      case 'prove':
+        void prove(effect.as, effect.nonce);
+        break;
+      case 'beat':
+        beat(effect.reply, effect.echo);
+        break;
+      case 'joined':
+        peer.joined = true;
+        deps.onJoined(link, effect.replicas);
+        break;
+      case 'leave':
+        log('link_goaway', { server_id: link.serverId, reason: effect.reason });
+        deps.onLeave(link, effect.reconnectAfterMs);
+        break;
+      case 'close':
+        socket.close(effect.code, effect.reason);
+        break;
+      case 'terminate':
+        socket.terminate();
+        break;
+      case 'ended':
+        onEnded(effect.why);
+    }
+  }
+
+  function onEnded(why: LinkEnd): void {
+    for (const cancel of timers.values()) cancel();
+    timers.clear();
+    socket.terminate();
+    streams.detach();
+    deps.onEnded(link, why);
+  }
+
+  function arm(timer: LinkTimer, afterMs: number): void {
+    timers.get(timer)?.();
+    if (state.phase === 'ended') return;
+    const due = () => {
+      // One number per frame, instead of a timer that each frame would have to set anew.
+      const leftMs = timer === 'dead' && 'deadMs' in state ? state.deadMs - (clock.now() - lastFrameMs) : 0;
+      if (leftMs > 0) arm('dead', leftMs);
+      else apply({ type: 'timer', timer });
+    };
+    timers.set(timer, clock.after(afterMs, due));
+  }
+
+  function beat(reply: boolean, echo: number | null): void {
+    beats += 1;
+    if (reply) asked = { id: beats, atMs: clock.now() };
+    peer.control('HEARTBEAT', 0, { id: beats, reply, echo, running: executions.running() });
+  }
+
+  async function prove(as: 'HELLO' | 'AUTH_REFRESH', nonce: string): Promise<void> {
+    let proof: FromAgent['AUTH_REFRESH'];
+    try {
+      proof = await deps.prove(nonce);
+    } catch (cause) {
+      log('credential_unusable', { code: 'unauthorized', cause });
+      apply({ type: 'fault', code: 'unauthorized', detail: "The agent's credential cannot be used." });
+      return;
+    }
+    if (state.phase === 'ended') return;
+    if (as === 'AUTH_REFRESH') peer.control('AUTH_REFRESH', 0, proof);
+    else
+      peer.control('HELLO', 0, {
+        ...proof,
+        min_version: PROTOCOL_VERSION,
+        max_version: PROTOCOL_VERSION,
+        instance: deps.instance,
+        software: deps.software,
+        clusters: [...deps.clusters],
+      });
+  }
+}
+
+/** The event of a message that concerns the link itself; undefined for work. */
+function ownEvent(message: GatewayMessage): LinkEvent | undefined {
+  switch (message.name) {
+    case 'CHALLENGE':
+      return { type: 'challenge', body: message.body };
+    case 'WELCOME':
+      return { type: 'welcome', body: message.body };
+    case 'AUTH_REFRESH':
+      return { type: 'refresh', body: message.body };
+    case 'HEARTBEAT':
+      return { type: 'heartbeat', body: message.body };
+    case 'GOAWAY':
+      return { type: 'goaway', body: message.body };
+    default:
+      return undefined;
+  }
+}

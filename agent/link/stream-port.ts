@@ -1,0 +1,62 @@
+import type { ErrorCode } from '../../shared/errors.ts';
+import type { LinkPeer } from '../../shared/link-peer.ts';
+import type { ExitBody, FileEnd, FROM_GATEWAY } from '../../shared/messages.ts';
+import type { ExecutionInput, ExecutionPort } from '../executions/port.ts';
+
+export type AgentPeer = LinkPeer<typeof FROM_GATEWAY>;
+
+/** One execution's stream on one link. */
+export class StreamPort implements ExecutionPort {
+  /** What the gateway's frames go to; undefined once the stream has ended. */
+  input: ExecutionInput | undefined;
+  /** DATA bytes queued or sent: with `outbox.room` they make the gateway's limit. */
+  queuedBytes = 0;
+  readonly #peer: AgentPeer;
+  readonly #stream: number;
+  readonly #onEnd: (stream: number) => void;
+
+  constructor(peer: AgentPeer, stream: number, onEnd: (stream: number) => void) {
+    this.#peer = peer;
+    this.#stream = stream;
+    this.#onEnd = onEnd;
+  }
+
+  accept(): void {
+    this.#peer.control('ACCEPT', this.#stream);
+  }
+
+  nack(code: ErrorCode, detail: string, retryAfterMs: number | null): void {
+    this.#peer.close(this.#stream, true);
+    const body = { code, detail: detail.slice(0, 1024), retry_after_ms: retryAfterMs };
+    this.#peer.control('NACK', this.#stream, body);
+    this.#onEnd(this.#stream);
+  }
+
+  started(): void {
+    this.#peer.control('STARTED', this.#stream);
+  }
+
+  data(channel: 1 | 2 | 3, bytes: Uint8Array): void {
+    this.queuedBytes += bytes.byteLength;
+    this.#peer.data(this.#stream, channel, bytes);
+  }
+
+  fileEnd(file: FileEnd): void {
+    this.#peer.behind('END', this.#stream, 3, file);
+  }
+
+  exit(body: ExitBody): void {
+    this.#peer.behind('EXIT', this.#stream, 0, body);
+    this.#peer.close(this.#stream, false);
+    this.#onEnd(this.#stream);
+  }
+
+  consumed(bytes: number): void {
+    this.#peer.consumed(this.#stream, bytes);
+  }
+
+  /** The gateway's limit for this stream, as WINDOW gave it. */
+  get limit(): number {
+    return this.queuedBytes + this.#peer.outbox.room(this.#stream);
+  }
+}

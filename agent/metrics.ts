@@ -1,0 +1,121 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { Cluster } from './cluster.ts';
+import type { ExecutionReport } from './executions/executions.ts';
+import type { Link } from './link/link.ts';
+import { SANDBOX_STATES } from './pool/sandbox-state.ts';
+
+export type MetricsDeps = {
+  clusters: () => Iterable<Cluster>;
+  links: () => readonly Link[];
+  running: () => number;
+};
+
+/** What an agent measures of itself. Gauges are read when somebody asks. */
+export type Metrics = {
+  readonly contentType: string;
+  render(): Promise<string>;
+  observe(report: ExecutionReport): void;
+};
+
+const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+
+export function createMetrics({ clusters, links, running }: MetricsDeps): Metrics {
+  const registers = [new Registry()];
+  const [registry] = registers as [Registry];
+  const place = ['cluster', 'template'] as const;
+  const executions = new Counter({
+    name: 'podgate_agent_executions_total',
+    help: 'Executions by outcome, refusals by code',
+    labelNames: [...place, 'outcome'],
+    registers,
+  });
+  const phases = new Histogram({
+    name: 'podgate_agent_phase_seconds',
+    help: 'Time per phase: accept (START to ACCEPT), start (to STARTED), run (to EXIT), reset (to a settled sandbox)',
+    labelNames: [...place, 'phase'],
+    buckets: SECONDS,
+    registers,
+  });
+  new Gauge({
+    name: 'podgate_agent_sandboxes',
+    help: 'Sandboxes by state',
+    labelNames: [...place, 'state'],
+    registers,
+    collect() {
+      this.reset();
+      eachPool((labels, pool) => {
+        const counts = pool.counts();
+        for (const state of SANDBOX_STATES)
+          if (state !== 'gone') this.set({ ...labels, state }, counts[state]);
+      });
+    },
+  });
+  new Gauge({
+    name: 'podgate_agent_slots',
+    help: 'Executions that could begin now, and those that wait for a sandbox',
+    labelNames: [...place, 'kind'],
+    registers,
+    collect() {
+      this.reset();
+      eachPool((labels, pool) => {
+        this.set({ ...labels, kind: 'free' }, pool.capacity());
+        this.set({ ...labels, kind: 'waiting' }, pool.counts().waiting);
+      });
+    },
+  });
+  new Gauge({
+    name: 'podgate_agent_links',
+    help: 'Links to gateways by phase',
+    labelNames: ['phase'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { phase } of links()) this.inc({ phase });
+    },
+  });
+  new Gauge({
+    name: 'podgate_agent_running',
+    help: 'Executions that run or wait for a sandbox',
+    registers,
+    collect() {
+      this.set(running());
+    },
+  });
+  new Gauge({
+    name: 'podgate_agent_memory_bytes',
+    help: 'Resident memory of the agent process',
+    registers,
+    collect() {
+      this.set(process.memoryUsage.rss());
+    },
+  });
+
+  function eachPool(
+    see: (
+      labels: { cluster: string; template: string },
+      pool: ReturnType<Cluster['pools']> extends Iterable<infer P> ? P : never,
+    ) => void,
+  ): void {
+    for (const cluster of clusters())
+      for (const pool of cluster.pools()) see({ cluster: cluster.name, template: pool.template.name }, pool);
+  }
+
+  return {
+    contentType: registry.contentType,
+    render: () => registry.metrics(),
+    observe({ start: { cluster, template }, outcome, refused, acceptMs, startMs, runMs, resetMs }) {
+      // A refused START may name anything: labels are only what this agent serves.
+      const known = [...clusters()].some((one) => one.name === cluster && one.pool(template));
+      const labels = known ? { cluster, template } : { cluster: '', template: '' };
+      executions.inc({ ...labels, outcome });
+      if (refused) return;
+      for (const [phase, ms] of [
+        ['accept', acceptMs],
+        ['start', startMs],
+        ['run', runMs],
+        ['reset', resetMs],
+      ] as const)
+        if (ms !== null) phases.observe({ ...labels, phase }, ms / 1_000);
+    },
+  };
+}

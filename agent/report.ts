@@ -1,0 +1,32 @@
+import type { ExecutionReport } from './executions/executions.ts';
+import type { Log } from './log.ts';
+
+/** The one line that an execution leaves in the log, with the durations of its phases in ms. Never code, output or keys. */
+export function logReport(log: Log, report: ExecutionReport): void {
+  const { start, outcome, refused, started, sandboxId, settled, outputBytes, cause } = report;
+  log(refused ? 'execution_refused' : 'execution', {
+    execution_id: start.execution_id,
+    request_id: start.request_id,
+    traceparent: start.traceparent,
+    tenant: start.tenant,
+    principal: start.principal,
+    cluster: start.cluster,
+    template: start.template,
+    language: start.language,
+    outcome,
+    started,
+    sandbox: sandboxId,
+    sandbox_settled: settled,
+    output_bytes: outputBytes,
+    accept_ms: rounded(report.acceptMs),
+    start_ms: rounded(report.startMs),
+    run_ms: rounded(report.runMs),
+    reset_ms: rounded(report.resetMs),
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+/** Microseconds are noise below the third digit. */
+function rounded(ms: number | null): number | null {
+  return ms === null ? null : Math.round(ms * 1_000) / 1_000;
+}

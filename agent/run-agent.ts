@@ -1,0 +1,87 @@
+import { randomUUID } from 'node:crypto';
+import { Failure } from '../shared/errors.ts';
+import type { Backend } from './backends/backend.ts';
+import { createLocalBackend } from './backends/local/local-backend.ts';
+import { type Clock, systemClock } from './clock.ts';
+import type { AgentConfig } from './config.ts';
+import { createJsonLog, type Log } from './log.ts';
+import { type RunningAgent, startAgent } from './start-agent.ts';
+import { createTemplateSource } from './templates/template-source.ts';
+
+export type RunAgentDeps = {
+  config: AgentConfig;
+  /** Such as `podgate/0.5.0`. */
+  software: string;
+  log?: Log;
+  clock?: Clock;
+};
+
+/** Makes the backend and the templates that a configuration asks for, and starts the agent on them. */
+export async function startConfiguredAgent(deps: RunAgentDeps): Promise<RunningAgent> {
+  const { config, software, clock = systemClock } = deps;
+  const log = deps.log ?? createJsonLog({ write: (line) => process.stdout.write(line), wall: clock.wall });
+  const instance = randomUUID();
+  const backend = await createBackend(config, instance, clock, log);
+  try {
+    const templates = await createTemplateSource({
+      file: config.templatesFile,
+      variables: config.templateVariables,
+      clock,
+      log,
+    });
+    return await startAgent({
+      clusters: [{ name: config.cluster, backend, templates }],
+      gateway: { url: config.gatewayUrl, ca: config.gatewayCa },
+      credential: config.credential,
+      http: config.http,
+      maxOutputBytes: config.maxOutputBytes,
+      software,
+      log,
+      clock,
+      instance,
+    });
+  } catch (error) {
+    await backend.close();
+    throw error;
+  }
+}
+
+/**
+ * The process of `podgate agent`: runs until SIGTERM or SIGINT, then drains. Resolves with the exit code when nothing
+ * is left. A second signal ends what still runs at once.
+ */
+export async function runAgent(deps: RunAgentDeps): Promise<number> {
+  // Held before anything starts: a signal in between must not end the process with sandboxes alive.
+  const signalled = Promise.withResolvers<void>();
+  const again = Promise.withResolvers<void>();
+  let signals = 0;
+  const onSignal = () => {
+    signals += 1;
+    if (signals === 1) signalled.resolve();
+    else again.resolve();
+  };
+  for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, onSignal);
+  // The clock's timers keep no process alive, and an agent between two dials has nothing else.
+  const alive = setInterval(() => {}, 2 ** 30);
+  try {
+    const agent = await startConfiguredAgent(deps);
+    await signalled.promise;
+    const drained = agent.drain(deps.config.drainMs);
+    await Promise.race([drained, again.promise]);
+    await agent.close();
+    await drained;
+    return 0;
+  } finally {
+    clearInterval(alive);
+    for (const name of ['SIGTERM', 'SIGINT'] as const) process.off(name, onSignal);
+  }
+}
+
+function createBackend(config: AgentConfig, instance: string, clock: Clock, log: Log): Promise<Backend> {
+  const { backend, path, unsafe } = config;
+  if (backend === 'local') return createLocalBackend({ instance, path, unsafe, clock, log });
+  throw new Failure(
+    'not_implemented',
+    `EXECUTOR_BACKEND: the ${backend} backend is not available in this version. Use EXECUTOR_BACKEND=local for development on this machine.`,
+  );
+}

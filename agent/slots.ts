@@ -1,0 +1,86 @@
+import type { Clock } from './clock.ts';
+import type { Cluster } from './cluster.ts';
+import { type Capacity, createGrantBook } from './link/grants.ts';
+import type { Link } from './link/link.ts';
+
+/** How long a change of what is announced may gather others before it is told. */
+const ANNOUNCE_AFTER_MS = 50;
+
+/** Tells gateways what may be started here: grants as they come free, announcements as they change. */
+export type Slots = {
+  joined(link: Link): void;
+  gone(link: Link): void;
+  spent(link: Link, cluster: string, template: string): void;
+  /** Something may be free now. */
+  freed(): void;
+  /** Something announced may be another now. */
+  changed(): void;
+  /** No more grants. */
+  hold(): void;
+};
+
+export function createSlots(clusters: () => Iterable<Cluster>, clock: Clock): Slots {
+  const book = createGrantBook<Link>();
+  /** Links that have joined, and the announcement each has been told. */
+  const told = new Map<Link, string>();
+  let raising = false;
+  let announcing = false;
+  let held = false;
+
+  function capacities(): Capacity[] {
+    const found: Capacity[] = [];
+    for (const cluster of clusters())
+      for (const pool of cluster.pools())
+        found.push({ cluster: cluster.name, template: pool.template.name, capacity: pool.capacity() });
+    return found;
+  }
+
+  function raise(): void {
+    raising = false;
+    if (held) return;
+    for (const [link, grants] of book.raise(capacities())) link.send('SLOTS', { grants, clusters: null });
+  }
+
+  function announce(): void {
+    announcing = false;
+    const announcement = [...clusters()].map((cluster) => cluster.announcement());
+    const text = JSON.stringify(announcement);
+    for (const [link, last] of told) {
+      if (last === text) continue;
+      told.set(link, text);
+      link.send('SLOTS', { grants: [], clusters: announcement });
+    }
+  }
+
+  function freed(): void {
+    if (raising || held) return;
+    raising = true;
+    // After what is under way in this turn: executions that end together are granted together.
+    queueMicrotask(raise);
+  }
+
+  return {
+    joined(link) {
+      told.set(link, '');
+      announce();
+      if (link.serverId !== null) book.join(link, link.serverId);
+      freed();
+    },
+    gone(link) {
+      told.delete(link);
+      book.leave(link);
+      freed();
+    },
+    spent: (link, cluster, template) => book.spend(link, cluster, template),
+    freed,
+    changed() {
+      freed();
+      if (announcing) return;
+      announcing = true;
+      clock.after(ANNOUNCE_AFTER_MS, announce);
+    },
+    hold() {
+      held = true;
+    },
+  };
+}

@@ -1,0 +1,422 @@
+import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { text } from 'node:stream/consumers';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { Podgate, PodgateError, type StreamEvent } from '../../client/podgate.ts';
+import { readServerSentEvents } from '../../client/server-sent-events.ts';
+import { type Handler, startHttpServer } from '../fakes/http-server.ts';
+
+const END = {
+  exit_code: 0,
+  timed_out: false,
+  duration_ms: 1,
+  files: [],
+  execution_id: 'e1',
+  cluster: 'here',
+  outcome: 'exited',
+};
+
+async function start(handle: Handler, options: object = {}) {
+  const { url, requests } = await startHttpServer(handle);
+  return { podgate: new Podgate({ baseUrl: url, key: 'KEY', ...options }), requests, url };
+}
+
+function answer(
+  response: ServerResponse,
+  status: number,
+  body: unknown,
+  headers: Record<string, string> = {},
+): void {
+  response.writeHead(status, { 'Content-Type': 'application/json', ...headers });
+  response.end(JSON.stringify(body));
+}
+
+const problem = (code: string, more: object = {}) => ({
+  type: `urn:podgate:error:${code}`,
+  title: 'title',
+  status: 503,
+  detail: `${code} happened`,
+  code,
+  retryable: true,
+  request_id: 'r1',
+  ...more,
+});
+
+async function collect(events: AsyncIterable<StreamEvent>): Promise<StreamEvent[]> {
+  const collected: StreamEvent[] = [];
+  for await (const event of events) collected.push(event);
+  return collected;
+}
+
+const rejection = (promise: Promise<unknown>): Promise<PodgateError> =>
+  promise.then(
+    () => expect.unreachable('it resolved'),
+    (error) => {
+      expect(error).toBeInstanceOf(PodgateError);
+      return error;
+    },
+  );
+
+const openEvents = (response: ServerResponse) =>
+  response.writeHead(200, { 'Content-Type': 'text/event-stream' });
+const output = (data: string) => `event: output\ndata: ${JSON.stringify({ stream: 'stdout', data })}\n\n`;
+const result = `event: result\ndata: ${JSON.stringify(END)}\n\n`;
+
+describe('a client', () => {
+  test('sends what it was given, where it was told', async () => {
+    const bodies: unknown[] = [];
+    const { podgate, requests } = await start(
+      async (request, response) => {
+        bodies.push(JSON.parse(await text(request)));
+        answer(response, 200, { stdout: '42\n', stderr: '', ...END });
+      },
+      { cluster: 'lab', user: 'u1' },
+    );
+    expect((await podgate.execute('print(42)')).stdout).toBe('42\n');
+    await podgate.execute({ code: 'x', timeout_ms: 5 }, { idempotencyKey: 'once' });
+    expect(bodies).toEqual([{ code: 'print(42)' }, { code: 'x', timeout_ms: 5 }]);
+    expect(requests[1]?.url).toBe('/v1/execute');
+    expect(requests[1]?.headers).toMatchObject({
+      authorization: 'Bearer KEY',
+      'podgate-cluster': 'lab',
+      'podgate-user': 'u1',
+      'idempotency-key': 'once',
+      'content-type': 'application/json',
+    });
+    expect(requests[0]?.headers).not.toHaveProperty('idempotency-key');
+  });
+
+  test.for([
+    ['key:J.W.T@', '', 'J.W.T'],
+    ['J.W.T@', '/', 'J.W.T'],
+    ['key:a%2Fb@', '/clusters/lab/', 'a/b'],
+  ] as const)('takes the key from a base URL with %s and the path %j', async ([userInfo, path, key]) => {
+    const { url, requests } = await startHttpServer((_request, response) =>
+      answer(response, 200, { clusters: [], next_cursor: null }),
+    );
+    const podgate = new Podgate({ baseUrl: `${url.replace('//', `//${userInfo}`)}${path}` });
+    expect(await podgate.clusters.list({ limit: 5, cursor: 'a b' })).toEqual({
+      clusters: [],
+      next_cursor: null,
+    });
+    expect(requests[0]?.headers.authorization).toBe(`Bearer ${key}`);
+    expect(requests[0]?.url).toBe(`${path.replace(/\/$/, '')}/v1/clusters?limit=5&cursor=a+b`);
+  });
+
+  test('moves files up and down as they are', async () => {
+    let uploaded = '';
+    const { podgate, requests } = await start(async (request, response) => {
+      if (request.method === 'POST') {
+        uploaded = await text(request);
+        answer(response, 201, { file_id: 'f1', filename: 'é.txt', size_bytes: 3 });
+      } else if (request.method === 'DELETE') response.writeHead(204).end();
+      else if (request.url === '/v1/files') answer(response, 200, { files: [], next_cursor: null });
+      else {
+        response.setHeader(
+          'Content-Disposition',
+          `attachment; filename="_.txt"; filename*=UTF-8''%C3%A9.txt`,
+        );
+        response.setHeader('Content-Length', 3);
+        response.end('abc');
+      }
+    });
+    for (const content of [
+      'abc',
+      new Blob(['abc']),
+      new Uint8Array([97, 98, 99]),
+      new Uint8Array([97, 98, 99]).buffer,
+    ]) {
+      expect(await podgate.files.upload(content, { filename: 'é.txt' })).toMatchObject({ file_id: 'f1' });
+      expect(uploaded).toMatch(/name="file"; filename="é.txt"[\s\S]*\r\n\r\nabc\r\n/);
+    }
+    const { filename, size_bytes, body } = await podgate.files.download('a/../b');
+    expect(requests.at(-1)?.url).toBe('/v1/files/a%2F..%2Fb');
+    expect([filename, size_bytes, await new Response(body).text()]).toEqual(['é.txt', 3, 'abc']);
+    expect((await podgate.files.list()).files).toEqual([]);
+    await podgate.files.delete('f1');
+    await podgate.executions.cancel('e1');
+    expect(requests.at(-1)).toMatchObject({ method: 'DELETE', url: '/v1/executions/e1' });
+  });
+});
+
+describe('a client that is refused', () => {
+  test('rejects with what the problem says', async () => {
+    const errors = [{ path: 'timeout_ms', message: 'too long' }];
+    const { podgate, requests } = await start((_request, response) =>
+      answer(response, 422, problem('invalid_request', { retryable: false, errors }), { 'Retry-After': '7' }),
+    );
+    expect(await rejection(podgate.execute('x'))).toMatchObject({
+      name: 'PodgateError',
+      message: 'invalid_request happened',
+      code: 'invalid_request',
+      status: 422,
+      retryable: false,
+      requestId: 'r1',
+      retryAfterMs: 7_000,
+      started: null,
+      errors,
+    });
+    expect(requests).toHaveLength(1);
+  });
+
+  test.for([
+    ['a page of HTML', 502, '<html>Bad gateway</html>', 'http_502'],
+    ['nothing', 404, '', 'http_404'],
+    ['a list', 400, '[1]', 'http_400'],
+    ['2 MB', 500, 'x'.repeat(2_000_000), 'http_500'],
+    ['503 that Podgate did not write', 503, '{"retryable":true}', 'http_503'],
+  ] as const)('by %s rejects and is not sent again', async ([, status, body, code]) => {
+    const { podgate, requests } = await start((_request, response) => response.writeHead(status).end(body));
+    expect(await rejection(podgate.execute('x'))).toMatchObject({ code, status, retryable: false });
+    expect(requests).toHaveLength(1);
+  });
+
+  test('tries again when told that it may, after as long as it was told', async () => {
+    const times: number[] = [];
+    const { podgate } = await start((_request, response, count) => {
+      times.push(performance.now());
+      if (count === 1) answer(response, 503, problem('at_capacity'), { 'Retry-After': '1' });
+      else if (count === 2) answer(response, 429, problem('rate_limited'), { 'Retry-After': '0' });
+      else answer(response, 200, { stdout: 'ok', stderr: '', ...END });
+    });
+    expect((await podgate.execute('x')).stdout).toBe('ok');
+    expect(times).toHaveLength(3);
+    expect((times[1] as number) - (times[0] as number)).toBeGreaterThanOrEqual(990);
+  });
+
+  test('tries three times more and no more, files too', async () => {
+    const { podgate, requests } = await start(async (request, response) => {
+      expect(await text(request)).toContain('abc');
+      answer(response, 503, problem('no_agent'), { 'Retry-After': '0' });
+    });
+    const failed = await rejection(podgate.files.upload('abc', { filename: 'a' }));
+    expect(failed).toMatchObject({ code: 'no_agent', retryable: true, retryAfterMs: 0 });
+    expect(requests).toHaveLength(4);
+  });
+
+  test.for([
+    ['something started', 503, { started: 'yes' }, '0', false],
+    ['something may have started', 503, { started: 'what' }, '0', false],
+    ['it is not retryable', 503, { retryable: false }, '0', false],
+    ['it is no overload', 409, {}, '0', true],
+    ['it would have to wait longer than ten seconds', 429, {}, '11', true],
+  ] as const)('does not try again when %s', async ([, status, more, retryAfter, retryable]) => {
+    const { podgate, requests } = await start((_request, response) =>
+      answer(response, status, problem('code', more), { 'Retry-After': retryAfter }),
+    );
+    expect(await rejection(podgate.execute('x'))).toMatchObject({ status, retryable });
+    expect(requests).toHaveLength(1);
+  });
+
+  test('stops waiting when its signal aborts', async () => {
+    const { podgate, requests } = await start((_request, response) =>
+      answer(response, 503, problem('at_capacity'), { 'Retry-After': '10' }),
+    );
+    const leaving = new AbortController();
+    const pending = podgate.execute('x', { signal: leaving.signal });
+    await expect.poll(() => requests.length).toBe(1);
+    leaving.abort(new Error('enough'));
+    await expect(pending).rejects.toThrow('enough');
+    await expect(podgate.execute('x', { signal: leaving.signal })).rejects.toThrow('enough');
+    expect(requests).toHaveLength(1);
+  });
+});
+
+describe('a client whose connection breaks', () => {
+  test('before the answer does not know whether code started', async () => {
+    const { podgate, requests } = await start((_request, response) => response.destroy());
+    expect(await rejection(podgate.execute('x'))).toMatchObject({
+      code: 'connection_lost',
+      status: null,
+      started: 'unknown',
+      retryable: false,
+    });
+    expect(await rejection(podgate.files.list())).toMatchObject({ code: 'connection_lost', started: null });
+    expect(requests).toHaveLength(2);
+  });
+
+  test('within a JSON answer rejects', async () => {
+    const { podgate } = await start((_request, response) => {
+      response.writeHead(200, { 'Content-Length': '1000' });
+      response.write('{"stdout":', () => response.destroy());
+    });
+    expect(await rejection(podgate.execute('x'))).toMatchObject({
+      code: 'connection_lost',
+      started: 'unknown',
+    });
+  });
+
+  test.for(['not json', '[', '7', ''])('never takes %j for an answer', async (body) => {
+    const { podgate } = await start((_request, response) => response.end(body));
+    expect(await rejection(podgate.execute('x'))).toMatchObject({
+      code: 'malformed_answer',
+      started: 'unknown',
+    });
+  });
+
+  test('within a download fails its body, never ends it short', async () => {
+    const { podgate } = await start((_request, response) => {
+      response.writeHead(200, { 'Content-Length': '1000' });
+      response.write('abc', () => response.destroy());
+    });
+    const { body } = await podgate.files.download('f');
+    await expect(new Response(body).text()).rejects.toThrow();
+  });
+});
+
+describe('a stream', () => {
+  test('yields output as it happens, then the result', async () => {
+    let print: ((line: string) => void) | undefined;
+    const { podgate } = await start((_request, response) => {
+      openEvents(response).flushHeaders();
+      print = (line) => void response.write(line);
+    });
+    const events = podgate.stream('x');
+    const first = events.next();
+    await expect.poll(() => print).toBeDefined();
+    print?.(`: hello\n\n${output('1')}`);
+    expect((await first).value).toEqual({ type: 'output', stream: 'stdout', data: '1' });
+    const second = events.next();
+    print?.(`event: news\ndata: ignored\n\n${result}`);
+    expect((await second).value).toEqual({ type: 'result', ...END });
+    expect((await events.next()).done).toBe(true);
+  });
+
+  test('cut before its result rejects, and says that code ran once it saw output', async () => {
+    for (const [sent, started] of [
+      ['', 'unknown'],
+      [': only a comment\n\n', 'unknown'],
+      [output('1'), 'yes'],
+      [output('1') + result.slice(0, -2), 'yes'],
+    ] as const) {
+      for (const cut of [
+        (response: ServerResponse) => response.destroy(),
+        (response: ServerResponse) => response.end(),
+      ]) {
+        const { podgate } = await start((_request, response) => {
+          openEvents(response).flushHeaders();
+          response.write(sent || ':', () => setImmediate(cut, response));
+        });
+        const failed = await rejection(collect(podgate.stream('x')));
+        expect(failed).toMatchObject({ code: 'connection_lost', started, retryable: false });
+      }
+    }
+  });
+
+  test('that ends in an error rejects with it', async () => {
+    const failure = { message: 'The agent was lost', code: 'agent_lost', started: 'yes' };
+    const { podgate } = await start((_request, response) =>
+      openEvents(response).end(`${output('1')}event: error\ndata: ${JSON.stringify(failure)}\n\n`),
+    );
+    const seen: StreamEvent[] = [];
+    const read = async () => {
+      for await (const event of podgate.stream('x')) seen.push(event);
+    };
+    const failed = await rejection(read());
+    expect(failed).toMatchObject({
+      message: failure.message,
+      code: 'agent_lost',
+      started: 'yes',
+      retryable: false,
+    });
+    expect(seen).toHaveLength(1);
+  });
+
+  test.for([
+    'event: output\ndata: {"stream":"stdout"}\n\n',
+    'event: output\ndata: {"stream":"stdin","data":"x"}\n\n',
+    'event: output\ndata: not json\n\n',
+    'event: result\ndata: 7\n\n',
+    'event: error\ndata: {}\n\n',
+  ])('that says %j rejects', async (events) => {
+    const { podgate } = await start((_request, response) => openEvents(response).end(events + result));
+    expect(await rejection(collect(podgate.stream('x')))).toMatchObject({ code: 'malformed_answer' });
+  });
+
+  test('that is refused rejects as execute does, after trying again', async () => {
+    const { podgate, requests } = await start((_request, response, count) => {
+      if (count === 1) answer(response, 503, problem('at_capacity'), { 'Retry-After': '0' });
+      else answer(response, 404, problem('no_cluster', { retryable: false }));
+    });
+    expect(await rejection(collect(podgate.stream('x')))).toMatchObject({ code: 'no_cluster', status: 404 });
+    expect(requests).toHaveLength(2);
+  });
+
+  test.for(['leaves the loop', 'aborts'])('lets go of the connection when its reader %s', async (how) => {
+    const closed = Promise.withResolvers<void>();
+    const { podgate } = await start((_request: IncomingMessage, response: ServerResponse) => {
+      openEvents(response).write(output('1'));
+      void once(response, 'close').then(() => closed.resolve());
+    });
+    const leaving = new AbortController();
+    const read = async () => {
+      for await (const event of podgate.stream('x', { signal: leaving.signal })) {
+        expect(event.type).toBe('output');
+        if (how === 'aborts') leaving.abort(new Error('enough'));
+        else break;
+      }
+    };
+    if (how === 'aborts') await expect(read()).rejects.toThrow('enough');
+    else await read();
+    await closed.promise;
+  });
+});
+
+describe('server-sent events', () => {
+  const read = async (chunks: Uint8Array[]) => {
+    const events: [string, string][] = [];
+    for await (const { event, data } of readServerSentEvents(ReadableStream.from(chunks)))
+      events.push([event, data]);
+    return events;
+  };
+  const encode = (text: string) => new TextEncoder().encode(text);
+
+  test('are read as the standard says', async () => {
+    const source = [
+      '\ufeff:comment\n',
+      'event: a\r\ndata: 1\r\n\r\n',
+      'event:b\rdata: 2\r\r',
+      'data: x\ndata\ndata:  y\nid: 7\nretry: 1\nnothing\n\n',
+      'event: without data\n\n',
+      'data: 😀\n\n',
+      'data: cut off',
+    ].join('');
+    const events = [
+      ['a', '1'],
+      ['b', '2'],
+      ['message', 'x\n\n y'],
+      ['message', '😀'],
+    ];
+    expect(await read([encode(source)])).toEqual(events);
+    expect(await read(Array.from(encode(source), (byte) => Uint8Array.of(byte)))).toEqual(events);
+  });
+
+  test('are the same wherever chunks break', async () => {
+    const line = fc.constantFrom('\n', '\r', '\r\n');
+    const data = fc.string({ unit: 'grapheme', maxLength: 20 }).map((text) => text.replace(/[\r\n]/g, ''));
+    const sent = fc.array(fc.tuple(data, line), { maxLength: 10 });
+    await fc.assert(
+      fc.asyncProperty(sent, fc.array(fc.nat()), async (events, cuts) => {
+        const bytes = encode(
+          events.map(([text, end]) => `:c${end}event: e${end}data: ${text}${end}${end}`).join(''),
+        );
+        const places = [
+          0,
+          ...cuts.map((cut) => cut % (bytes.byteLength + 1)).sort((a, b) => a - b),
+          bytes.byteLength,
+        ];
+        const chunks = places.slice(1).map((end, index) => bytes.slice(places[index], end));
+        expect(await read(chunks)).toEqual(events.map(([text]) => ['e', text]));
+      }),
+    );
+  });
+
+  test('of no end are refused, not held', async () => {
+    async function* endless() {
+      for (;;) yield new Uint8Array(1_048_576).fill(97);
+    }
+    const events = readServerSentEvents(ReadableStream.from(endless()));
+    await expect(events.next()).rejects.toMatchObject({ code: 'malformed_answer' });
+  });
+});

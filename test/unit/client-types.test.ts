@@ -1,0 +1,25 @@
+import { expectTypeOf, test } from 'vitest';
+import type * as z from 'zod';
+import type * as client from '../../client/types.ts';
+import type * as api from '../../shared/api.ts';
+
+type Infer<Name extends keyof typeof api> =
+  (typeof api)[Name] extends z.ZodType<infer Output> ? Output : never;
+
+/** The client repeats the API's types by hand, as it imports nothing: these lines do not compile where they differ. */
+test("the client's types are the API's", () => {
+  expectTypeOf<client.ExecuteRequest>().toEqualTypeOf<z.input<ReturnType<typeof api.executeRequestSchema>>>();
+  expectTypeOf<Flat<client.ExecuteResult>>().toEqualTypeOf<Infer<'executeResponse'>>();
+  expectTypeOf<client.ExecutionEnd>().toEqualTypeOf<Infer<'resultEvent'>>();
+  expectTypeOf<client.ResultFile>().toEqualTypeOf<Infer<'resultFile'>>();
+  expectTypeOf<Omit<client.OutputEvent, 'type'>>().toEqualTypeOf<Infer<'outputEvent'>>();
+  expectTypeOf<client.Started>().toEqualTypeOf<Infer<'errorEvent'>['started']>();
+  expectTypeOf<client.UploadedFile>().toEqualTypeOf<Infer<'fileUploaded'>>();
+  expectTypeOf<Deep<client.FilePage>>().toEqualTypeOf<Infer<'fileList'>>();
+  expectTypeOf<client.ClusterPage>().toEqualTypeOf<Infer<'clusterList'>>();
+  expectTypeOf<client.ExecutionStatus>().toEqualTypeOf<Infer<'executionStatus'>>();
+});
+
+/** Intersections written out. */
+type Flat<Type> = { [Name in keyof Type]: Type[Name] };
+type Deep<Type> = Type extends object ? { [Name in keyof Type]: Deep<Type[Name]> } : Type;
