@@ -31,6 +31,8 @@ export type ExecOptions = {
   /** Ends the wait for the stream; a stream that is open is ended by destroying it. */
   signal: AbortSignal;
   onStderr?: (chunk: Buffer) => void;
+  /** The command has ended. What it wrote may still be unread, and `end` with it. */
+  onStatus?: (status: ExecStatus) => void;
   pingMs?: number;
   pongTimeoutMs?: number;
 };
@@ -207,6 +209,7 @@ function createSocketStream(socket: WebSocket, options: ExecOptions): ExecStream
     }
     finish();
     socket.close();
+    options.onStatus?.(status);
   }
 
   function fail(how: string, cause?: unknown): void {

@@ -6,6 +6,7 @@ import { CONTAINER } from './pod-spec.ts';
 
 /** Said on stderr, which carries nothing else: on stdout the runner has the first word. */
 const THERE = 'podgate-shim: there';
+const MAX_SAID = 1_024;
 const RUNNER_WAIT_SECONDS = 30;
 
 /**
@@ -50,27 +51,27 @@ export async function openRunnerStream({
   const shim = rest.pop() ?? '';
   const there = Promise.withResolvers<void>();
   let said = '';
+  const refuse = (words: string, cause?: unknown) => {
+    const reason = new Error(`${words} ${said}`.trim(), { cause });
+    there.reject(new Failure('sandbox_lost', 'The sandbox has no runner that answers.', { cause: reason }));
+  };
   const stream = await openExec({
     ...options,
     container: CONTAINER,
     command: [file, ...rest, `${WAIT.trim()}\n${shim}`],
     signal,
     onStderr(chunk) {
-      if (said.length < THERE.length) said += chunk.toString('latin1');
+      if (said.length < MAX_SAID) said += chunk.toString('latin1');
       if (said.startsWith(THERE)) there.resolve();
     },
+    onStatus: ({ words }) => refuse(words),
   });
-  const lost = (cause?: unknown) => {
-    const words = stream.status?.words ?? '';
-    const reason = new Error(`${words} ${stream.stderrTail()}`.trim(), { cause });
-    there.reject(new Failure('sandbox_lost', 'The sandbox has no runner that answers.', { cause: reason }));
-  };
+  const onError = (cause: unknown) => refuse('', cause);
   const onAbort = () => there.reject(signal.reason);
   signal.addEventListener('abort', onAbort, { once: true });
-  stream.once('error', lost);
-  stream.once('close', lost);
+  stream.once('error', onError);
   try {
-    if (stream.destroyed) lost();
+    if (stream.destroyed) refuse('');
     await there.promise;
     return stream;
   } catch (cause) {
@@ -79,7 +80,6 @@ export async function openRunnerStream({
     throw cause;
   } finally {
     signal.removeEventListener('abort', onAbort);
-    stream.off('error', lost);
-    stream.off('close', lost);
+    stream.off('error', onError);
   }
 }
