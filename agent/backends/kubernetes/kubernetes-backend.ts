@@ -44,12 +44,15 @@ export type KubernetesBackendDeps = {
   leaseSeconds?: number;
   renewMs?: number;
   reapMs?: number;
+  slackMs?: number;
 };
 
 export type KubernetesBackend = Backend & {
   readonly kind: 'kubernetes';
   /** Why the sandbox's pod ended; undefined where the cluster does not say so soon. `memory` is the outcome `memory_limit`. */
   endOf(sandbox: Sandbox, signal: AbortSignal): Promise<PodEnd | undefined>;
+  /** Requests to the API server so far: calls, watches and execs. */
+  readonly calls: number;
   /** True where this instance leads reaping and canary among those that share the namespace. */
   leads(): boolean;
 };
@@ -79,13 +82,11 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     clock,
     unschedulableMs: deps.unschedulableMs ?? UNSCHEDULABLE_MS,
     startTimeoutMs: deps.startTimeoutMs ?? START_TIMEOUT_MS,
-    open(name, signal) {
-      const python = known.get(name)?.python ?? 'python3';
-      return openRunnerStream({ access: client.access, namespace, pod: name, python, signal });
-    },
+    open: (name, signal) => open(name, known.get(name)?.python ?? 'python3', signal),
   });
   const closing = new AbortController();
   let unwanted = new Map<string, number>();
+  let execs = 0;
   let cancelSweep = clock.after(SWEEP_MS, sweep);
 
   async function create(template: Template, signal: AbortSignal): Promise<Sandbox> {
@@ -137,7 +138,12 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     if (first && !first.destroyed) return first;
     const state = podState(watch.get(sandbox.id));
     if (state.phase === 'ended') throw state.end.failure;
-    return openRunnerStream({ access: client.access, namespace, pod: sandbox.id, python, signal });
+    return open(sandbox.id, python, signal);
+  }
+
+  function open(pod: string, python: string, signal: AbortSignal): Promise<ExecStream> {
+    execs += 1;
+    return openRunnerStream({ access: client.access, namespace, pod, python, signal });
   }
 
   /** Tries for minutes, as nobody waits for it. What is left then ends itself: its stream is gone. */
@@ -236,6 +242,9 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     destroy: (sandbox) => remove(sandbox.id),
     list,
     endOf,
+    get calls() {
+      return client.calls + execs;
+    },
     leads: reaper.leads,
     close,
   };

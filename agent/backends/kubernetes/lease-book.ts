@@ -2,7 +2,7 @@ import type { Lease } from './kube-objects.ts';
 import { LABEL } from './labels.ts';
 
 /** Time past its duration that a Lease has before its instance counts as dead. */
-const SLACK_MS = 5_000;
+export const LEASE_SLACK_MS = 5_000;
 
 type Entry = { lease: Lease; renewTime: string; unchangedSinceMs: number };
 
@@ -12,6 +12,11 @@ type Entry = { lease: Lease; renewTime: string; unchangedSinceMs: number };
  */
 export class LeaseBook {
   #entries = new Map<string, Entry>();
+  readonly #slackMs: number;
+
+  constructor(slackMs = LEASE_SLACK_MS) {
+    this.#slackMs = slackMs;
+  }
 
   /** Takes a list of all the installation's Leases, made at `nowMs` (monotonic). */
   observe(leases: readonly Lease[], nowMs: number): void {
@@ -33,7 +38,9 @@ export class LeaseBook {
 
   /** Leases that nobody has renewed for longer than they last. */
   expired(nowMs: number): Lease[] {
-    return [...this.#entries.values()].filter((entry) => isExpired(entry, nowMs)).map(({ lease }) => lease);
+    return [...this.#entries.values()]
+      .filter((entry) => this.#isExpired(entry, nowMs))
+      .map(({ lease }) => lease);
   }
 
   /** Values of the instance label that a Lease stands for, dead or alive. */
@@ -45,13 +52,13 @@ export class LeaseBook {
 
   /** Name of the oldest living Lease: its holder leads. Two leaders for a moment do no harm, as every deletion has a precondition. */
   leader(nowMs: number): string | undefined {
-    const living = [...this.#entries.values()].filter((entry) => !isExpired(entry, nowMs));
+    const living = [...this.#entries.values()].filter((entry) => !this.#isExpired(entry, nowMs));
     const names = living.map(({ lease: { metadata } }) => `${metadata?.creationTimestamp} ${metadata?.name}`);
     return names.sort()[0]?.split(' ')[1];
   }
-}
 
-function isExpired({ lease, unchangedSinceMs }: Entry, nowMs: number): boolean {
-  const lastsMs = (lease.spec?.leaseDurationSeconds ?? 0) * 1000 + SLACK_MS;
-  return nowMs - unchangedSinceMs > lastsMs;
+  #isExpired({ lease, unchangedSinceMs }: Entry, nowMs: number): boolean {
+    const lastsMs = (lease.spec?.leaseDurationSeconds ?? 0) * 1000 + this.#slackMs;
+    return nowMs - unchangedSinceMs > lastsMs;
+  }
 }

@@ -20,6 +20,7 @@ export type ReaperDeps = {
   clock: Clock;
   log: Log;
   reapMs?: number;
+  slackMs?: number;
 };
 
 /** Deletes what dead instances of the same installation left. Only the leader deletes. */
@@ -31,7 +32,7 @@ export type Reaper = {
 
 export function createReaper(deps: ReaperDeps): Reaper {
   const { client, namespace, installation, lease, clock, log, reapMs = REAP_MS } = deps;
-  const book = new LeaseBook();
+  const book = new LeaseBook(deps.slackMs);
   const stop = new AbortController();
   let round = 0;
   let cancel = clock.after(0, () => void turn());

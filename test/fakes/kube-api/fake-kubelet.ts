@@ -23,8 +23,14 @@ export function createFakeKubelet(pods: ObjectStore): FakeKubelet {
   const processes = new Map<string, PodProcess>();
   const timers = new Set<NodeJS.Timeout>();
   const endings = new Map<string, { podReason?: string; containerReason?: string }>();
+  /** Containers whose command has run. */
+  const ran = new Set<string>();
+  const known = new Map<string, { namespace: string; name: string }>();
   const stop = pods.subscribe(pods.version, ({ type, object }) => {
-    if (type === 'ADDED') later(10, () => schedule(object));
+    if (type !== 'ADDED') return;
+    const { uid, namespace = '', name } = object.metadata;
+    known.set(uid, { namespace, name });
+    later(10, () => schedule(object));
   });
 
   const kubelet: FakeKubelet = {
@@ -54,7 +60,6 @@ export function createFakeKubelet(pods: ObjectStore): FakeKubelet {
       await Promise.all([...processes.values()].map(({ ended }) => ended));
     },
   };
-  const known = new Map<string, { namespace: string; name: string }>();
 
   function byUid(uid: string): KubeObject | undefined {
     const at = known.get(uid);
@@ -86,7 +91,6 @@ export function createFakeKubelet(pods: ObjectStore): FakeKubelet {
   }
 
   function schedule(pod: KubeObject): void {
-    known.set(pod.metadata.uid, { namespace: pod.metadata.namespace ?? '', name: pod.metadata.name });
     if (!current(pod)) return;
     if (Object.keys(pod.spec.nodeSelector ?? {}).length > 0) {
       const message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.";
@@ -118,6 +122,7 @@ export function createFakeKubelet(pods: ObjectStore): FakeKubelet {
     void own.ended.then(({ code, signal }) => later(kubelet.reportMs, () => ended(pod, code, signal)));
     try {
       await own.running;
+      ran.add(pod.metadata.uid);
       later(kubelet.reportMs, () => running(pod));
     } catch {
       // Its end is reported by itself.
@@ -135,7 +140,8 @@ export function createFakeKubelet(pods: ObjectStore): FakeKubelet {
 
   function ended(pod: KubeObject, code: number | null, signal: string | null): void {
     const { podReason, containerReason } = endings.get(pod.metadata.uid) ?? {};
-    const reason = containerReason ?? (code === 0 ? 'Completed' : 'Error');
+    const started = ran.has(pod.metadata.uid);
+    const reason = containerReason ?? (started ? (code === 0 ? 'Completed' : 'Error') : 'StartError');
     const message = processes.get(pod.metadata.uid)?.log().slice(-1024);
     const terminated = { reason, exitCode: code ?? (signal === 'SIGKILL' ? 137 : 143), message };
     const status = statusOf(pod, code === 0 ? 'Succeeded' : 'Failed', { terminated });

@@ -141,6 +141,9 @@ export async function createKubeApi(options: { bookmarkMs?: number } = {}): Prom
       throw new ApiError(409, 'AlreadyExists', `${resource} "${name}" already exists`);
     const metadata = { ...body.metadata, ...(namespace === '' ? {} : { namespace }) };
     if (resource === 'namespaces') return objects.add({ ...body, metadata: { ...metadata, namespace: '' } });
+    if (!store('namespaces').get('', namespace)) {
+      throw new ApiError(404, 'NotFound', `namespaces "${namespace}" not found`);
+    }
     const state = {
       namespace: store('namespaces').get('', namespace),
       quotas: store('resourcequotas').list(namespace),
