@@ -59,7 +59,10 @@ function certify(options: Certify): Certificate {
   );
   const signature = sign('sha256', body, issuer.key);
   const certificate = sequence(body, ECDSA_SHA256, tagged(0x03, Buffer.concat([Buffer.of(0), signature])));
-  const lines = certificate.toString('base64').replace(/(.{64})/g, '$1\n');
+  const lines = certificate
+    .toString('base64')
+    .match(/.{1,64}/g)
+    ?.join('\n');
   return {
     cert: `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`,
     key: subject.export({ type: 'pkcs8', format: 'pem' }).toString(),

@@ -51,6 +51,8 @@ export type KubeApi = AsyncDisposable & {
   revoke(token: string): void;
   /** Asked for every request, until it is set to undefined. */
   fault: Fault | undefined;
+  /** So many creations of pods from now on are made, and their answers lost. */
+  loseAnswers: number;
   /** Cuts every open watch. */
   dropWatches(): void;
   /** Forgets what watches could go on from: they get 410. */
@@ -95,7 +97,13 @@ export async function createKubeApi(options: { bookmarkMs?: number } = {}): Prom
         watch(request, response);
         return;
       }
-      answer(response, request.verb === 'create' ? 201 : 200, perform(request, body));
+      const result = perform(request, body);
+      if (request.verb === 'create' && request.resource === 'pods' && api.loseAnswers > 0) {
+        api.loseAnswers -= 1;
+        response.destroy();
+        return;
+      }
+      answer(response, request.verb === 'create' ? 201 : 200, result);
     } catch (error) {
       const known = error instanceof ApiError ? error : new ApiError(500, 'InternalError', String(error));
       answer(response, known.status, known.body, known.headers);
@@ -280,6 +288,7 @@ export async function createKubeApi(options: { bookmarkMs?: number } = {}): Prom
     counts,
     store,
     fault: undefined,
+    loseAnswers: 0,
     kubeconfig({ context = 'fake', token = `token-${tokens.size}`, rules = 'all', namespace } = {}) {
       tokens.set(token, rules);
       return JSON.stringify({
