@@ -4,9 +4,15 @@ import type { Clock } from './clock.ts';
 export type Deadline = Disposable & { readonly signal: AbortSignal };
 
 /** Like `AbortSignal.timeout`, on the agent's clock, and also when one of `also` aborts. */
-export function createDeadline(clock: Clock, delayMs: number, reason: Error, also?: AbortSignal): Deadline {
+export function createDeadline(
+  clock: Clock,
+  delayMs: number,
+  /** Made only when it is needed: an Error costs its stack. */
+  reason: () => Error,
+  also?: AbortSignal,
+): Deadline {
   const controller = new AbortController();
-  const cancel = clock.after(delayMs, () => controller.abort(reason));
+  const cancel = clock.after(delayMs, () => controller.abort(reason()));
   const signal = also ? AbortSignal.any([controller.signal, also]) : controller.signal;
   return { signal, [Symbol.dispose]: cancel };
 }

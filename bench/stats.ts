@@ -38,7 +38,11 @@ export async function interleaved(
 }
 
 /** Completed units of work a second with `inFlight` at once, over `total` units. */
-export async function throughput(total: number, inFlight: number, work: () => Promise<unknown>): Promise<number> {
+export async function throughput(
+  total: number,
+  inFlight: number,
+  work: () => Promise<unknown>,
+): Promise<number> {
   let left = total;
   const start = performance.now();
   await Promise.all(

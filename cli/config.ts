@@ -3,7 +3,21 @@ import { join } from 'node:path';
 import { UsageError } from './io.ts';
 
 const DEFAULT_URL = 'http://127.0.0.1:8000';
-const LOOPBACK = new Set(['127.0.0.1', 'localhost', '[::1]']);
+const LOOPBACK = new Set(['127.0.0.1', 'localhost', '[::1]', '::1']);
+
+/** `PODGATE_*` names that the command itself reads. */
+export const CLI_VARIABLE_NAMES: readonly string[] = [
+  'PODGATE_DIR',
+  'PODGATE_URL',
+  'PODGATE_KEY',
+  'PODGATE_KEY_FILE',
+  'PODGATE_CLUSTER',
+];
+
+/** Whether a host's name or address is this machine alone. */
+export function isLoopback(host: string): boolean {
+  return LOOPBACK.has(host) || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
+}
 
 /** Folder with keys and configuration that `podgate dev` and `podgate keys` work in. */
 export function podgateFolder(): string {
@@ -31,7 +45,7 @@ function findKey(url: URL): string {
   if (process.env.PODGATE_KEY) return process.env.PODGATE_KEY.trim();
   if (process.env.PODGATE_KEY_FILE) return readKey(process.env.PODGATE_KEY_FILE);
   if (url.password) return decodeURIComponent(url.password);
-  if (LOOPBACK.has(url.hostname)) {
+  if (isLoopback(url.hostname)) {
     const file = join(podgateFolder(), 'dev-key');
     try {
       return readFileSync(file, 'utf8').trim();

@@ -138,6 +138,7 @@ export class Inbox {
     if (size === 0) return fault('DATA without bytes');
     if (size > MAX_DATA_BYTES)
       return { code: 'too_large', detail: `DATA of ${size} bytes is over ${MAX_DATA_BYTES}` };
+    if (frame.stream === 0) return fault('DATA on the link itself');
     if (!this.#channels.has(frame.channel)) return fault(`DATA on channel ${frame.channel}`);
     if (this.#linkWindow !== 0) {
       this.#linkReceived += size;

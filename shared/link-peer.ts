@@ -1,8 +1,9 @@
 import type * as z from 'zod';
 import { decodeControl, EMPTY_BODY, encodeBody, type Received } from './control.ts';
+import { Flight } from './flight.ts';
 import { decodeFrame, encodeFrame, type Frame, type FrameFault, isFault } from './frame.ts';
 import { Inbox } from './inbox.ts';
-import { LINK_IN_FLIGHT_BYTES, MAX_HELLO_BYTES, MAX_MESSAGE_BYTES } from './limits.ts';
+import { LINK_ACK_BYTES, MAX_HELLO_BYTES, MAX_MESSAGE_BYTES } from './limits.ts';
 import { TYPE, type TypeName } from './messages.ts';
 import { Outbox } from './outbox.ts';
 
@@ -28,11 +29,12 @@ export type LinkPeerOptions<Schemas extends Record<string, z.ZodType>> = {
   channels: readonly number[];
   /** True at the agent: the gateway opens streams. */
   peerOpens: boolean;
+  /** Milliseconds that only go forward, with fractions. */
+  now: () => number;
 };
 
 /** Message bytes handed to the socket and not yet gone: enough to keep it busy, little for control to wait behind. */
 const SOCKET_HIGH_WATER_BYTES = 131_072;
-const LINK_WINDOW_STEP_BYTES = LINK_IN_FLIGHT_BYTES / 4;
 
 /**
  * One end of a link: frames, credits and schemas over a socket that somebody else owns. It has no timers and knows no
@@ -41,6 +43,7 @@ const LINK_WINDOW_STEP_BYTES = LINK_IN_FLIGHT_BYTES / 4;
 export class LinkPeer<Schemas extends Record<string, z.ZodType>> {
   readonly outbox = new Outbox();
   readonly inbox: Inbox;
+  readonly #flight = new Flight();
   readonly #options: LinkPeerOptions<Schemas>;
   #inSocket = 0;
   #pumping = false;
@@ -122,6 +125,8 @@ export class LinkPeer<Schemas extends Record<string, z.ZodType>> {
     while (this.#inSocket < SOCKET_HIGH_WATER_BYTES && !this.#broken) {
       const frame = this.outbox.next();
       if (!frame) break;
+      if (frame.type === TYPE.DATA)
+        this.#flight.sent(this.outbox.linkSent, this.outbox.linkTaken, this.#options.now());
       const message = encodeFrame(frame);
       const size = message.byteLength;
       this.#inSocket += size;
@@ -142,11 +147,12 @@ export class LinkPeer<Schemas extends Record<string, z.ZodType>> {
   }
 
   #acknowledge(): void {
-    const limit = this.inbox.taken(LINK_WINDOW_STEP_BYTES);
+    const limit = this.inbox.taken(LINK_ACK_BYTES);
     if (limit !== undefined) this.control('WINDOW', 0, { limit });
   }
 
   #window(stream: number, limit: number): void {
+    const held = stream === 0 && this.outbox.held;
     const rises = stream === 0 ? this.outbox.grantLink(limit) : this.outbox.grant(stream, limit);
     if (!rises) {
       this.#fault({
@@ -154,6 +160,10 @@ export class LinkPeer<Schemas extends Record<string, z.ZodType>> {
         detail: 'WINDOW falls or acknowledges what was not sent',
       });
       return;
+    }
+    if (stream === 0) {
+      this.#flight.taken(this.outbox.linkTaken, this.#options.now(), held);
+      this.outbox.setInFlight(this.#flight.window);
     }
     this.pump();
     if (stream !== 0) this.#options.handlers.room?.(stream);

@@ -135,6 +135,8 @@ export const startBody = z.object({
   execution_id: executionId,
   tenant: z.string().min(1).max(256),
   principal: z.string().min(1).max(1024),
+  /** `tenant/sub`: ceilings count here, since one key may name any end user. */
+  holder: z.string().min(1).max(1024),
   request_id: z.string().max(128),
   traceparent: z.string().max(128).nullable(),
   cluster: clusterName,

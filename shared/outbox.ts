@@ -42,7 +42,7 @@ export class Outbox {
   #linkSent = 0;
   #linkLimit: number;
   readonly #linkWindow: number;
-  readonly #linkInFlight: number;
+  #linkInFlight: number;
   readonly #streamWindow: number;
 
   constructor(options: OutboxOptions = {}) {
@@ -107,6 +107,25 @@ export class Outbox {
     if (limit < this.#linkLimit || limit - this.#linkWindow > this.#linkSent) return false;
     this.#linkLimit = limit;
     return true;
+  }
+
+  /** Bytes of DATA sent on all streams, and those that the peer has taken. */
+  get linkSent(): number {
+    return this.#linkSent;
+  }
+
+  get linkTaken(): number {
+    return this.#linkLimit - this.#linkWindow;
+  }
+
+  /** Whether data waits for nothing but the link's credit. */
+  get held(): boolean {
+    return this.#readyHead < this.#ready.length && this.#linkRoom() <= 0;
+  }
+
+  /** How much may be unacknowledged from now on. */
+  setInFlight(bytes: number): void {
+    this.#linkInFlight = bytes;
   }
 
   /** Bytes that may still be queued on a stream before the peer's window is full. */

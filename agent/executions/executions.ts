@@ -67,7 +67,7 @@ type Live = {
 export function createExecutions({ clock, policy, onReport, onChange }: ExecutionsDeps): Executions {
   const registry = createRegistry({ clock });
   const running = new Map<string, Live>();
-  const perPrincipal = new Map<string, number>();
+  const perHolder = new Map<string, number>();
   const drained = Promise.withResolvers<void>();
   let draining = false;
 
@@ -79,6 +79,8 @@ export function createExecutions({ clock, policy, onReport, onChange }: Executio
       const failure =
         error instanceof Failure ? error : new Failure('internal', 'The agent failed.', { cause: error });
       port.nack(failure.code, failure.detail, failure.retryAfterMs ?? null);
+      // The grant that it spent is free again.
+      onChange();
       onReport({ ...refusal(start, failure.code), cause: failure.cause });
       return undefined;
     }
@@ -94,7 +96,7 @@ export function createExecutions({ clock, policy, onReport, onChange }: Executio
       throw new Failure('duplicate', 'This agent knows the execution already.');
     if (draining) throw new Failure('draining', 'The agent is shutting down.');
     const admission = admit(start, policy);
-    const inUse = perPrincipal.get(start.principal) ?? 0;
+    const inUse = perHolder.get(start.holder) ?? 0;
     if (start.concurrency !== null && inUse >= start.concurrency)
       throw new Failure('rate_limited', `At most ${start.concurrency} executions of this key run at once.`, {
         retryAfterMs: 1_000,
@@ -105,7 +107,7 @@ export function createExecutions({ clock, policy, onReport, onChange }: Executio
   function begin(start: StartBody, admission: Admission, port: ExecutionPort): Live {
     const record = registry.begin(start.execution_id);
     const arrivedMs = record.acceptedAtMs;
-    perPrincipal.set(start.principal, (perPrincipal.get(start.principal) ?? 0) + 1);
+    perHolder.set(start.holder, (perHolder.get(start.holder) ?? 0) + 1);
     const execution = createExecution({
       clock,
       admission,
@@ -136,13 +138,13 @@ export function createExecutions({ clock, policy, onReport, onChange }: Executio
 
   async function waitForSandbox(live: Live, { pool }: Admission): Promise<void> {
     const { principal, accept_within_ms } = live.start;
-    const late = new Failure('at_capacity', 'No sandbox was free in time.', { retryAfterMs: 1_000 });
+    const late = () => new Failure('at_capacity', 'No sandbox was free in time.', { retryAfterMs: 1_000 });
     const withinMs = Math.min(accept_within_ms, MAX_ACCEPT_WITHIN_MS);
     using deadline = createDeadline(clock, withinMs, late, live.abort.signal);
     try {
       run(live, await pool.wait(principal, deadline.signal));
     } catch (error) {
-      live.execution.refuse(error instanceof Failure ? error : late);
+      live.execution.refuse(error instanceof Failure ? error : late());
     }
   }
 
@@ -162,9 +164,9 @@ export function createExecutions({ clock, policy, onReport, onChange }: Executio
 
   function leave({ start }: Live): void {
     running.delete(start.execution_id);
-    const left = (perPrincipal.get(start.principal) ?? 1) - 1;
-    if (left === 0) perPrincipal.delete(start.principal);
-    else perPrincipal.set(start.principal, left);
+    const left = (perHolder.get(start.holder) ?? 1) - 1;
+    if (left === 0) perHolder.delete(start.holder);
+    else perHolder.set(start.holder, left);
     if (draining && running.size === 0) drained.resolve();
   }
 

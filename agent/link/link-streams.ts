@@ -71,15 +71,20 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
         case 'CANCEL':
           cancel(message.body, stream);
           break;
+        case 'RESULT_ACK':
+          // Frees output, and none is kept.
+          if (stream !== 0) broke('RESULT_ACK on a stream');
+          break;
         case 'STATUS':
-          peer.control('STATUS', 0, executions.status(message.body));
+          if (stream !== 0) broke('STATUS on a stream');
+          else peer.control('STATUS', 0, executions.status(message.body));
           break;
         case 'ATTACH':
           if (stream === 0) broke('ATTACH on stream 0');
           else refuseAttach(stream);
           break;
         default:
-        // RESULT_ACK frees output, of which none is kept; the rest is the link's own.
+        // The rest is the link's own.
       }
     },
     data(stream, bytes) {

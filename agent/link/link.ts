@@ -79,6 +79,7 @@ export function createLink(deps: LinkDeps): Link {
     schemas: FROM_GATEWAY,
     channels: [CHANNEL.input],
     peerOpens: true,
+    now: clock.now,
     handlers: {
       control: (message, stream) => onMessage(message as GatewayMessage, stream),
       data: (stream, _channel, _offset, bytes) => streams.data(stream, bytes),

@@ -256,6 +256,8 @@ export function createPool(deps: PoolDeps): Pool {
     },
     wait(principal, signal) {
       if (closing) return Promise.reject(shuttingDown());
+      const slot = idle.find(principal);
+      if (slot) return Promise.resolve(lend(slot, principal));
       const { current } = trouble;
       if (current) return Promise.reject(new Failure(current.code, current.detail));
       soon();

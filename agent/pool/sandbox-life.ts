@@ -48,7 +48,7 @@ export function createSandboxLife(deps: SandboxLifeDeps): SandboxLife {
   const { backend, clock, log, bounds, openRunner, report } = deps;
 
   async function create(slot: Slot, template: Template): Promise<void> {
-    const late = new Failure('backend_unavailable', 'A sandbox took too long to make.');
+    const late = () => new Failure('backend_unavailable', 'A sandbox took too long to make.');
     using deadline = createDeadline(clock, bounds.createTimeoutMs, late, slot.abort.signal);
     try {
       // Awaited to its end even when aborted: whether there is a sandbox to destroy is the backend's to say.
@@ -62,7 +62,7 @@ export function createSandboxLife(deps: SandboxLifeDeps): SandboxLife {
   }
 
   async function connect(slot: Slot, sandbox: Sandbox): Promise<void> {
-    const late = new Failure('backend_unavailable', 'The runner of a sandbox was not ready in time.');
+    const late = () => new Failure('backend_unavailable', 'The runner of a sandbox was not ready in time.');
     using deadline = createDeadline(clock, bounds.readyTimeoutMs, late, slot.abort.signal);
     try {
       const stream = await orAborted(backend.connect(sandbox, deadline.signal), deadline.signal);
@@ -85,7 +85,7 @@ export function createSandboxLife(deps: SandboxLifeDeps): SandboxLife {
   }
 
   async function ping(slot: Slot): Promise<void> {
-    const late = new Failure('sandbox_lost', 'The runner did not answer a PING.');
+    const late = () => new Failure('sandbox_lost', 'The runner did not answer a PING.');
     using deadline = createDeadline(clock, bounds.pingTimeoutMs, late);
     try {
       await slot.runner?.ping(deadline.signal);
@@ -95,7 +95,7 @@ export function createSandboxLife(deps: SandboxLifeDeps): SandboxLife {
   }
 
   async function reset(slot: Slot): Promise<void> {
-    const late = new Failure('sandbox_lost', 'The runner did not reset in time.');
+    const late = () => new Failure('sandbox_lost', 'The runner did not reset in time.');
     using deadline = createDeadline(clock, bounds.resetTimeoutMs, late);
     try {
       const done = await slot.runner?.reset(deadline.signal);

@@ -279,7 +279,9 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
   }
 
   const resumed = (deps.resume ?? []).map(({ checkpoint, handlers }) => adopt(checkpoint, handlers));
-  const offsets = Object.fromEntries([...executions].map(([streamId, { at }]) => [streamId, at.offsets]));
+  const offsets = Object.fromEntries(
+    [...executions].map(([id, { at }]) => [id, { ...at.offsets, started: at.started, files: at.files }]),
+  );
   control(TYPE.ATTACH_RUNNER, 0, { epoch, offsets });
 
   return {

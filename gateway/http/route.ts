@@ -12,10 +12,20 @@ export type RouteContext = {
   traceparent: string | null;
   /** From the path prefix `/clusters/{name}`; null without it. Not checked yet. */
   pathCluster: string | null;
+  info: RequestInfo;
+};
+
+/** What an adapter can do for a request that the Web APIs cannot. */
+export type RequestInfo = {
+  /** Cuts the connection at once: its reader takes nothing any more. */
+  disconnect?: () => void;
 };
 
 /** Where nobody needs a key. */
-export type OpenRoute = RouteShape & { scope: null; handle(context: RouteContext): Response | Promise<Response> };
+export type OpenRoute = RouteShape & {
+  scope: null;
+  handle(context: RouteContext): Response | Promise<Response>;
+};
 /** Key, scope and rate are checked before `handle`. */
 export type KeyedRoute = RouteShape & {
   scope: Scope;
@@ -31,6 +41,16 @@ type RouteShape = {
 
 export type Route = OpenRoute | KeyedRoute;
 
+export type RouteAnswer = {
+  description: string;
+  /** JSON. */
+  schema?: z.ZodType;
+  /** Server-sent events by name. */
+  events?: Record<string, z.ZodType>;
+  /** Anything else, as OpenAPI writes it. */
+  content?: Record<string, unknown>;
+};
+
 /** What `/openapi.json` says of a route. Null hides it. */
 export type RouteDoc = {
   summary: string;
@@ -39,7 +59,7 @@ export type RouteDoc = {
   /** Multipart or raw bodies, as OpenAPI writes them. */
   requestContent?: Record<string, unknown>;
   query?: Record<string, { description: string; schema: Record<string, unknown> }>;
-  responses: Record<number, { description: string; schema?: z.ZodType; content?: Record<string, unknown> }>;
+  responses: Record<number, RouteAnswer>;
   /** Statuses of problem+json that it may answer beside those every keyed route has. */
   problems?: readonly number[];
 } | null;

@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, constants, readdirSync, readFileSync } from 'node:fs';
-import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { runnerCommand, shimCommand } from '../../agent/runner/bundle.ts';
 import { createRunnerClient, type RunnerClient, type RunnerClientDeps } from '../../agent/runner/client.ts';
@@ -15,6 +14,8 @@ const MIB = 1_048_576;
 
 /** What stands in for a pod's `/workspace`: a directory that every Linux has, hidden by a tmpfs of the sandbox's own. */
 export const WORKSPACE = '/srv';
+/** Writable for all, and no place of the program's: as a pod's termination log is. */
+export const ELSEWHERE = '/media';
 export const SCRATCH = ['/tmp', '/dev/shm'];
 
 export type SandboxOptions = {
@@ -45,14 +46,16 @@ export type Sandbox = AsyncDisposable & {
   processes(): SandboxProcess[];
   /** What lives there beyond what lived there when the runner was ready. */
   strays(): SandboxProcess[];
+  /** Open descriptors of PID 1 and of the processes that were there when it was ready; undefined to who may not look. */
+  runnerDescriptors(): number | undefined;
   /** Resident bytes of PID 1 and of the processes that were there when it was ready. */
   runnerMemoryBytes(): number;
   /** The newest stream itself: for bytes that no client would send. */
   readonly stream: Duplex;
   /** A new stream through a process that enters from outside. Only with `attach: "socket"`. */
   attach(epoch: number, resume?: RunnerClientDeps['resume']): RunnerClient;
-  /** Processes of this user that entered from outside and carry streams. */
-  shims(): number;
+  /** The same by a child of a process that enters: its PPid is not 0. Resolves with what it was sent when it ends. */
+  intrude(): Promise<string>;
   /** What the runner itself wrote to its stderr: for a failed test's eyes. */
   log(): string;
   /** Resolves with PID 1's end. */
@@ -65,6 +68,7 @@ set -e
 mount -t tmpfs -o "$1" workspace ${WORKSPACE}
 mount -t tmpfs -o size=128m,mode=1777 scratch /tmp
 mount -t tmpfs -o size=128m,mode=1777 scratch /dev/shm
+mount -t tmpfs -o size=1m,mode=1777 elsewhere ${ELSEWHERE}
 mount -o remount,bind,ro / 2>/dev/null || true
 shift
 cd /
@@ -199,12 +203,20 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
     },
     processes: () => processesBelow(pid),
     strays: () => processesBelow(pid).filter((process) => !own.has(process.pid)),
+    runnerDescriptors: () => descriptorsOf([...own]),
     runnerMemoryBytes: () => [...own].reduce((sum, each) => sum + residentBytes(each), 0),
     get stream() {
       return stream;
     },
     attach,
-    shims: () => shims.filter((shim) => shim.exitCode === null && shim.signalCode === null).length,
+    intrude: async () => {
+      const shim = spawnShim(python, pid, ['sh', '-c', '"$@"; exit 0', 'sh']);
+      shims.push(shim);
+      const got: Buffer[] = [];
+      (shim.stdio[3] as Duplex).on('data', (chunk: Buffer) => got.push(chunk));
+      await once(shim, 'close');
+      return Buffer.concat(got).toString();
+    },
     log,
     exited,
     [Symbol.asyncDispose]: dispose,
@@ -212,11 +224,11 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
 }
 
 /** A shim as a kubelet's exec would start it: its parent stays outside, so that inside its PPid is 0. */
-function spawnShim(python: string, pid: number): ChildProcess {
+function spawnShim(python: string, pid: number, parent: string[] = []): ChildProcess {
   const isRoot = process.getuid?.() === 0;
   const ids = isRoot ? [`--setuid=${SANDBOX_UID}`, `--setgid=${SANDBOX_UID}`] : ['--preserve-credentials'];
   const enterArgs = [`--target=${pid}`, '--user', '--pid', '--mount', '--ipc', '--net', ...ids, '--'];
-  const args = ['-c', ONE_SOCKET, 'sh', 'nsenter', ...enterArgs, ...shimCommand(python)];
+  const args = ['-c', ONE_SOCKET, 'sh', 'nsenter', ...enterArgs, ...parent, ...shimCommand(python)];
   return spawn('sh', args, { stdio: ['ignore', 'ignore', 'inherit', 'pipe'] });
 }
 
@@ -278,6 +290,14 @@ function statusOf(pid: number): string {
 
 function residentBytes(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(statusOf(pid))?.[1] ?? 0) * 1024;
+}
+
+function descriptorsOf(pids: number[]): number | undefined {
+  try {
+    return pids.reduce((sum, pid) => sum + readdirSync(`/proc/${pid}/fd`).length, 0);
+  } catch {
+    return undefined;
+  }
 }
 
 function kill(pid: number): void {

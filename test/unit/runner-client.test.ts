@@ -246,7 +246,7 @@ describe('a stream to a runner', () => {
     await settle();
     expect(JSON.parse(Buffer.from(sent[0]?.body as Uint8Array).toString())).toEqual({
       epoch: 2,
-      offsets: { 4: { 1: 10, 2: 0, 3: 0 } },
+      offsets: { 4: { 1: 10, 2: 0, 3: 0, started: true, files: 0 } },
     });
     expect(first.heard.at(-1)).toMatchObject({ name: 'data', args: [1, 10, Buffer.from('more')] });
     expect(second.resumed).toHaveLength(1);

@@ -31,7 +31,8 @@ export type LocalBackendDeps = {
   find?: typeof findInterpreter;
 };
 
-type Held = { sandbox: Sandbox; process: SandboxProcess };
+/** `gone` also waits for what the sandbox left on the disk. */
+type Held = { sandbox: Sandbox; process: SandboxProcess; gone: Promise<void> };
 
 /**
  * Sandboxes on this machine, made of namespaces: for development. Rejects with `backend_unavailable` where the machine
@@ -79,7 +80,13 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
 
   async function create(template: Template, signal: AbortSignal): Promise<Sandbox> {
     signal.throwIfAborted();
-    if (ended.signal.aborted) throw ended.signal.reason;
+    ended.signal.throwIfAborted();
+    if (template.network !== 'none') {
+      throw new Failure(
+        'policy_denied',
+        `Local sandboxes have no network: give the template '${template.name}' network none, or another backend.`,
+      );
+    }
     const interpreter = await orAborted(interpreterFor(template), signal);
     const uid = template.uid ?? uids.take();
     const user = isRoot ? userOf(uid) : undefined;
@@ -94,7 +101,9 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
       const runner = runnerConfig(template, await placeOf(template, bare, user));
       const config = { runner, parent: process.pid, namespaces: interpreter.namespaces };
       started = await startSandboxProcess({ python: interpreter.path, user, config, clock });
+      // Nobody would end what is made for who has gone, or after the end.
       signal.throwIfAborted();
+      ended.signal.throwIfAborted();
     } catch (error) {
       await discard();
       throw error;
@@ -106,14 +115,14 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
       instance,
       createdAtMs: clock.wall(),
     };
-    const entry = { sandbox, process: started };
-    held.set(sandbox.id, entry);
-    started.gone.then(() => {
-      held.delete(sandbox.id);
-      const words = entry.process.words();
+    const keeper = started;
+    const gone = keeper.gone.then(async () => {
+      const words = keeper.words();
       if (words !== '') log('sandbox_stderr', { sandbox: sandbox.id, words });
-      return discard();
+      await discard().catch((cause) => log('sandbox_left_behind', { sandbox: sandbox.id, cause }));
+      held.delete(sandbox.id);
     });
+    held.set(sandbox.id, { sandbox, process: keeper, gone });
     return sandbox;
   }
 
@@ -126,12 +135,14 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
   }
 
   async function destroy(sandbox: Sandbox): Promise<void> {
-    await held.get(sandbox.id)?.process.end();
+    const entry = held.get(sandbox.id);
+    await entry?.process.end();
+    await entry?.gone;
   }
 
   async function close(): Promise<void> {
     ended.abort(new Failure('draining', 'The local backend is closed.'));
-    await Promise.all([...held.values()].map(({ process }) => process.end()));
+    await Promise.all([...held.values()].map(({ sandbox }) => destroy(sandbox)));
   }
 
   return {

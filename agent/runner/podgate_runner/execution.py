@@ -53,6 +53,11 @@ class Execution:
             self._waiting.append(data)
         return True
 
+    @property
+    def starved(self):
+        """Waits for input that is not all here."""
+        return self.state == INPUT and self._received < sum(size or 0 for size in self.request["sizes"].values())
+
     def advance(self):
         """Stages what has come, once there is a place; starts the program when that was all."""
         if self.state != INPUT or self.place is None:
@@ -109,7 +114,8 @@ class Execution:
         self._began, self._inner_pid, self.main_pid = began, inner_pid, outer_pid
         self.outbox.start()
         self._deadline = began + self.limits["timeout_ms"] / 1000
-        self._watch = Watch(self.place, began, self.limits["cpu_seconds"], self.limits["memory_bytes"])
+        limits = self.limits
+        self._watch = Watch(self.place, began, limits["cpu_seconds"], limits["memory_bytes"], self.host.memory.floor)
         self._plan()
         self._output.pump()
 
@@ -128,6 +134,9 @@ class Execution:
             self.host.survivors(self.place.kill())
             self._stop_stdin()
             self._output.drain()
+            if self._killed_for == "cancelled":
+                # Nobody may be left to grant credit for the rest, or to take files.
+                self._output.give_up()
             self.pump()
 
     def on_link_gone(self):
@@ -210,7 +219,7 @@ class Execution:
             self._output.pump()
         if self.state == DRAINING and self._output.ended:
             self.state, self.due = COLLECTING, None
-            if self.request["collect"]:
+            if self.request["collect"] and self._killed_for != "cancelled":
                 known = dict(self.host.known) if self.place.keeps_files else {}
                 known.update(self._staging.staged)
                 self._files = FilesOut(self.outbox, self.place.workspace_fd, known, self.host.config)

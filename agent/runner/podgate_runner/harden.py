@@ -1,24 +1,20 @@
-"""Makes the runner uninteresting to look at: no arguments, no environment, no dumps. It keeps no secret either way."""
+"""Makes runner and zygote uninteresting to look at: no arguments, no environment, no dumps. They keep no secret either way."""
 
 import ctypes
 import os
 
 from podgate_runner import syscalls
 
-_NAME = b"podgate-runner"
 
-
-def harden():
+def harden(name):
     try:
-        _scrub()
+        _scrub(name)
     except (OSError, ValueError, IndexError):
         pass
     syscalls.set_dumpable(False)
-    if os.getpid() != 1:
-        syscalls.set_child_subreaper(True)
 
 
-def _scrub():
+def _scrub(name):
     """/proc/1/cmdline is readable for all whatever prctl says."""
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
@@ -27,7 +23,7 @@ def _scrub():
     # putenv copies: after this nothing of C's environment lies where it is wiped.
     os.environ.clear()
     os.environ.update(environ)
-    for start, end, text in ((arg_start, arg_end, _NAME), (env_start, env_end, b"")):
+    for start, end, text in ((arg_start, arg_end, name), (env_start, env_end, b"")):
         if 0 < start < end:
             ctypes.memset(start, 0, end - start)
             ctypes.memmove(start, text, min(len(text), end - start - 1))

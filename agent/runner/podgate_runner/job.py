@@ -34,7 +34,8 @@ def _rlimits(limits, host, program):
     # What the zygote holds is not the program's: the limits are what it may add.
     data = limits["memory_bytes"] + (0 if program else host.zygote_data_bytes)
     processes = ours["processes"] + host.own_tasks
-    cpu = limits["cpu_seconds"]
+    # Only a backstop: the runner watches the tree, and what it reads is finer than this limit's ticks.
+    cpu = limits["cpu_seconds"] + CPU_GRACE_SECONDS
     return [
         (resource.RLIMIT_CORE, 0, 0),
         (resource.RLIMIT_DATA, data, data),

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import _socket
 
 from podgate_runner import cell, config, confine, namespaces, sandbox_root, syscalls
 from podgate_runner.namespaces import NamespaceError
@@ -103,6 +104,7 @@ def _first(asked, runner_config, alive):
             os.close(alive)
         os.setsid()
         sandbox_root.build(runner_config, _IDS_NAMESPACE, _IDS_NAMESPACE)
+        _socket.sethostname("sandbox")
         if runner_config["place"] == "shared":
             namespaces.forbid_more()
         confine.drop_capabilities()

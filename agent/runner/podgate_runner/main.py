@@ -6,7 +6,7 @@ import sys
 
 
 def main(config_json):
-    from podgate_runner import config, harden, runner
+    from podgate_runner import config, harden, runner, syscalls
 
     try:
         settings = config.parse(config_json)
@@ -14,11 +14,12 @@ def main(config_json):
         sys.stderr.write("podgate-runner: %s\n" % error)
         sys.exit(2)
     environ = dict(os.environ)
-    harden.harden()
+    harden.harden(b"podgate-runner")
+    if os.getpid() != 1:
+        syscalls.set_child_subreaper(True)
     # The default disposition is PID 1's protection: the kernel drops such signals from inside.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.chdir("/")
     os.umask(0o022)
-    code = runner.Runner(settings, environ).run()
-    sys.stdout = None
-    os._exit(code)
+    runner.Runner(settings, environ).run()
+    os._exit(0)

@@ -1,7 +1,5 @@
 """Output of one execution on its way to the agent: credit, offsets, and what a new stream may ask for again."""
 
-from collections import deque
-
 from podgate_runner import frames
 from podgate_runner.limits import MAX_DATA_BYTES, STREAM_WINDOW_BYTES
 from podgate_runner.stream import encode
@@ -17,10 +15,10 @@ class Outbox:
         self.limit = STREAM_WINDOW_BYTES
         self._sent = 0
         self._offsets = {STDOUT: 0, STDERR: 0, FILES: 0}
-        # Channel → (kind, offset, body) of what was sent last: never less than a whole window.
-        self._kept = {STDOUT: deque(), STDERR: deque(), FILES: deque()}
-        self._kept_bytes = {STDOUT: 0, STDERR: 0, FILES: 0}
-        self._files_dropped = 0
+        # What was sent last on each channel: never less than a whole window, for so much may be unacknowledged.
+        self._kept = {STDOUT: bytearray(), STDERR: bytearray(), FILES: bytearray()}
+        # (offset, body) of every END, as many as files are collected.
+        self._ends = []
         self.started = False
         self._exit = None
 
@@ -41,12 +39,14 @@ class Outbox:
         """`body` fits into room()."""
         for at in range(0, len(body), MAX_DATA_BYTES):
             piece = body[at : at + MAX_DATA_BYTES]
-            self._send(frames.DATA, channel, piece)
-            self._offsets[channel] += len(piece)
+            self._send(channel, piece)
         self._sent += len(body)
 
     def end_file(self, path, size, digest):
-        self._send(frames.END, FILES, encode({"path": path, "size": size, "sha256": digest}).encode("utf-8"))
+        body = encode({"path": path, "size": size, "sha256": digest}).encode("utf-8")
+        self._ends.append((self._offsets[FILES], body))
+        if self.stream is not None:
+            self.stream.data(frames.END, FILES, self.stream_id, self._offsets[FILES], body)
 
     def exit(self, body):
         self._exit = body
@@ -59,20 +59,14 @@ class Outbox:
         if self.stream is not None:
             self.stream.control(kind, self.stream_id, body)
 
-    def _send(self, kind, channel, body):
-        offset = self._offsets[channel]
+    def _send(self, channel, body):
         if self.stream is not None:
-            self.stream.data(kind, channel, self.stream_id, offset, body)
+            self.stream.data(frames.DATA, channel, self.stream_id, self._offsets[channel], body)
         kept = self._kept[channel]
-        kept.append((kind, offset, body))
-        if kind == frames.DATA:
-            self._kept_bytes[channel] += len(body)
-        while self._kept_bytes[channel] - len(kept[0][2]) >= STREAM_WINDOW_BYTES:
-            kind, _, body = kept.popleft()
-            if kind == frames.DATA:
-                self._kept_bytes[channel] -= len(body)
-            else:
-                self._files_dropped += 1
+        kept += body
+        self._offsets[channel] += len(body)
+        if len(kept) > 2 * STREAM_WINDOW_BYTES:
+            del kept[:-STREAM_WINDOW_BYTES]
 
     def replay(self, stream, seen):
         """Says everything again that `seen`, the agent's offsets, lacks. Returns False for offsets that never were."""
@@ -91,19 +85,22 @@ class Outbox:
         return True
 
     def _replay_channel(self, channel, seen, files):
-        kept = self._kept[channel]
-        first = kept[0][1] if kept else self._offsets[channel]
+        end, kept = self._offsets[channel], bytes(self._kept[channel])
+        first = end - len(kept)
         if seen < first:
-            gap = {"channel": channel, "from": seen, "to": first}
-            self.stream.control(frames.REPLAY_GAP, self.stream_id, gap)
-            seen = first
-        number = self._files_dropped
-        for kind, offset, body in kept:
-            if kind == frames.END:
-                number += 1
-                # At this very offset only a count of files tells whether the END was seen.
-                if number > files if type(files) is int else offset > seen:
-                    self.stream.data(kind, channel, self.stream_id, offset, body)
-            elif offset + len(body) > seen:
-                skip = max(0, seen - offset)
-                self.stream.data(kind, channel, self.stream_id, offset + skip, body[skip:])
+            self._control(frames.REPLAY_GAP, {"channel": channel, "from": seen, "to": first})
+        at = start = max(seen, first)
+        marks = [] if channel != FILES else self._ends_after(start, files)
+        for offset, body in marks + [(end, None)]:
+            while at < offset:
+                piece = kept[at - first : min(offset - first, at - first + MAX_DATA_BYTES)]
+                self.stream.data(frames.DATA, channel, self.stream_id, at, piece)
+                at += len(piece)
+            if body is not None:
+                self.stream.data(frames.END, channel, self.stream_id, offset, body)
+
+    def _ends_after(self, start, files):
+        """At `start` itself only the agent's count of files tells which ENDs it has seen."""
+        if type(files) is int:
+            return [mark for mark in self._ends[files:] if mark[0] >= start]
+        return [mark for mark in self._ends if mark[0] > start]

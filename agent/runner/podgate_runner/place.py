@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import stat
 import time
 
 from podgate_runner import processes
@@ -23,6 +24,7 @@ class SharedPlace:
         self._runner = os.getpid()
         self._reaper = reaper
         self._oversize = _oversize_mounts(config)
+        self.modes = {path: _mode(path) for path in [config["workspace"]] + config["scratch"]}
 
     def processes(self):
         found = {}
@@ -56,8 +58,8 @@ class SharedPlace:
         """Memory in mounts that may hold more than was budgeted for them."""
         total = 0
         for path in self._oversize:
-            stat = os.statvfs(path)
-            total += (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+            size = os.statvfs(path)
+            total += (size.f_blocks - size.f_bfree) * size.f_frsize
         return total
 
     def peak_of(self, pid):
@@ -151,16 +153,23 @@ class Cell:
         os.close(self.proc_fd)
 
 
+def _mode(path):
+    try:
+        return stat.S_IMODE(os.stat(path).st_mode)
+    except OSError:
+        return None
+
+
 def _oversize_mounts(config):
     """Places whose own mount is larger than its budget: there a full disk is a full memory."""
     paths = []
     for path, budget in [(config["workspace"], config["workspace_bytes"])] + [(p, config["tmp_bytes"]) for p in config["scratch"]]:
         try:
-            stat = os.statvfs(path)
+            size = os.statvfs(path)
             tmpfs = _is_tmpfs(config["proc_root"], path)
         except OSError:
             continue
-        if tmpfs and stat.f_blocks * stat.f_frsize > budget:
+        if tmpfs and size.f_blocks * size.f_frsize > budget:
             paths.append(path)
     return paths
 

@@ -34,7 +34,8 @@ class Poller:
         return fd in self._handlers
 
     def poll(self, timeout):
-        for fd, _ in self._epoll.poll(timeout):
-            handler = self._handlers.get(fd)
-            if handler is not None:
+        ready = [(fd, self._handlers.get(fd)) for fd, _ in self._epoll.poll(timeout)]
+        for fd, handler in ready:
+            # A handler before this one may have closed the descriptor, and its number may be another's by now.
+            if handler is not None and self._handlers.get(fd) is handler:
                 handler()

@@ -24,7 +24,7 @@ def leave(box, known_modules):
         pass
     if not flush():
         code = _FLUSH_FAILED
-    if interrupted and os.getpid():
+    if interrupted:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
     os._exit(code & 0xFF)
@@ -51,10 +51,10 @@ def report(box):
     except SystemExit as leaving:
         return exit_code(leaving)
     except BaseException as raised:
-        failed = raised
+        failed = raised.with_traceback(raised.__traceback__.tb_next)
     if failed is not None:
         write("Error in sys.excepthook:\n")
-        sys.__excepthook__(type(failed), failed, failed.__traceback__ and failed.__traceback__.tb_next)
+        sys.__excepthook__(type(failed), failed, failed.__traceback__)
         write("\nOriginal exception was:\n")
         sys.__excepthook__(kind, error, trace)
     return 1

@@ -3,7 +3,7 @@
 import os
 
 from podgate_runner.config import LANGUAGES
-from podgate_runner.limits import MAX_DETAIL_CHARS
+from podgate_runner.limits import MAX_DETAIL_CHARS, RUNNER_VERSION
 
 
 class RequestError(Exception):
@@ -65,6 +65,7 @@ def ready(config, facts, trouble, programs):
     missing += ["No %s that runs was found." % name for name in config["languages"] if name not in languages]
     return {
         "ok": not lacking,
+        "version": RUNNER_VERSION,
         "python": facts.get("python", "unknown"),
         "arch": os.uname().machine,
         "features": {

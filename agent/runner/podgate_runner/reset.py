@@ -14,7 +14,7 @@ def reset(place, config):
     leftovers = ["process %d" % process.pid for process in place.kill()]
     for path in [config["workspace"]] + config["scratch"]:
         try:
-            clean = not _is_shared(path) and wipe.wipe(path)
+            clean = not _is_shared(path) and _restore(path, place.modes.get(path)) and wipe.wipe(path)
         except (OSError, RecursionError):
             clean = False
         if not clean:
@@ -30,6 +30,16 @@ def reset(place, config):
 def _is_shared(path):
     """A runner that is no sandbox's PID 1 may be looking at the /tmp of a whole machine."""
     return os.getpid() != 1 and os.stat(path).st_mode & stat.S_ISVTX != 0
+
+
+def _restore(path, mode):
+    """The directory itself may be the user's: its rights and attributes are state like the files in it."""
+    if mode is not None and stat.S_IMODE(os.stat(path).st_mode) != mode:
+        os.chmod(path, mode)
+    for name in os.listxattr(path):
+        if name.startswith(("user.", "system.posix_acl_")):
+            os.removexattr(path, name)
+    return True
 
 
 def _truncate(path):

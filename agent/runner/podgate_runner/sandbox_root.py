@@ -34,7 +34,7 @@ _NETWORK_FILES = ("resolv.conf", "hosts")
 
 _PASSWD = "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nsandbox:x:{uid}:{gid}:sandbox:/tmp:/bin/sh\n"
 _GROUP = "root:x:0:\nsandbox:x:{gid}:\n"
-_HOSTS = "127.0.0.1 localhost\n::1 localhost\n"
+_HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost\n"
 _NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n"
 
 

@@ -1,20 +1,37 @@
 """Run by an exec into the sandbox: hands its stdin and stdout to the runner, then waits for the runner to let go.
 
-Sent as text, so it imports nothing of Podgate's.
+Sent as text, so it imports nothing of Podgate's. An exec may be faster than the runner is up: it tries again rather
+than cost another exec.
 """
 
 import array
 import sys
+import time
 import _socket
+
+PATIENCE_SECONDS = 10
+RETRY_SECONDS = 0.01
 
 
 def main():
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        sock.connect(b"\0podgate-runner")
+        sock = connect(time.monotonic() + PATIENCE_SECONDS)
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", (0, 1)))
         sock.sendmsg([b"s"], [rights])
         sock.recv(1)
     except OSError as error:
         sys.stderr.write("podgate-shim: %s\n" % error.strerror)
         sys.exit(1)
+
+
+def connect(deadline):
+    while True:
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
+            sock.connect(b"\0podgate-runner")
+            return sock
+        except ConnectionRefusedError:
+            sock.close()
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(RETRY_SECONDS)

@@ -44,6 +44,7 @@ class Staging:
         view = memoryview(data)
         while self._sections:
             kind, _, path = self._sections[0]
+            named = path
             try:
                 if self._left:
                     piece = view[: self._left]
@@ -56,9 +57,10 @@ class Staging:
                     return
                 self._finish(kind, path, workspace_fd)
                 self._sections.pop(0)
+                named = self._sections[0][2] if self._sections else path
                 self._begin(workspace_fd)
             except OSError as error:
-                raise StageError("%s: %s." % (_named(path or self.main_name), error.strerror)) from None
+                raise StageError("%s: %s." % (_named(named or self.main_name), error.strerror)) from None
 
     def _begin(self, workspace_fd):
         if not self._sections:

@@ -17,6 +17,7 @@ class Stream:
         self.in_fd = in_fd
         self.out_fd = out_fd
         self.epoch = 0
+        self.greeted = False
         self.closed = False
         self._owned = owned_fds
         self._reader = FrameReader()
@@ -37,9 +38,8 @@ class Stream:
             return None
         return self._reader.push(chunk) if chunk else None
 
-    def check(self, frame):
+    def check(self, kind, channel, sequence, body):
         """The body of a control frame as a dict, the bytes of DATA."""
-        kind, channel, sequence, body = frame[1], frame[2], frame[4], frame[5]
         if kind == frames.DATA:
             return body
         if kind != frames.END:

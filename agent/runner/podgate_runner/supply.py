@@ -4,12 +4,13 @@ import os
 import time
 
 from podgate_runner import environment, processes, zygote_link
-from podgate_runner.limits import CELL_READY_SECONDS, READ_BYTES, ZYGOTE_READY_SECONDS, ZYGOTE_RESPAWNS
+from podgate_runner.limits import CELL_ATTEMPTS, CELL_READY_SECONDS, READ_BYTES, ZYGOTE_READY_SECONDS, ZYGOTE_RESPAWNS
 from podgate_runner.place import Cell, SharedPlace
 
 
 class Supply:
-    """`host` is the runner. `facts` is what the zygote found; `trouble` why there will be no place, in a sentence."""
+    """`host` is the runner. `place` is for the next execution; `facts` is what the zygote found; `trouble` says why there
+    will never be a place."""
 
     def __init__(self, host, environ):
         self._host = host
@@ -18,15 +19,18 @@ class Supply:
         self._environ = environment.without_places([config["workspace"]] + config["scratch"], environ)
         self._zygote = None
         self._cell_link = None
-        self._place = None
+        self.place = None
         self._respawns = 0
         self._noise_fd = -1
         self._fallen = False
+        self._warming = True
+        self._cell_failures = 0
         self.facts = None
         self.trouble = None
         self.due = None
 
     def begin(self):
+        self._warming = True
         noise_fd, write_fd = os.pipe()
         wanted = ("preload", "place", "network", "workspace", "scratch", "require")
         settings = {name: self._host.config[name] for name in wanted}
@@ -40,36 +44,29 @@ class Supply:
         self._host.poller.read(self._zygote.fileno(), self._hear_zygote)
         self.due = time.monotonic() + ZYGOTE_READY_SECONDS
 
-    @property
-    def zygote_pid(self):
-        return self._zygote.pid if self._zygote else 0
-
-    def ready_place(self):
-        return self._place
-
     def release(self, place):
         """After an execution. A cell served once; a zygote that died while it ran is replaced now."""
         if place is not None and not place.keeps_files:
             self._forget(place.link)
             place.close()
-            self._place = None
+            self.place = None
         if self._fallen:
             self._fallen = False
             self._replace_zygote()
-        elif self._fresh and self._place is None and self._cell_link is None and self.facts and not self.trouble:
+        elif self._fresh and self.place is None and self._cell_link is None and not (self._warming or self.trouble):
             self._prepare_cell()
 
     def tick(self, now):
         if self.due is not None and now >= self.due:
             self.due = None
-            if self.facts is None:
+            if self._warming:
                 self._give_up("The zygote was not ready in time.")
-            elif self._place is None:
+            elif self.place is None:
                 self._give_up("Fresh namespaces were not ready in time.")
 
     def close(self):
-        if self._place is not None:
-            self._place.kill()
+        if self.place is not None:
+            self.place.kill()
         if self._zygote is not None:
             self._zygote.close()
 
@@ -85,21 +82,21 @@ class Supply:
                 self._host.on_message(message, self._zygote.sender)
 
     def _zygote_ready(self, facts):
-        self.due = None
+        self.due, self._warming = None, False
         again = self.facts is not None
         self.facts = facts
         if again:
             facts["missing"].append("The zygote died and was started again.")
         self._host.measure(self._zygote.pid)
         if self._fresh:
-            if facts["namespaces"]:
-                self._prepare_cell()
-            else:
+            if not facts["namespaces"]:
                 self._give_up(facts["missing"][-1])
+            elif self.place is None and self._cell_link is None:
+                self._prepare_cell()
         else:
-            if self._place is not None:
-                self._place.close()
-            self._place = SharedPlace(self._host.config, self._zygote, self._host.reaper)
+            if self.place is not None:
+                self.place.close()
+            self.place = SharedPlace(self._host.config, self._zygote, self._host.reaper)
         self._host.on_supply()
 
     def _prepare_cell(self):
@@ -118,24 +115,34 @@ class Supply:
     def _hear_cell(self, link):
         messages = link.read()
         if messages is None:
-            self._forget(link)
             if link is self._cell_link:
-                self._cell_link = None
-                self._give_up("Fresh namespaces could not be made.")
-            else:
-                self._host.on_link_gone()
+                self._lose_cell("The process that makes them ended.")
+                return
+            self._forget(link)
+            if not self._host.on_link_gone(link):
+                self.release(self.place)
             return
         for message, fds in messages:
             if link is not self._cell_link:
                 self._host.on_message(message, link.sender)
             elif message[0] == "cell":
-                self._cell_link, self.due = None, None
-                self._place = Cell(link, link.sender, fds[0], fds[1], self._host.reaper)
+                self._cell_link, self.due, self._cell_failures = None, None, 0
+                self.place = Cell(link, link.sender, fds[0], fds[1], self._host.reaper)
                 self._host.on_supply()
             else:
-                self._cell_link = None
-                self._forget(link)
-                self._give_up("Fresh namespaces could not be made: %s" % message[1])
+                self._lose_cell(message[1])
+                return
+
+    def _lose_cell(self, why):
+        """One that was being made. While a new zygote warms up it is that one's to make the next."""
+        self._forget(self._cell_link)
+        self._cell_link.close()
+        self._cell_link = None
+        self._cell_failures += 1
+        if self._cell_failures >= CELL_ATTEMPTS:
+            self._give_up("Fresh namespaces could not be made: %s" % why)
+        elif not self._warming:
+            self._prepare_cell()
 
     def _forget(self, link):
         self._host.poller.forget(link.fileno())
@@ -144,10 +151,10 @@ class Supply:
         self._forget(self._zygote)
         if self.facts is None:
             self._give_up("The zygote ended before it was ready.")
-        elif self._host.on_link_gone():
-            self._fallen = True
-        else:
-            self._replace_zygote()
+            return
+        self._fallen = True
+        if not self._host.on_link_gone(self._zygote):
+            self.release(None)
 
     def _replace_zygote(self):
         self._zygote.close()
@@ -157,10 +164,10 @@ class Supply:
             self._give_up("The zygote died more than once.")
             return
         self._respawns += 1
-        if self._place is not None and self._place.keeps_files:
-            self._place.kill()
-            self._place.close()
-            self._place = None
+        if self.place is not None and self.place.keeps_files:
+            self.place.kill()
+            self.place.close()
+            self.place = None
         self.begin()
 
     def _give_up(self, sentence):

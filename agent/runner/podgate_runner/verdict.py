@@ -16,7 +16,10 @@ def judge(status, killed_for, cpu_seconds, cpu_limit, oom_killed):
         return killed_for, code, number
     if killed_for and number == signal.SIGKILL:
         return killed_for, code, number
-    if number in (signal.SIGXCPU, signal.SIGKILL) and cpu_seconds >= cpu_limit:
+    # RLIMIT_CPU counts ticks of the clock: on a busy machine it may strike well before what is accounted in the end.
+    if number == signal.SIGXCPU and cpu_seconds >= 0.5 * cpu_limit:
+        return "cpu_limit", code, number
+    if number == signal.SIGKILL and cpu_seconds >= cpu_limit:
         return "cpu_limit", code, number
     if number == signal.SIGKILL and oom_killed:
         return "memory_limit", code, number

@@ -3,14 +3,15 @@
 import os
 
 from podgate_runner import processes
-from podgate_runner.limits import WATCH_FIRST_SECONDS, WATCH_GROWTH, WATCH_LAST_SECONDS
+from podgate_runner.limits import MEMORY_SLACK_BYTES, WATCH_FIRST_SECONDS, WATCH_GROWTH, WATCH_LAST_SECONDS
 
 
 class Watch:
-    def __init__(self, place, now, cpu_seconds, memory_bytes):
+    def __init__(self, place, now, cpu_seconds, memory_bytes, base_bytes):
         self._place = place
         self._cpu_seconds = cpu_seconds
-        self._memory_bytes = memory_bytes
+        # Above what one process can reach: RLIMIT_DATA gives it a MemoryError first.
+        self._memory_bytes = memory_bytes + base_bytes + MEMORY_SLACK_BYTES
         self._interval = WATCH_FIRST_SECONDS
         self.due = now + WATCH_FIRST_SECONDS
         self._tmpfs_before = place.tmpfs_bytes()

@@ -11,7 +11,7 @@ import sys
 import time
 import _socket
 
-from podgate_runner import child, confine, courier, pyrun, syscalls
+from podgate_runner import child, confine, courier, harden, pyrun, syscalls
 from podgate_runner.limits import MAX_PRELOAD_ERRORS
 
 
@@ -20,7 +20,7 @@ def serve(config):
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, 3)
     os.set_inheritable(3, False)
     os.setsid()
-    syscalls.set_dumpable(False)
+    harden.harden(b"python3")
     # Cells import this on demand; user code must not be able to bring its own.
     if config["place"] == "fresh":
         from podgate_runner import cell
@@ -35,7 +35,7 @@ def serve(config):
         if messages is None:
             os._exit(0)
         for message, fds in messages:
-            pid = os.fork()
+            pid = fork(message, sock)
             if pid == 0:
                 if message[0] == "run":
                     return child.prepare(message[1], fds, sock, config, confinement)
@@ -44,6 +44,8 @@ def serve(config):
                 break
             for fd in fds:
                 os.close(fd)
+            if pid is None:
+                continue
             status, usage = wait(pid)
             if message[0] == "run":
                 courier.send(sock, ("exit", status, usage.ru_utime + usage.ru_stime, time.monotonic()))
@@ -62,6 +64,17 @@ def confine_ahead(config, protected):
             }
         )
     except confine.ConfineError:
+        return None
+
+
+def fork(message, sock):
+    """As os.fork; None, and the runner knows, where the sandbox may have no more processes."""
+    try:
+        return os.fork()
+    except OSError as error:
+        if message[0] == "run":
+            courier.send(sock, ("failed", error.strerror))
+            courier.send(sock, ("exit", 256, 0.0, time.monotonic()))
         return None
 
 

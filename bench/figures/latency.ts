@@ -1,0 +1,67 @@
+import { spawnSync } from 'node:child_process';
+import { type Front, startFront } from '../processes.ts';
+import { ms, type Row } from '../row.ts';
+import { PYTHON, spawnPython } from '../spawn-baseline.ts';
+import { interleaved, p50, p99 } from '../stats.ts';
+
+const PANDAS = 'import pandas as pd; print(int(pd.DataFrame({"a": [1, 2, 3]}).a.sum()))';
+const TEMPLATES = `
+templates:
+  - {name: fresh, python: ${PYTHON}, reuse: single_use, pool: {min: 4, max: 4}}
+  - {name: reset, python: ${PYTHON}, reuse: reset, pool: {min: 1, max: 2}}
+`;
+const PANDAS_TEMPLATES = `
+templates:
+  - {name: fresh, python: ${PYTHON}, reuse: single_use, preload: [pandas], pool: {min: 4, max: 4}, resources: {memory_mb: 1024}}
+  - {name: reset, python: ${PYTHON}, reuse: reset, preload: [pandas], pool: {min: 1, max: 2}, resources: {memory_mb: 1024}}
+`;
+
+const ROUNDS = 40;
+const WARM_UP = 60;
+
+/** Warm programs through the front door, beside spawning the same interpreter. */
+export async function latency(): Promise<Row[]> {
+  const rows: Row[] = [];
+  {
+    await using front = await startFront({ templates: TEMPLATES, warm: ['fresh', 'reset'] });
+    for (const template of ['fresh', 'reset'] as const)
+      rows.push(await compare(front, template, 'print(1)', '1\n', `warm print(1), ${named(template)}`));
+  }
+  if (spawnSync(PYTHON, ['-c', 'import pandas']).status !== 0) {
+    process.stderr.write('skipped: warm pandas: python3-pandas is not installed\n');
+    return rows;
+  }
+  await using front = await startFront({ templates: PANDAS_TEMPLATES, warm: ['fresh', 'reset'] });
+  for (const template of ['fresh', 'reset'] as const)
+    rows.push(await compare(front, template, PANDAS, '6\n', `warm pandas, preloaded, ${named(template)}`));
+  return rows;
+}
+
+function named<Template extends 'fresh' | 'reset'>(template: Template) {
+  return (template === 'fresh' ? 'fresh namespaces' : 'reset') as Template extends 'fresh'
+    ? 'fresh namespaces'
+    : 'reset';
+}
+
+async function compare(
+  front: Front,
+  template: string,
+  code: string,
+  expected: string,
+  name: Row['name'],
+): Promise<Row> {
+  const run = async () => {
+    const answer = (await front.client.post('/v1/execute', { code, template })) as { stdout: string };
+    if (answer.stdout !== expected) throw new Error(`${name}: answered ${JSON.stringify(answer)}`);
+  };
+  for (let turn = 0; turn < WARM_UP; turn += 1) await run();
+  const samples = await interleaved(ROUNDS, run, () => spawnPython(code));
+  const figure = p50(samples.figure);
+  const baseline = p50(samples.baseline);
+  return {
+    name,
+    figure: `${ms(figure)} p50, ${ms(p99(samples.figure))} p99`,
+    baseline: `${ms(baseline)} spawned`,
+    value: baseline / figure,
+  };
+}

@@ -1,0 +1,195 @@
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { AGENT_VARIABLE_NAMES, readAgentConfig } from '../agent/config.ts';
+import { createJsonLog } from '../agent/log.ts';
+import { startConfiguredAgent } from '../agent/run-agent.ts';
+import { GATEWAY_VARIABLE_NAMES, readGatewayConfig } from '../gateway/node/config.ts';
+import { type RunningGateway, serveGateway } from '../gateway/node/serve-gateway.ts';
+import { readToken } from '../shared/keys.ts';
+import { CLI_VARIABLE_NAMES, environment, isLoopback, podgateFolder } from './config.ts';
+import { type Io, UsageError, write } from './io.ts';
+import { issueAgentToken, issueCallerKey } from './issue-keys.ts';
+import { hasKeyFolder, initKeyFolder, KEY_FILES } from './key-folder.ts';
+import { parseCommand } from './parse-command.ts';
+import { VERSION } from './version.ts';
+
+const HELP = `Usage: podgate dev [--log] [--allow-remote]
+
+Runs a gateway on HOST:PORT (127.0.0.1:8000) and an agent with the local backend, joined by a WebSocket. Makes keys in
+PODGATE_DIR (.podgate) on its first start and writes a caller's key to .podgate/dev-key. Ctrl-C ends it.
+
+  --log            prints the log, one JSON line an event, to standard error
+  --allow-remote   lets HOST be something other than this machine: the local backend is for development, so whoever
+                   can reach the port and has a key runs code beside your own files and processes
+
+It takes every variable that 'podgate gateway' and 'podgate agent' take; PODGATE_TEMPLATES names a templates file.
+`;
+
+const DEFAULT_CLUSTER = 'local';
+/** A key with less left than this is replaced at the start. */
+const KEY_MARGIN_MS = 86_400_000;
+const READY_LOOK_MS = 5;
+
+/** `podgate dev`: runs until it is interrupted. */
+export async function runDev(args: string[], io: Io): Promise<number> {
+  const options = {
+    log: { type: 'boolean' },
+    'allow-remote': { type: 'boolean' },
+    help: { type: 'boolean', short: 'h' },
+  } as const;
+  const { values } = parseCommand('dev', () => parseArgs({ args, options }));
+  if (values.help) {
+    await write(io.stdout, HELP);
+    return 0;
+  }
+  const dir = podgateFolder();
+  await prepareKeys(dir);
+  const settings = devEnvironment(dir);
+  const config = readGatewayConfig({
+    environment: settings,
+    alsoKnown: [...AGENT_VARIABLE_NAMES, ...CLI_VARIABLE_NAMES],
+  });
+  if (!isLoopback(config.host) && !values['allow-remote'])
+    throw new UsageError(
+      `HOST ${config.host} is more than this machine, and the local backend is for development. ` +
+        "Use HOST=127.0.0.1, or say --allow-remote if you mean it ('podgate dev --help')",
+    );
+  const log = devLog(values.log ?? false, io);
+  await using stack = new AsyncDisposableStack();
+  const gateway = await serveGateway({
+    config: { ...config, metrics: settings.PODGATE_METRICS_PORT ? config.metrics : null },
+    version: VERSION,
+    log: log.gateway,
+  });
+  stack.defer(() => gateway.close());
+  const agent = await startConfiguredAgent({
+    config: await agentConfig(dir, settings, gateway),
+    software: `podgate/${VERSION}`,
+    log: log.agent,
+  });
+  stack.defer(() => agent.close());
+  const obstacle = await ready(gateway, agent.status, io.signal);
+  if (io.signal.aborted) return 0;
+  await write(io.stdout, greeting(gateway.url, dir, obstacle));
+  await aborted(io.signal);
+  await write(io.stdout, '\nStopping; a second Ctrl-C stops at once.\n');
+  await agent.drain(config.drainMs);
+  return 0;
+}
+
+/** Makes what is missing: the keys, and a caller's key that is still good. */
+async function prepareKeys(dir: string): Promise<void> {
+  if (!(await hasKeyFolder(dir))) await initKeyFolder(dir);
+  const file = join(dir, 'dev-key');
+  const nowMs = Date.now();
+  if (await isGood(file, nowMs)) return;
+  const { text } = await issueCallerKey(
+    dir,
+    { sub: 'dev', scopes: ['execute', 'files', 'sessions', 'clusters'] },
+    nowMs,
+  );
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  await writeFile(`${file}.new`, `${text}\n`, { mode: 0o600 });
+  await rename(`${file}.new`, file);
+}
+
+/** Whether the key in `file` was signed by the keys of this folder and has time left. */
+async function isGood(file: string, nowMs: number): Promise<boolean> {
+  const text = await readFile(file, 'utf8').catch(() => undefined);
+  if (text === undefined) return false;
+  const parts = readToken(text.trim());
+  if (!('claims' in parts)) return false;
+  const { exp } = parts.claims as { exp?: unknown };
+  if (typeof exp !== 'number' || exp * 1000 - nowMs < KEY_MARGIN_MS) return false;
+  const keys = await readFile(join(file, '..', KEY_FILES.callersPublic), 'utf8').catch(() => '');
+  const { kid } = parts.header as { kid?: unknown };
+  return typeof kid === 'string' && keys.includes(JSON.stringify(kid));
+}
+
+/** What the user set, over what `dev` chooses. */
+function devEnvironment(dir: string): Readonly<Record<string, string | undefined>> {
+  const given = environment();
+  return {
+    PODGATE_ISSUERS: join(dir, KEY_FILES.issuers),
+    PODGATE_DENY_LIST: join(dir, KEY_FILES.deny),
+    PODGATE_ID_KEYS: join(dir, KEY_FILES.ids),
+    FILE_STORAGE_DIR: join(dir, 'files'),
+    EXECUTOR_BACKEND: 'local',
+    PODGATE_CLUSTER: DEFAULT_CLUSTER,
+    PODGATE_AGENT_PORT: '0',
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== '')),
+  };
+}
+
+async function agentConfig(
+  dir: string,
+  settings: Readonly<Record<string, string | undefined>>,
+  gateway: RunningGateway,
+) {
+  const cluster = settings.PODGATE_CLUSTER ?? DEFAULT_CLUSTER;
+  const { text } = await issueAgentToken(dir, { clusters: [cluster], sub: 'dev-agent' }, Date.now());
+  return readAgentConfig({
+    environment: {
+      ...settings,
+      PODGATE_GATEWAY_URL: gateway.url,
+      PODGATE_AGENT_TOKEN: text,
+      PODGATE_AGENT_TOKEN_FILE: undefined,
+    },
+    alsoKnown: [...GATEWAY_VARIABLE_NAMES, ...CLI_VARIABLE_NAMES],
+  });
+}
+
+type DevLog = {
+  gateway: NonNullable<Parameters<typeof serveGateway>[0]['log']>;
+  agent: NonNullable<Parameters<typeof startConfiguredAgent>[0]['log']>;
+};
+
+function devLog(loud: boolean, io: Io): DevLog {
+  if (!loud) return { gateway: () => undefined, agent: () => undefined };
+  const line = createJsonLog({ write: (text) => io.stderr.write(text), wall: Date.now });
+  return {
+    gateway: ({ event, ...fields }) => line(event, { of: 'gateway', ...fields }),
+    agent: (event, fields) => line(event, { of: 'agent', ...fields }),
+  };
+}
+
+/** Waits until the first execution would find a warm sandbox, or for the reason why none comes. */
+async function ready(
+  gateway: RunningGateway,
+  status: () => { clusters: readonly { templates: readonly { trouble: { detail: string } | null }[] }[] },
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  while (!signal.aborted) {
+    const { ok } = await gateway.gateway.fetch(new Request(`${gateway.url}/ready`));
+    if (ok) return undefined;
+    const trouble = status().clusters.flatMap(({ templates }) =>
+      templates.flatMap((template) => template.trouble ?? []),
+    );
+    if (trouble[0]) return trouble[0].detail;
+    await sleep(READY_LOOK_MS, undefined, { signal }).catch(() => undefined);
+  }
+  return undefined;
+}
+
+function greeting(url: string, dir: string, obstacle: string | undefined): string {
+  const key = join(dir, 'dev-key');
+  const trouble = obstacle === undefined ? '' : `\nIt cannot run code yet: ${obstacle}\n`;
+  return `Podgate ${VERSION} listens on ${url}
+${trouble}
+Try it:
+
+  curl -s ${url}/v1/execute -H "Authorization: Bearer $(cat ${key})" -H 'Content-Type: application/json' -d '{"code": "print(6 * 7)"}'
+
+The key in ${key} is yours alone. The local backend isolates code with namespaces, seccomp and Landlock of this machine's
+kernel: it is for development. For code of strangers run an agent in a cluster.
+`;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,219 @@
+import type { ErrorCode } from '../../shared/errors.ts';
+import { LINKS_PER_REPLICA, RECORD_TTL_MS } from '../../shared/limits.ts';
+import type { ClusterAnnouncement, FromAgent, TemplateAnnouncement } from '../../shared/messages.ts';
+import type { GatewayLink } from '../link/gateway-link.ts';
+import { Grants } from './grants.ts';
+
+/** Clusters of one tenant that are remembered, those without an agent among them. */
+export const MAX_CLUSTERS_PER_TENANT = 4_096;
+
+/** One run of an agent. It stays for a while after its last link, so that it keeps its first-seen. */
+export type Instance = {
+  readonly name: string;
+  readonly sub: string;
+  /** Of the key that it proved to hold: a link of the same name with another key is not this instance. */
+  readonly thumbprint: string;
+  readonly firstSeenMs: number;
+  readonly links: Map<GatewayLink, Grants>;
+  announced: ReadonlyMap<string, ClusterAnnouncement>;
+  lostAtMs: number;
+};
+
+export type Cluster = { readonly name: string; readonly instances: Set<Instance> };
+
+type Tenant = {
+  readonly instances: Map<string, Instance>;
+  readonly clusters: Map<string, Cluster>;
+  links: number;
+};
+
+export type DirectoryOptions = {
+  now: () => number;
+  maxLinksPerTenant: number;
+  /** Something of this tenant may be free that was not before. */
+  onFreed: (tenant: string) => void;
+};
+
+/** Which agents are linked to this replica, what they serve and how much of it is free. Nothing crosses tenants. */
+export class ClusterDirectory {
+  readonly #options: DirectoryOptions;
+  readonly #tenants = new Map<string, Tenant>();
+  readonly #joinListeners = new Set<(tenant: string, instance: string) => void>();
+  #links = 0;
+
+  constructor(options: DirectoryOptions) {
+    this.#options = options;
+  }
+
+  get linkCount(): number {
+    return this.#links;
+  }
+
+  /** Takes a link in, or says why not. More links than an instance may have replace the one that was silent longest. */
+  join(link: GatewayLink): ErrorCode | null {
+    const { tenant: name, sub, thumbprint, maxInstances } = link.agent;
+    const tenant = this.#tenant(name);
+    this.#forget(tenant);
+    let instance = tenant.instances.get(link.instance);
+    if (instance && (instance.sub !== sub || instance.thumbprint !== thumbprint)) return 'forbidden';
+    if (tenant.links >= this.#options.maxLinksPerTenant) return 'forbidden';
+    if (!instance?.links.size && maxInstances !== null && linked(tenant, sub) >= maxInstances)
+      return 'forbidden';
+    if (!instance) {
+      if (tenant.instances.size >= this.#options.maxLinksPerTenant) return 'forbidden';
+      instance = {
+        name: link.instance,
+        sub,
+        thumbprint,
+        firstSeenMs: this.#options.now(),
+        links: new Map(),
+        announced: new Map(),
+        lostAtMs: 0,
+      };
+      tenant.instances.set(link.instance, instance);
+    }
+    instance.links.set(link, new Grants());
+    this.#links += 1;
+    tenant.links += 1;
+    const live = [...instance.links.keys()].filter((each) => !each.draining && each !== link);
+    live.sort((a, b) => a.lastHeardMs - b.lastHeardMs);
+    if (live.length >= LINKS_PER_REPLICA) live[0]?.close('replaced');
+    for (const listener of [...this.#joinListeners]) listener(name, link.instance);
+    return null;
+  }
+
+  leave(link: GatewayLink): void {
+    const tenant = this.#tenants.get(link.agent.tenant);
+    const instance = tenant?.instances.get(link.instance);
+    if (!tenant || !instance?.links.delete(link)) return;
+    this.#links -= 1;
+    tenant.links -= 1;
+    if (instance.links.size > 0) return;
+    instance.lostAtMs = this.#options.now();
+    for (const cluster of tenant.clusters.values()) cluster.instances.delete(instance);
+  }
+
+  /** Takes what an agent announces and grants. A code is what it did wrong. */
+  slots(link: GatewayLink, body: FromAgent['SLOTS']): ErrorCode | null {
+    const tenant = this.#tenant(link.agent.tenant);
+    const instance = tenant.instances.get(link.instance);
+    const grants = instance?.links.get(link);
+    if (!instance || !grants) return null;
+    if (body.clusters) {
+      const refusal = this.#announce(tenant, instance, body.clusters);
+      if (refusal) return refusal;
+    }
+    let freed = body.clusters !== null;
+    for (const { cluster, template, granted } of body.grants) {
+      const rises = grants.raise(cluster, template, granted);
+      if (rises === undefined) return 'protocol_error';
+      freed ||= rises;
+    }
+    if (freed && !link.draining) this.#options.onFreed(link.agent.tenant);
+    return null;
+  }
+
+  drain(link: GatewayLink): void {
+    this.#tenants.get(link.agent.tenant)?.instances.get(link.instance)?.links.get(link)?.revokeAll();
+  }
+
+  /** A tenant's clusters, by name; those without an agent too, as long as they are remembered. */
+  clusters(tenant: string): Iterable<Cluster> {
+    return this.#tenants.get(tenant)?.clusters.values() ?? [];
+  }
+
+  cluster(tenant: string, name: string): Cluster | undefined {
+    return this.#tenants.get(tenant)?.clusters.get(name);
+  }
+
+  /** A link to an instance, the one that was heard last. */
+  linkTo(tenant: string, instance: string): GatewayLink | undefined {
+    const links = this.#tenants.get(tenant)?.instances.get(instance)?.links.keys() ?? [];
+    return [...links].filter((link) => link.joined).sort((a, b) => b.lastHeardMs - a.lastHeardMs)[0];
+  }
+
+  /** Calls back whenever a link joins; returns how to stop. */
+  onJoin(listener: (tenant: string, instance: string) => void): () => void {
+    this.#joinListeners.add(listener);
+    return () => void this.#joinListeners.delete(listener);
+  }
+
+  allLinks(): GatewayLink[] {
+    return [...this.#tenants.values()].flatMap((tenant) =>
+      [...tenant.instances.values()].flatMap((instance) => [...instance.links.keys()]),
+    );
+  }
+
+  /** Whether any agent here serves anything now. */
+  canRun(): boolean {
+    return [...this.#tenants.values()].some((tenant) =>
+      [...tenant.clusters.values()].some((cluster) =>
+        [...cluster.instances].some(
+          (instance) =>
+            [...instance.links.keys()].some((link) => !link.draining) &&
+            (instance.announced.get(cluster.name)?.templates.length ?? 0) > 0,
+        ),
+      ),
+    );
+  }
+
+  #announce(tenant: Tenant, instance: Instance, clusters: readonly ClusterAnnouncement[]): ErrorCode | null {
+    const announced = new Map(clusters.map((cluster) => [cluster.name, cluster]));
+    if (announced.size !== clusters.length) return 'protocol_error';
+    for (const name of instance.announced.keys())
+      if (!announced.has(name)) tenant.clusters.get(name)?.instances.delete(instance);
+    for (const name of announced.keys()) {
+      let cluster = tenant.clusters.get(name);
+      if (!cluster) {
+        if (tenant.clusters.size >= MAX_CLUSTERS_PER_TENANT && !forgetEmpty(tenant)) return 'forbidden';
+        cluster = { name, instances: new Set() };
+        tenant.clusters.set(name, cluster);
+      }
+      cluster.instances.add(instance);
+    }
+    instance.announced = announced;
+    return null;
+  }
+
+  #tenant(name: string): Tenant {
+    let tenant = this.#tenants.get(name);
+    if (!tenant) {
+      tenant = { instances: new Map(), clusters: new Map(), links: 0 };
+      this.#tenants.set(name, tenant);
+    }
+    return tenant;
+  }
+
+  #forget(tenant: Tenant): void {
+    const before = this.#options.now() - RECORD_TTL_MS;
+    for (const [name, { links, lostAtMs }] of tenant.instances)
+      if (links.size === 0 && lostAtMs <= before) tenant.instances.delete(name);
+  }
+}
+
+/** The template of a cluster as one instance announces it. */
+export function announcedTemplate(
+  instance: Instance,
+  cluster: string,
+  template: string,
+): TemplateAnnouncement | undefined {
+  return instance.announced.get(cluster)?.templates.find(({ name }) => name === template);
+}
+
+/** Grants left for a template over the links of an instance that take new work. */
+export function freeSlots(instance: Instance, cluster: string, template: string): number {
+  let free = 0;
+  for (const [link, grants] of instance.links) if (!link.draining) free += grants.free(cluster, template);
+  return free;
+}
+
+function forgetEmpty(tenant: Tenant): boolean {
+  for (const [name, { instances }] of tenant.clusters)
+    if (instances.size === 0) return tenant.clusters.delete(name);
+  return false;
+}
+
+/** Instances of one token's holder that have a link. */
+function linked(tenant: Tenant, sub: string): number {
+  return [...tenant.instances.values()].filter((each) => each.links.size > 0 && each.sub === sub).length;
+}

@@ -1,0 +1,74 @@
+import type * as z from 'zod';
+import type { clusterList } from '../../shared/api.ts';
+import type { ClusterAnnouncement } from '../../shared/messages.ts';
+import { type Caller, mayUseCluster, mayUseTemplate } from '../auth/caller.ts';
+import { type Cluster, type ClusterDirectory, freeSlots, type Instance } from './cluster-directory.ts';
+
+type Listed = z.infer<typeof clusterList>['clusters'][number];
+
+const STATES = ['ready', 'degraded', 'unavailable'] as const;
+
+/** The clusters that a key may use, by name, as `GET /v1/clusters` shows them. */
+export function describeClusters(directory: ClusterDirectory, caller: Caller): Listed[] {
+  return [...directory.clusters(caller.tenant)]
+    .filter(({ name }) => mayUseCluster(caller, name))
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+    .map((cluster) => describe(cluster, caller));
+}
+
+function describe({ name, instances }: Cluster, caller: Caller): Listed {
+  const all = [...instances].sort((a, b) => a.firstSeenMs - b.firstSeenMs);
+  const announced = all.flatMap((instance) => instance.announced.get(name) ?? []);
+  // The newest instance tested the isolation last and knows best; the best state counts, since any instance will do.
+  const newest = announced.at(-1);
+  const state = STATES.find((each) => announced.some((one) => one.state === each)) ?? 'unavailable';
+  return {
+    name,
+    state,
+    detail: newest
+      ? (announced.find((one) => one.state === state)?.detail ?? null)
+      : 'No agent is connected.',
+    backend: newest?.backend ?? 'unknown',
+    kubernetes_version: newest?.kubernetes_version ?? null,
+    instances: all.map((instance) => ({
+      instance: instance.name,
+      first_seen: instance.firstSeenMs / 1000,
+      links: instance.links.size,
+      draining: [...instance.links.keys()].every((link) => link.draining),
+    })),
+    templates: templatesOf(name, all, caller),
+    isolation: newest?.isolation ?? { checked_at: null, findings: [] },
+  };
+}
+
+function templatesOf(cluster: string, instances: readonly Instance[], caller: Caller): Listed['templates'] {
+  const byName = new Map<string, Listed['templates'][number]>();
+  for (const instance of instances) {
+    for (const template of instance.announced.get(cluster)?.templates ?? []) {
+      if (!mayUseTemplate(caller, template.name)) continue;
+      const listed = byName.get(template.name) ?? emptyListing(template);
+      byName.set(template.name, listed);
+      listed.slots_free += freeSlots(instance, cluster, template.name);
+      listed.slots_total += template.total;
+      listed.languages = [...new Set([...listed.languages, ...template.languages])];
+      // One instance without trouble is enough to run.
+      if (template.trouble === null) listed.trouble = null;
+    }
+  }
+  return [...byName.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+function emptyListing(template: ClusterAnnouncement['templates'][number]): Listed['templates'][number] {
+  const { name, reuse, network, max_memory_mb, max_timeout_ms, trouble } = template;
+  return {
+    name,
+    languages: [],
+    reuse,
+    network,
+    slots_free: 0,
+    slots_total: 0,
+    max_memory_mb,
+    max_timeout_ms,
+    trouble,
+  };
+}

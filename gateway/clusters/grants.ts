@@ -1,0 +1,50 @@
+/**
+ * Grants of one link: how many STARTs its agent will take, by cluster and template. Both numbers are cumulative and
+ * only rise, so a message that comes late or twice cannot free a slot that is taken.
+ */
+export class Grants {
+  readonly #byTemplate = new Map<string, { granted: number; spent: number }>();
+  #void = false;
+
+  /** Returns whether anything became free; undefined when a grant falls, which is a protocol error. */
+  raise(cluster: string, template: string, granted: number): boolean | undefined {
+    const name = keyOf(cluster, template);
+    const known = this.#byTemplate.get(name);
+    if (!known) {
+      this.#byTemplate.set(name, { granted, spent: 0 });
+      return granted > 0;
+    }
+    if (granted < known.granted) return undefined;
+    const rises = granted > known.granted;
+    known.granted = granted;
+    return rises;
+  }
+
+  free(cluster: string, template: string): number {
+    const known = this.#byTemplate.get(keyOf(cluster, template));
+    return known ? Math.max(0, known.granted - known.spent) : 0;
+  }
+
+  /** Spends one. The caller has looked at `free`. */
+  spend(cluster: string, template: string): void {
+    const known = this.#byTemplate.get(keyOf(cluster, template));
+    if (!known || known.spent >= known.granted) throw new Error('a grant is spent that was never given');
+    known.spent += 1;
+  }
+
+  /** Takes a `spend` back that no START followed. */
+  unspend(cluster: string, template: string): void {
+    const known = this.#byTemplate.get(keyOf(cluster, template));
+    if (known && known.spent > 0 && !this.#void) known.spent -= 1;
+  }
+
+  /** The agent drains: what was granted is void. */
+  revokeAll(): void {
+    this.#void = true;
+    for (const known of this.#byTemplate.values()) known.spent = known.granted;
+  }
+}
+
+function keyOf(cluster: string, template: string): string {
+  return `${cluster}/${template}`;
+}

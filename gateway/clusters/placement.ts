@@ -1,0 +1,159 @@
+import { type ErrorCode, Failure, isErrorCode } from '../../shared/errors.ts';
+import { type Caller, mayUseCluster, mayUseTemplate } from '../auth/caller.ts';
+import type { GatewayLink } from '../link/gateway-link.ts';
+import { chooseOffer, type Offer } from './choose.ts';
+import {
+  announcedTemplate,
+  type Cluster,
+  type ClusterDirectory,
+  freeSlots,
+  type Instance,
+} from './cluster-directory.ts';
+
+/** What a caller who is sent away may do: come back. */
+export const NO_AGENT_RETRY_MS = 2_000;
+
+/** Where an execution may run. */
+export type Wanted = {
+  caller: Caller;
+  /** Null: any that the key may use. */
+  cluster: string | null;
+  template: string;
+  language: string;
+};
+
+export type Placement = {
+  cluster: string;
+  instance: string;
+  link: GatewayLink;
+  /** Gives the grant back: no START was sent for it. */
+  release(): void;
+};
+
+type Candidate = Offer & { of: Instance };
+
+/**
+ * Throws where the wanted place does not exist or nobody serves it: 404 `no_cluster` and `no_template`, 422
+ * `no_language`, 503 `no_agent`, and the template's own trouble where it has nothing ready. A cluster that the key may
+ * not use answers exactly like one that does not exist.
+ */
+export function requirePlace(directory: ClusterDirectory, wanted: Wanted): void {
+  const clusters = reachable(directory, wanted);
+  const { caller, template, language } = wanted;
+  const serving = clusters.flatMap(({ name, instances }) =>
+    [...instances].flatMap((instance) => {
+      const announced = announcedTemplate(instance, name, template);
+      return announced ? [{ announced, free: freeSlots(instance, name, template) }] : [];
+    }),
+  );
+  if (serving.length === 0 || !mayUseTemplate(caller, template))
+    throw new Failure('no_template', `No template '${template}' here.`);
+  const speaking = serving.filter(({ announced }) => announced.languages.includes(language));
+  if (speaking.length === 0) {
+    const message = `Template '${template}' has no language '${language}'.`;
+    throw new Failure('no_language', message, { errors: [{ path: 'language', message }] });
+  }
+  const trouble = speaking[0]?.announced.trouble;
+  if (trouble && speaking.every(({ announced, free }) => announced.trouble && free === 0))
+    throw new Failure(troubleCode(trouble.code), trouble.detail, { retryAfterMs: NO_AGENT_RETRY_MS });
+}
+
+/** Takes a slot where one is free, and spends its grant. `refused` are instances that have said no to this execution. */
+export function place(
+  directory: ClusterDirectory,
+  wanted: Wanted,
+  refused: ReadonlySet<string>,
+): Placement | undefined {
+  const chosen = chooseOffer(candidates(directory, wanted, refused));
+  if (!chosen) return undefined;
+  const { cluster, of } = chosen;
+  const [best] = [...of.links]
+    .filter(([link]) => !link.draining)
+    .map(([link, grants]) => ({ link, grants, free: grants.free(cluster, wanted.template) }))
+    .sort((a, b) => b.free - a.free || a.link.running - b.link.running);
+  if (!best || best.free === 0) return undefined;
+  best.grants.spend(cluster, wanted.template);
+  const { link, grants } = best;
+  return { cluster, instance: of.name, link, release: () => grants.unspend(cluster, wanted.template) };
+}
+
+/** Whether some instance that has not refused may still take it, now or later. */
+export function mayBePlaced(
+  directory: ClusterDirectory,
+  wanted: Wanted,
+  refused: ReadonlySet<string>,
+): boolean {
+  return candidates(directory, wanted, refused).length > 0;
+}
+
+/** Clusters that the request may mean and that have an agent here. */
+function reachable(directory: ClusterDirectory, { caller, cluster }: Wanted): Cluster[] {
+  const { tenant } = caller;
+  const live = [...directory.clusters(tenant)].filter(isLive);
+  const noAgent = (detail: string) => new Failure('no_agent', detail, { retryAfterMs: NO_AGENT_RETRY_MS });
+  if (cluster === null) {
+    const mine = live.filter(({ name }) => mayUseCluster(caller, name));
+    if (mine.length === 0) throw noAgent('No agent is connected for any cluster that this key may use.');
+    return mine;
+  }
+  const known = mayUseCluster(caller, cluster) ? directory.cluster(tenant, cluster) : undefined;
+  if (known && isLive(known)) return [known];
+  // The key's own word that there is such a cluster; and where no agent is linked, nobody can say what exists.
+  const named = caller.clusters?.includes(cluster) || caller.defaultCluster === cluster;
+  if (known || live.length === 0 || (named && mayUseCluster(caller, cluster)))
+    throw noAgent(`No agent is connected for cluster '${cluster}'.`);
+  throw new Failure('no_cluster', `No cluster '${cluster}'.`);
+}
+
+function candidates(
+  directory: ClusterDirectory,
+  { caller, cluster, template, language }: Wanted,
+  refused: ReadonlySet<string>,
+): Candidate[] {
+  const named = cluster === null ? undefined : directory.cluster(caller.tenant, cluster);
+  const among = cluster === null ? directory.clusters(caller.tenant) : named ? [named] : [];
+  const found: Candidate[] = [];
+  for (const { name, instances } of among) {
+    if (!mayUseCluster(caller, name)) continue;
+    for (const instance of instances) {
+      if (refused.has(instance.name) || !takesWork(instance)) continue;
+      const announced = announcedTemplate(instance, name, template);
+      if (!announced?.languages.includes(language)) continue;
+      let running = 0;
+      for (const link of instance.links.keys()) running += link.running;
+      const free = freeSlots(instance, name, template);
+      found.push({
+        cluster: name,
+        instance: instance.name,
+        free,
+        total: announced.total,
+        running,
+        of: instance,
+      });
+    }
+  }
+  return found;
+}
+
+function isLive({ instances }: Cluster): boolean {
+  for (const instance of instances) if (takesWork(instance)) return true;
+  return false;
+}
+
+function takesWork({ links }: Instance): boolean {
+  for (const link of links.keys()) if (!link.draining) return true;
+  return false;
+}
+
+/** An agent's code, where it is one that a template may be in trouble with. */
+function troubleCode(code: string): ErrorCode {
+  const known: readonly ErrorCode[] = [
+    'image_error',
+    'quota_exceeded',
+    'unschedulable',
+    'backend_unavailable',
+    'isolation_failed',
+    'policy_denied',
+  ];
+  return isErrorCode(code) && known.includes(code) ? code : 'backend_unavailable';
+}

@@ -1,0 +1,23 @@
+import type { Wanted } from '../clusters/placement.ts';
+import type { ExecutionInput } from './execution-input.ts';
+
+/** One execution as it was asked for: checked, its ceilings applied, its input found. */
+export type ExecutionOrder = {
+  wanted: Wanted;
+  input: ExecutionInput;
+  /** SHA-256 of the code, hex; it may still be being computed. */
+  codeDigest: Promise<string>;
+  requestId: string;
+  traceparent: string | null;
+  lastLineInteractive: boolean;
+  timeoutMs: number;
+  queueTimeoutMs: number;
+  maxOutputBytes: number;
+  memoryMb: number | null;
+  cpuSeconds: number | null;
+  outputLimitBytes: number | null;
+  streamed: boolean;
+  receivedAtMs: number;
+  /** Gives the memory of the request back. */
+  release(): void;
+};

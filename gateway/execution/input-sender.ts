@@ -1,0 +1,98 @@
+import { Failure } from '../../shared/errors.ts';
+import type { FileStore } from '../files/file-store.ts';
+import type { GatewayLink } from '../link/gateway-link.ts';
+import { type ExecutionInput, notFoundForPath } from './execution-input.ts';
+
+export type InputSenderOptions = {
+  link: GatewayLink;
+  stream: number;
+  input: ExecutionInput;
+  owner: string;
+  store: FileStore;
+  /** Input could not be had: nothing has run, since code starts only when its input is whole. */
+  failed(failure: Failure): void;
+};
+
+/** Sends the input of one execution. Stored files are read only as fast as the agent takes them. */
+export class InputSender {
+  readonly #options: InputSenderOptions;
+  readonly #stop = new AbortController();
+  #wake: (() => void) | undefined;
+
+  constructor(options: InputSenderOptions) {
+    this.#options = options;
+  }
+
+  /** Bytes that lie in memory anyway are handed over at once; the link holds them to its credit. */
+  start(): void {
+    const { link, stream, input } = this.#options;
+    for (const bytes of input.head) link.input(stream, bytes);
+    if (input.files.length === 0) link.inputEnd(stream);
+    else void this.#sendFiles();
+  }
+
+  /** The agent may have raised its window. */
+  room(): void {
+    this.#wake?.();
+  }
+
+  /** Sends no more. */
+  stop(): void {
+    this.#stop.abort();
+    this.#wake?.();
+  }
+
+  async #sendFiles(): Promise<void> {
+    const { link, stream, input, failed } = this.#options;
+    try {
+      for (const file of input.files) {
+        if ('bytes' in file) link.input(stream, file.bytes);
+        else await this.#sendStored(file.fileId, file.path, file.size);
+        if (this.#stop.signal.aborted) return;
+      }
+      link.inputEnd(stream);
+    } catch (error) {
+      if (this.#stop.signal.aborted) return;
+      failed(
+        error instanceof Failure
+          ? error
+          : new Failure('internal', 'An input file could not be read.', { cause: error }),
+      );
+    }
+  }
+
+  async #sendStored(fileId: string, path: string, size: number): Promise<void> {
+    const { link, stream, owner, store } = this.#options;
+    const { signal } = this.#stop;
+    const { body } = await store.open(owner, fileId, signal).catch((error: unknown) => {
+      throw notFoundForPath(error, fileId, path);
+    });
+    const reader = body.getReader();
+    let sent = 0;
+    try {
+      for (;;) {
+        await this.#room();
+        if (signal.aborted) return;
+        const { done, value } = await reader.read();
+        if (signal.aborted) return;
+        if (done) break;
+        sent += value.byteLength;
+        if (sent > size) break;
+        link.input(stream, value);
+      }
+    } finally {
+      await reader.cancel().catch(() => {});
+    }
+    // START has announced the size: less or more would be another file's bytes in this one's place.
+    if (sent !== size) throw new Failure('internal', 'An input file has not the size it was stored with.');
+  }
+
+  async #room(): Promise<void> {
+    const { link, stream } = this.#options;
+    while (link.room(stream) === 0 && !this.#stop.signal.aborted)
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    this.#wake = undefined;
+  }
+}

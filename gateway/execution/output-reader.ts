@@ -1,0 +1,130 @@
+import type { Failure } from '../../shared/errors.ts';
+import { READER_STALL_MS } from '../../shared/limits.ts';
+import type { Timers } from '../gateway-deps.ts';
+import type { Ending } from './execution-run.ts';
+import { type OutputChunk, OutputQueue } from './output-queue.ts';
+
+export type Last = { type: 'end'; ending: Ending } | { type: 'failed'; failure: Failure };
+export type Taken = ({ type: 'output' } & OutputChunk) | { type: 'idle' } | Last;
+
+export type OutputReaderOptions = {
+  timers: Timers;
+  /** The reader took bytes: the stream's window may rise. */
+  consumed(bytes: number): void;
+  /** The reader took nothing for READER_STALL_MS while something waited. */
+  stalled(): void;
+  /** Nothing is kept for the reader any more: it has everything, or it is gone. */
+  dismissed(): void;
+};
+
+/** Output on its way from a link to the one who reads it: bytes count as consumed only when they are taken. */
+export class OutputReader {
+  readonly #options: OutputReaderOptions;
+  readonly #queue = new OutputQueue();
+  #last: Last | undefined;
+  #dismissed = false;
+  #waiter: ((taken: Taken) => void) | undefined;
+  #idleTimer: unknown;
+  #stallTimer: unknown;
+  #armed = false;
+  /** Runs when a reader that stalled is given up. */
+  onDismiss: () => void = () => {};
+
+  constructor(options: OutputReaderOptions) {
+    this.#options = options;
+  }
+
+  /** Whether the last word is said; it may not have been taken. */
+  get ended(): boolean {
+    return this.#last !== undefined;
+  }
+
+  /** Whether bytes wait that the reader could take. */
+  get holdsBack(): boolean {
+    return this.#queue.bytes > 0;
+  }
+
+  push(channel: number, bytes: Uint8Array): void {
+    if (this.#dismissed) this.#options.consumed(bytes.byteLength);
+    else {
+      this.#queue.push(channel, bytes);
+      this.#serve();
+    }
+  }
+
+  /** The last thing a reader gets, behind what waits; a key that is no longer good gets nothing more. */
+  end(last: Last): void {
+    if (this.#last) return;
+    this.#last = last;
+    if (last.type === 'failed' && last.failure.code === 'unauthorized') this.#queue.clear();
+    this.#serve();
+  }
+
+  next(idleMs?: number): Promise<Taken> {
+    const ready = this.#take();
+    if (ready) return Promise.resolve(ready);
+    return new Promise((resolve) => {
+      this.#waiter = resolve;
+      if (idleMs !== undefined)
+        this.#idleTimer = this.#options.timers.setTimeout(() => this.#answer({ type: 'idle' }), idleMs);
+    });
+  }
+
+  /** Throws away what waits. Idempotent. */
+  dismiss(): void {
+    if (this.#dismissed) return;
+    this.#dismissed = true;
+    this.#disarm();
+    this.#queue.clear();
+    this.#options.dismissed();
+  }
+
+  #serve(): void {
+    if (this.#waiter) {
+      const taken = this.#take();
+      if (taken) this.#answer(taken);
+    } else if (!this.#armed && !this.#dismissed) this.#arm();
+  }
+
+  #take(): Taken | undefined {
+    const chunk = this.#queue.shift();
+    if (chunk) {
+      this.#disarm();
+      if (this.#queue.bytes > 0 || this.#last) this.#arm();
+      this.#options.consumed(chunk.bytes.byteLength);
+      return { type: 'output', ...chunk };
+    }
+    if (!this.#last) return undefined;
+    this.dismiss();
+    return this.#last;
+  }
+
+  #answer(taken: Taken): void {
+    const waiter = this.#waiter;
+    this.#waiter = undefined;
+    this.#options.timers.clearTimeout(this.#idleTimer);
+    waiter?.(taken);
+  }
+
+  #arm(): void {
+    this.#armed = true;
+    this.#stallTimer = this.#options.timers.setTimeout(() => this.#stall(), READER_STALL_MS);
+  }
+
+  #disarm(): void {
+    this.#armed = false;
+    this.#options.timers.clearTimeout(this.#stallTimer);
+  }
+
+  /** First the execution ends for it; a reader that does not take even that is let go. */
+  #stall(): void {
+    this.#armed = false;
+    if (!this.#last) {
+      this.#options.stalled();
+      if (!this.#armed) this.#arm();
+      return;
+    }
+    this.dismiss();
+    this.onDismiss();
+  }
+}

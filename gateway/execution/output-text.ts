@@ -1,0 +1,49 @@
+import { TRUNCATION_MARKER } from '../../shared/limits.ts';
+
+const MARKER_BYTES = TRUNCATION_MARKER.length;
+
+/** Text of output that comes in pieces: invalid UTF-8 is replaced, a character in two pieces is not. */
+export function createTextStream(): { push(bytes: Uint8Array): string; end(): string } {
+  // ignoreBOM keeps a BOM: it is the program's.
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  return {
+    push: (bytes) => decoder.decode(bytes, { stream: true }),
+    end: () => decoder.decode(),
+  };
+}
+
+/**
+ * Output as one text. Truncated output ends with the marker and has, with it, at most `maxBytes` of raw bytes; a
+ * character that the cut would halve is left out.
+ */
+export function outputText(chunks: readonly Uint8Array[], truncated: boolean, maxBytes: number): string {
+  const bytes = concat(chunks);
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  if (!truncated) return decoder.decode(bytes);
+  const room = Math.max(0, maxBytes - MARKER_BYTES);
+  const kept = bytes.byteLength > room ? bytes.subarray(0, wholeCharacters(bytes, room)) : bytes;
+  return decoder.decode(kept) + TRUNCATION_MARKER.slice(0, maxBytes);
+}
+
+/** The longest prefix of at most `length` bytes that does not end inside a character of valid UTF-8. */
+function wholeCharacters(bytes: Uint8Array, length: number): number {
+  for (let back = 1; back <= 3 && back <= length; back += 1) {
+    const byte = bytes[length - back] as number;
+    if ((byte & 0xc0) === 0x80) continue;
+    const size = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1;
+    return size > back ? length - back : length;
+  }
+  return length;
+}
+
+function concat(chunks: readonly Uint8Array[]): Uint8Array {
+  const [first] = chunks;
+  if (chunks.length === 1 && first) return first;
+  const whole = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0));
+  let offset = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, offset);
+    offset += chunk.byteLength;
+  }
+  return whole;
+}

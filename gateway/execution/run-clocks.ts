@@ -1,0 +1,79 @@
+import type { Caller } from '../auth/caller.ts';
+import type { Revocation } from '../auth/revocations.ts';
+import type { GatewayDeps } from '../gateway-deps.ts';
+
+/** What a reader that is slow, but reads, may take beyond the deadline. */
+export const MAX_DRAIN_MS = 60_000;
+const EXTEND_MS = 1_000;
+
+export type RunClocksOptions = {
+  answerInMs: number;
+  queueInMs: number;
+  caller: Caller;
+  /** The answer is due. */
+  late(): void;
+  /** No slot within the queue timeout. May be called when there is one: the state knows. */
+  unplaced(): void;
+  /** The key ended or was revoked. */
+  denied(): void;
+};
+
+/** The clocks of one execution that are the gateway's: the queue's, the answer's, the key's. */
+export class RunClocks {
+  readonly #deps: Pick<GatewayDeps, 'now' | 'timers'>;
+  readonly #options: RunClocksOptions;
+  readonly #revocation: Revocation;
+  readonly #onRevoked: () => void;
+  readonly #queueEndsMs: number;
+  readonly #answerDueMs: number;
+  readonly #keyEndsMs: number;
+  #queueTimer: unknown;
+  #timer: unknown;
+  #closed = false;
+
+  constructor(deps: Pick<GatewayDeps, 'now' | 'timers' | 'authenticator'>, options: RunClocksOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    const nowMs = deps.now();
+    this.#queueEndsMs = nowMs + options.queueInMs;
+    this.#answerDueMs = nowMs + options.answerInMs;
+    this.#keyEndsMs = options.caller.expiresAtMs;
+    this.#queueTimer = deps.timers.setTimeout(() => options.unplaced(), options.queueInMs);
+    this.#timer = deps.timers.setTimeout(
+      () => this.#ring(),
+      Math.max(0, Math.min(this.#answerDueMs, this.#keyEndsMs) - nowMs),
+    );
+    this.#onRevoked = () => options.denied();
+    this.#revocation = deps.authenticator.watchRevocation(options.caller);
+    this.#revocation.signal.addEventListener('abort', this.#onRevoked);
+  }
+
+  get queueIsOver(): boolean {
+    return this.#deps.now() >= this.#queueEndsMs;
+  }
+
+  queueLeftMs(): number {
+    return Math.max(0, Math.round(this.#queueEndsMs - this.#deps.now()));
+  }
+
+  /** A little more time for a reader that holds the execution back; false when it has had all there is. */
+  extend(): boolean {
+    if (this.#closed || this.#deps.now() >= this.#answerDueMs + MAX_DRAIN_MS) return false;
+    this.#timer = this.#deps.timers.setTimeout(() => this.#ring(), EXTEND_MS);
+    return true;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#deps.timers.clearTimeout(this.#queueTimer);
+    this.#deps.timers.clearTimeout(this.#timer);
+    this.#revocation.signal.removeEventListener('abort', this.#onRevoked);
+    this.#revocation[Symbol.dispose]();
+  }
+
+  #ring(): void {
+    if (this.#deps.now() >= this.#keyEndsMs) this.#options.denied();
+    else this.#options.late();
+  }
+}

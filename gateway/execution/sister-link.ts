@@ -1,0 +1,47 @@
+import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
+import type { Timers } from '../gateway-deps.ts';
+import type { GatewayLink } from '../link/gateway-link.ts';
+import type { StatusAnswer } from '../link/status-asks.ts';
+
+/** How long an instance that has no link may take to come back: its first dial waits 1 s at most. */
+export const SISTER_WAIT_MS = 1_500;
+/** An answer to STATUS is in memory; what takes longer is not coming. */
+export const STATUS_TIMEOUT_MS = 2_000;
+
+export type SisterDeps = { directory: ClusterDirectory; timers: Timers };
+export type Whereabouts = { tenant: string; instance: string; executionId: string };
+
+/** Another link to an instance whose link was lost, once there is one; undefined when none comes. */
+export function sisterLink(
+  { directory, timers }: SisterDeps,
+  { tenant, instance }: Whereabouts,
+): Promise<GatewayLink | undefined> {
+  const now = directory.linkTo(tenant, instance);
+  if (now) return Promise.resolve(now);
+  return new Promise((resolve) => {
+    const settle = (link: GatewayLink | undefined) => {
+      timers.clearTimeout(timer);
+      stop();
+      resolve(link);
+    };
+    const timer = timers.setTimeout(() => settle(undefined), SISTER_WAIT_MS);
+    const stop = directory.onJoin((joinedTenant, joined) => {
+      const link =
+        joinedTenant === tenant && joined === instance ? directory.linkTo(tenant, instance) : undefined;
+      if (link) settle(link);
+    });
+  });
+}
+
+/**
+ * What an instance knows of an execution whose link was lost, asked over another link; null where none can be had.
+ * With `fence` it refuses from now on what it does not know.
+ */
+export async function askSister(
+  deps: SisterDeps,
+  whereabouts: Whereabouts,
+  fence: boolean,
+): Promise<StatusAnswer | null> {
+  const link = await sisterLink(deps, whereabouts);
+  return link ? link.status(whereabouts.executionId, fence, STATUS_TIMEOUT_MS) : null;
+}

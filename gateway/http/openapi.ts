@@ -1,0 +1,119 @@
+import * as z from 'zod';
+import { problem } from '../../shared/api.ts';
+import type { Route, RouteAnswer, RouteDoc } from './route.ts';
+
+type Json = Record<string, unknown>;
+
+/** The bodies that answers and requests share, by the name they have in the document. */
+const PROBLEM_REF = { $ref: '#/components/schemas/Problem' };
+const KEYED_PROBLEMS = [401, 403, 429];
+const PROBLEM_TITLES: Record<number, string> = {
+  401: 'The key was not accepted',
+  403: 'The key or the cluster does not allow this',
+  404: 'Not found',
+  409: 'A conflict with another request',
+  413: 'The request is too large',
+  422: 'The request is not valid',
+  429: 'The caller is over its share; see Retry-After',
+  501: 'Not available yet',
+  502: 'Something broke; `started` says how far it came',
+  503: 'The cluster or the service cannot take it now; see Retry-After',
+};
+
+/** OpenAPI 3.1 of the routes, from the schemas that check requests. Made once, at the start. */
+export function describeApi(routes: readonly Route[], version: string): Json {
+  const paths: Record<string, Json> = {};
+  for (const route of routes) {
+    if (route.doc === null) continue;
+    const item = paths[route.path] ?? pathItem(route.path);
+    paths[route.path] = item;
+    item[route.method.toLowerCase()] = operation(route, route.doc);
+  }
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'Podgate',
+      version,
+      description:
+        'Runs code that nobody trusts. Every path that begins with /v1/ is also served below /clusters/{name}.',
+      license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+    },
+    paths,
+    components: {
+      schemas: { Problem: toSchema(problem, 'output') },
+      securitySchemes: {
+        bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
+        apiKey: { type: 'apiKey', in: 'header', name: 'X-API-Key' },
+        basic: { type: 'http', scheme: 'basic', description: 'The key as password' },
+      },
+    },
+  };
+}
+
+function pathItem(path: string): Json {
+  const parameters = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
+    name,
+    in: 'path',
+    required: true,
+    schema: { type: 'string' },
+  }));
+  return parameters.length > 0 ? { parameters } : {};
+}
+
+function operation({ method, path, scope }: Route, doc: NonNullable<RouteDoc>): Json {
+  const query = Object.entries(doc.query ?? {}).map(([name, { description, schema }]) => ({
+    name,
+    in: 'query',
+    required: false,
+    description,
+    schema,
+  }));
+  const statuses = new Set([...(scope === null ? [] : KEYED_PROBLEMS), ...(doc.problems ?? [])]);
+  const problems = [...statuses].sort().map((status) => [
+    String(status),
+    {
+      description: PROBLEM_TITLES[status] ?? 'A failure',
+      content: { 'application/problem+json': { schema: PROBLEM_REF } },
+    },
+  ]);
+  const answers = Object.entries(doc.responses).map(([status, answer]) => [status, describeAnswer(answer)]);
+  return {
+    operationId: operationId(method, path),
+    summary: doc.summary,
+    ...(query.length > 0 ? { parameters: query } : {}),
+    ...(doc.request || doc.requestContent
+      ? {
+          requestBody: {
+            required: true,
+            content: doc.requestContent ?? { 'application/json': { schema: toSchema(doc.request, 'input') } },
+          },
+        }
+      : {}),
+    responses: Object.fromEntries([...answers, ...problems]),
+    security: scope === null ? [] : [{ bearer: [] }, { apiKey: [] }, { basic: [] }],
+  };
+}
+
+function describeAnswer({ description, schema, events, content }: RouteAnswer): Json {
+  if (schema) return { description, content: { 'application/json': { schema: toSchema(schema, 'output') } } };
+  if (!events) return content ? { description, content } : { description };
+  const data = Object.values(events).map((event) => toSchema(event, 'output'));
+  return {
+    description: `${description}. Events: ${Object.keys(events).join(', ')}; the data of each is one line of JSON.`,
+    content: { 'text/event-stream': { schema: { type: 'string', contentMediaType: 'text/event-stream' } } },
+    'x-events': Object.fromEntries(Object.keys(events).map((name, index) => [name, data[index]])),
+  };
+}
+
+/** `POST /v1/sessions/{id}/bash` is `post_sessions_id_bash`. */
+function operationId(method: string, path: string): string {
+  const words = path.replace(/^\/v1\//, '/').match(/\w+/g) ?? [];
+  return [method.toLowerCase(), ...words].join('_');
+}
+
+function toSchema(schema: z.ZodType | undefined, io: 'input' | 'output'): Json {
+  if (!schema) return {};
+  // Paths are normalised while they are checked: in JSON they are the strings they were before.
+  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io, unrepresentable: 'any' });
+  return rest;
+}

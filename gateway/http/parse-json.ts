@@ -1,0 +1,68 @@
+import type * as z from 'zod';
+import { Failure } from '../../shared/errors.ts';
+import { MAX_JSON_DEPTH } from '../../shared/limits.ts';
+
+const decoder = new TextDecoder('utf-8', { fatal: true });
+const [QUOTE, BACKSLASH, OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [34, 92, 91, 93, 123, 125];
+const MAX_ERRORS = 32;
+
+/** JSON in UTF-8, nested at most MAX_JSON_DEPTH deep. Throws `invalid_request` for anything else. */
+export function parseJson(bytes: Uint8Array): unknown {
+  let text: string;
+  try {
+    text = decoder.decode(bytes);
+  } catch {
+    throw invalid([{ path: '', message: 'The request body is not UTF-8.' }]);
+  }
+  // Before it is parsed: a few MB of brackets would become gigabytes of arrays.
+  if (isDeep(text))
+    throw invalid([{ path: '', message: `The request body is nested more than ${MAX_JSON_DEPTH} deep.` }]);
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw invalid([{ path: '', message: 'The request body is not JSON.' }]);
+  }
+}
+
+/** Checks a value against a schema. Throws `invalid_request` that lists what is wrong. */
+export function checkSchema<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
+  const checked = schema.safeParse(value);
+  if (checked.success) return checked.data;
+  throw invalid(
+    checked.error.issues
+      .slice(0, MAX_ERRORS)
+      .map(({ path, message }) => ({ path: path.map(String).join('.'), message })),
+  );
+}
+
+/** 422 with `errors`; its `detail` is the first of them, with its path where the message does not speak for itself. */
+export function invalid(errors: readonly { path: string; message: string }[]): Failure {
+  const [first = { path: '', message: 'The request is not valid.' }] = errors;
+  const generic = /^(Invalid|Too |Unrecognized)/.test(first.message);
+  const detail = generic && first.path !== '' ? `${first.path}: ${first.message}` : first.message;
+  return new Failure('invalid_request', detail, { errors });
+}
+
+function isDeep(text: string): boolean {
+  let depth = 0;
+  for (let index = 0; index < text.length; index += 1) {
+    const code = text.charCodeAt(index);
+    if (code === QUOTE) {
+      index = stringEnd(text, index);
+    } else if (code === OPEN_ARRAY || code === OPEN_OBJECT) {
+      depth += 1;
+      if (depth > MAX_JSON_DEPTH) return true;
+    } else if (code === CLOSE_ARRAY || code === CLOSE_OBJECT) depth -= 1;
+  }
+  return false;
+}
+
+/** Index of the quote that ends the string which begins at `start`; the text's length where none does. */
+function stringEnd(text: string, start: number): number {
+  for (let end = text.indexOf('"', start + 1); end !== -1; end = text.indexOf('"', end + 1)) {
+    let backslashes = 0;
+    while (text.charCodeAt(end - 1 - backslashes) === BACKSLASH) backslashes += 1;
+    if (backslashes % 2 === 0) return end;
+  }
+  return text.length;
+}

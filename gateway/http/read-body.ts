@@ -1,0 +1,112 @@
+import { Failure } from '../../shared/errors.ts';
+import { MAX_REQUEST_BYTES } from '../../shared/limits.ts';
+import type { MemoryBudget, Reservation } from '../execution/memory-budget.ts';
+import type { Timers } from '../gateway-deps.ts';
+
+/** How much of a refused body is still read, and how long: clients that are cut off never see the answer. */
+export const DISCARD_BYTES = 268_435_456;
+export const DISCARD_MS = 10_000;
+
+export type ReadBodyOptions = {
+  timers: Timers;
+  memory: MemoryBudget;
+  /** Who the bytes count for. */
+  owner: string;
+  maxBytes?: number;
+};
+
+/** A request's body, whole. `release` gives its memory back once nothing of it is held any more. */
+export type Body = { bytes: Uint8Array; release(): void };
+
+/** Reads a body up to its bound. Rejects with `too_large` after discarding the rest. */
+export async function readBody(request: Request, options: ReadBodyOptions): Promise<Body> {
+  const { memory, owner, maxBytes = MAX_REQUEST_BYTES } = options;
+  const reservation = memory.reserve(owner);
+  try {
+    const declared = Number(request.headers.get('content-length') ?? Number.NaN);
+    // One buffer of a known length is what servers read fastest; an HTTP server holds a body to its declared length.
+    if (declared <= maxBytes) {
+      claim(reservation, declared);
+      const bytes = new Uint8Array(await request.arrayBuffer());
+      if (bytes.byteLength > maxBytes) throw tooLarge(maxBytes);
+      return { bytes, release: reservation.release };
+    }
+    return {
+      bytes: await readChunks(request, reservation, maxBytes, options.timers),
+      release: reservation.release,
+    };
+  } catch (error) {
+    reservation.release();
+    if (error instanceof Failure) throw error;
+    throw new Failure('invalid_request', 'The request body ended early.', { cause: error });
+  }
+}
+
+async function readChunks(
+  request: Request,
+  reservation: Reservation,
+  maxBytes: number,
+  timers: Timers,
+): Promise<Uint8Array> {
+  const reader = request.body?.getReader();
+  if (!reader) return new Uint8Array(0);
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      length += value.byteLength;
+      if (length > maxBytes) throw tooLarge(maxBytes);
+      claim(reservation, value.byteLength);
+      chunks.push(value);
+    }
+  } catch (error) {
+    chunks.length = 0;
+    if (error instanceof Failure) await discardRest(reader, timers);
+    throw error;
+  }
+  return concat(chunks, length);
+}
+
+async function discardRest(reader: ReadableStreamDefaultReader<Uint8Array>, timers: Timers): Promise<void> {
+  const late = Promise.withResolvers<{ done: true; value: undefined }>();
+  const timer = timers.setTimeout(() => late.resolve({ done: true, value: undefined }), DISCARD_MS);
+  try {
+    for (let discarded = 0; discarded < DISCARD_BYTES; ) {
+      const { done, value } = await Promise.race([reader.read(), late.promise]);
+      if (done) break;
+      discarded += value.byteLength;
+    }
+    await reader.cancel();
+  } catch {
+    // The client left: there is nobody to answer.
+  } finally {
+    timers.clearTimeout(timer);
+  }
+}
+
+function claim(reservation: Reservation, bytes: number): void {
+  const verdict = reservation.grow(bytes);
+  const options = { retryAfterMs: 1_000 };
+  if (verdict === 'share')
+    throw new Failure('rate_limited', 'Too many bytes of requests of this key are under way.', options);
+  if (verdict === 'full')
+    throw new Failure('at_capacity', 'Too many bytes of requests are under way.', options);
+}
+
+function tooLarge(maxBytes: number): Failure {
+  return new Failure('too_large', `The request body exceeds maximum of ${maxBytes} bytes.`);
+}
+
+function concat(chunks: readonly Uint8Array[], length: number): Uint8Array {
+  const [first] = chunks;
+  if (chunks.length === 1 && first) return first;
+  const whole = new Uint8Array(length);
+  let offset = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, offset);
+    offset += chunk.byteLength;
+  }
+  return whole;
+}

@@ -1,0 +1,122 @@
+import { type Context, Hono } from 'hono';
+import { Failure } from '../../shared/errors.ts';
+import type { Authenticator } from '../auth/authenticator.ts';
+import { type Caller, requireScope } from '../auth/caller.ts';
+import type { RateLimiter } from '../auth/rate-limiter.ts';
+import type { Log } from '../gateway-deps.ts';
+import { problemResponse, toFailure } from './problem-response.ts';
+import { requestIdOf, traceparentOf } from './request-ids.ts';
+import type { RequestInfo, Route, RouteContext } from './route.ts';
+
+export type RouterDeps = {
+  authenticator: Pick<Authenticator, 'authenticate'>;
+  rateLimiter: RateLimiter;
+  random: (bytes: number) => Uint8Array;
+  log: Log;
+};
+
+/** Routes that are a hono app of their own: they get the caller once key and rate are checked. */
+export type MountedApp = { path: `/${string}`; app: (callerOf: (context: Context) => Caller) => Hono };
+
+type Env = { Bindings: { requestId: string; info: RequestInfo }; Variables: { caller: Caller } };
+
+const PREFIX = '/clusters/:clusterName';
+
+/** Answers every request: routes, and problem+json for whatever they throw and for what there is no route for. */
+export function createRouter(
+  routes: readonly Route[],
+  mounted: readonly MountedApp[],
+  deps: RouterDeps,
+): (request: Request, info?: RequestInfo) => Promise<Response> {
+  const app = new Hono<Env>();
+  for (const [path, methods] of byPath(routes)) mountPath(app, path, methods, deps);
+  for (const { path, app: create } of mounted) mountApp(app, path, create, deps);
+  app.notFound(({ env }) =>
+    problemResponse(new Failure('not_found', 'There is nothing here.'), env.requestId),
+  );
+  app.onError((thrown, { env, req }) => {
+    const failure = toFailure(thrown);
+    if (failure.code === 'internal') logInternal(deps.log, failure, env.requestId, req.path);
+    return problemResponse(failure, env.requestId);
+  });
+  return async (request, info = {}) => {
+    const requestId = requestIdOf(request.headers, deps.random);
+    const response = await app.fetch(request, { requestId, info });
+    response.headers.set('X-Request-Id', requestId);
+    return response;
+  };
+}
+
+function mountPath(app: Hono<Env>, path: string, methods: readonly Route[], deps: RouterDeps): void {
+  const pattern = path.replace(/\{(\w+)\}/g, ':$1');
+  const patterns = path.startsWith('/v1/') ? [pattern, PREFIX + pattern] : [pattern];
+  for (const at of patterns) {
+    for (const route of methods)
+      app.on(route.method, at, async (context) => handle(route, contextOf(context), deps));
+    app.all(at, otherMethod(methods.map(({ method }) => method)));
+  }
+}
+
+async function handle(route: Route, context: RouteContext, deps: RouterDeps): Promise<Response> {
+  if (route.scope === null) return route.handle(context);
+  const caller = await deps.authenticator.authenticate(context.request);
+  requireScope(caller, route.scope);
+  deps.rateLimiter.take(caller);
+  return route.handle({ ...context, caller });
+}
+
+function mountApp(app: Hono<Env>, path: string, create: MountedApp['app'], deps: RouterDeps): void {
+  const inner = create((context) => context.get('caller'));
+  const allowed = new Map<string, Set<string>>();
+  for (const { path: at, method } of inner.routes) {
+    const whole = at === '/' ? path : path + at;
+    allowed.set(whole, (allowed.get(whole) ?? new Set()).add(method));
+  }
+  for (const prefix of ['', PREFIX]) {
+    for (const [at, methods] of allowed) {
+      const listed = [...methods, ...(methods.has('GET') ? ['HEAD'] : [])];
+      app.on(listed, prefix + at, async (context, next) => {
+        const caller = await deps.authenticator.authenticate(context.req.raw);
+        deps.rateLimiter.take(caller);
+        context.set('caller', caller);
+        await next();
+      });
+    }
+    app.route(prefix + path, inner);
+    for (const [at, methods] of allowed) app.all(prefix + at, otherMethod([...methods]));
+  }
+}
+
+/** 405 with Allow; OPTIONS says the same without being a failure. No CORS: browsers of other sites are not served. */
+function otherMethod(methods: readonly string[]): (context: Context<Env>) => Response {
+  const all = [...methods, ...(methods.includes('GET') ? ['HEAD'] : []), 'OPTIONS'];
+  const headers = { Allow: all.join(', ') };
+  return ({ req, env }) => {
+    if (req.method === 'OPTIONS') return new Response(null, { status: 204, headers });
+    const failure = new Failure('method_not_allowed', `Use ${headers.Allow} here.`);
+    return problemResponse(failure, env.requestId, headers);
+  };
+}
+
+function contextOf({ req, env }: Context<Env>): RouteContext {
+  const { clusterName, ...params } = req.param() as Record<string, string>;
+  return {
+    request: req.raw,
+    params,
+    requestId: env.requestId,
+    traceparent: traceparentOf(req.raw.headers),
+    pathCluster: clusterName ?? null,
+    info: env.info,
+  };
+}
+
+function byPath(routes: readonly Route[]): Map<string, Route[]> {
+  const paths = new Map<string, Route[]>();
+  for (const route of routes) paths.set(route.path, [...(paths.get(route.path) ?? []), route]);
+  return paths;
+}
+
+function logInternal(log: Log, { cause }: Failure, requestId: string, path: string): void {
+  const what = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
+  log({ level: 'error', event: 'internal_error', request_id: requestId, path, cause: what.slice(0, 2_000) });
+}

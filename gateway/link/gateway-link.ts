@@ -1,0 +1,332 @@
+import { matchesName } from '../../shared/claims.ts';
+import { closeCode, type ErrorCode, Failure } from '../../shared/errors.ts';
+import { PROTOCOL_VERSION } from '../../shared/frame.ts';
+import { toBase64Url } from '../../shared/jose.ts';
+import { HELLO_TIMEOUT_MS } from '../../shared/limits.ts';
+import { LinkPeer } from '../../shared/link-peer.ts';
+import { CHANNEL, FROM_AGENT, type FromAgent, type StartBody } from '../../shared/messages.ts';
+import type { AuthenticatedAgent } from '../auth/caller.ts';
+import type { GatewayDeps } from '../gateway-deps.ts';
+import { LinkPulse } from './link-pulse.ts';
+import type { LinkHandlers, LinkSocketPort } from './link-socket.ts';
+import {
+  type AgentMessage,
+  firstLinkState,
+  type LinkEffect,
+  type LinkEvent,
+  type LinkState,
+  nextLink,
+  type Proof,
+} from './link-state.ts';
+import { type StatusAnswer, StatusAsks } from './status-asks.ts';
+import { TokenWatch } from './token-watch.ts';
+
+/** Control frames that may wait for the socket: more is a peer that asks and does not read. */
+const MAX_CONTROL_WAITING = 10_000;
+const NONCE_BYTES = 32;
+
+/** One execution's end of a link. Each returns what the peer did wrong, if it did. */
+export type StreamHandlers = {
+  control(message: AgentMessage): ErrorCode | null;
+  data(channel: number, bytes: Uint8Array): ErrorCode | null;
+  /** There may be more room for input now. */
+  room(): void;
+  /** The link is gone; nothing comes any more. */
+  lost(): void;
+};
+
+/** What a link tells the gateway that holds it. */
+export type LinkOwner = {
+  /** Takes the link in; a code refuses it. */
+  join(link: GatewayLink, hello: FromAgent['HELLO']): ErrorCode | null;
+  slots(link: GatewayLink, body: FromAgent['SLOTS']): ErrorCode | null;
+  drain(link: GatewayLink): void;
+  leave(link: GatewayLink): void;
+};
+
+export type LinkDeps = Pick<GatewayDeps, 'config' | 'now' | 'timers' | 'random' | 'log' | 'authenticator'>;
+
+/** The gateway's end of one link: carries out what `nextLink` says, and lends streams to executions. */
+export class GatewayLink implements LinkHandlers {
+  readonly #deps: LinkDeps;
+  readonly #socket: LinkSocketPort;
+  readonly #owner: LinkOwner;
+  readonly #peer: LinkPeer<typeof FROM_AGENT>;
+  readonly #streams = new Map<number, StreamHandlers>();
+  readonly #asks: StatusAsks;
+  readonly #tokens: TokenWatch;
+  readonly #pulse: LinkPulse;
+  #state: LinkState;
+  readonly #helloTimer: unknown;
+  #lastStream = 0;
+  /** Set once joined. */
+  #agent: AuthenticatedAgent | undefined;
+  instance = '';
+
+  constructor(socket: LinkSocketPort, owner: LinkOwner, deps: LinkDeps) {
+    this.#deps = deps;
+    this.#socket = socket;
+    this.#owner = owner;
+    this.#asks = new StatusAsks(deps.timers);
+    this.#tokens = new TokenWatch(deps.authenticator, () => this.#apply({ type: 'token_ended' }));
+    this.#pulse = new LinkPulse({
+      ...deps,
+      send: (body) => this.#peer.control('HEARTBEAT', 0, body),
+      running: () => this.running,
+      beforeBeat: (nowMs) => this.#checkToken(nowMs),
+      silent: () => this.#apply({ type: 'silent' }),
+    });
+    this.#peer = new LinkPeer({
+      socket,
+      schemas: FROM_AGENT,
+      channels: [CHANNEL.stdout, CHANNEL.stderr, CHANNEL.files],
+      peerOpens: false,
+      now: () => performance.now(),
+      handlers: {
+        control: (message, stream) => this.#apply({ type: 'received', message, stream }),
+        data: (stream, channel, _offset, bytes) =>
+          this.#judge(this.#streams.get(stream)?.data(channel, bytes) ?? null),
+        room: (stream) => this.#streams.get(stream)?.room(),
+        fault: ({ code, detail }) => {
+          deps.log({ level: 'warn', event: 'link_fault', code, detail, instance: this.instance });
+          this.#apply({ type: 'fault', code });
+        },
+      },
+    });
+    const nonce = this.#nonce();
+    this.#state = firstLinkState(nonce);
+    this.#helloTimer = deps.timers.setTimeout(() => this.#apply({ type: 'hello_due' }), HELLO_TIMEOUT_MS);
+    this.#peer.control('CHALLENGE', 0, {
+      nonce,
+      server_id: deps.config.serverId,
+      min_version: PROTOCOL_VERSION,
+      max_version: PROTOCOL_VERSION,
+    });
+  }
+
+  /** Whose token opened it. Only of a link that has joined. */
+  get agent(): AuthenticatedAgent {
+    if (this.#agent === undefined) throw new Error('the link has not joined');
+    return this.#agent;
+  }
+
+  get joined(): boolean {
+    return this.#state.at === 'joined';
+  }
+
+  get lastHeardMs(): number {
+    return this.#pulse.lastHeardMs;
+  }
+
+  get draining(): boolean {
+    return this.#state.at === 'joined' && this.#state.draining;
+  }
+
+  /** Executions that run over this link. */
+  get running(): number {
+    return this.#streams.size;
+  }
+
+  message(data: Uint8Array | string): void {
+    this.#pulse.heard();
+    if (typeof data === 'string') this.#apply({ type: 'fault', code: 'protocol_error' });
+    else if (this.#state.at !== 'closed') this.#peer.receive(data);
+  }
+
+  closed(): void {
+    this.#apply({ type: 'socket_closed' });
+  }
+
+  /** Opens a stream and sends START on it. */
+  start(body: StartBody, handlers: StreamHandlers): number {
+    const stream = ++this.#lastStream;
+    this.#streams.set(stream, handlers);
+    this.#peer.open(stream);
+    this.#peer.control('START', stream, body);
+    return stream;
+  }
+
+  /** Queues input. What lies in memory anyway may be queued at once; the rest keeps within `room`. */
+  input(stream: number, bytes: Uint8Array): void {
+    this.#peer.data(stream, CHANNEL.input, bytes);
+  }
+
+  inputEnd(stream: number): void {
+    this.#peer.behind('END', stream, CHANNEL.input, {});
+  }
+
+  /** Bytes of input that the agent would take now. */
+  room(stream: number): number {
+    return this.#peer.outbox.room(stream);
+  }
+
+  consumed(stream: number, bytes: number): void {
+    this.#peer.consumed(stream, bytes);
+  }
+
+  cancel(stream: number, reason: string): void {
+    if (this.#streams.has(stream)) this.#peer.control('CANCEL', stream, { reason });
+  }
+
+  /** Forgets a stream: what still comes on it is dropped. */
+  release(stream: number): void {
+    if (this.#streams.delete(stream)) this.#peer.close(stream, true);
+  }
+
+  /** What the agent knows of an execution; with `fence` it will refuse one that it does not know. */
+  status(executionId: string, fence: boolean, timeoutMs: number): Promise<StatusAnswer | null> {
+    if (!this.joined) return Promise.resolve(null);
+    return this.#asks.ask(executionId, timeoutMs, (ref) =>
+      this.#peer.control('STATUS', 0, { ref, execution_id: executionId, refuse_if_unknown: fence }),
+    );
+  }
+
+  /** Ends an execution whose stream is elsewhere or nowhere. */
+  cancelExecution(executionId: string, reason: string, timeoutMs: number): Promise<StatusAnswer | null> {
+    if (!this.joined) return Promise.resolve(null);
+    return this.#asks.ask(executionId, timeoutMs, () =>
+      this.#peer.control('CANCEL', 0, { reason, execution_id: executionId }),
+    );
+  }
+
+  acknowledge(executionId: string): void {
+    if (this.joined) this.#peer.control('RESULT_ACK', 0, { execution_id: executionId });
+  }
+
+  goAway(deadlineMs: number, reconnectAfterMs: number): void {
+    this.#apply({ type: 'go_away', reason: 'draining', deadlineMs, reconnectAfterMs });
+  }
+
+  close(code: ErrorCode): void {
+    this.#apply(code === 'replaced' ? { type: 'replaced' } : { type: 'fault', code });
+  }
+
+  #apply(event: LinkEvent): void {
+    const { state, effects } = nextLink(this.#state, event);
+    this.#state = state;
+    for (const effect of effects) this.#carryOut(effect);
+  }
+
+  #carryOut(effect: LinkEffect): void {
+    switch (effect.do) {
+      case 'send':
+        this.#peer.control(effect.name, 0, effect.body);
+        break;
+      case 'verify':
+        void this.#verify(effect.proof, effect.clusters);
+        break;
+      case 'join':
+        this.#join(effect.agent, effect.hello);
+        break;
+      case 'renew':
+        this.#agent = effect.agent;
+        this.#tokens.watch(effect.agent, this.#deps.now());
+        break;
+      case 'slots':
+        this.#slots(effect.body);
+        break;
+      case 'drain':
+        this.#owner.drain(this);
+        break;
+      case 'deliver':
+        this.#deliver(effect.message, effect.stream);
+        break;
+      case 'answer_status':
+        this.#asks.answer(effect.body);
+        break;
+      case 'heartbeat':
+        this.#pulse.take(effect.body);
+        // Each may have been answered: a peer that asks and does not read would fill the memory.
+        if (this.#peer.outbox.controlWaiting > MAX_CONTROL_WAITING) this.#judge('protocol_error');
+        break;
+      case 'close':
+        this.#socket.close(closeCode(effect.code), effect.code);
+        break;
+      case 'terminate':
+        this.#socket.terminate();
+        break;
+      case 'leave':
+        this.#leave();
+        break;
+    }
+  }
+
+  async #verify({ token, ...proof }: Proof, clusters: readonly string[]): Promise<void> {
+    try {
+      const agent = await this.#deps.authenticator.authenticateAgent(token, proof);
+      const foreign = clusters.some((name) => !matchesName(agent.clusters, name));
+      this.#apply(foreign ? { type: 'refused', code: 'forbidden' } : { type: 'verified', agent });
+    } catch (error) {
+      const code = error instanceof Failure ? error.code : 'internal';
+      this.#apply({ type: 'refused', code });
+    }
+  }
+
+  #join(agent: AuthenticatedAgent, hello: FromAgent['HELLO']): void {
+    this.#agent = agent;
+    this.instance = hello.instance;
+    const refusal = this.#owner.join(this, hello);
+    if (refusal) {
+      this.#apply({ type: 'refused', code: refusal });
+      return;
+    }
+    const { serverId, replicas, heartbeatMs, deadMs } = this.#deps.config;
+    this.#peer.joined = true;
+    this.#peer.control('WELCOME', 0, {
+      version: PROTOCOL_VERSION,
+      server_id: serverId,
+      replicas,
+      heartbeat_ms: heartbeatMs,
+      dead_ms: deadMs,
+    });
+    this.#tokens.watch(agent, this.#deps.now());
+    if (this.joined) this.#pulse.start();
+  }
+
+  /** False once the token has ended, and the link with it. */
+  #checkToken(nowMs: number): boolean {
+    const token = this.#tokens.check(nowMs);
+    if (token === 'ended') this.#apply({ type: 'token_ended' });
+    else if (token === 'aging') this.#apply({ type: 'token_aging', nonce: this.#nonce() });
+    return token !== 'ended';
+  }
+
+  #slots(body: FromAgent['SLOTS']): void {
+    const names = [
+      ...(body.clusters ?? []).map(({ name }) => name),
+      ...body.grants.map((each) => each.cluster),
+    ];
+    const { clusters } = this.agent;
+    const allowed = names.every((name) => matchesName(clusters, name));
+    this.#judge(allowed ? this.#owner.slots(this, body) : 'forbidden');
+  }
+
+  #deliver(message: AgentMessage, stream: number): void {
+    const handlers = this.#streams.get(stream);
+    // A stream that this side has let go of: its frames are dropped, as late ones are.
+    if (!handlers) return;
+    const fault = handlers.control(message);
+    // A fault keeps the stream: with the link it is lost, and its execution learns that.
+    if (!fault && (message.name === 'EXIT' || message.name === 'NACK')) this.release(stream);
+    this.#judge(fault);
+  }
+
+  #judge(fault: ErrorCode | null): void {
+    if (fault) this.#apply({ type: 'fault', code: fault });
+  }
+
+  #leave(): void {
+    this.#deps.timers.clearTimeout(this.#helloTimer);
+    this.#pulse.stop();
+    this.#tokens.close();
+    this.#owner.leave(this);
+    this.#asks.close();
+    const streams = [...this.#streams.values()];
+    this.#streams.clear();
+    for (const stream of streams) stream.lost();
+  }
+
+  #nonce(): string {
+    return toBase64Url(this.#deps.random(NONCE_BYTES));
+  }
+}

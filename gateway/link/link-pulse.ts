@@ -1,0 +1,68 @@
+import type { FromAgent, FromGateway } from '../../shared/messages.ts';
+import type { GatewayDeps } from '../gateway-deps.ts';
+
+export type LinkPulseOptions = Pick<GatewayDeps, 'config' | 'now' | 'timers'> & {
+  send(body: FromGateway['HEARTBEAT']): void;
+  /** Executions that run over the link. */
+  running(): number;
+  /** Before every heartbeat; false ends the pulse. */
+  beforeBeat(nowMs: number): boolean;
+  /** Nothing was heard for `deadMs`. */
+  silent(): void;
+};
+
+/** Heartbeats of one link, and the look at whether its peer still lives (shared/protocol.md 10.1). */
+export class LinkPulse {
+  readonly #options: LinkPulseOptions;
+  #timer: unknown;
+  #beats = 0;
+  #beatSentMs = 0;
+  lastHeardMs: number;
+  /** Round trip of the last heartbeat that was answered. */
+  roundTripMs: number | null = null;
+
+  constructor(options: LinkPulseOptions) {
+    this.#options = options;
+    this.lastHeardMs = options.now();
+  }
+
+  heard(): void {
+    this.lastHeardMs = this.#options.now();
+  }
+
+  /** Takes the peer's heartbeat, and answers it where it asks for that. */
+  take({ id, reply, echo }: FromAgent['HEARTBEAT']): void {
+    const { now, send, running } = this.#options;
+    if (echo !== null && echo === this.#beats) this.roundTripMs = now() - this.#beatSentMs;
+    if (reply) send({ id: this.#beats, reply: false, echo: id, running: running() });
+  }
+
+  start(): void {
+    const { config, timers, now } = this.#options;
+    const silentInMs = this.lastHeardMs + config.deadMs - now();
+    timers.clearTimeout(this.#timer);
+    this.#timer = timers.setTimeout(
+      () => this.#beat(),
+      Math.max(1, Math.min(config.heartbeatMs, silentInMs)),
+    );
+  }
+
+  stop(): void {
+    this.#options.timers.clearTimeout(this.#timer);
+  }
+
+  #beat(): void {
+    const { config, now, silent, beforeBeat, send, running } = this.#options;
+    const nowMs = now();
+    if (nowMs - this.lastHeardMs >= config.deadMs) silent();
+    else if (beforeBeat(nowMs)) {
+      // Woken early to look for silence: that is no reason to speak.
+      if (nowMs - this.#beatSentMs >= config.heartbeatMs) {
+        this.#beats += 1;
+        this.#beatSentMs = nowMs;
+        send({ id: this.#beats, reply: true, echo: null, running: running() });
+      }
+      this.start();
+    }
+  }
+}

@@ -1,0 +1,128 @@
+import * as z from 'zod';
+import {
+  type Environment,
+  integerVariable,
+  listVariable,
+  readEnvironment,
+  textVariable,
+} from '../../shared/config-schema.ts';
+import { Failure } from '../../shared/errors.ts';
+import { toOrigin } from '../../shared/proof.ts';
+import type { DocumentSource } from '../auth/documents.ts';
+import type { FileStoreLimits } from '../files/file-ledger.ts';
+import { DEFAULT_GATEWAY_CONFIG, type GatewayConfig } from '../gateway-deps.ts';
+
+const MIB = 1_048_576;
+const MAX_FILES = 1_000_000;
+
+/** What a gateway process is started with. */
+export type GatewayProcessConfig = {
+  readonly host: string;
+  /** 0 picks a free port. */
+  readonly port: number;
+  /** Null: no metrics port. */
+  readonly metrics: { readonly host: string; readonly port: number } | null;
+  readonly issuersFile: string;
+  readonly denyList: DocumentSource | null;
+  /** Null: keys that last as long as the process, for one replica. */
+  readonly idKeysFile: string | null;
+  /** As agents dial this gateway; empty: the address it listens on. */
+  readonly origins: readonly string[];
+  readonly files: { readonly directory: string; readonly limits: FileStoreLimits };
+  readonly drainMs: number;
+  readonly gateway: Omit<GatewayConfig, 'version' | 'serverId'>;
+};
+
+/** Every variable that a gateway reads. */
+const VARIABLES = {
+  HOST: textVariable('use an address or a host name').default('127.0.0.1'),
+  PORT: integerVariable(0, 65_535).default(8_000),
+  PODGATE_METRICS_PORT: integerVariable(0, 65_535).default(9_090),
+  PODGATE_ISSUERS: textVariable('use the path of the file that "podgate keys init" made'),
+  PODGATE_DENY_LIST: textVariable('use the path of a file or an https:// URL').optional(),
+  PODGATE_ID_KEYS: textVariable('use the path of the file that "podgate keys init" made').optional(),
+  PODGATE_ORIGINS: listVariable('use origins such as https://podgate.example, separated by commas')
+    .pipe(z.array(originVariable()))
+    .default([]),
+  PODGATE_REPLICAS: integerVariable(1, 10_000).default(DEFAULT_GATEWAY_CONFIG.replicas),
+  PODGATE_DRAIN_MS: integerVariable(0, 3_600_000).default(30_000),
+  PODGATE_OUTPUT_MEMORY_MB: integerVariable(16, 1_048_576).default(
+    DEFAULT_GATEWAY_CONFIG.outputMemoryBytes / MIB,
+  ),
+  PODGATE_MAX_LINKS_PER_TENANT: integerVariable(1, 1_000_000).default(
+    DEFAULT_GATEWAY_CONFIG.maxLinksPerTenant,
+  ),
+  MAX_EXEC_TIMEOUT_MS: integerVariable(1, 86_400_000).default(DEFAULT_GATEWAY_CONFIG.maxTimeoutMs),
+  MAX_OUTPUT_BYTES: integerVariable(0, 4_294_967_296).default(DEFAULT_GATEWAY_CONFIG.maxOutputBytes),
+  MAX_FILE_SIZE_MB: integerVariable(1, 1_048_576).default(DEFAULT_GATEWAY_CONFIG.maxFileBytes / MIB),
+  FILE_TTL_SEC: integerVariable(1, 31_536_000).default(3_600),
+  FILE_STORAGE_DIR: textVariable('use the path of a folder').default('.podgate/files'),
+  FILE_STORE_MAX_BYTES: integerVariable(MIB, Number.MAX_SAFE_INTEGER).default(10_737_418_240),
+};
+
+/** Names that a command which also runs something else must let through. */
+export const GATEWAY_VARIABLE_NAMES: readonly string[] = Object.keys(VARIABLES);
+
+export type GatewayConfigOptions = {
+  environment?: Environment;
+  /** `PODGATE_*` names that another part of the same command reads. */
+  alsoKnown?: readonly string[];
+};
+
+/** Reads and checks the gateway's configuration once. Throws one Failure that names everything that is wrong. */
+export function readGatewayConfig(options: GatewayConfigOptions = {}): GatewayProcessConfig {
+  const { environment = process.env, alsoKnown = [] } = options;
+  const values = readEnvironment(VARIABLES, environment, { alsoKnown });
+  const maxFileBytes = values.MAX_FILE_SIZE_MB * MIB;
+  if (values.PODGATE_REPLICAS > 1) throw folderNeedsOneReplica(values.PODGATE_REPLICAS);
+  return Object.freeze({
+    host: values.HOST,
+    port: values.PORT,
+    metrics: Object.freeze({ host: values.HOST, port: values.PODGATE_METRICS_PORT }),
+    issuersFile: values.PODGATE_ISSUERS,
+    denyList: values.PODGATE_DENY_LIST === undefined ? null : sourceOf(values.PODGATE_DENY_LIST),
+    idKeysFile: values.PODGATE_ID_KEYS ?? null,
+    origins: Object.freeze(values.PODGATE_ORIGINS),
+    files: Object.freeze({
+      directory: values.FILE_STORAGE_DIR,
+      limits: Object.freeze({
+        maxFileBytes,
+        maxBytes: values.FILE_STORE_MAX_BYTES,
+        maxFiles: MAX_FILES,
+        ttlMs: values.FILE_TTL_SEC * 1_000,
+      }),
+    }),
+    drainMs: values.PODGATE_DRAIN_MS,
+    gateway: Object.freeze({
+      ...DEFAULT_GATEWAY_CONFIG,
+      replicas: values.PODGATE_REPLICAS,
+      maxTimeoutMs: values.MAX_EXEC_TIMEOUT_MS,
+      maxOutputBytes: values.MAX_OUTPUT_BYTES,
+      maxFileBytes,
+      outputMemoryBytes: values.PODGATE_OUTPUT_MEMORY_MB * MIB,
+      maxLinksPerTenant: values.PODGATE_MAX_LINKS_PER_TENANT,
+    }),
+  });
+}
+
+/** A file that one replica has stored would be missing at every other. */
+function folderNeedsOneReplica(replicas: number): Failure {
+  const message = `PODGATE_REPLICAS: '${replicas}' is not accepted: files are kept in a folder, which serves one replica`;
+  return new Failure('invalid_request', `${message}.`, { errors: [{ path: 'PODGATE_REPLICAS', message }] });
+}
+
+function sourceOf(text: string): DocumentSource {
+  return /^https?:\/\//.test(text) ? { url: text } : { file: text };
+}
+
+function originVariable() {
+  const allowed = 'use origins such as https://podgate.example, separated by commas';
+  return z.string().transform((text, context) => {
+    try {
+      return toOrigin(text);
+    } catch {
+      context.addIssue({ code: 'custom', message: allowed });
+      return z.NEVER;
+    }
+  });
+}

@@ -1,0 +1,109 @@
+import type { IncomingMessage, Server } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { type RawData, type WebSocket, WebSocketServer } from 'ws';
+import { Failure, toProblem } from '../../shared/errors.ts';
+import { MAX_MESSAGE_BYTES } from '../../shared/limits.ts';
+import type { Gateway } from '../create-gateway.ts';
+import type { LinkSocketPort } from '../link/link-socket.ts';
+import { AGENT_LINK_PATH, AGENT_SUBPROTOCOL } from '../routes/agents.ts';
+
+/** ws closes with this when a message is over `maxPayload`; the protocol has a code of its own for it. */
+const WS_TOO_LARGE = 1009;
+const TOO_LARGE = 4413;
+/** A peer that does not finish the closing handshake is cut off. */
+const CLOSE_TIMEOUT_MS = 5_000;
+
+/** Upgrades agents on a server's sockets and refuses every other upgrade. Call `close` to end those that are left. */
+export function acceptLinkUpgrades(server: Server, gateway: Gateway): { close(): void } {
+  const sockets = new WebSocketServer({
+    noServer: true,
+    clientTracking: true,
+    perMessageDeflate: false,
+    maxPayload: MAX_MESSAGE_BYTES,
+    skipUTF8Validation: true,
+    handleProtocols: () => AGENT_SUBPROTOCOL,
+  });
+  server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    socket.on('error', () => socket.destroy());
+    const refusal = refusalOf(request, gateway);
+    if (refusal) refuse(socket, refusal);
+    else sockets.handleUpgrade(request, socket, head, (webSocket) => join(webSocket, socket, gateway));
+  });
+  return {
+    close() {
+      for (const webSocket of sockets.clients) webSocket.terminate();
+      sockets.close();
+    },
+  };
+}
+
+function refusalOf(request: IncomingMessage, gateway: Gateway): Failure | null {
+  const { headers, url = '' } = request;
+  const [path] = url.split('?', 1);
+  if (path !== AGENT_LINK_PATH) return new Failure('not_found', 'There is nothing here.');
+  // No browser is an agent.
+  if (headers.origin !== undefined) return new Failure('forbidden', 'A browser cannot be an agent.');
+  const offered = (headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim());
+  if (!offered.includes(AGENT_SUBPROTOCOL))
+    return new Failure('invalid_request', `Name the subprotocol ${AGENT_SUBPROTOCOL}.`);
+  if (!gateway.acceptsLinks())
+    return new Failure('draining', 'No more agents are taken right now.', { retryAfterMs: 5_000 });
+  return null;
+}
+
+function refuse(socket: Duplex, failure: Failure): void {
+  const body = JSON.stringify(toProblem(failure, ''));
+  const head = [
+    `HTTP/1.1 ${failure.status} ${failure.title}`,
+    'Connection: close',
+    'Content-Type: application/problem+json',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    ...(failure.retryAfterMs ? [`Retry-After: ${Math.ceil(failure.retryAfterMs / 1_000)}`] : []),
+  ];
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
+}
+
+function join(webSocket: WebSocket, socket: Duplex, gateway: Gateway): void {
+  nameOversizedMessages(webSocket);
+  const handlers = gateway.acceptLink(portOf(webSocket, socket));
+  webSocket.on('message', (data: RawData, isBinary: boolean) => {
+    handlers.message(isBinary ? (data as Buffer) : data.toString());
+  });
+  webSocket.on('error', () => {});
+  webSocket.on('close', () => handlers.closed());
+}
+
+function portOf(webSocket: WebSocket, socket: Duplex): LinkSocketPort {
+  let corked = false;
+  return {
+    send(message, sent) {
+      if (webSocket.readyState !== webSocket.OPEN) {
+        queueMicrotask(sent);
+        return;
+      }
+      // The frames of one turn leave in one write: START, code and END would be three system calls otherwise.
+      if (!corked) {
+        corked = true;
+        socket.cork();
+        process.nextTick(() => {
+          corked = false;
+          socket.uncork();
+        });
+      }
+      webSocket.send(message, { binary: true }, () => sent());
+    },
+    close(code, reason) {
+      webSocket.close(code, reason);
+      const timer = setTimeout(() => webSocket.terminate(), CLOSE_TIMEOUT_MS);
+      webSocket.once('close', () => clearTimeout(timer));
+    },
+    terminate: () => webSocket.terminate(),
+  };
+}
+
+/** ws chooses its close code by itself when a message is too large, through the socket's own `close`. */
+function nameOversizedMessages(webSocket: WebSocket): void {
+  const close = webSocket.close.bind(webSocket);
+  webSocket.close = (code, reason) =>
+    code === WS_TOO_LARGE ? close(TOO_LARGE, 'too_large') : close(code, reason);
+}

@@ -1,0 +1,38 @@
+import type { Log } from '../gateway-deps.ts';
+import type { GatewayProcessConfig } from './config.ts';
+import { createJsonLog } from './json-log.ts';
+import { serveGateway } from './serve-gateway.ts';
+
+export type RunGatewayDeps = { config: GatewayProcessConfig; version: string; log?: Log };
+
+/**
+ * The process of `podgate gateway`: runs until SIGTERM or SIGINT, then drains. Resolves with the exit code when nothing
+ * is left. A second signal ends what still runs at once.
+ */
+export async function runGateway({ config, version, ...deps }: RunGatewayDeps): Promise<number> {
+  const log = deps.log ?? createJsonLog((line) => process.stdout.write(line));
+  const signalled = Promise.withResolvers<void>();
+  const again = Promise.withResolvers<void>();
+  let signals = 0;
+  const onSignal = () => {
+    signals += 1;
+    if (signals === 1) signalled.resolve();
+    else again.resolve();
+  };
+  for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, onSignal);
+  try {
+    const running = await serveGateway({ config, version, log });
+    const { url, metricsPort } = running;
+    log({ level: 'info', event: 'gateway_started', version, url, metrics_port: metricsPort });
+    await signalled.promise;
+    log({ level: 'info', event: 'gateway_draining', deadline_ms: config.drainMs });
+    const drained = running.drain(config.drainMs);
+    await Promise.race([drained, again.promise]);
+    await running.close();
+    await drained;
+    log({ level: 'info', event: 'gateway_stopped' });
+    return 0;
+  } finally {
+    for (const name of ['SIGTERM', 'SIGINT'] as const) process.off(name, onSignal);
+  }
+}

@@ -1,0 +1,177 @@
+import { randomUUID } from 'node:crypto';
+import { createServer, type Server } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { getRequestListener, type HttpBindings } from '@hono/node-server';
+import { generateKeyring, importKeyring, type Keyring, openId, sealId } from '../../shared/ids.ts';
+import { createAuthenticator } from '../auth/authenticator.ts';
+import { createRateLimiter } from '../auth/rate-limiter.ts';
+import { createGateway, type Gateway } from '../create-gateway.ts';
+import type { GatewayDeps, Log } from '../gateway-deps.ts';
+import type { GatewayProcessConfig } from './config.ts';
+import { createDocumentReader } from './documents.ts';
+import { openFolderFileStore } from './folder-file-store.ts';
+import { createJsonLog } from './json-log.ts';
+import { readIssuers, readKeyring } from './key-files.ts';
+import { acceptLinkUpgrades } from './link-upgrade.ts';
+import { closeServer, listen } from './listen.ts';
+import { createGatewayMetrics } from './metrics.ts';
+import { createMetricsServer } from './metrics-server.ts';
+
+/** A request's headers must be here within; a token has 8 KiB at most, other headers the rest. */
+const HEADERS_TIMEOUT_MS = 15_000;
+const MAX_HEADER_BYTES = 32_768;
+/** A whole request, a large upload over a slow line among them. */
+const REQUEST_TIMEOUT_MS = 600_000;
+/** Longer than the idle time of usual load balancers, so that they close first. */
+const KEEP_ALIVE_MS = 75_000;
+/** An answer that is complete and that the client does not take. */
+const ANSWER_STALL_MS = 60_000;
+const CLOSE_MS = 2_000;
+
+export type ServeGatewayOptions = {
+  config: GatewayProcessConfig;
+  version: string;
+  log?: Log;
+};
+
+export type RunningGateway = {
+  readonly gateway: Gateway;
+  readonly url: string;
+  readonly port: number;
+  /** Null without a metrics port. */
+  readonly metricsPort: number | null;
+  /** Refuses new work, lets what runs end, at most `deadlineMs`, then closes. */
+  drain(deadlineMs: number): Promise<void>;
+  /** Ends at once. Idempotent. */
+  close(): Promise<void>;
+};
+
+/** Starts a gateway process's servers. Rejects with a Failure where keys, files or an address cannot be had. */
+export async function serveGateway({
+  config,
+  version,
+  log = logToStdout(),
+}: ServeGatewayOptions): Promise<RunningGateway> {
+  await using stack = new AsyncDisposableStack();
+  const ending = new AbortController();
+  stack.defer(() => ending.abort());
+  const issuers = await readIssuers(config.issuersFile);
+  const keyring = await keyringOf(config, log);
+  const fileStore = stack.use(
+    await openFolderFileStore({
+      ...config.files,
+      onFault: (cause) => log({ level: 'warn', event: 'file_sweep_failed', cause: String(cause) }),
+    }),
+  );
+
+  let gateway: Gateway | undefined;
+  const server = createHttpServer(() => gateway);
+  const port = await listen(server, config.host, config.port);
+  stack.defer(() => closeServer(server, CLOSE_MS));
+
+  const authenticator = createAuthenticator({
+    issuers,
+    denyList: config.denyList,
+    readDocument: createDocumentReader(),
+    origins: config.origins.length > 0 ? config.origins : ownOrigins(config.host, port),
+    now: Date.now,
+    sleep: (ms, signal) => sleep(ms, undefined, { signal, ref: false }).catch(() => {}),
+    log,
+  });
+  await authenticator.refresh();
+  void authenticator.watch(ending.signal);
+
+  const metrics = createGatewayMetrics(() => opened.status());
+  const deps: GatewayDeps = {
+    config: { ...config.gateway, version, serverId: randomUUID() },
+    now: Date.now,
+    timers: { setTimeout, clearTimeout: (timer) => clearTimeout(timer as NodeJS.Timeout) },
+    random: (bytes) => crypto.getRandomValues(new Uint8Array(bytes)),
+    log,
+    authenticator,
+    rateLimiter: createRateLimiter({ now: Date.now }),
+    ids: {
+      seal: (parts) => sealId(keyring, parts),
+      open: (kind, text) => openId(keyring, kind, text),
+    },
+    fileStore,
+    onExecutionEnd(record) {
+      metrics.observe(record);
+      log({ level: 'info', event: 'execution', ...record });
+    },
+  };
+  const opened = createGateway(deps);
+  gateway = opened;
+  const upgrades = acceptLinkUpgrades(server, opened);
+  stack.defer(() => {
+    opened.close();
+    upgrades.close();
+  });
+
+  const metricsServer = config.metrics ? createMetricsServer(metrics) : null;
+  const metricsPort =
+    metricsServer && config.metrics
+      ? await listen(metricsServer, config.metrics.host, config.metrics.port)
+      : null;
+  if (metricsServer) stack.defer(() => closeServer(metricsServer, 0));
+  const held = stack.move();
+  let closing: Promise<void> | undefined;
+  const close = () => {
+    closing ??= held.disposeAsync();
+    return closing;
+  };
+  return {
+    gateway: opened,
+    url: `http://${urlHost(config.host)}:${port}`,
+    port,
+    metricsPort,
+    async drain(deadlineMs) {
+      server.closeIdleConnections();
+      await opened.drain(deadlineMs);
+      await close();
+    },
+    close,
+  };
+}
+
+function createHttpServer(gateway: () => Gateway | undefined): Server {
+  const listener = getRequestListener(async (request, env) => {
+    const { outgoing } = env as HttpBindings;
+    const current = gateway();
+    if (!current) return new Response(null, { status: 503, headers: { 'Retry-After': '1' } });
+    return current.fetch(request, { disconnect: () => outgoing.destroy() });
+  });
+  const server = createServer(
+    {
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      maxHeaderSize: MAX_HEADER_BYTES,
+      noDelay: true,
+    },
+    (incoming, outgoing) => {
+      outgoing.once('prefinish', () => incoming.socket.setTimeout(ANSWER_STALL_MS));
+      void listener(incoming, outgoing);
+    },
+  );
+  return server;
+}
+
+async function keyringOf({ idKeysFile, gateway }: GatewayProcessConfig, log: Log): Promise<Keyring> {
+  if (idKeysFile !== null) return readKeyring(idKeysFile);
+  log({ level: 'warn', event: 'id_keys_ephemeral', replicas: gateway.replicas });
+  return importKeyring(generateKeyring('ephemeral'));
+}
+
+/** What an agent on this machine may dial, when nothing else is configured. */
+function ownOrigins(host: string, port: number): string[] {
+  return [...new Set([urlHost(host), '127.0.0.1', 'localhost'])].map((name) => `http://${name}:${port}`);
+}
+
+function urlHost(host: string): string {
+  return host.includes(':') ? `[${host}]` : host;
+}
+
+function logToStdout(): Log {
+  return createJsonLog((line) => process.stdout.write(line));
+}

@@ -1,0 +1,98 @@
+import { Failure } from '../../shared/errors.ts';
+import { MAX_QUEUE, MAX_QUEUE_PER_PRINCIPAL } from '../../shared/limits.ts';
+import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
+import { type Placement, place, type Wanted } from '../clusters/placement.ts';
+import { FairQueue, type Ticket } from './fair-queue.ts';
+
+/** One execution that wants a slot. */
+export type SlotRequest = {
+  wanted: Wanted;
+  /** Instances that refused it. */
+  refused: ReadonlySet<string>;
+  /** A slot is taken for it, its grant spent. Called at most once. */
+  placed(placement: Placement): void;
+};
+
+/**
+ * Who gets the next free slot. Fair between the holders of keys: the users that a key names share its turn. Woken by
+ * what agents grant, never by a clock.
+ */
+export class SlotQueue {
+  readonly #directory: ClusterDirectory;
+  readonly #tenants = new Map<string, FairQueue<SlotRequest>>();
+  #size = 0;
+
+  constructor(directory: ClusterDirectory) {
+    this.#directory = directory;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /**
+   * Takes a slot at once where one is free and nobody is before it; else waits. Throws `rate_limited` or `at_capacity`
+   * where too many wait already. Returns how to stop waiting.
+   */
+  request(request: SlotRequest, at: 'end' | 'front'): () => void {
+    const { tenant, holder } = request.wanted.caller;
+    const waiting = this.#tenants.get(tenant);
+    if (!waiting) {
+      const placement = place(this.#directory, request.wanted, request.refused);
+      if (placement) {
+        request.placed(placement);
+        return () => {};
+      }
+    }
+    const queue = waiting ?? new FairQueue<SlotRequest>();
+    if (at === 'end') this.#requireRoom(queue, holder);
+    this.#tenants.set(tenant, queue);
+    const ticket = queue.push(holder, laneOf(request), request, at);
+    this.#size += 1;
+    if (waiting) this.freed(tenant);
+    return () => this.#remove(tenant, queue, ticket);
+  }
+
+  /** Something of this tenant became free: those whose turn it is take it. */
+  freed(tenant: string): void {
+    const queue = this.#tenants.get(tenant);
+    if (!queue) return;
+    for (;;) {
+      let placement: Placement | undefined;
+      const request = queue.take((waiting) => {
+        placement = place(this.#directory, waiting.wanted, waiting.refused);
+        return placement !== undefined;
+      });
+      if (!request || !placement) break;
+      this.#size -= 1;
+      if (queue.size === 0) this.#tenants.delete(tenant);
+      request.placed(placement);
+    }
+  }
+
+  #requireRoom(queue: FairQueue<SlotRequest>, holder: string): void {
+    if (queue.sizeOf(holder) >= MAX_QUEUE_PER_PRINCIPAL)
+      throw new Failure('rate_limited', 'Too many executions of this key wait already.', {
+        retryAfterMs: 1_000,
+      });
+    if (this.#size >= MAX_QUEUE)
+      throw new Failure('at_capacity', 'Too many executions wait already.', { retryAfterMs: 1_000 });
+  }
+
+  #remove(tenant: string, queue: FairQueue<SlotRequest>, ticket: Ticket): void {
+    if (!ticket.remove()) return;
+    this.#size -= 1;
+    if (queue.size === 0 && this.#tenants.get(tenant) === queue) this.#tenants.delete(tenant);
+  }
+}
+
+/** Requests of one lane want the same and may use the same: where one finds nothing free, the others do not either. */
+function laneOf({ wanted: { caller, cluster, template, language }, refused }: SlotRequest): string {
+  return JSON.stringify([
+    cluster,
+    cluster === null ? caller.clusters : null,
+    template,
+    language,
+    [...refused],
+  ]);
+}

@@ -1,0 +1,30 @@
+import { clusterList } from '../../shared/api.ts';
+import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
+import { describeClusters } from '../clusters/describe-clusters.ts';
+import { PAGE_QUERY, pageOf } from '../http/page.ts';
+import { jsonResponse } from '../http/problem-response.ts';
+import type { Route } from '../http/route.ts';
+
+/** `GET /v1/clusters`: what the key may use. */
+export function createClusterRoutes({ directory }: { directory: ClusterDirectory }): Route[] {
+  return [
+    {
+      method: 'GET',
+      path: '/v1/clusters',
+      scope: 'clusters',
+      handle: ({ request, caller }) => {
+        const { page, next_cursor } = pageOf(
+          describeClusters(directory, caller),
+          new URL(request.url).searchParams,
+        );
+        return jsonResponse({ clusters: page, next_cursor });
+      },
+      doc: {
+        summary: 'Clusters, templates and free slots',
+        query: PAGE_QUERY,
+        responses: { 200: { description: 'What the key may use', schema: clusterList } },
+        problems: [403, 422, 429],
+      },
+    },
+  ];
+}

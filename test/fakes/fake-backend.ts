@@ -1,0 +1,107 @@
+import type { Backend, Sandbox } from '../../agent/backends/backend.ts';
+import { Failure } from '../../shared/errors.ts';
+import type { Template } from '../../shared/template.ts';
+import { createFakeRunner, type FakeRunner } from './fake-runner.ts';
+
+export type FakeSandbox = { readonly sandbox: Sandbox; readonly runner: FakeRunner; destroyed: boolean };
+
+/** A backend whose sandboxes are objects. Creations wait where `hold` says so. */
+export type FakeBackend = Backend & {
+  /** Every sandbox ever made, in order. */
+  readonly made: FakeSandbox[];
+  readonly alive: FakeSandbox[];
+  /** The most that existed or were on their way at once. */
+  readonly peak: number;
+  /** Rejects creations while set. */
+  failure: Failure | undefined;
+  /** Creations wait for `release`. */
+  hold: boolean;
+  readonly held: number;
+  release(): void;
+  /** Made right before a runner is connected to: the place to change its answers. */
+  onRunner: (runner: FakeRunner) => void;
+  destroyFailures: number;
+  creations: number;
+  closed: boolean;
+};
+
+export function createFakeBackend(options: { freshPerExecution?: boolean } = {}): FakeBackend {
+  const { freshPerExecution = true } = options;
+  const made: FakeSandbox[] = [];
+  const waiting: (() => void)[] = [];
+  let onTheirWay = 0;
+  let peak = 0;
+
+  async function create(template: Template, signal: AbortSignal): Promise<Sandbox> {
+    backend.creations += 1;
+    onTheirWay += 1;
+    peak = Math.max(peak, onTheirWay + backend.alive.length);
+    try {
+      if (backend.hold)
+        await new Promise<void>((resolve, reject) => {
+          waiting.push(resolve);
+          signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+        });
+      if (backend.failure) throw backend.failure;
+      signal.throwIfAborted();
+    } finally {
+      onTheirWay -= 1;
+    }
+    const { name, hash } = template;
+    const id = `sandbox-${made.length + 1}`;
+    const sandbox: Sandbox = { id, template: name, templateHash: hash, instance: 'test', createdAtMs: 0 };
+    const runner = createFakeRunner();
+    backend.onRunner(runner);
+    made.push({ sandbox, runner, destroyed: false });
+    return sandbox;
+  }
+
+  function find({ id }: Sandbox): FakeSandbox {
+    const found = made.find(({ sandbox }) => sandbox.id === id);
+    if (!found || found.destroyed) throw new Failure('sandbox_lost', 'gone');
+    return found;
+  }
+
+  const backend: FakeBackend = {
+    kind: 'local',
+    reconnects: false,
+    freshPerExecution,
+    create,
+    connect: async (sandbox) => find(sandbox).runner.stream,
+    async destroy(sandbox) {
+      if (backend.destroyFailures > 0) {
+        backend.destroyFailures -= 1;
+        throw new Error('the cluster does not answer');
+      }
+      const found = made.find((one) => one.sandbox.id === sandbox.id);
+      if (!found) return;
+      found.destroyed = true;
+      found.runner.die();
+    },
+    list: async () => backend.alive.map(({ sandbox }) => sandbox),
+    async close() {
+      backend.closed = true;
+    },
+    made,
+    get alive() {
+      return made.filter(({ destroyed }) => !destroyed);
+    },
+    get peak() {
+      return peak;
+    },
+    failure: undefined,
+    hold: false,
+    get held() {
+      return waiting.length;
+    },
+    release() {
+      backend.hold = false;
+      for (const go of waiting.splice(0)) go();
+    },
+    onRunner: () => {},
+    destroyFailures: 0,
+    creations: 0,
+    closed: false,
+  };
+  return backend;
+}

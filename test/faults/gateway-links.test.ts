@@ -1,0 +1,351 @@
+import { describe, expect, test } from 'vitest';
+import { SISTER_WAIT_MS, STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
+import { executionStatus } from '../../shared/api.ts';
+import { ANSWER_GRACE_MS } from '../../shared/limits.ts';
+import { createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
+import { type MockAgent, RESULT } from '../fakes/mock-agent.ts';
+import type { MockExecution } from '../fakes/mock-execution.ts';
+import { until } from '../fakes/until.ts';
+
+const RECORD = { accepted_at_ms_ago: 30, started_at_ms_ago: null, ended_at_ms_ago: null, exit: null };
+
+type Sisters = {
+  bench: GatewayBench;
+  links: MockAgent[];
+  answer: Promise<Response>;
+  execution: MockExecution;
+};
+
+/** One instance with `count` links, and an execution on the first that took it. */
+async function sisters(count: number, path = '/v1/execute', request: object = {}): Promise<Sisters> {
+  const bench = await createGatewayBench();
+  const identity = await bench.identity();
+  const links: MockAgent[] = [];
+  for (let index = 0; index < count; index += 1) links.push(await bench.agent({ identity, refill: false }));
+  await bench.clock.settle();
+  const answer = bench.ask(path, { body: { code: 'x', ...request } });
+  await until(() => links.some(({ executions }) => executions.length > 0));
+  const first = links.find(({ executions }) => executions.length > 0) as MockAgent;
+  links.sort((a) => (a === first ? -1 : 1));
+  return { bench, links, answer, execution: await first.next() };
+}
+
+describe('a link that is lost before ACCEPT', () => {
+  test('is asked about over its sister, with fence, and what was fenced runs elsewhere', async () => {
+    const { bench, links, answer, execution } = await sisters(2);
+    links[0]?.cut();
+    const asked = await links[1]?.seen('STATUS');
+    expect(asked).toMatchObject({ execution_id: execution.id, refuse_if_unknown: true });
+    const again = await links[1]?.next();
+    expect(again?.id).not.toBe(execution.id);
+    again?.succeed('once');
+    expect(await (await answer).json()).toMatchObject({ stdout: 'once' });
+    await expect.poll(() => bench.records[0]?.attempts).toBe(2);
+  });
+
+  test('and has no sister may have started', async () => {
+    const { bench, links, answer } = await sisters(1);
+    links[0]?.cut();
+    await bench.clock.settle();
+    await bench.clock.advance(SISTER_WAIT_MS);
+    expect(await problemOf(await answer)).toMatchObject({
+      status: 502,
+      code: 'maybe_started',
+      started: 'unknown',
+      retryable: false,
+    });
+  });
+
+  test('and whose sister does not answer may have started', async () => {
+    const { bench, links, answer } = await sisters(2);
+    const [first, second] = links;
+    if (second) second.silent = true;
+    first?.cut();
+    await second?.seen('STATUS');
+    await bench.clock.advance(STATUS_TIMEOUT_MS);
+    expect(await problemOf(await answer)).toMatchObject({ code: 'maybe_started', started: 'unknown' });
+  });
+
+  test('and whose instance comes back in time is asked then', async () => {
+    const { bench, links, answer, execution } = await sisters(1);
+    const [first] = links as [MockAgent];
+    const { identity } = first.options;
+    first.cut();
+    await bench.clock.settle();
+    await bench.clock.advance(SISTER_WAIT_MS - 500);
+    const back = await bench.agent({ identity });
+    expect(await back.seen('STATUS')).toMatchObject({ execution_id: execution.id });
+    (await back.next()).succeed('late');
+    expect(await (await answer).json()).toMatchObject({ stdout: 'late' });
+  });
+
+  test.for([
+    ['accepted', null, 'unknown'],
+    ['started', 5, 'yes'],
+    ['ended', 5, 'yes'],
+  ] as const)('and is %s there is lost truthfully, and killed', async ([state, startedAgo, started]) => {
+    const { links, answer, execution } = await sisters(2);
+    links[1]?.records.set(execution.id, { state, record: { ...RECORD, started_at_ms_ago: startedAgo } });
+    links[0]?.cut();
+    expect(await problemOf(await answer)).toMatchObject({ status: 502, code: 'agent_lost', started });
+    if (state !== 'ended')
+      expect(await links[1]?.seen('CANCEL')).toEqual({ reason: 'link_lost', execution_id: execution.id });
+    expect(links[1]?.executions).toEqual([]);
+  });
+});
+
+describe('a link that is lost later', () => {
+  test('after ACCEPT, its agent gone too, is agent_lost and unknown', async () => {
+    const { bench, links, answer, execution } = await sisters(1);
+    execution.accept();
+    await bench.clock.settle();
+    links[0]?.cut();
+    await bench.clock.settle();
+    await bench.clock.advance(SISTER_WAIT_MS);
+    expect(await problemOf(await answer)).toMatchObject({ code: 'agent_lost', started: 'unknown' });
+  });
+
+  test('while it streams ends the stream with one error that says it started', async () => {
+    const { bench, links, answer, execution } = await sisters(1, '/v1/execute/stream');
+    execution.begin().out('partial');
+    const response = await answer;
+    await bench.clock.settle();
+    links[0]?.cut();
+    await bench.clock.settle();
+    await bench.clock.advance(SISTER_WAIT_MS);
+    const text = await response.text();
+    expect(text).toContain('{"stream":"stdout","data":"partial"}');
+    expect(text).toMatch(
+      /event: error\ndata: \{"message":"[^"]+","code":"agent_lost","started":"yes"\}\n\n$/,
+    );
+  });
+
+  test('by silence is found by its heartbeats and asked about like any other', async () => {
+    const { bench, links, answer, execution } = await sisters(2, '/v1/execute', { timeout_ms: 60_000 });
+    execution.begin();
+    if (links[0]) links[0].silent = true;
+    links[1]?.records.set(execution.id, { state: 'started', record: { ...RECORD, started_at_ms_ago: 10 } });
+    await bench.clock.advance(30_000);
+    expect(await problemOf(await answer)).toMatchObject({ code: 'agent_lost', started: 'yes' });
+    expect(links[0]?.closed?.code).toBe(1006);
+  });
+
+  test('touches no execution of another link', async () => {
+    const { bench, links, answer, execution } = await sisters(2);
+    execution.begin();
+    const other = bench.ask('/v1/execute', { body: { code: 'other' } });
+    await until(() => (links[1]?.executions.length ?? 0) > 0);
+    links[0]?.message('not a frame');
+    await bench.clock.settle();
+    (await links[1]?.next())?.succeed('fine');
+    expect(await (await other).json()).toMatchObject({ stdout: 'fine' });
+    expect((await answer).status).toBe(502);
+  });
+});
+
+describe('the answer', () => {
+  test.for(['sent', 'accepted', 'started'] as const)(
+    'comes by timeout, queue timeout and grace, though the agent says nothing after it was %s',
+    async (last) => {
+      const { bench, answer, execution } = await sisters(1, '/v1/execute', {
+        timeout_ms: 1_000,
+        queue_timeout_ms: 2_000,
+      });
+      if (last === 'accepted') execution.accept();
+      if (last === 'started') execution.begin();
+      let settled = false;
+      void answer.then(() => {
+        settled = true;
+      });
+      await bench.clock.settle();
+      await bench.clock.advance(3_000 + ANSWER_GRACE_MS - 1);
+      expect(settled).toBe(false);
+      await bench.clock.advance(1);
+      expect(await problemOf(await answer)).toMatchObject({
+        status: 502,
+        code: 'deadline_exceeded',
+        started: last === 'started' ? 'yes' : 'unknown',
+      });
+      expect(execution.cancelled).toBe('deadline_exceeded');
+    },
+  );
+
+  test('comes in time when the link is lost just before, too', async () => {
+    const { bench, links, answer } = await sisters(1, '/v1/execute', { timeout_ms: 1, queue_timeout_ms: 0 });
+    await bench.clock.advance(ANSWER_GRACE_MS - 500);
+    links[0]?.cut();
+    await bench.clock.settle();
+    await bench.clock.advance(501);
+    expect(await problemOf(await answer)).toMatchObject({ code: 'deadline_exceeded', started: 'unknown' });
+  });
+});
+
+describe('a key that ends', () => {
+  test('by revocation cancels what runs, streams among it, and what waits', async () => {
+    const bench = await createGatewayBench({ denyList: true });
+    const agent = await bench.agent({ slots: 1, refill: false });
+    await bench.clock.settle();
+    const key = await bench.key({ jti: 'bad', sub: 'mallory' });
+    const streamed = bench.ask('/v1/execute/stream', { key, body: { code: '' } });
+    const execution = (await agent.next()).begin().out('before');
+    const response = await streamed;
+    const queued = bench.ask('/v1/execute', { key, body: { code: '' } });
+    await until(() => bench.gateway.status().queued === 1);
+    bench.auth.documents.set('deny', 'bad');
+    await bench.auth.authenticator.refresh();
+    expect(await response.text()).toMatch(
+      /event: error\ndata: \{.*"code":"unauthorized","started":"yes"\}\n\n$/,
+    );
+    expect((await queued).status).toBe(401);
+    await until(() => execution.cancelled === 'unauthorized');
+    expect(bench.gateway.status()).toMatchObject({ running: 0, queued: 0 });
+  });
+
+  test('by time cancels what runs', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent();
+    await bench.clock.settle();
+    const exp = Math.floor(bench.clock.wall() / 1000) + 5;
+    const key = await bench.key({ exp });
+    const answer = bench.ask('/v1/execute', { key, body: { code: '', timeout_ms: 60_000 } });
+    const execution = (await agent.next()).begin();
+    await bench.clock.settle();
+    for (let beat = 0; beat < 3; beat += 1) await bench.clock.advance(10_000);
+    expect(execution.cancelled).toBeUndefined();
+    await bench.clock.advance(5_000);
+    expect((await answer).status).toBe(401);
+    expect(execution.cancelled).toBe('unauthorized');
+  });
+});
+
+describe('drain', () => {
+  test('of the gateway lets what runs end and refuses the rest', async () => {
+    const { bench, links, answer, execution } = await sisters(1);
+    execution.begin();
+    for (let n = 0; n < 3; n += 1) void bench.ask('/v1/execute', { body: { code: '' } });
+    await until(() => (links[0]?.executions.length ?? 0) === 3);
+    const waiting = bench.ask('/v1/execute', { body: { code: '' } });
+    await until(() => bench.gateway.status().queued === 1);
+    const drained = bench.gateway.drain(20_000);
+    expect(await links[0]?.seen('GOAWAY')).toMatchObject({ reason: 'draining', deadline_ms: 20_000 });
+    expect(await problemOf(await waiting)).toMatchObject({ status: 503, code: 'draining' });
+    const refused = await bench.ask('/v1/execute', { body: { code: '' } });
+    expect(refused.headers.get('retry-after')).toBeTruthy();
+    expect((await bench.ask('/ready')).status).toBe(503);
+    expect(bench.gateway.acceptsLinks()).toBe(false);
+    await bench.clock.advance(5_000);
+    expect(links[0]?.closed).toBeUndefined();
+    for (const each of links[0]?.executions ?? []) each.succeed();
+    execution.out('whole').exit();
+    expect(await (await answer).json()).toMatchObject({ stdout: 'whole' });
+    await drained;
+    expect(links[0]?.closed?.code).toBe(4503);
+  });
+
+  test('ends at its deadline with a code', async () => {
+    const { bench, answer, execution } = await sisters(1, '/v1/execute', { timeout_ms: 60_000 });
+    execution.begin();
+    const drained = bench.gateway.drain(5_000);
+    await bench.clock.advance(5_000);
+    await drained;
+    expect((await (await answer).json()) as object).toMatchObject({
+      status: 503,
+      code: 'draining',
+      retryable: false,
+    });
+  });
+
+  test('of an agent voids its grants: nothing new goes there, what runs ends', async () => {
+    const { bench, links, answer, execution } = await sisters(1);
+    execution.begin();
+    links[0]?.send('DRAIN', { deadline_ms: 10_000 });
+    await bench.clock.settle();
+    expect(await problemOf(await bench.ask('/v1/execute', { body: { code: '' } }))).toMatchObject({
+      status: 503,
+      code: 'no_agent',
+    });
+    links[0]?.grant(1);
+    execution.out('end').exit();
+    expect(await (await answer).json()).toMatchObject({ stdout: 'end' });
+  });
+});
+
+describe('/v1/executions/{id}', () => {
+  async function running(): Promise<Sisters> {
+    const started = await sisters(1);
+    started.execution.begin();
+    await started.bench.clock.settle();
+    return started;
+  }
+
+  test('tells how it is doing and how it ended', async () => {
+    const { bench, links, execution } = await running();
+    const path = `/v1/executions/${execution.id}`;
+    const [agent] = links;
+    agent?.records.set(execution.id, { state: 'started', record: { ...RECORD, started_at_ms_ago: 20 } });
+    const now = bench.clock.wall() / 1000;
+    expect(executionStatus.parse(await (await bench.ask(path)).json())).toEqual({
+      execution_id: execution.id,
+      cluster: 'lab',
+      state: 'started',
+      started_at: now - 0.02,
+      ended_at: null,
+      result: null,
+      failure: null,
+    });
+    agent?.records.set(execution.id, {
+      state: 'ended',
+      record: {
+        accepted_at_ms_ago: 30,
+        started_at_ms_ago: 20,
+        ended_at_ms_ago: 10,
+        exit: { result: RESULT, failure: null },
+      },
+    });
+    expect(executionStatus.parse(await (await bench.ask(path)).json())).toMatchObject({
+      state: 'ended',
+      ended_at: now - 0.01,
+      result: { outcome: 'exited', exit_code: 0 },
+    });
+  });
+
+  test('cancels', async () => {
+    const { bench, links, execution } = await running();
+    links[0]?.records.set(execution.id, { state: 'started', record: { ...RECORD, started_at_ms_ago: 20 } });
+    const response = await bench.ask(`/v1/executions/${execution.id}`, { method: 'DELETE' });
+    expect(response.status).toBe(200);
+    expect(await links[0]?.seen('CANCEL')).toEqual({ reason: 'cancelled', execution_id: execution.id });
+  });
+
+  test('is the same 404 for garbage, another principal’s, another gateway’s and what the agent forgot', async () => {
+    const { bench, links, execution } = await running();
+    const foreign = await sisters(1);
+    const other = await bench.key({ sub: 'bob' });
+    const user = { 'podgate-user': 'someone' };
+    links[0]?.records.set(execution.id, { state: 'started', record: RECORD });
+    const answers = [
+      await bench.ask('/v1/executions/garbage'),
+      await bench.ask(`/v1/executions/${execution.id}x`),
+      await bench.ask(`/v1/executions/${foreign.execution.id}`),
+      await bench.ask(`/v1/executions/${execution.id}`, { key: other }),
+      await bench.ask(`/v1/executions/${execution.id}`, { key: other, method: 'DELETE' }),
+      await bench.ask(`/v1/executions/${execution.id}`, { headers: user }),
+    ];
+    links[0]?.records.delete(execution.id);
+    answers.push(await bench.ask(`/v1/executions/${execution.id}`));
+    for (const answer of answers)
+      expect(await problemOf(answer)).toMatchObject({ status: 404, code: 'not_found', retryable: false });
+  });
+
+  test('without its agent says so, and without an answer does too', async () => {
+    const { bench, links, execution } = await running();
+    const path = `/v1/executions/${execution.id}`;
+    if (links[0]) links[0].silent = true;
+    const unanswered = bench.ask(path);
+    await links[0]?.seen('STATUS');
+    await bench.clock.advance(STATUS_TIMEOUT_MS);
+    expect(await problemOf(await unanswered)).toMatchObject({ status: 502, code: 'agent_lost' });
+    links[0]?.cut();
+    expect(await problemOf(await bench.ask(path))).toMatchObject({ status: 503, code: 'no_agent' });
+  });
+});

@@ -1,0 +1,175 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { MAX_DATA_BYTES } from '../../shared/limits.ts';
+import { TYPE } from '../../shared/messages.ts';
+import { Outbox } from '../../shared/outbox.ts';
+
+const EMPTY = new Uint8Array();
+
+type Step =
+  | { do: 'data'; stream: number; channel: 1 | 2; bytes: number }
+  | { do: 'end'; stream: number }
+  | { do: 'control' }
+  | { do: 'grant'; stream: number; bytes: number }
+  | { do: 'acknowledge'; share: number }
+  | { do: 'send'; frames: number };
+
+const streams = fc.integer({ min: 1, max: 4 });
+const steps: fc.Arbitrary<Step[]> = fc.array(
+  fc.oneof(
+    fc.record({
+      do: fc.constant('data' as const),
+      stream: streams,
+      channel: fc.constantFrom(1 as const, 2 as const),
+      bytes: fc.integer({ min: 0, max: 100_000 }),
+    }),
+    fc.record({ do: fc.constant('end' as const), stream: streams }),
+    fc.record({ do: fc.constant('control' as const) }),
+    fc.record({
+      do: fc.constant('grant' as const),
+      stream: streams,
+      bytes: fc.integer({ min: 0, max: 90_000 }),
+    }),
+    fc.record({ do: fc.constant('acknowledge' as const), share: fc.double({ min: 0, max: 1, noNaN: true }) }),
+    fc.record({ do: fc.constant('send' as const), frames: fc.integer({ min: 1, max: 20 }) }),
+  ),
+  { maxLength: 120 },
+);
+
+describe('an outbox', () => {
+  test('never sends more than stream and link allow, keeps order, and puts control first', () => {
+    fc.assert(
+      fc.property(steps, (script) => {
+        const streamWindow = 60_000;
+        const linkWindow = 200_000;
+        const linkInFlight = 80_000;
+        const outbox = new Outbox({ streamWindow, linkWindow, linkInFlight });
+        const limits = new Map([1, 2, 3, 4].map((stream) => [stream, streamWindow]));
+        const sent = new Map<number, number>();
+        const queued = new Map<number, number>();
+        const offsets = new Map<string, number>();
+        let counter = 0;
+        let controls = 0;
+        let linkSent = 0;
+        let acknowledged = 0;
+        for (const stream of limits.keys()) outbox.open(stream);
+
+        const take = (): boolean => {
+          const frame = outbox.next();
+          if (!frame) return false;
+          const size = frame.body.byteLength;
+          if (frame.type === TYPE.DATA) {
+            expect(controls).toBe(0);
+            const key = `${frame.stream}/${frame.channel}`;
+            expect(frame.sequence).toBe(offsets.get(key) ?? 0);
+            expect(size).toBeGreaterThan(0);
+            expect(size).toBeLessThanOrEqual(MAX_DATA_BYTES);
+            offsets.set(key, frame.sequence + size);
+            sent.set(frame.stream, (sent.get(frame.stream) ?? 0) + size);
+            linkSent += size;
+            expect(sent.get(frame.stream)).toBeLessThanOrEqual(limits.get(frame.stream) as number);
+            expect(linkSent - acknowledged).toBeLessThanOrEqual(linkInFlight);
+          } else if (frame.type === TYPE.END) {
+            expect(frame.sequence).toBe(offsets.get(`${frame.stream}/1`) ?? 0);
+          } else {
+            controls -= 1;
+            counter += 1;
+            expect(frame.sequence).toBe(counter);
+          }
+          return true;
+        };
+
+        for (const step of script) {
+          if (step.do === 'data') {
+            outbox.data(step.stream, step.channel, new Uint8Array(step.bytes));
+            queued.set(step.stream, (queued.get(step.stream) ?? 0) + step.bytes);
+          } else if (step.do === 'end') outbox.behind(step.stream, TYPE.END, 1, EMPTY);
+          else if (step.do === 'control') {
+            outbox.control(TYPE.HEARTBEAT, 0, EMPTY);
+            controls += 1;
+          } else if (step.do === 'grant') {
+            const limit = (limits.get(step.stream) as number) + step.bytes;
+            limits.set(step.stream, limit);
+            expect(outbox.grant(step.stream, limit)).toBe(true);
+          } else if (step.do === 'acknowledge') {
+            acknowledged += Math.floor((linkSent - acknowledged) * step.share);
+            expect(outbox.grantLink(acknowledged + linkWindow)).toBe(true);
+          } else for (let n = 0; n < step.frames && take(); n += 1);
+          for (const [stream, limit] of limits)
+            expect(outbox.room(stream)).toBe(Math.max(0, limit - (queued.get(stream) ?? 0)));
+        }
+        // With room for all of it, all of it goes.
+        for (const stream of limits.keys()) {
+          limits.set(stream, 1e9);
+          outbox.grant(stream, 1e9);
+        }
+        for (;;) {
+          while (take());
+          if (linkSent === acknowledged) break;
+          acknowledged = linkSent;
+          outbox.grantLink(acknowledged + linkWindow);
+        }
+        expect(outbox.empty).toBe(true);
+        for (const [stream, bytes] of queued) expect(sent.get(stream) ?? 0).toBe(bytes);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test('serves streams in turn: none is two frames behind another that had as much to send', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 2, max: 20 }), fc.integer({ min: 1, max: 6 }), (count, frames) => {
+        const outbox = new Outbox({ linkWindow: 0 });
+        for (let stream = 1; stream <= count; stream += 1) {
+          outbox.open(stream);
+          outbox.data(stream, 1, new Uint8Array(frames * MAX_DATA_BYTES));
+        }
+        const served = new Map<number, number>();
+        for (let frame = outbox.next(); frame; frame = outbox.next()) {
+          served.set(frame.stream, (served.get(frame.stream) ?? 0) + 1);
+          const counts = Array.from({ length: count }, (_, index) => served.get(index + 1) ?? 0);
+          expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(1);
+        }
+      }),
+    );
+  });
+
+  test('keeps EXIT behind its own data only, and forgets the stream with it', () => {
+    const outbox = new Outbox({ streamWindow: 10 });
+    outbox.open(1);
+    outbox.open(2);
+    outbox.data(1, 1, new Uint8Array(15));
+    outbox.behind(1, TYPE.EXIT, 0, EMPTY);
+    outbox.behind(2, TYPE.EXIT, 0, EMPTY);
+    expect(outbox.next()).toMatchObject({ type: TYPE.DATA, stream: 1 });
+    expect(outbox.next()).toMatchObject({ type: TYPE.EXIT, stream: 2 });
+    expect(outbox.next()).toBeUndefined();
+    outbox.grant(1, 15);
+    expect(outbox.next()).toMatchObject({ type: TYPE.DATA, stream: 1, sequence: 10 });
+    expect(outbox.next()).toMatchObject({ type: TYPE.EXIT, stream: 1 });
+    expect(outbox.next()).toBeUndefined();
+    expect(outbox.empty).toBe(true);
+  });
+
+  test('drops what a closed stream had queued, and sends the rest', () => {
+    const outbox = new Outbox();
+    outbox.open(1);
+    outbox.open(2);
+    outbox.data(1, 1, new Uint8Array(5));
+    outbox.data(2, 1, new Uint8Array(5));
+    outbox.close(1);
+    expect(outbox.next()).toMatchObject({ stream: 2 });
+    expect(outbox.next()).toBeUndefined();
+  });
+
+  test('takes no window that falls, and no acknowledgement of what was not sent', () => {
+    const outbox = new Outbox({ linkWindow: 100 });
+    outbox.open(1);
+    expect(outbox.grant(1, 1)).toBe(false);
+    expect(outbox.grantLink(99)).toBe(false);
+    expect(outbox.grantLink(101)).toBe(false);
+    outbox.data(1, 1, new Uint8Array(1));
+    outbox.next();
+    expect(outbox.grantLink(101)).toBe(true);
+  });
+});

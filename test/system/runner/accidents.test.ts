@@ -1,0 +1,118 @@
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
+import { describePython, expectNext, expectUnharmed, MIB, patience, py } from './suite.ts';
+
+/** What the kernel, or whoever runs the machine, does to a sandbox from outside. */
+describePython('a zygote that is killed from outside', (python) => {
+  test('between programs is replaced once', async () => {
+    await using sandbox = await createSandbox({ python });
+    await expectNext(sandbox);
+    await killZygote(sandbox);
+    const ran = await sandbox.run('print("after")');
+    expect(ran.stdout).toBe('after\n');
+    const reset = await sandbox.client.reset(patience());
+    expect(reset).toEqual({ ok: true, leftovers: [] });
+  });
+
+  test('takes no program along', async () => {
+    await using sandbox = await createSandbox({ python });
+    const zygote = zygoteOf(sandbox);
+    const ran = await sandbox.run(
+      'print("before")\nimport time; time.sleep(0.5)\nprint("after")\nraise SystemExit(3)',
+      {
+        onData: (_execution, { stdout }) => {
+          if (stdout === 'before\n') kill(zygote);
+        },
+      },
+    );
+    expect(ran.stdout).toBe('before\nafter\n');
+    expect(ran.result).toMatchObject({ outcome: 'exited', exit_code: 3 });
+    expect((await sandbox.run('print("next")')).stdout).toBe('next\n');
+  });
+
+  test('again and again ends the sandbox with a sentence, and no result is made up', async () => {
+    await using sandbox = await createSandbox({ python });
+    await killZygote(sandbox);
+    expect((await sandbox.run('print(1)')).stdout).toBe('1\n');
+    await killZygote(sandbox);
+    const ran = await sandbox.run('print(2)');
+    expect(ran.started).toBe(false);
+    expect(ran.exit.failure).toMatchObject({ code: 'runner_error', started: 'no' });
+    expect(await sandbox.client.reset(patience())).toEqual({ ok: false, leftovers: [expect.any(String)] });
+  });
+});
+
+describePython('a program that is killed from outside', (python) => {
+  test('is signaled, and not at its memory limit', async () => {
+    await using sandbox = await createSandbox({ python });
+    const ran = await sandbox.run('print("up")\nimport time; time.sleep(60)', {
+      onData: (_execution, { stdout }) => {
+        if (stdout === 'up\n') kill(sandbox.strays()[0]?.pid);
+      },
+    });
+    expect(ran.result).toMatchObject({ outcome: 'signaled', signal: 9, exit_code: 137 });
+    await expectUnharmed(sandbox);
+  });
+
+  test('is at its memory limit where the control group counts a kill, and its peak is the group’s', async () => {
+    await using group = createGroup();
+    await using sandbox = await createSandbox({ python, config: { cgroup_root: group.root } });
+    expect(sandbox.ready.features.cgroup).toBe('v2');
+    const ran = await sandbox.run('print("up")\nimport time; time.sleep(60)', {
+      onData: (_execution, { stdout }) => {
+        if (stdout !== 'up\n') return;
+        group.write({ 'memory.peak': 500 * MIB, 'memory.events': 'low 0\noom 1\noom_kill 1\n' });
+        kill(sandbox.strays()[0]?.pid);
+      },
+    });
+    expect(ran.result).toMatchObject({ outcome: 'memory_limit', signal: 9, exit_code: 137 });
+    expect(ran.result.peak_memory_bytes).toBe(450 * MIB);
+    await expectUnharmed(sandbox);
+  });
+
+  test('is measured by /proc where the control group is shared with strangers', async () => {
+    await using group = createGroup();
+    group.write({ 'cgroup.procs': '0\n1\n2\n' });
+    await using sandbox = await createSandbox({ python, config: { cgroup_root: group.root } });
+    expect(sandbox.ready.features.cgroup).toBeNull();
+    const ran = await sandbox.run(py`
+      block = bytearray(b"x") * (50 << 20)
+      import time; time.sleep(0.2)
+    `);
+    expect(ran.result.peak_memory_bytes).toBeGreaterThan(50 * MIB);
+    expect(ran.result.peak_memory_bytes).toBeLessThan(150 * MIB);
+  });
+});
+
+function zygoteOf(sandbox: Sandbox): number | undefined {
+  return sandbox.processes().find((process) => process.parent === sandbox.pid)?.pid;
+}
+
+/** Resolves when the runner has buried it: it has seen its end by then. */
+async function killZygote(sandbox: Sandbox): Promise<void> {
+  const zygote = zygoteOf(sandbox);
+  kill(zygote);
+  while (zygoteOf(sandbox) === zygote) await sandbox.client.ping(patience());
+}
+
+function kill(pid: number | undefined): void {
+  process.kill(pid as number, 'SIGKILL');
+}
+
+/** A control group of version 2 as files say it, where the sandbox can read it. */
+function createGroup() {
+  const root = mkdtempSync('/var/tmp/podgate-group-');
+  chmodSync(root, 0o755);
+  const write = (files: Record<string, string | number>) => {
+    for (const [name, content] of Object.entries(files)) writeFileSync(`${root}/${name}`, `${content}`);
+  };
+  write({
+    'memory.current': 50 * MIB,
+    'memory.peak': 60 * MIB,
+    'memory.max': 256 * MIB,
+    'memory.events': 'low 0\noom 0\noom_kill 0\n',
+    'cgroup.procs': '1\n2\n',
+  });
+  return { root, write, [Symbol.asyncDispose]: async () => rmSync(root, { recursive: true }) };
+}

@@ -1,0 +1,124 @@
+import { expect, test } from 'vitest';
+import { describeSandbox, expectNext, py } from './suite.ts';
+
+const SHOW = 'import json, os\nprint(json.dumps(dict(os.environ)))';
+
+describeSandbox(
+  'the environment',
+  (sandbox) => {
+    test("is the image's own without the cluster's, then ours", async () => {
+      const environment = JSON.parse((await sandbox().run(SHOW)).stdout);
+      expect(environment).toMatchObject({
+        IMAGE_SETTING: 'kept',
+        HOME: '/tmp',
+        LANG: 'C.UTF-8',
+        PYTHONUNBUFFERED: '1',
+        MPLBACKEND: 'Agg',
+      });
+      for (const name of Object.keys(environment))
+        expect(name).not.toMatch(/^(KUBERNETES_|PODGATE_)|_SERVICE_/);
+      expect(environment).not.toHaveProperty('TRACEPARENT');
+      expect(environment.PATH).toContain('/usr/bin');
+    });
+
+    test("is then the request's, which wins", async () => {
+      const env = { HOME: '/srv', MPLBACKEND: 'svg', NEW: 'ü\n=', KUBERNETES_X: 'asked for', EMPTY: '' };
+      const environment = JSON.parse((await sandbox().run(SHOW, { env })).stdout);
+      expect(environment).toMatchObject(env);
+      expect(JSON.parse((await sandbox().run(SHOW)).stdout)).not.toHaveProperty('NEW');
+    });
+
+    test('has the traceparent of the caller', async () => {
+      const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+      const environment = JSON.parse((await sandbox().run(SHOW, { traceparent })).stdout);
+      expect(environment.TRACEPARENT).toBe(traceparent);
+    });
+
+    test('is the same for children, and for the process itself in /proc', async () => {
+      const ran = await sandbox().run(
+        py`
+        import os, subprocess
+        print(subprocess.run(["env"], capture_output=True, text=True).stdout)
+        print(open("/proc/self/environ").read().replace("\0", "\n"))
+      `,
+        { env: { ASKED: 'yes' } },
+      );
+      expect(ran.stdout).toContain('ASKED=yes');
+      expect(ran.stdout).not.toMatch(/KUBERNETES_|PODGATE_|_SERVICE_/);
+    });
+
+    test('may be large', async () => {
+      const env = Object.fromEntries(Array.from({ length: 1_000 }, (_, n) => [`N${n}`, 'v'.repeat(100)]));
+      const environment = JSON.parse((await sandbox().run(SHOW, { env })).stdout);
+      expect(environment).toMatchObject(env);
+    });
+
+    test('with a name or a value that cannot be is no crash', async () => {
+      for (const env of [{ 'A=B': 'x' }, { '': 'x' }, { A: 'x\0y' }, { '\ud800': 'x' }] as Record<
+        string,
+        string
+      >[]) {
+        const ran = await sandbox().run('1', { env });
+        if (ran.exit.failure) expect(ran.exit.failure).toMatchObject({ code: 'stage_failed', started: 'no' });
+        await expectNext(sandbox());
+      }
+    });
+  },
+  {
+    env: {
+      IMAGE_SETTING: 'kept',
+      KUBERNETES_SERVICE_HOST: '10.0.0.1',
+      KUBERNETES_PORT: 'tcp://10.0.0.1:443',
+      DB_SERVICE_HOST: '10.0.0.2',
+      DB_SERVICE_PORT_HTTP: '80',
+      PODGATE_ANYTHING: 'secret',
+      LANG: 'de_DE.ISO-8859-1',
+      HOME: '/root',
+    },
+  },
+);
+
+describeSandbox('an execution', (sandbox) => {
+  test('has arguments as they were given', async () => {
+    const args = ['', ' ', 'ü', '-c', '--', "'; rm -rf /", 'x'.repeat(100_000), '\n'];
+    const ran = await sandbox().run('import json, sys\nprint(json.dumps(sys.argv[1:]))', { args });
+    expect(JSON.parse(ran.stdout)).toEqual(args);
+  });
+
+  test('works in the workspace, in a session of its own, with the usual mask', async () => {
+    const ran = await sandbox().run(py`
+      import os, resource
+      print(os.getcwd(), os.getsid(0) == os.getpid() == os.getpgrp(), oct(os.umask(0)), os.getuid(), os.getgroups())
+      print(resource.getrlimit(resource.RLIMIT_CORE), resource.getrlimit(resource.RLIMIT_NOFILE), os.nice(0))
+    `);
+    expect(ran.stdout).toBe('/srv True 0o22 65532 []\n(0, 0) (256, 256) 0\n');
+  });
+
+  test('writes nowhere but in its workspace and scratch places, where the kernel has Landlock', async (context) => {
+    if (sandbox().ready.features.landlock_abi < 2) context.skip('the kernel has no Landlock of ABI 2');
+    const ran = await sandbox().run(py`
+      import os
+      for action in (lambda: open("/media/x", "w"), lambda: os.mkdir("/media/d"), lambda: os.mkfifo("/media/f"),
+                     lambda: os.symlink("x", "/media/l")):
+          try: action(); print("wrote")
+          except OSError as error: pass
+      open("f", "w").close()
+      for place in (".", "/tmp", "/dev/shm"): os.mkdir(place + "/d"); os.rename(place + "/d", place + "/e"); os.rmdir(place + "/e")
+      print(os.listdir("/media"), open("/dev/null", "w").write("x"), len(open("/dev/urandom", "rb").read(4)))
+    `);
+    expect(ran.stderr).toBe('');
+    expect(ran.stdout).toBe('[] 1 4\n');
+  });
+
+  test('finds its scratch places writable and empty, and the rest not', async () => {
+    const ran = await sandbox().run(py`
+      import os, tempfile
+      print([os.listdir(place) for place in ("/tmp", "/dev/shm")], tempfile.gettempdir())
+      with tempfile.TemporaryDirectory() as place: open(place + "/f", "w").write("x")
+      for path in ("/etc/x", "/x", "/usr/x", "/var/tmp/x"):
+          try: open(path, "w"); print("wrote", path)
+          except OSError: pass
+    `);
+    expect(ran.stdout).toBe('[[], []] /tmp\n');
+  });
+});

@@ -1,0 +1,54 @@
+import { expect, test } from 'vitest';
+import { createSandbox } from '../../fakes/runner-process.ts';
+import { describePython, expectUnharmed, py } from './suite.ts';
+
+describePython('preloading', (python) => {
+  test('makes modules ready, and names those that fail', async () => {
+    const preload = ['decimal', 'json.tool', 'no_such_module', 'this', 'sqlite3'];
+    await using sandbox = await createSandbox({ python, config: { preload } });
+    expect(sandbox.ready).toMatchObject({
+      ok: true,
+      epoch: 1,
+      preloaded: ['decimal', 'json.tool', 'this', 'sqlite3'],
+      preload_failed: [{ name: 'no_such_module', error: expect.stringContaining('no_such_module') }],
+      missing: [],
+      running: [],
+    });
+    const ran = await sandbox.run(
+      'import sys\nprint([name in sys.modules for name in ("decimal", "json.tool", "sqlite3")])',
+    );
+    expect(ran.stdout).toBe('[True, True, True]\n');
+    expect(ran.stderr).toBe('');
+    await expectUnharmed(sandbox);
+  });
+
+  test('nothing preloads nothing that a program would notice', async () => {
+    await using sandbox = await createSandbox({ python });
+    const ran = await sandbox.run(py`
+      import sys
+      print([name for name in ("numpy", "pandas", "asyncio", "multiprocessing", "this") if name in sys.modules])
+    `);
+    expect(ran.stdout).toBe('[]\n');
+  });
+
+  test('shares no state of numpy’s generators between programs', async (context) => {
+    await using sandbox = await createSandbox({ python, config: { preload: ['numpy'] } });
+    if (!sandbox.ready.preloaded.includes('numpy')) context.skip(`${python} has no numpy`);
+    const code = 'import numpy\nprint(numpy.random.random(), numpy.random.default_rng().random())';
+    const values = [await sandbox.run(code), await sandbox.run(code)].flatMap(({ stdout }) =>
+      stdout.trim().split(' '),
+    );
+    expect(new Set(values).size).toBe(4);
+  });
+
+  test('says what it measured of itself', async () => {
+    await using sandbox = await createSandbox({ python });
+    const { ready } = sandbox;
+    expect(ready.version).toMatch(/^\d/);
+    expect(ready.features.seccomp).toBe(true);
+    expect(ready.base_memory_bytes).toBeGreaterThan(1_000_000);
+    expect(ready.base_memory_bytes).toBeLessThan(100_000_000);
+    expect(ready.languages).toHaveProperty('python');
+    expect(sandbox.log()).toBe('');
+  });
+});

@@ -1,0 +1,125 @@
+import { expect, test } from 'vitest';
+import { describeSandbox, expectUnharmed, filesIn, patience, py } from './suite.ts';
+
+describeSandbox('RESET', (sandbox) => {
+  test('leaves nothing in the workspace and the scratch places', async () => {
+    await sandbox().run(
+      py`
+        import os
+        for place in (".", "/tmp", "/dev/shm"):
+            os.makedirs(place + "/d/e")
+            open(place + "/.hidden", "w").write("x")
+            open(place + "/d/e/" + "n" * 255, "w").write("x")
+            open(place + "/a\nb", "w").write("x")
+            open(os.fsencode(place) + b"/\xff", "w").write("x")
+            os.symlink("/etc", place + "/link")
+            os.mkfifo(place + "/fifo")
+            os.link(place + "/.hidden", place + "/hard")
+      `,
+      { collect: false },
+    );
+    expect((await filesIn(sandbox())).length).toBeGreaterThan(20);
+    await expectUnharmed(sandbox());
+  });
+
+  test('leaves nothing of directories that nobody may enter', async () => {
+    await sandbox().run(
+      py`
+        import os
+        for place in (".", "/tmp", "/dev/shm"):
+            os.makedirs(place + "/a/b/c")
+            open(place + "/a/b/c/f", "w").write("x")
+            for path in ("/a/b/c", "/a/b", "/a"): os.chmod(place + path, 0)
+      `,
+      { collect: false },
+    );
+    await expectUnharmed(sandbox());
+  });
+
+  test('does not follow links out of what it empties', async () => {
+    await sandbox().run(
+      'import os\nos.mkdir("/tmp/d")\nos.symlink("/proc/self", "/tmp/d/l")\nos.symlink("/usr", "u")\nNone',
+    );
+    await expectUnharmed(sandbox());
+    const ran = await sandbox().run('import os\nprint(os.path.isdir("/usr/bin"))');
+    expect(ran.stdout).toBe('True\n');
+  });
+
+  test.each([
+    ['closed', 'os.chmod(".", 0)'],
+    ['read-only', 'os.chmod(".", 0o555)'],
+    ['left', 'os.chdir("/")'],
+    ['given attributes', 'os.setxattr(".", "user.left", b"x")'],
+    [
+      'given a default access list',
+      'os.setxattr(".", "system.posix_acl_default", bytes.fromhex("0200000001000700ffffffff04000700ffffffff20000700ffffffff"))',
+    ],
+    ['full of open files', 'held = [open(f"f{n}", "w") for n in range(100)]'],
+  ])('copes with a workspace that was %s', async (_name, code) => {
+    const ran = await sandbox().run(`import os\n${code}\nNone`);
+    expect(ran.stderr).toBe('');
+    expect(await sandbox().client.reset(patience())).toEqual({ ok: true, leftovers: [] });
+    await expectUnharmed(sandbox());
+    const { stdout } = await sandbox().run(
+      'import os\nprint(oct(os.stat(".").st_mode), os.listxattr("."), os.getcwd())',
+    );
+    expect(stdout).toBe('0o41777 [] /srv\n');
+  });
+
+  test('takes directories 2,000 deep away', async () => {
+    await sandbox().run('import os\nfor n in range(2000): os.mkdir("directory"); os.chdir("directory")', {
+      collect: false,
+    });
+    await expectUnharmed(sandbox());
+  });
+
+  test('twice in a row is as good as once', async () => {
+    for (let n = 0; n < 2; n += 1) {
+      expect(await sandbox().client.reset(patience())).toEqual({ ok: true, leftovers: [] });
+    }
+    await expectUnharmed(sandbox());
+  });
+
+  test('leaves no System V segment, and none is hidden', async () => {
+    const ran = await sandbox().run(py`
+      import ctypes
+      libc = ctypes.CDLL(None, use_errno=True)
+      print(libc.shmget(0x1234, 4096, 0o1600) >= 0, libc.semget(0x1234, 1, 0o1600) >= 0, libc.msgget(0x1234, 0o1600) >= 0)
+    `);
+    expect(ran.stdout).toMatch(/^(True|False) (True|False) (True|False)\n$/);
+    await expectUnharmed(sandbox());
+  });
+
+  test('leaves no POSIX queue, or says that it does', async () => {
+    const ran = await sandbox().run(py`
+      import ctypes
+      libc = ctypes.CDLL("librt.so.1", use_errno=True)
+      print(libc.mq_open(b"/left", 0o102, 0o600, None))
+    `);
+    const { ok } = await sandbox().client.reset(patience());
+    if (ran.stdout === '-1\n') expect(ok).toBe(true);
+    const again = await sandbox().run('import ctypes\nctypes.CDLL("librt.so.1").mq_open(b"/left", 0o2)');
+    expect(again.stdout === '-1\n' || ok === false).toBe(true);
+  });
+
+  test('leaves no abstract socket and no key behind', async () => {
+    await sandbox().run(py`
+      import ctypes, os, platform, socket
+      server = socket.socket(socket.AF_UNIX); server.bind("\0left"); server.listen()
+      libc = ctypes.CDLL(None, use_errno=True)
+      number = {"x86_64": 248, "aarch64": 217}[platform.machine()]
+      libc.syscall(number, b"user", b"left", b"secret", 6, -4)
+      if os.fork() == 0: os.setsid(); import time; time.sleep(60)
+    `);
+    await sandbox().client.reset(patience());
+    const ran = await sandbox().run(py`
+      import ctypes, platform, socket
+      libc = ctypes.CDLL(None, use_errno=True)
+      number = {"x86_64": 249, "aarch64": 218}[platform.machine()]
+      try: socket.socket(socket.AF_UNIX).connect("\0left"); print("reached")
+      except OSError: print("gone")
+      print(libc.syscall(number, b"user", b"left", None, 0) < 0)
+    `);
+    expect(ran.stdout).toBe('gone\nTrue\n');
+  });
+});

@@ -1,0 +1,117 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { inspect } from 'node:util';
+import { afterAll, describe, expect, test } from 'vitest';
+import { AGENT_VARIABLE_NAMES, readAgentConfig } from '../../agent/config.ts';
+import { startConfiguredAgent } from '../../agent/run-agent.ts';
+import { Failure } from '../../shared/errors.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'podgate-config-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+const NEEDED = { PODGATE_GATEWAY_URL: 'https://gate.example', PODGATE_AGENT_TOKEN: 'podgate_agent_hush' };
+const read = (environment: Record<string, string> = {}) =>
+  readAgentConfig({ environment: { ...NEEDED, ...environment } });
+
+function refusal(environment: Record<string, string>, base: Record<string, string> = NEEDED): string {
+  try {
+    readAgentConfig({ environment: { ...base, ...environment } });
+  } catch (error) {
+    if (error instanceof Failure) return error.detail;
+    throw error;
+  }
+  return 'was accepted';
+}
+
+describe("the agent's configuration", () => {
+  test('has defaults, is frozen, and shows no secret', () => {
+    const config = read();
+    expect(config).toMatchObject({
+      backend: 'kubernetes',
+      http: { host: '127.0.0.1', port: 8081 },
+      maxOutputBytes: 1_000_000,
+      drainMs: 30_000,
+      unsafe: false,
+      templatesFile: undefined,
+    });
+    expect(Object.isFrozen(config)).toBe(true);
+    expect(config.credential().reveal()).toBe('podgate_agent_hush');
+    expect(inspect(config, { depth: 9 }) + JSON.stringify(config)).not.toContain('hush');
+  });
+
+  test('names a cluster after the machine where nobody names it', () => {
+    expect(read().cluster).toMatch(/^[a-z0-9-]{1,63}$/);
+    expect(read({ PODGATE_CLUSTER: 'lab-1' }).cluster).toBe('lab-1');
+  });
+
+  test('keeps the names of the services that people move from', () => {
+    const { templateVariables, kubernetes } = read({
+      POOL_SIZE: '30',
+      MAX_EXEC_TIMEOUT_MS: '5000',
+      CPU_TIME_LIMIT_SEC: '7',
+      MEMORY_LIMIT_MB: '512',
+      KUBERNETES_EXECUTOR_IMAGE: 'python-executor-sci',
+      KUBERNETES_NAMESPACE: 'runs',
+      KUBERNETES_SERVICE_ACCOUNT: '',
+      KUBE_CONTEXTS: 'a, b=c',
+    });
+    expect(templateVariables).toEqual({
+      POOL_SIZE: 30,
+      MAX_EXEC_TIMEOUT_MS: 5_000,
+      CPU_TIME_LIMIT_SEC: 7,
+      MEMORY_LIMIT_MB: 512,
+      KUBERNETES_IMAGE: 'python-executor-sci',
+    });
+    expect(kubernetes).toMatchObject({
+      namespace: 'runs',
+      contexts: ['a', 'b=c'],
+      serviceAccount: undefined,
+    });
+  });
+
+  test('reads a credential from a file each time it is asked, so that a newer one counts', () => {
+    const file = join(folder, 'credential');
+    writeFileSync(file, 'podgate_agent_one\n');
+    const config = readAgentConfig({
+      environment: { PODGATE_GATEWAY_URL: 'https://gate.example', PODGATE_AGENT_TOKEN_FILE: file },
+    });
+    expect(config.credential().reveal()).toBe('podgate_agent_one');
+    writeFileSync(file, 'podgate_agent_two\n');
+    expect(config.credential().reveal()).toBe('podgate_agent_two');
+  });
+
+  test.for([
+    [{ PODGATE_GATEWAY_URL: '' }, /^PODGATE_GATEWAY_URL is not set/],
+    [{ PODGATE_AGENT_TOKEN: '' }, /^PODGATE_AGENT_TOKEN is not set: use the credential/],
+    [{ PODGATE_AGENT_TOKEN_FILE: '/nowhere' }, /both set/],
+    [
+      { PODGATE_AGENT_TOKEN: '', PODGATE_AGENT_TOKEN_FILE: '/nowhere' },
+      /'\/nowhere', which cannot be read \(ENOENT\)/,
+    ],
+    [{ PODGATE_GATEWAY_CA_FILE: '/nowhere' }, /^PODGATE_GATEWAY_CA_FILE names '\/nowhere'/],
+    [{ PODGATE_GATEWAY_URL: 'ftp://x' }, /'ftp:\/\/x' is not accepted: use a URL/],
+    [{ PODGATE_AGENT_PORT: '65536' }, /use an integer from 0 to 65535/],
+    [{ PODGATE_CLUSTER: 'Big' }, /'Big' is not accepted: use 1 to 63/],
+    [{ PODGATE_DRIAN_MS: '1' }, /did you mean PODGATE_DRAIN_MS\?/],
+  ] as [Record<string, string>, RegExp][])('%j stops the boot', ([environment, sentence]) => {
+    expect(refusal(environment)).toMatch(sentence);
+  });
+
+  test("lets another command's names through only when told of them", () => {
+    expect(refusal({ PODGATE_ISSUERS: 'x' })).toMatch(/PODGATE_ISSUERS/);
+    readAgentConfig({ environment: { ...NEEDED, PODGATE_ISSUERS: 'x' }, alsoKnown: ['PODGATE_ISSUERS'] });
+    expect(AGENT_VARIABLE_NAMES).toContain('PODGATE_DRAIN_MS');
+  });
+
+  test.for(['kubernetes', 'docker'])(
+    'says that the %s backend is not there yet, and what is',
+    async (backend) => {
+      const config = read({ EXECUTOR_BACKEND: backend });
+      const starting = startConfiguredAgent({ config, software: 'podgate/test', log: () => {} });
+      await expect(starting).rejects.toMatchObject({
+        code: 'not_implemented',
+        detail: expect.stringContaining('EXECUTOR_BACKEND=local'),
+      });
+    },
+  );
+});

@@ -1,0 +1,570 @@
+import { describe, expect, test } from 'vitest';
+import {
+  createExecutions,
+  type ExecutionReport,
+  type Executions,
+} from '../../agent/executions/executions.ts';
+import type { ExecutionInput, ExecutionPort } from '../../agent/executions/port.ts';
+import { createPool, type Pool } from '../../agent/pool/pool.ts';
+import { Failure } from '../../shared/errors.ts';
+import {
+  MAX_REQUEST_BYTES,
+  RECORD_TTL_MS,
+  RUNNER_GRACE_MS,
+  STREAM_WINDOW_BYTES,
+} from '../../shared/limits.ts';
+import type { ExitBody, FileEnd, StartBody } from '../../shared/messages.ts';
+import { parseTemplate, type TemplateInput } from '../../shared/template.ts';
+import { createFakeBackend, type FakeBackend } from '../fakes/fake-backend.ts';
+import { createFakeClock, type FakeClock } from '../fakes/fake-clock.ts';
+import { type FakeRun, resultOf } from '../fakes/fake-runner.ts';
+
+type Heard = {
+  words: string[];
+  nack?: string;
+  exit?: ExitBody;
+  consumed: number;
+  bytes: number;
+  files: FileEnd[];
+};
+
+function listen(): { port: ExecutionPort; heard: Heard } {
+  const heard: Heard = { words: [], consumed: 0, bytes: 0, files: [] };
+  const port: ExecutionPort = {
+    accept: () => void heard.words.push('ACCEPT'),
+    nack(code) {
+      heard.words.push('NACK');
+      heard.nack = code;
+    },
+    started: () => void heard.words.push('STARTED'),
+    data(channel, bytes) {
+      heard.bytes += bytes.byteLength;
+      if (heard.words.at(-1) !== `DATA ${channel}`) heard.words.push(`DATA ${channel}`);
+    },
+    fileEnd: (file) => void heard.files.push(file),
+    exit(body) {
+      heard.words.push('EXIT');
+      heard.exit = body;
+    },
+    consumed(bytes) {
+      heard.consumed += bytes;
+    },
+  };
+  return { port, heard };
+}
+
+let ids = 0;
+function startBody(changes: Partial<StartBody> = {}): StartBody {
+  ids += 1;
+  return {
+    execution_id: `e${ids}`,
+    tenant: 'acme',
+    principal: 'acme/alice',
+    holder: 'acme/alice',
+    request_id: 'r',
+    traceparent: null,
+    cluster: 'here',
+    template: 'default',
+    language: 'python',
+    last_line_interactive: true,
+    sizes: { manifest: 0, code: 4, stdin: null, files: 0 },
+    limits: {
+      timeout_ms: 2_000,
+      max_output_bytes: 1_000_000,
+      memory_mb: null,
+      cpu_seconds: null,
+      output_limit_bytes: null,
+    },
+    concurrency: null,
+    accept_within_ms: 5_000,
+    detach: false,
+    ...changes,
+  };
+}
+
+type Bench = {
+  executions: Executions;
+  pool: Pool;
+  backend: FakeBackend;
+  clock: FakeClock;
+  reports: ExecutionReport[];
+  /** START, four bytes of code, and what becomes of it. */
+  begin(
+    changes?: Partial<StartBody>,
+  ): Promise<{ heard: Heard; input: ExecutionInput | undefined; run: FakeRun; start: StartBody }>;
+};
+
+async function createBench(template: Partial<TemplateInput> = {}): Promise<Bench> {
+  const clock = createFakeClock();
+  const backend = createFakeBackend();
+  backend.onRunner = (runner) => {
+    runner.onRun = () => {};
+  };
+  const pool = createPool({
+    backend,
+    clock,
+    template: await parseTemplate({
+      name: 'default',
+      languages: ['python', 'node'],
+      pool: { min: 2, max: 2 },
+      ...template,
+    }),
+    random: () => 0.5,
+    log: () => {},
+    onChange: () => {},
+  });
+  await clock.settle();
+  const reports: ExecutionReport[] = [];
+  const known = new Set<FakeRun>();
+  const executions = createExecutions({
+    clock,
+    policy: {
+      maxOutputBytes: 500_000,
+      hasCluster: (name) => name === 'here',
+      findPool: (cluster, name) => (cluster === 'here' && name === 'default' ? pool : undefined),
+    },
+    onReport: (report) => reports.push(report),
+    onChange: () => {},
+  });
+  return {
+    executions,
+    pool,
+    backend,
+    clock,
+    reports,
+    async begin(changes = {}) {
+      const { port, heard } = listen();
+      const start = startBody(changes);
+      const input = executions.start(start, port);
+      input?.data(Buffer.from('code'));
+      await clock.settle();
+      const run = backend.made.flatMap(({ runner }) => runner.runs).find((one) => !known.has(one)) as FakeRun;
+      known.add(run);
+      return { heard, input, run, start };
+    },
+  };
+}
+
+describe('an execution', () => {
+  test('is accepted, started, relayed and ended in that order, and its sandbox returns', async () => {
+    const { begin, clock, pool, reports } = await createBench();
+    const { heard, run } = await begin();
+    expect(heard.words).toEqual(['ACCEPT']);
+    run.started();
+    run.output(1, 'out');
+    run.output(2, 'err');
+    run.exit(resultOf({ stdout_bytes: 3, stderr_bytes: 3 }));
+    await clock.settle();
+    expect(heard.words).toEqual(['ACCEPT', 'STARTED', 'DATA 1', 'DATA 2', 'EXIT']);
+    expect(pool.counts()).toMatchObject({ idle: 2, taken: 0 });
+    expect(reports).toMatchObject([
+      { outcome: 'exited', started: 'yes', settled: 'returned', outputBytes: 6 },
+    ]);
+  });
+
+  test('gets the template’s limits where the request asks for more, and its own where it asks for less', async () => {
+    const { begin } = await createBench({ resources: { memory_mb: 100, cpu_seconds: 3, timeout_ms: 1_500 } });
+    const more = await begin({
+      limits: {
+        timeout_ms: 9_000,
+        max_output_bytes: 9_000_000,
+        memory_mb: 900,
+        cpu_seconds: 9,
+        output_limit_bytes: null,
+      },
+    });
+    expect(more.run.body.limits).toEqual({
+      timeout_ms: 1_500,
+      max_output_bytes: 500_000,
+      memory_bytes: 104_857_600,
+      cpu_seconds: 3,
+      output_limit_bytes: null,
+    });
+    const less = await begin({
+      limits: { timeout_ms: 1, max_output_bytes: 2, memory_mb: 16, cpu_seconds: 1, output_limit_bytes: 5 },
+    });
+    expect(less.run.body.limits).toEqual({
+      timeout_ms: 1,
+      max_output_bytes: 2,
+      memory_bytes: 16_777_216,
+      cpu_seconds: 1,
+      output_limit_bytes: 5,
+    });
+  });
+
+  test('waits for a sandbox with its input kept, and runs when one comes', async () => {
+    const { begin, clock } = await createBench({ pool: { min: 1, max: 1 } });
+    const first = await begin();
+    const second = await begin();
+    expect(second.heard.words).toEqual([]);
+    first.run.started();
+    first.run.exit(resultOf());
+    await clock.settle();
+    expect(second.heard.words).toEqual(['ACCEPT']);
+  });
+
+  test('is refused with at_capacity when no sandbox comes within accept_within_ms', async () => {
+    const { begin, clock } = await createBench({ pool: { min: 1, max: 1 } });
+    await begin();
+    const { heard } = await begin({ accept_within_ms: 700 });
+    await clock.advance(699);
+    expect(heard.words).toEqual([]);
+    await clock.advance(1);
+    expect(heard.nack).toBe('at_capacity');
+  });
+
+  test('passes on to the gateway what room the runner has, and the reverse', async () => {
+    const { begin, clock } = await createBench();
+    const { heard, run, input } = await begin({
+      sizes: { manifest: 0, code: 4, stdin: STREAM_WINDOW_BYTES, files: 0 },
+    });
+    input?.data(new Uint8Array(32_768));
+    await clock.settle();
+    expect(heard.consumed).toBe(0);
+    run.takeInput();
+    await clock.settle();
+    expect(heard.consumed).toBe(32_772);
+    input?.window(STREAM_WINDOW_BYTES + 999);
+    await clock.settle();
+    expect(run.limit).toBe(STREAM_WINDOW_BYTES + 999);
+  });
+});
+
+describe('a START that is refused', () => {
+  const cases: [changes: Partial<StartBody>, code: string][] = [
+    [{ cluster: 'there' }, 'no_cluster'],
+    [{ template: 'other' }, 'no_template'],
+    [{ language: 'bash' }, 'no_language'],
+    [{ language: 'node' }, 'no_language'],
+    [{ sizes: { manifest: 0, code: MAX_REQUEST_BYTES + 1, stdin: null, files: 0 } }, 'too_large'],
+    [{ sizes: { manifest: 0, code: 1, stdin: MAX_REQUEST_BYTES + 1, files: 0 } }, 'too_large'],
+    [{ sizes: { manifest: 4_718_593, code: 1, stdin: null, files: 0 } }, 'too_large'],
+    [{ sizes: { manifest: 0, code: 1, stdin: null, files: 67_108_865 } }, 'too_large'],
+    [{ concurrency: 0 }, 'rate_limited'],
+  ];
+  test.for(cases)('%j: %s, and no sandbox is spent', async ([changes, code]) => {
+    const { executions, pool, clock, backend } = await createBench();
+    const { port, heard } = listen();
+    executions.start(startBody(changes), port);
+    await clock.settle();
+    expect(heard.words).toEqual(['NACK']);
+    expect(heard.nack).toBe(code);
+    expect(pool.counts()).toMatchObject({ idle: 2 });
+    expect(backend.alive).toHaveLength(2);
+    expect(executions.running()).toBe(0);
+  });
+
+  test('sizes at their limits are not', async () => {
+    const { executions } = await createBench();
+    const { port, heard } = listen();
+    executions.start(
+      startBody({
+        sizes: { manifest: 4_718_592, code: MAX_REQUEST_BYTES, stdin: MAX_REQUEST_BYTES, files: 67_108_864 },
+      }),
+      port,
+    );
+    expect(heard.words).toEqual(['ACCEPT']);
+  });
+
+  test('counts concurrency at the key’s holder, whatever end users it names', async () => {
+    const { begin, clock } = await createBench();
+    const first = await begin({ principal: 'acme/alice/one', concurrency: 1 });
+    const second = await begin({ principal: 'acme/alice/two', concurrency: 1 });
+    const other = await begin({ principal: 'acme/bob', holder: 'acme/bob', concurrency: 1 });
+    expect(second.heard.nack).toBe('rate_limited');
+    expect(other.heard.words).toEqual(['ACCEPT']);
+    first.run.started();
+    first.run.exit(resultOf());
+    await clock.settle();
+    expect((await begin({ concurrency: 1 })).heard.words).toEqual(['ACCEPT']);
+  });
+
+  test('with an id that is known is a duplicate, while it runs and for ten minutes after', async () => {
+    const { begin, clock } = await createBench();
+    const { run, start } = await begin();
+    const again = { execution_id: start.execution_id };
+    expect((await begin(again)).heard.nack).toBe('duplicate');
+    run.started();
+    run.exit(resultOf());
+    await clock.advance(RECORD_TTL_MS - 1);
+    expect((await begin(again)).heard.nack).toBe('duplicate');
+    await clock.advance(1);
+    expect((await begin(again)).heard.words).toEqual(['ACCEPT']);
+  });
+
+  test('with an id that was fenced is a duplicate', async () => {
+    const { begin, executions } = await createBench();
+    expect(executions.status({ ref: 1, execution_id: 'f', refuse_if_unknown: false })).toMatchObject({
+      state: 'unknown',
+    });
+    expect(executions.status({ ref: 2, execution_id: 'f', refuse_if_unknown: true })).toMatchObject({
+      state: 'fenced',
+    });
+    expect((await begin({ execution_id: 'f' })).heard.nack).toBe('duplicate');
+  });
+
+  test('may come again after a NACK: nothing ran', async () => {
+    const { begin, executions } = await createBench();
+    await begin({ execution_id: 'g', template: 'other' });
+    expect(executions.status({ ref: 1, execution_id: 'g', refuse_if_unknown: false }).state).toBe('unknown');
+    expect((await begin({ execution_id: 'g' })).heard.words).toEqual(['ACCEPT']);
+  });
+});
+
+describe('STATUS', () => {
+  test('tells accepted, started and ended with their ages', async () => {
+    const { begin, executions, clock } = await createBench();
+    const { run, start } = await begin();
+    const ask = () =>
+      executions.status({ ref: 5, execution_id: start.execution_id, refuse_if_unknown: true });
+    await clock.advance(10);
+    expect(ask()).toMatchObject({
+      ref: 5,
+      state: 'accepted',
+      record: { accepted_at_ms_ago: 10, started_at_ms_ago: null },
+    });
+    run.started();
+    await clock.advance(10);
+    expect(ask()).toMatchObject({
+      state: 'started',
+      record: { started_at_ms_ago: 10, ended_at_ms_ago: null, exit: null },
+    });
+    run.exit(resultOf({ exit_code: 3, files_omitted: [{ path: 'x', reason: 'y' }], files_omitted_count: 1 }));
+    await clock.advance(10);
+    expect(ask()).toMatchObject({
+      state: 'ended',
+      record: {
+        ended_at_ms_ago: 10,
+        exit: { result: { exit_code: 3, files_omitted: [], files_omitted_count: 1 } },
+      },
+    });
+  });
+});
+
+describe('the agent’s own clock', () => {
+  test('calls a run timed out whose runner is silent past its timeout and the grace', async () => {
+    const { begin, clock, backend } = await createBench();
+    const { heard, run } = await begin();
+    run.started();
+    run.output(1, 'half');
+    await clock.advance(2_000 + RUNNER_GRACE_MS - 1);
+    expect(heard.words).not.toContain('EXIT');
+    await clock.advance(1);
+    expect(heard.exit?.result).toMatchObject({
+      outcome: 'timed_out',
+      timed_out: true,
+      exit_code: null,
+      stdout_bytes: 4,
+    });
+    await clock.settle();
+    expect(backend.made.filter(({ destroyed }) => destroyed)).toHaveLength(1);
+  });
+
+  test('does not hurry a runner that may send nothing', async () => {
+    const { begin, clock } = await createBench();
+    const { heard, run, input } = await begin();
+    run.started();
+    run.output(1, new Uint8Array(STREAM_WINDOW_BYTES));
+    await clock.advance(60_000);
+    expect(heard.words).not.toContain('EXIT');
+    input?.window(2 * STREAM_WINDOW_BYTES);
+    run.exit(resultOf({ stdout_bytes: STREAM_WINDOW_BYTES }));
+    await clock.settle();
+    expect(heard.exit?.result?.outcome).toBe('exited');
+  });
+
+  test('does not hurry a runner that still sends', async () => {
+    const { begin, clock } = await createBench();
+    const { heard, run } = await begin();
+    run.started();
+    for (let second = 0; second < 8; second += 1) {
+      await clock.advance(1_000);
+      run.output(3, 'x');
+    }
+    await clock.settle();
+    expect(heard.words).not.toContain('EXIT');
+    // It fell silent while it sent files: the program had ended, and when is not known.
+    await clock.advance(RUNNER_GRACE_MS);
+    expect(heard.exit?.failure).toMatchObject({ code: 'runner_error', started: 'yes' });
+  });
+
+  test('gives a runner up that does not start the program, and says that it may have', async () => {
+    const { begin, clock } = await createBench();
+    const { heard } = await begin();
+    await clock.advance(10_000);
+    expect(heard.exit?.failure).toMatchObject({ code: 'runner_error', started: 'unknown' });
+  });
+
+  test('gives a gateway up that does not send the input: nothing ran', async () => {
+    const { begin, clock } = await createBench();
+    const { heard } = await begin({ sizes: { manifest: 0, code: 5, stdin: null, files: 0 } });
+    await clock.advance(29_999);
+    expect(heard.words).toEqual(['ACCEPT']);
+    await clock.advance(1);
+    expect(heard.nack).toBe('deadline_exceeded');
+  });
+});
+
+describe('a sandbox that is lost', () => {
+  test('before its input was whole: nothing ran', async () => {
+    const { begin, clock, backend } = await createBench();
+    const { heard } = await begin({ sizes: { manifest: 0, code: 5, stdin: null, files: 0 } });
+    for (const { runner } of backend.made) runner.die();
+    await clock.settle();
+    expect(heard.nack).toBe('sandbox_lost');
+  });
+
+  test('before STARTED: the program may have started', async () => {
+    const { begin, clock, backend } = await createBench();
+    const { heard } = await begin();
+    for (const { runner } of backend.made) runner.die();
+    await clock.settle();
+    expect(heard.exit?.failure).toMatchObject({ code: 'sandbox_lost', started: 'unknown' });
+  });
+
+  test('after STARTED: it had', async () => {
+    const { begin, clock, backend, reports } = await createBench();
+    const { heard, run } = await begin();
+    run.started();
+    await clock.settle();
+    for (const { runner } of backend.made) runner.die();
+    await clock.settle();
+    expect(heard.exit?.failure).toMatchObject({ code: 'sandbox_lost', started: 'yes' });
+    expect(reports).toMatchObject([{ outcome: 'sandbox_lost', settled: 'discarded' }]);
+  });
+
+  test('because its runner broke the protocol is the runner’s fault, not the caller’s', async () => {
+    const { begin, clock } = await createBench();
+    const { heard, run } = await begin();
+    run.output(1, 'before STARTED');
+    await clock.settle();
+    expect(heard.exit?.failure).toMatchObject({ code: 'runner_error', started: 'unknown' });
+  });
+
+  test('after a failure that is the runner’s own goes; after one that is the input’s stays', async () => {
+    for (const [code, settled] of [
+      ['runner_error', 'discarded'],
+      ['stage_failed', 'returned'],
+    ] as const) {
+      const { begin, clock, reports } = await createBench();
+      const { run } = await begin();
+      run.exit({ result: null, failure: { code, detail: 'x', started: 'no' } });
+      await clock.settle();
+      expect(reports).toMatchObject([{ outcome: code, settled }]);
+    }
+  });
+});
+
+describe('CANCEL', () => {
+  test('while it waits for a sandbox is a NACK, and the sandbox goes to the next', async () => {
+    const { begin, clock, executions } = await createBench({ pool: { min: 1, max: 1 } });
+    const first = await begin();
+    const second = await begin();
+    const third = await begin();
+    executions.cancel(second.start.execution_id, 'caller_gone');
+    expect(second.heard.nack).toBe('cancelled');
+    first.run.started();
+    first.run.exit(resultOf());
+    await clock.settle();
+    expect(third.heard.words).toEqual(['ACCEPT']);
+  });
+
+  test('while it runs is confirmed by the runner', async () => {
+    const { begin, clock, reports } = await createBench();
+    const { heard, run, input } = await begin();
+    run.started();
+    await clock.settle();
+    input?.cancel('caller_gone');
+    input?.cancel('caller_gone');
+    await clock.settle();
+    expect(run.cancelled).toBe('caller_gone');
+    expect(heard.exit?.result?.outcome).toBe('cancelled');
+    expect(reports[0]?.settled).toBe('returned');
+  });
+
+  test('that the runner does not confirm costs the sandbox', async () => {
+    const { begin, clock, backend } = await createBench();
+    for (const { runner } of backend.made) runner.onCancel = () => {};
+    const { heard, run, input } = await begin();
+    run.started();
+    await clock.settle();
+    input?.cancel('caller_gone');
+    await clock.advance(RUNNER_GRACE_MS);
+    expect(heard.exit?.failure).toMatchObject({ code: 'cancelled', started: 'yes' });
+    expect(backend.made.some(({ destroyed }) => destroyed)).toBe(true);
+  });
+
+  test('for a stalled reader lets the runner get rid of its output', async () => {
+    const { begin, clock, backend } = await createBench();
+    for (const { runner } of backend.made) runner.onCancel = () => {};
+    const { heard, run, input } = await begin();
+    run.started();
+    run.output(1, new Uint8Array(STREAM_WINDOW_BYTES));
+    await clock.settle();
+    input?.cancel('reader_stalled');
+    await clock.settle();
+    expect(run.limit).toBe(2 * STREAM_WINDOW_BYTES);
+    run.output(1, new Uint8Array(10));
+    run.exit(resultOf({ outcome: 'cancelled', exit_code: null, stdout_bytes: STREAM_WINDOW_BYTES + 10 }));
+    await clock.settle();
+    expect(heard.bytes).toBe(STREAM_WINDOW_BYTES);
+    expect(heard.exit?.result).toMatchObject({ outcome: 'cancelled', stdout_truncated: true });
+  });
+});
+
+describe('an execution whose link is lost', () => {
+  test('is killed, says nothing more, and keeps its record', async () => {
+    const { begin, clock, executions } = await createBench();
+    const { heard, run, input, start } = await begin();
+    run.started();
+    await clock.settle();
+    input?.detach();
+    await clock.settle();
+    expect(run.cancelled).toBe('link_lost');
+    expect(heard.words).toEqual(['ACCEPT', 'STARTED']);
+    const status = executions.status({ ref: 1, execution_id: start.execution_id, refuse_if_unknown: true });
+    expect(status).toMatchObject({ state: 'ended', record: { exit: { result: { outcome: 'cancelled' } } } });
+  });
+
+  test('before it had a sandbox never ran', async () => {
+    const { begin, executions } = await createBench({ pool: { min: 1, max: 1 } });
+    await begin();
+    const { input, start } = await begin();
+    input?.detach();
+    expect(executions.running()).toBe(1);
+    expect(
+      executions.status({ ref: 1, execution_id: start.execution_id, refuse_if_unknown: true }).state,
+    ).toBe('fenced');
+  });
+});
+
+describe('a drain', () => {
+  test('refuses what is new and what waits, and ends when what runs has', async () => {
+    const { begin, clock, executions } = await createBench({ pool: { min: 1, max: 1 } });
+    const first = await begin();
+    const waiting = await begin();
+    let over = false;
+    void executions.drain().then(() => {
+      over = true;
+    });
+    expect(waiting.heard.nack).toBe('draining');
+    expect((await begin()).heard.nack).toBe('draining');
+    expect(over).toBe(false);
+    first.run.started();
+    first.run.exit(resultOf());
+    await clock.settle();
+    expect(over).toBe(true);
+  });
+
+  test('past its deadline ends what runs with the truth about it', async () => {
+    const { begin, clock, executions } = await createBench();
+    const started = await begin();
+    started.run.started();
+    await clock.settle();
+    const staged = await begin();
+    executions.killAll(new Failure('draining', 'Over.'));
+    expect(started.heard.exit?.failure).toMatchObject({ code: 'draining', started: 'yes' });
+    expect(staged.heard.exit?.failure).toMatchObject({ code: 'draining', started: 'unknown' });
+    expect(executions.running()).toBe(0);
+  });
+});

@@ -1,0 +1,458 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import { clampTimings } from '../../agent/link/timings.ts';
+import { TYPE } from '../../shared/messages.ts';
+import { resultOf } from '../fakes/fake-runner.ts';
+import {
+  controlFrame,
+  createMockGateway,
+  type MockGateway,
+  type MockGatewayOptions,
+  type MockLink,
+} from '../fakes/mock-gateway.ts';
+import { startTestAgent, type TestAgent, type TestAgentOptions } from '../fakes/test-agent.ts';
+
+const cleanups: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+async function gateway(options: MockGatewayOptions = {}): Promise<MockGateway> {
+  const mock = await createMockGateway(options);
+  cleanups.push(() => mock.close());
+  return mock;
+}
+
+async function join(
+  options: TestAgentOptions = {},
+  mockOptions: MockGatewayOptions = {},
+): Promise<TestAgent & { mock: MockGateway; link: MockLink }> {
+  const mock = await gateway(mockOptions);
+  const test = await startTestAgent(mock, options);
+  cleanups.push(() => test.agent.close());
+  const link = await mock.nextLink();
+  await link.next('SLOTS', ({ clusters }) => clusters !== null);
+  await link.next('SLOTS', ({ grants }) => grants.length > 0);
+  return { ...test, mock, link };
+}
+
+const until = async (holds: () => boolean) => {
+  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 2));
+};
+
+describe('an agent that joins', () => {
+  test('dials without compression or Origin, proves itself, and announces its clusters whole', async () => {
+    const { link, agent } = await join();
+    expect(link.request.url).toBe('/v1/agents/link');
+    expect(link.request.headers).toMatchObject({
+      'sec-websocket-protocol': 'podgate.v1',
+      'user-agent': 'podgate/test',
+    });
+    expect(link.request.headers.origin).toBeUndefined();
+    expect(link.request.headers['sec-websocket-extensions']).toBeUndefined();
+    const { body: hello } = await link.next('HELLO');
+    expect(hello).toMatchObject({
+      instance: agent.instance,
+      clusters: ['here'],
+      min_version: 1,
+      max_version: 1,
+    });
+    const { body: slots } = await link.next('SLOTS', ({ clusters }) => clusters !== null);
+    expect(slots.clusters).toMatchObject([
+      {
+        name: 'here',
+        backend: 'local',
+        state: 'ready',
+        templates: [{ name: 'default', total: 4, trouble: null }],
+      },
+    ]);
+    expect(agent.status().obstacles).toEqual([]);
+  });
+
+  test('keeps two links to one replica and shares what is free between them', async () => {
+    const { mock, link } = await join();
+    const sister = await mock.nextLink();
+    await sister.next('SLOTS', ({ clusters }) => clusters !== null);
+    // The first had all four before the second came; from now on the second is served first.
+    expect(sum(link)).toBe(4);
+    const stream = link.start();
+    await link.next('EXIT', (_body, on) => on === stream);
+    await until(() => sum(sister) === 1);
+    expect(sum(link)).toBe(4);
+  });
+
+  test('grants again what STARTs that it refused had spent', async () => {
+    const { mock, link } = await join();
+    await (await mock.nextLink()).next('SLOTS', ({ clusters }) => clusters !== null);
+    const streams = Array.from({ length: 4 }, () => link.start({ concurrency: 0 }));
+    for (const stream of streams) await link.next('NACK', (_body, on) => on === stream);
+    await until(() => mock.links.reduce((total, one) => total + sum(one), 0) === 8);
+  });
+
+  test('finds every replica behind one address and lets surplus links go', async () => {
+    let dials = 0;
+    const mock = await gateway({ replicas: 3 });
+    mock.options.onLink = (link) => {
+      dials += 1;
+      const serverId = `replica-${[1, 1, 1, 2, 2, 1, 3, 2, 3][(dials - 1) % 9]}`;
+      const before = mock.options;
+      mock.options = { ...before, serverId };
+      mock.challenge(link);
+      mock.options = before;
+      void link.next('HELLO').then(() => {
+        mock.options = { ...before, serverId };
+        mock.welcome(link);
+        mock.options = before;
+      });
+    };
+    const test = await startTestAgent(mock);
+    cleanups.push(() => test.agent.close());
+    await until(() => test.agent.status().links.filter(({ phase }) => phase === 'joined').length === 6);
+    const found = test.agent.status().links.map(({ serverId }) => serverId);
+    expect(found.toSorted()).toEqual([
+      'replica-1',
+      'replica-1',
+      'replica-2',
+      'replica-2',
+      'replica-3',
+      'replica-3',
+    ]);
+    expect(dials).toBe(9);
+    expect(await mock.links[2]?.closed).toMatchObject({ code: 1000, reason: 'surplus' });
+  });
+
+  test('stops looking for a replica that 16 dials do not find', async () => {
+    const mock = await gateway({ replicas: 2 });
+    const test = await startTestAgent(mock);
+    cleanups.push(() => test.agent.close());
+    await until(() => mock.links.length === 18);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(mock.links).toHaveLength(18);
+    expect(test.agent.status().links).toHaveLength(2);
+  });
+
+  test('sends a newer proof when it is asked for one', async () => {
+    const { link } = await join();
+    link.send('AUTH_REFRESH', { nonce: 'm'.repeat(43) });
+    const { body } = await link.next('AUTH_REFRESH');
+    const { body: hello } = await link.next('HELLO');
+    expect(body.token).toBe(hello.token);
+    expect(body.signature).not.toBe(hello.signature);
+  });
+
+  test('answers a heartbeat at once with its echo and its load', async () => {
+    const { link } = await join();
+    link.send('HEARTBEAT', { id: 7, reply: true, echo: null, running: 0 });
+    const { body } = await link.next('HEARTBEAT', ({ echo }) => echo === 7);
+    expect(body).toMatchObject({ reply: false, running: 0 });
+  });
+
+  test.for([
+    [1, 1, 1_000, 2_500],
+    [10_000, 25_000, 10_000, 25_000],
+    [10_000, 1, 10_000, 25_000],
+    [3_600_000, 3_600_000, 30_000, 120_000],
+  ])('clamps a heartbeat of %i and a death of %i ms to %i and %i', ([beat, dead, heartbeatMs, deadMs]) => {
+    expect(clampTimings(beat as number, dead as number)).toEqual({ heartbeatMs, deadMs });
+  });
+});
+
+describe('a gateway that misbehaves before WELCOME', () => {
+  const faults: [name: string, onLink: (link: MockLink, mock: MockGateway) => void, code: number][] = [
+    [
+      'speaks another version',
+      (link) =>
+        link.send('CHALLENGE', { nonce: 'n'.repeat(43), server_id: 'r', min_version: 2, max_version: 9 }),
+      4426,
+    ],
+    [
+      'sends a short nonce',
+      (link) =>
+        link.raw(
+          controlFrame('CHALLENGE', 1, { nonce: 'n', server_id: 'r', min_version: 1, max_version: 1 }),
+        ),
+      4400,
+    ],
+    [
+      'sends work first',
+      (link) => link.send('STATUS', { ref: 1, execution_id: 'e', refuse_if_unknown: false }),
+      4400,
+    ],
+    ['sends WELCOME first', (link, mock) => mock.welcome(link), 4400],
+    [
+      'sends CHALLENGE twice',
+      (link, mock) => {
+        mock.challenge(link);
+        mock.challenge(link);
+      },
+      4400,
+    ],
+    ['sends text', (link) => link.socket.send('hello'), 4400],
+    ['sends a frame that is cut', (link) => link.socket.send(new Uint8Array(15)), 4400],
+    ['sends another frame version', (link) => link.socket.send(new Uint8Array(16).fill(2)), 4400],
+    ['sends an unknown type', (link) => link.raw({ type: 0x7f, sequence: 1 }), 4400],
+    ['sends what only agents send', (link) => link.raw(controlFrame('HELLO', 1, {})), 4400],
+    ['skips a control number', (link) => link.raw(controlFrame('CHALLENGE', 2, {})), 4400],
+    ['sends what is not JSON', (link) => link.raw(controlFrame('CHALLENGE', 1, '{')), 4400],
+    ['sends more than 16 KiB', (link) => link.socket.send(new Uint8Array(16_385)), 4413],
+    ['sends more than a message may hold', (link) => link.socket.send(new Uint8Array(1_048_577)), 1009],
+    [
+      'changes its name',
+      (link, mock) => {
+        mock.challenge(link);
+        void link.next('HELLO').then(() => {
+          mock.options = { ...mock.options, serverId: 'other' };
+          mock.welcome(link);
+          mock.options = { ...mock.options, serverId: 'replica-1' };
+        });
+      },
+      4400,
+    ],
+  ];
+  test.for(faults)(
+    '%s: the link closes with its code, and the agent dials again',
+    async ([, onLink, code]) => {
+      const mock = await gateway({ onLink });
+      const test = await startTestAgent(mock);
+      cleanups.push(() => test.agent.close());
+      const link = await mock.nextLink();
+      expect((await link.closed).code).toBe(code);
+      mock.options = { serverId: 'replica-1' };
+      const second = await mock.nextLink();
+      await second.next('SLOTS');
+    },
+  );
+
+  test('that ignores the subprotocol is left', async () => {
+    const mock = await gateway({ protocols: 'ignore' });
+    const test = await startTestAgent(mock);
+    cleanups.push(() => test.agent.close());
+    expect(await test.line('link_ended')).toMatchObject({
+      code: expect.stringMatching(/unreachable|protocol_error/),
+    });
+  });
+
+  test('that answers 503 instead of an upgrade is tried again', async () => {
+    const mock = await gateway({ refuse: 503 });
+    const test = await startTestAgent(mock);
+    cleanups.push(() => test.agent.close());
+    expect(await test.line('link_ended')).toMatchObject({ code: 'unreachable' });
+    expect(test.agent.status().obstacles).toContain('No gateway is connected.');
+    mock.options = {};
+    await (await mock.nextLink()).next('SLOTS');
+  });
+});
+
+describe('a gateway that misbehaves on a joined link', () => {
+  const faults: [name: string, misbehave: (link: MockLink) => void, code: number][] = [
+    ['sends text', (link) => link.socket.send('x'), 4400],
+    ['opens stream 2 first', (link) => link.raw(controlFrame('START', 3, {}, 2)), 4400],
+    [
+      'sends START on stream 0',
+      (link) => {
+        link.peer.open(0);
+        link.start();
+        link.raw(controlFrame('START', 9, {}, 0));
+      },
+      4400,
+    ],
+    ['cancels a stream that never was', (link) => link.send('CANCEL', { reason: 'x' }, 9), 4400],
+    [
+      'sends data on a stream that never was',
+      (link) => link.raw({ type: TYPE.DATA, stream: 4, body: new Uint8Array(1) }),
+      4400,
+    ],
+    [
+      'sends DATA of no bytes',
+      (link) => {
+        const stream = link.start();
+        link.raw({ type: TYPE.DATA, stream, sequence: 9_999 });
+      },
+      4400,
+    ],
+    [
+      'sends output',
+      (link) => {
+        const stream = link.start();
+        link.raw({ type: TYPE.DATA, stream, channel: 1, body: new Uint8Array(1) });
+      },
+      4400,
+    ],
+    [
+      'sends a control frame over 64 KiB',
+      (link) => link.raw({ type: TYPE.STATUS, sequence: 3, body: new Uint8Array(65_537) }),
+      4413,
+    ],
+    ['sends a message over 1 MiB', (link) => link.socket.send(new Uint8Array(1_048_577)), 1009],
+    ['lowers the window of the link', (link) => link.send('WINDOW' as never, { limit: 5 } as never), 4400],
+    [
+      'acknowledges what was not sent',
+      (link) => link.send('WINDOW' as never, { limit: 9_000_000 } as never),
+      4400,
+    ],
+    ['sends CANCEL for nothing', (link) => link.send('CANCEL', { reason: 'x' }), 4400],
+  ];
+  test.for(faults)('%s: this link closes with its code, its sister lives on', async ([, misbehave, code]) => {
+    const { mock, link, backend } = await join();
+    const sister = await mock.nextLink();
+    await sister.next('SLOTS', ({ clusters }) => clusters !== null);
+    backend.made.forEach(({ runner }) => {
+      runner.onRun = () => {};
+    });
+    misbehave(link);
+    expect((await link.closed).code).toBe(code);
+    sister.send('HEARTBEAT', { id: 1, reply: true, echo: null, running: 0 });
+    await sister.next('HEARTBEAT', ({ echo }) => echo === 1);
+    await sister.next('SLOTS', ({ grants }) => grants.length > 0);
+  });
+
+  test('sends more input than it announced: the link closes and the sandbox is discarded', async () => {
+    const { link, backend } = await join();
+    for (const { runner } of backend.made) runner.onRun = () => {};
+    const stream = link.start(
+      { sizes: { manifest: 0, code: 1, stdin: null, files: 0 } },
+      { code: 'x'.repeat(50), manifest: '' },
+    );
+    expect(stream).toBe(1);
+    expect((await link.closed).code).toBe(4400);
+    await until(() => backend.made.some(({ runner }) => runner.runs[0]?.cancelled !== undefined));
+  });
+
+  test('asks without reading: the agent does not keep every answer', async () => {
+    const { link, agent } = await join();
+    link.socket.pause();
+    const before = process.memoryUsage().rss;
+    let sequence = 2;
+    const flood = () => {
+      for (let n = 0; n < 2_000; n += 1) {
+        sequence += 1;
+        link.raw(
+          controlFrame('STATUS', sequence, {
+            ref: n,
+            execution_id: 'e'.repeat(1_000),
+            refuse_if_unknown: false,
+          }),
+        );
+      }
+    };
+    for (
+      let round = 0;
+      round < 60 && agent.status().links.some(({ phase }) => phase === 'joined');
+      round += 1
+    ) {
+      flood();
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      if (agent.status().links.length < 2 || link.socket.readyState !== link.socket.OPEN) break;
+    }
+    link.socket.resume();
+    await link.closed;
+    expect(process.memoryUsage().rss - before).toBeLessThan(400_000_000);
+  });
+});
+
+describe('an agent whose gateway goes', () => {
+  test('terminates a link that is silent, and dials again', async () => {
+    const { link, line } = await join({}, { heartbeatMs: 1, deadMs: 1 });
+    link.socket.pause();
+    expect(await line('link_ended')).toMatchObject({ code: 'silent' });
+  });
+
+  test('brings the replacement up before it lets the old link go', async () => {
+    const { link, mock, agent } = await join();
+    await (await mock.nextLink()).next('SLOTS');
+    link.send('GOAWAY', { reason: 'deploy', deadline_ms: 60_000, reconnect_after_ms: 1 });
+    const replacement = await mock.nextLink();
+    await replacement.next('SLOTS');
+    expect(
+      agent
+        .status()
+        .links.map(({ phase }) => phase)
+        .toSorted(),
+    ).toEqual(['joined', 'joined', 'leaving']);
+    expect(link.socket.readyState).toBe(link.socket.OPEN);
+    link.socket.close(4503);
+    await until(() => agent.status().links.length === 2);
+  });
+
+  test('finishes what runs on a link that is going', async () => {
+    const { link, mock, backend } = await join();
+    await mock.nextLink();
+    for (const { runner } of backend.made) runner.onRun = () => {};
+    const stream = link.start();
+    await link.next('ACCEPT');
+    await until(() => backend.made.some(({ runner }) => runner.runs.length > 0));
+    link.send('GOAWAY', { reason: 'deploy', deadline_ms: 60_000, reconnect_after_ms: 0 });
+    await mock.nextLink();
+    const run = backend.made.flatMap(({ runner }) => runner.runs)[0];
+    run?.started();
+    run?.output(1, 'late');
+    run?.exit(resultOf({ stdout_bytes: 4 }));
+    await link.next('EXIT', (_body, on) => on === stream);
+    expect(link.text(stream, 1)).toBe('late');
+  });
+
+  test('grants on the sister what the lost link had not spent', async () => {
+    const { link, mock } = await join();
+    const sister = await mock.nextLink();
+    await sister.next('SLOTS', ({ clusters }) => clusters !== null);
+    expect(sum(link)).toBe(4);
+    link.socket.terminate();
+    await until(() => sum(sister) === 4);
+  });
+
+  test('kills what ran on it, keeps the record, and says so over the sister', async () => {
+    const { link, mock, backend } = await join();
+    const sister = await mock.nextLink();
+    for (const { runner } of backend.made) runner.onRun = (run) => run.started();
+    link.start({ execution_id: 'lost' });
+    await link.next('STARTED');
+    link.socket.terminate();
+    await until(() => backend.made.some(({ runner }) => runner.runs[0]?.cancelled === 'link_lost'));
+    sister.send('STATUS', { ref: 3, execution_id: 'lost', refuse_if_unknown: true });
+    const { body } = await sister.next('STATUS', ({ ref }) => ref === 3);
+    expect(body).toMatchObject({ state: 'ended', record: { exit: { result: { outcome: 'cancelled' } } } });
+  });
+});
+
+describe('an agent that drains', () => {
+  test('takes nothing more, lets what runs end, closes its links and destroys its sandboxes', async () => {
+    const { agent, link, mock, backend } = await join();
+    await mock.nextLink();
+    for (const { runner } of backend.made) runner.onRun = (run) => run.started();
+    const stream = link.start();
+    await link.next('STARTED');
+    const drained = agent.drain(30_000);
+    expect((await link.next('DRAIN')).body).toEqual({ deadline_ms: 30_000 });
+    const late = link.start();
+    expect((await link.next('NACK', (_body, on) => on === late)).body.code).toBe('draining');
+    const run = backend.made.flatMap(({ runner }) => runner.runs)[0];
+    run?.output(1, 'bye');
+    run?.exit(resultOf({ stdout_bytes: 3 }));
+    expect((await link.next('EXIT', (_body, on) => on === stream)).body.result?.outcome).toBe('exited');
+    await drained;
+    expect((await link.closed).code).toBe(4503);
+    expect(link.text(stream, 1)).toBe('bye');
+    expect(backend.alive).toEqual([]);
+    expect(backend.closed).toBe(true);
+  });
+
+  test('ends what still runs at its deadline with a clear code', async () => {
+    const { agent, link, backend } = await join();
+    for (const { runner } of backend.made) runner.onRun = (run) => run.started();
+    const stream = link.start();
+    await link.next('STARTED');
+    await agent.drain(20);
+    const { body } = await link.next('EXIT', (_body, on) => on === stream);
+    expect(body).toMatchObject({ result: null, failure: { code: 'draining', started: 'yes' } });
+    expect(backend.alive).toEqual([]);
+  });
+
+  test('with nothing to do ends at once', async () => {
+    const { agent, link } = await join();
+    await agent.drain(30_000);
+    expect((await link.closed).code).toBe(4503);
+  });
+});
+
+function sum(link: MockLink): number {
+  return [...link.granted.values()].reduce((total, granted) => total + granted, 0);
+}

@@ -1,0 +1,371 @@
+import { describe, expect, test } from 'vitest';
+import { createPool, type Pool } from '../../agent/pool/pool.ts';
+import { next, SANDBOX_EVENTS, SANDBOX_STATES, type SandboxState } from '../../agent/pool/sandbox-state.ts';
+import { Failure } from '../../shared/errors.ts';
+import { parseTemplate, type TemplateInput } from '../../shared/template.ts';
+import { createFakeBackend, type FakeBackend } from '../fakes/fake-backend.ts';
+import { createFakeClock, type FakeClock } from '../fakes/fake-clock.ts';
+
+type Bench = {
+  pool: Pool;
+  backend: FakeBackend;
+  clock: FakeClock;
+  logged: [event: string, fields: Record<string, unknown>][];
+  changes: () => number;
+};
+
+async function createBench(template: Partial<TemplateInput> = {}, fresh = true): Promise<Bench> {
+  const clock = createFakeClock();
+  const backend = createFakeBackend({ freshPerExecution: fresh });
+  const logged: Bench['logged'] = [];
+  let changes = 0;
+  const pool = createPool({
+    backend,
+    clock,
+    template: await parseTemplate({ name: 'default', pool: { min: 2, max: 4 }, ...template }),
+    random: () => 0.5,
+    log: (event, fields = {}) => logged.push([event, { ...fields }]),
+    onChange: () => {
+      changes += 1;
+    },
+  });
+  return { pool, backend, clock, logged, changes: () => changes };
+}
+
+const never = () => new AbortController().signal;
+
+describe('the states of a sandbox', () => {
+  const unwanted: SandboxState[] = ['condemned', 'retiring', 'gone', 'cancelled'];
+
+  test('end in gone, and nothing leads back from being given up', () => {
+    for (const state of unwanted) {
+      for (const event of SANDBOX_EVENTS) {
+        let to: SandboxState | undefined;
+        try {
+          to = next(state, event);
+        } catch {
+          continue;
+        }
+        expect(unwanted, `${state} + ${event}`).toContain(to);
+      }
+    }
+  });
+
+  test('survive a retirement and a loss at every moment', () => {
+    for (const state of SANDBOX_STATES) expect(() => next(state, 'retire')).not.toThrow();
+    for (const state of [
+      'connecting',
+      'idle',
+      'taken',
+      'condemned',
+      'resetting',
+      'retiring',
+      'gone',
+    ] as const)
+      expect(() => next(state, 'lost')).not.toThrow();
+  });
+
+  test.for([
+    ['creating', 'created', 'connecting'],
+    ['connecting', 'ready', 'idle'],
+    ['idle', 'take', 'taken'],
+    ['taken', 'give_back', 'idle'],
+    ['taken', 'clean', 'resetting'],
+    ['resetting', 'reset_done', 'idle'],
+    ['resetting', 'reset_failed', 'retiring'],
+    ['taken', 'retire', 'condemned'],
+    ['condemned', 'give_back', 'retiring'],
+    ['creating', 'retire', 'cancelled'],
+    ['cancelled', 'created', 'retiring'],
+    ['idle', 'ping_failed', 'retiring'],
+    ['taken', 'ping_failed', 'taken'],
+    ['retiring', 'destroyed', 'gone'],
+  ] as const)('%s meets %s and is %s', ([state, event, to]) => {
+    expect(next(state, event)).toBe(to);
+  });
+
+  test.for([
+    ['creating', 'take'],
+    ['idle', 'give_back'],
+    ['taken', 'take'],
+    ['gone', 'take'],
+    ['resetting', 'take'],
+  ] as const)('%s cannot meet %s', ([state, event]) => {
+    expect(() => next(state, event)).toThrow(RangeError);
+  });
+});
+
+describe('a pool', () => {
+  test('keeps min sandboxes waiting and never has more than max', async () => {
+    const { pool, backend, clock } = await createBench();
+    await clock.settle();
+    expect(pool.counts()).toMatchObject({ idle: 2 });
+    const leases = [];
+    for (let n = 0; n < 6; n += 1) {
+      const lease = pool.take('a');
+      if (lease) leases.push(lease);
+      await clock.settle();
+    }
+    expect(leases).toHaveLength(4);
+    expect(backend.peak).toBe(4);
+    expect(pool.capacity()).toBe(0);
+    for (const lease of leases) await lease.release('reuse');
+    expect(pool.counts()).toMatchObject({ idle: 4 });
+    expect(backend.creations).toBe(4);
+  });
+
+  test('counts sandboxes on their way: a burst asks for no more than there is room for', async () => {
+    const { pool, backend, clock } = await createBench({ pool: { min: 0, max: 3 } });
+    backend.hold = true;
+    const waits = Array.from({ length: 10 }, (_, n) => pool.wait(`p${n}`, never()));
+    await clock.settle();
+    expect(backend.creations).toBe(3);
+    expect(pool.capacity()).toBe(0);
+    backend.release();
+    await clock.settle();
+    const first = await Promise.all(waits.slice(0, 3));
+    expect(pool.counts()).toMatchObject({ taken: 3, waiting: 7 });
+    for (const lease of first) await lease.release('reuse');
+    await clock.settle();
+    expect(pool.counts()).toMatchObject({ taken: 3, waiting: 4 });
+    expect(backend.peak).toBe(3);
+  });
+
+  test('refills only after the turn in which a sandbox was taken', async () => {
+    const { pool, backend, clock } = await createBench();
+    await clock.settle();
+    const before = backend.creations;
+    pool.take('a');
+    expect(backend.creations).toBe(before);
+    await clock.settle();
+    expect(backend.creations).toBe(before + 1);
+  });
+
+  test('destroys and replaces a single_use sandbox where the backend does not isolate executions', async () => {
+    const { pool, backend, clock } = await createBench({}, false);
+    await clock.settle();
+    const lease = pool.take('a');
+    expect(await lease?.release('reuse')).toBe('discarded');
+    await clock.settle();
+    expect(backend.made.filter(({ destroyed }) => destroyed)).toHaveLength(1);
+    expect(pool.counts()).toMatchObject({ idle: 2 });
+  });
+
+  test('keeps a sandbox that nothing ran in, whatever its reuse', async () => {
+    const { pool, backend, clock } = await createBench({}, false);
+    await clock.settle();
+    expect(await pool.take('a')?.release('unused')).toBe('returned');
+    await clock.settle();
+    expect(backend.alive).toHaveLength(2);
+    expect(backend.creations).toBe(2);
+  });
+
+  test('gives a reset sandbox to the same principal only, and makes room for others by destroying it', async () => {
+    const { pool, backend, clock } = await createBench({ reuse: 'reset', pool: { min: 0, max: 1 } }, false);
+    const lease = await settled(pool.wait('a', never()), clock);
+    const returned = lease.release('reuse');
+    await clock.settle();
+    expect(await returned).toBe('reset');
+    expect(backend.made[0]?.runner.resets).toBe(1);
+    expect(pool.take('b')).toBeUndefined();
+    const again = pool.take('a');
+    expect(again?.sandboxId).toBe(lease.sandboxId);
+    expect(again?.streamId).toBe(lease.streamId + 1);
+    again?.release('reuse');
+    await clock.settle();
+    const other = await settled(pool.wait('b', never()), clock);
+    expect(other.sandboxId).not.toBe(lease.sandboxId);
+    expect(backend.peak).toBe(1);
+  });
+
+  test('destroys a sandbox whose reset left something, and one whose reset does not end', async () => {
+    for (const answer of ['dirty', false] as const) {
+      const { pool, backend, clock, logged } = await createBench(
+        { reuse: 'reset', pool: { min: 1, max: 1 } },
+        false,
+      );
+      await clock.settle();
+      const [first] = backend.made;
+      if (first) first.runner.answers.reset = answer;
+      const returned = pool.take('a')?.release('reuse');
+      await clock.advance(10_000);
+      expect(await returned).toBe('discarded');
+      expect(first?.destroyed).toBe(true);
+      expect(logged.map(([event]) => event)).toContain('sandbox_discarded');
+      expect(pool.counts()).toMatchObject({ idle: 1 });
+    }
+  });
+
+  test('finds a runner that no longer answers before an execution does', async () => {
+    const { pool, backend, clock } = await createBench();
+    await clock.settle();
+    const [first] = backend.made;
+    if (first) first.runner.answers.ping = false;
+    await clock.advance(40_000);
+    expect(first?.destroyed).toBe(true);
+    expect(pool.counts()).toMatchObject({ idle: 2 });
+  });
+
+  test('replaces a sandbox that dies while it waits', async () => {
+    const { pool, backend, clock } = await createBench();
+    await clock.advance(20_000);
+    backend.made[0]?.runner.die();
+    await clock.advance(100);
+    expect(backend.creations).toBe(3);
+    expect(pool.counts()).toMatchObject({ idle: 2 });
+    expect(pool.trouble).toBeNull();
+  });
+
+  test('lets what min does not ask for go after it was unused for long', async () => {
+    const { pool, backend, clock } = await createBench();
+    await clock.settle();
+    const leases = [pool.take('a'), pool.take('a')];
+    await clock.settle();
+    for (const lease of leases) lease?.release('reuse');
+    await clock.settle();
+    expect(backend.alive).toHaveLength(4);
+    await clock.advance(330_000);
+    expect(backend.alive).toHaveLength(2);
+  });
+
+  test('replaces sandboxes before they grow old', async () => {
+    const { pool, backend, clock } = await createBench();
+    await clock.advance(3_700_000);
+    expect(backend.made.slice(0, 2).every(({ destroyed }) => destroyed)).toBe(true);
+    expect(pool.counts()).toMatchObject({ idle: 2 });
+  });
+});
+
+describe('a pool that cannot make sandboxes', () => {
+  const quota = new Failure('quota_exceeded', "The namespace's quota is used up.");
+
+  test('says so once, backs off with jitter, tries with one, and recovers', async () => {
+    const { pool, backend, clock, logged } = await createBench();
+    backend.failure = quota;
+    await clock.settle();
+    expect(pool.trouble).toEqual({ code: 'quota_exceeded', detail: "The namespace's quota is used up." });
+    expect(pool.capacity()).toBe(0);
+    await expect(pool.wait('a', never())).rejects.toMatchObject({ code: 'quota_exceeded' });
+    const first = backend.creations;
+    await clock.advance(60_000);
+    // Waits of half of 2, 4, 8, 16, 32 and 60 s.
+    expect(backend.creations - first).toBeLessThan(8);
+    expect(logged.filter(([event]) => event === 'pool_trouble')).toHaveLength(1);
+    backend.failure = undefined;
+    await clock.advance(60_000);
+    expect(pool.trouble).toBeNull();
+    expect(pool.counts()).toMatchObject({ idle: 2 });
+    expect(logged.filter(([event]) => event === 'pool_recovered')).toHaveLength(1);
+  });
+
+  test('tells those who wait why', async () => {
+    const { pool, backend, clock } = await createBench({ pool: { min: 0, max: 1 } });
+    backend.failure = quota;
+    const wait = pool.wait('a', never());
+    const refused = expect(wait).rejects.toMatchObject({ code: 'quota_exceeded' });
+    await clock.settle();
+    await refused;
+  });
+
+  test('does not take a sandbox that lacks what the template requires', async () => {
+    const { pool, backend, clock } = await createBench();
+    backend.onRunner = (runner) => {
+      runner.answers.ready = { ok: false, missing: ['landlock'] };
+    };
+    await clock.settle();
+    expect(pool.trouble).toMatchObject({ code: 'isolation_failed' });
+    expect(pool.trouble?.detail).toContain('landlock');
+    expect(backend.alive).toEqual([]);
+  });
+
+  test('gives a runner up that is never ready', async () => {
+    const { pool, backend, clock } = await createBench();
+    backend.onRunner = (runner) => {
+      runner.answers.ready = false;
+    };
+    await clock.advance(60_000);
+    expect(pool.trouble).toMatchObject({ code: 'backend_unavailable' });
+    expect(backend.made[0]?.destroyed).toBe(true);
+  });
+
+  test('does not spin on sandboxes that die as soon as they are made', async () => {
+    const { pool, backend, clock } = await createBench();
+    backend.onRunner = (runner) => setImmediate(() => setImmediate(() => runner.die()));
+    await clock.advance(10_000);
+    expect(backend.creations).toBeLessThan(60);
+    expect(pool.counts().idle).toBeLessThanOrEqual(2);
+  });
+});
+
+describe('a pool whose template changes', () => {
+  test('replaces what waits at once and what is taken when it comes back', async () => {
+    const { pool, backend, clock } = await createBench();
+    await clock.settle();
+    const lease = pool.take('a');
+    await clock.settle();
+    const changed = await parseTemplate({ name: 'default', pool: { min: 2, max: 4 }, preload: ['json'] });
+    pool.update(changed);
+    await clock.settle();
+    expect(pool.counts()).toMatchObject({ condemned: 1, idle: 2 });
+    expect(await lease?.release('reuse')).toBe('discarded');
+    await clock.settle();
+    expect(new Set(backend.alive.map(({ sandbox }) => sandbox.templateHash))).toEqual(
+      new Set([changed.hash]),
+    );
+    expect(backend.peak).toBeLessThanOrEqual(4);
+  });
+
+  test('leaves everything as it is when the definition is the same', async () => {
+    const { pool, backend, clock } = await createBench();
+    await clock.settle();
+    pool.update(await parseTemplate({ pool: { max: 4, min: 2 }, name: 'default' }));
+    await clock.settle();
+    expect(backend.creations).toBe(2);
+  });
+});
+
+describe('a pool that closes', () => {
+  test('destroys what waits, what is on its way and what is taken', async () => {
+    const { pool, backend, clock } = await createBench();
+    await clock.settle();
+    const lease = pool.take('a');
+    backend.hold = true;
+    await clock.settle();
+    const other = await pool.wait('b', never());
+    const wait = pool.wait('c', never());
+    const closed = pool.close();
+    await expect(wait).rejects.toMatchObject({ code: 'draining' });
+    lease?.release('discard');
+    other.release('reuse');
+    await clock.settle();
+    await closed;
+    expect(backend.alive).toEqual([]);
+    expect(pool.take('a')).toBeUndefined();
+    await expect(pool.wait('a', never())).rejects.toMatchObject({ code: 'draining' });
+  });
+
+  test('ends even where the cluster does not answer', async () => {
+    const { pool, backend, clock, logged } = await createBench();
+    await clock.settle();
+    backend.destroyFailures = 100;
+    const closed = pool.close();
+    await clock.advance(10_000);
+    await closed;
+    expect(logged.filter(([event]) => event === 'sandbox_left_behind')).toHaveLength(2);
+  });
+
+  test('leaves no timer behind', async () => {
+    const { pool, clock } = await createBench();
+    await clock.settle();
+    const closed = pool.close();
+    await clock.settle();
+    await closed;
+    await clock.advance(200_000);
+    expect(clock.pending).toBe(0);
+  });
+});
+
+async function settled<T>(promise: Promise<T>, clock: FakeClock): Promise<T> {
+  await clock.settle();
+  return promise;
+}

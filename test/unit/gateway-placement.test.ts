@@ -1,0 +1,475 @@
+import { describe, expect, test } from 'vitest';
+import { chooseOffer, type Offer } from '../../gateway/clusters/choose.ts';
+import { MAX_ATTEMPTS } from '../../shared/limits.ts';
+import { createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
+import { announceCluster, announceTemplate } from '../fakes/mock-agent.ts';
+import { until } from '../fakes/until.ts';
+
+const cluster = (name: string, ...templates: string[]) =>
+  announceCluster({
+    name,
+    templates: (templates.length > 0 ? templates : ['default']).map((each) =>
+      announceTemplate({ name: each }),
+    ),
+  });
+
+/** A bench with one agent for each of `names`, which runs everything. */
+async function benchOf(...names: string[]): Promise<GatewayBench> {
+  const bench = await createGatewayBench();
+  for (const name of names)
+    await bench.agent({
+      instance: `instance-of-${name}`,
+      clusters: [cluster(name)],
+      run: (execution) => execution.succeed(),
+    });
+  return bench;
+}
+
+describe('the cluster', () => {
+  const A = { code: '' };
+  test.for<[string, { body?: object; prefix?: string; header?: string; claims?: object }, string]>([
+    [
+      'is that of the body',
+      { body: { cluster: 'a' }, prefix: 'b', header: 'c', claims: { default_cluster: 'd' } },
+      'a',
+    ],
+    ['else that of the path', { prefix: 'b', header: 'c', claims: { default_cluster: 'd' } }, 'b'],
+    ['else that of the header', { header: 'c', claims: { default_cluster: 'd' } }, 'c'],
+    ["else the key's default", { claims: { default_cluster: 'd' } }, 'd'],
+    ['else one that the key may use', { claims: { clusters: ['d'] } }, 'd'],
+  ])('%s', async ([, { body = {}, prefix, header, claims = {} }, expected]) => {
+    const bench = await benchOf('a', 'b', 'c', 'd');
+    const key = await bench.key(claims as Record<string, unknown>);
+    for (const path of ['/v1/execute', '/v1/execute/stream']) {
+      const response = await bench.ask(`${prefix ? `/clusters/${prefix}` : ''}${path}`, {
+        key,
+        headers: header ? { 'podgate-cluster': header } : {},
+        body: { ...A, ...body },
+      });
+      expect(response.status).toBe(200);
+      expect(await response.text()).toContain(`"cluster":"${expected}"`);
+    }
+  });
+
+  test('that the key may not use answers exactly like one that does not exist', async () => {
+    const bench = await benchOf('mine', 'theirs');
+    const key = await bench.key({ clusters: ['mine', 'my-*'] });
+    const answers = await Promise.all(
+      ['theirs', 'nowhere'].map(async (name) => {
+        const { request_id, ...rest } = await problemOf(
+          await bench.ask('/v1/execute', { key, body: { ...A, cluster: name } }),
+        );
+        return JSON.stringify(rest).replaceAll(name, 'NAME');
+      }),
+    );
+    expect(answers[0]).toBe(answers[1]);
+    expect(JSON.parse(answers[0] ?? '')).toMatchObject({ status: 404, code: 'no_cluster' });
+  });
+
+  test.for(['UPPER', 'a b', '..', ''])('%j is the name of none', async (name) => {
+    const bench = await benchOf('a');
+    const response = await bench.ask('/v1/execute', { headers: { 'podgate-cluster': name }, body: A });
+    expect(await problemOf(response)).toMatchObject({ status: 404, code: 'no_cluster' });
+    expect((await bench.ask(`/v1/execute`, { body: { ...A, cluster: name } })).status).toBe(422);
+  });
+
+  test('of another tenant is never found', async () => {
+    const bench = await benchOf('a');
+    // The agent is acme's: a caller of another tenant has no agent at all.
+    const stranger = {
+      ...(await bench.auth.authenticator.authenticate(
+        new Request('http://x', { headers: { authorization: `Bearer ${await bench.key()}` } }),
+      )),
+      tenant: 'globex',
+    };
+    const { requirePlace } = await import('../../gateway/clusters/placement.ts');
+    const { ClusterDirectory } = await import('../../gateway/clusters/cluster-directory.ts');
+    const directory = new ClusterDirectory({ now: () => 0, maxLinksPerTenant: 1, onFreed: () => {} });
+    expect(() =>
+      requirePlace(directory, { caller: stranger, cluster: 'a', template: 'default', language: 'python' }),
+    ).toThrow('no_agent');
+  });
+
+  test('without an agent is a 503 at once, where its name is known', async () => {
+    const bench = await createGatewayBench();
+    expect(await problemOf(await bench.ask('/v1/execute', { body: A }))).toMatchObject({
+      status: 503,
+      code: 'no_agent',
+      retryable: true,
+    });
+    const agent = await bench.agent({ clusters: [cluster('gone')] });
+    await bench.agent({ instance: 'instance-2', clusters: [cluster('here')], run: (run) => run.succeed() });
+    await bench.clock.settle();
+    agent.cut();
+    const ask = async (name: string, claims = {}) =>
+      bench.ask('/v1/execute', { key: await bench.key(claims), body: { ...A, cluster: name } });
+    const response = await ask('gone');
+    expect(response.headers.get('retry-after')).toBe('2');
+    expect(await problemOf(response)).toMatchObject({ status: 503, code: 'no_agent' });
+    expect(await problemOf(await ask('never'))).toMatchObject({ code: 'no_cluster' });
+    expect(await problemOf(await ask('never', { clusters: ['never'] }))).toMatchObject({ code: 'no_agent' });
+    expect(await problemOf(await ask('never', { clusters: ['nev*'] }))).toMatchObject({ code: 'no_cluster' });
+    expect((await ask('here')).status).toBe(200);
+  });
+});
+
+describe('the template', () => {
+  test('that is not there, or not for this key, or of another language is refused', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent({
+      clusters: [cluster('a', 'default', 'science')],
+      run: (run) => run.succeed(),
+    });
+    await bench.clock.settle();
+    const ask = async (body: object, claims = {}) =>
+      bench.ask('/v1/execute', { key: await bench.key(claims), body: { code: '', ...body } });
+    expect(await problemOf(await ask({ template: 'none' }))).toMatchObject({
+      status: 404,
+      code: 'no_template',
+    });
+    const only = { templates: ['science'] };
+    expect(await problemOf(await ask({ template: 'default' }, only))).toMatchObject({ code: 'no_template' });
+    expect((await ask({ template: 'science' }, only)).status).toBe(200);
+    // A key for one template means that one.
+    expect((await ask({}, only)).status).toBe(200);
+    expect(agent.received.findLast(({ name }) => name === 'START')?.body).toMatchObject({
+      template: 'science',
+    });
+    expect(await problemOf(await ask({ language: 'node' }))).toMatchObject({
+      status: 422,
+      code: 'no_language',
+      errors: [{ path: 'language', message: "Template 'default' has no language 'node'." }],
+    });
+  });
+
+  test('in trouble with nothing ready says what is wrong, at once', async () => {
+    const bench = await createGatewayBench();
+    const trouble = { code: 'image_error', detail: 'The image cannot be pulled.' };
+    const troubled = announceCluster({ templates: [announceTemplate({ trouble })] });
+    const agent = await bench.agent({ clusters: [troubled], slots: 0 });
+    await bench.clock.settle();
+    expect(await problemOf(await bench.ask('/v1/execute', { body: { code: '' } }))).toMatchObject({
+      status: 503,
+      code: 'image_error',
+      detail: trouble.detail,
+    });
+    agent.grant(1);
+    await bench.clock.settle();
+    const answer = bench.ask('/v1/execute', { body: { code: '' } });
+    (await agent.next()).succeed();
+    expect((await answer).status).toBe(200);
+  });
+});
+
+describe('the choice', () => {
+  const offer = (name: string, free: number, total: number, running = 0): Offer => {
+    const [of = '', instance = ''] = name.split('/');
+    return { cluster: of, instance, free, total, running };
+  };
+  test.for<[string, Offer[], string | undefined]>([
+    ['is nothing where nothing is free', [offer('a/1', 0, 4), offer('b/1', 0, 4)], undefined],
+    ['is what is free', [offer('a/1', 0, 9), offer('b/1', 1, 9)], 'b/1'],
+    ['is the cluster with the larger share free', [offer('a/1', 4, 8), offer('b/1', 3, 4)], 'b/1'],
+    ['counts a cluster whole', [offer('a/1', 1, 4), offer('a/2', 4, 4), offer('b/1', 3, 4)], 'b/1'],
+    [
+      'is in its cluster the instance with the larger share free',
+      [offer('a/1', 1, 4), offer('a/2', 2, 4)],
+      'a/2',
+    ],
+    ['is between equals the one with more free', [offer('a/1', 2, 2), offer('a/2', 4, 4)], 'a/2'],
+    ['is then the one with less running', [offer('a/1', 2, 4, 2), offer('a/2', 2, 4, 1)], 'a/2'],
+    ['is then the first by name', [offer('b/1', 2, 4), offer('a/2', 2, 4), offer('a/1', 2, 4)], 'a/1'],
+    ['never divides by a total of nothing', [offer('a/1', 1, 0)], 'a/1'],
+  ])('%s', ([, offers, expected]) => {
+    const chosen = chooseOffer(offers);
+    expect(chosen && `${chosen.cluster}/${chosen.instance}`).toBe(expected);
+  });
+
+  test('spreads executions over clusters, instances and links', async () => {
+    const bench = await createGatewayBench();
+    const agents = await Promise.all(
+      ['a', 'a', 'b', 'b'].map((name, index) =>
+        bench.agent({ instance: `instance-${index}`, clusters: [cluster(name)], slots: 2, refill: false }),
+      ),
+    );
+    await bench.clock.settle();
+    const answers = Array.from({ length: 8 }, () => bench.ask('/v1/execute', { body: { code: '' } }));
+    await until(() => agents.every(({ executions }) => executions.length === 2));
+    for (const { executions } of agents) for (const execution of executions) execution.succeed();
+    for (const answer of answers) expect((await answer).status).toBe(200);
+  });
+});
+
+describe('the queue', () => {
+  test('hands a slot on as soon as it is granted', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent({ slots: 0 });
+    await bench.clock.settle();
+    const answer = bench.ask('/v1/execute', { body: { code: '' } });
+    await until(() => bench.gateway.status().queued === 1);
+    await bench.clock.advance(1_234);
+    agent.grant(1);
+    (await agent.next()).succeed();
+    expect(await (await answer).json()).toMatchObject({ queue_ms: 1_234 });
+  });
+
+  test('gives up after queue_timeout_ms, not before', async () => {
+    const bench = await createGatewayBench();
+    await bench.agent({ slots: 0 });
+    await bench.clock.settle();
+    let settled = false;
+    const answer = bench.ask('/v1/execute', { body: { code: '', queue_timeout_ms: 700 } }).finally(() => {
+      settled = true;
+    });
+    await until(() => bench.gateway.status().queued === 1);
+    await bench.clock.advance(699);
+    expect(settled).toBe(false);
+    await bench.clock.advance(1);
+    const response = await answer;
+    expect(response.headers.get('retry-after')).toBe('1');
+    expect(await problemOf(response)).toMatchObject({ status: 503, code: 'at_capacity', retryable: true });
+    expect(bench.gateway.status()).toMatchObject({ queued: 0, running: 0, outputBytes: 0, requestBytes: 0 });
+  });
+
+  test('of no length answers at once', async () => {
+    const bench = await createGatewayBench();
+    await bench.agent({ slots: 0 });
+    await bench.clock.settle();
+    const answer = bench.ask('/v1/execute', { body: { code: '', queue_timeout_ms: 0 } });
+    await until(() => bench.gateway.status().queued === 1);
+    await bench.clock.settle();
+    expect((await answer).status).toBe(503);
+  });
+
+  test('says no_agent where the agent went away meanwhile', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent({ slots: 0 });
+    await bench.clock.settle();
+    const answer = bench.ask('/v1/execute', { body: { code: '' } });
+    await until(() => bench.gateway.status().queued === 1);
+    agent.cut();
+    await bench.clock.advance(5_000);
+    expect(await problemOf(await answer)).toMatchObject({ status: 503, code: 'no_agent' });
+  });
+
+  test('is fair: one holder’s hundred does not delay another’s one, users of a key share its turn', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent({ slots: 0, refill: false });
+    await bench.clock.settle();
+    const greedy = await bench.key({ sub: 'greedy' });
+    const modest = await bench.key({ sub: 'modest' });
+    const waiting: Promise<Response>[] = [];
+    const add = async (key: string, code: string, user?: string) => {
+      const before = bench.gateway.status().queued;
+      waiting.push(
+        bench.ask('/v1/execute', { key, body: { code }, headers: user ? { 'podgate-user': user } : {} }),
+      );
+      await until(() => bench.gateway.status().queued === before + 1);
+    };
+    for (let index = 0; index < 6; index += 1) await add(greedy, `greedy-${index}`, `user-${index}`);
+    for (let index = 0; index < 2; index += 1) await add(modest, `modest-${index}`);
+    const order: string[] = [];
+    for (let turn = 0; turn < 8; turn += 1) {
+      agent.grant(1);
+      const execution = await agent.next();
+      order.push((await execution.input()).code);
+      execution.succeed();
+    }
+    expect(order).toEqual(
+      'greedy-0 modest-0 greedy-1 modest-1 greedy-2 greedy-3 greedy-4 greedy-5'.split(' '),
+    );
+    await Promise.all(waiting);
+  });
+
+  test('lets what wants another cluster or template pass', async () => {
+    const bench = await createGatewayBench();
+    const busy = await bench.agent({ instance: 'instance-busy', clusters: [cluster('busy')], slots: 0 });
+    const idle = await bench.agent({ instance: 'instance-idle', clusters: [cluster('idle')] });
+    await bench.clock.settle();
+    const stuck = bench.ask('/v1/execute', { body: { code: 'stuck', cluster: 'busy' } });
+    await until(() => bench.gateway.status().queued === 1);
+    const passes = bench.ask('/v1/execute', { body: { code: 'passes', cluster: 'idle' } });
+    (await idle.next()).succeed();
+    expect((await passes).status).toBe(200);
+    busy.grant(1);
+    (await busy.next()).succeed();
+    expect((await stuck).status).toBe(200);
+  });
+});
+
+describe('a NACK', () => {
+  test('sends the execution to another instance, with an id of its own', async () => {
+    const bench = await createGatewayBench();
+    const agents = await Promise.all(
+      [1, 2].map((n) => bench.agent({ instance: `instance-${n}`, refill: false })),
+    );
+    await bench.clock.settle();
+    const answer = bench.ask('/v1/execute', { body: { code: 'x' } });
+    await until(() => agents.some(({ executions }) => executions.length === 1));
+    const [first, second] = agents[0]?.executions.length ? agents : agents.toReversed();
+    const refused = await first?.next();
+    refused?.nack('sandbox_lost');
+    const taken = await second?.next();
+    expect(taken?.id).not.toBe(refused?.id);
+    expect((await taken?.input())?.code).toBe('x');
+    taken?.succeed('done');
+    expect(await (await answer).json()).toMatchObject({ stdout: 'done', execution_id: taken?.id });
+    await expect.poll(() => bench.records[0]?.attempts).toBe(2);
+  });
+
+  test(`is the answer after ${MAX_ATTEMPTS} attempts`, async () => {
+    const bench = await createGatewayBench();
+    const agents = await Promise.all(
+      [1, 2, 3, 4].map((n) =>
+        bench.agent({ instance: `instance-${n}`, run: (run) => run.nack('image_error', 'No image.') }),
+      ),
+    );
+    await bench.clock.settle();
+    const response = await bench.ask('/v1/execute', { body: { code: '' } });
+    expect(await problemOf(response)).toMatchObject({
+      status: 503,
+      code: 'image_error',
+      detail: 'No image.',
+      retryable: true,
+    });
+    const starts = agents.flatMap(({ received }) => received.filter(({ name }) => name === 'START'));
+    expect(starts).toHaveLength(MAX_ATTEMPTS);
+  });
+
+  test.for([
+    ['policy_denied', 403],
+    ['image_error', 503],
+    ['quota_exceeded', 503],
+    ['unschedulable', 503],
+    ['backend_unavailable', 503],
+    ['isolation_failed', 503],
+    ['no_template', 404],
+    ['no_language', 422],
+    ['stage_failed', 422],
+    ['too_large', 413],
+    ['rate_limited', 429],
+    ['sandbox_lost', 502],
+  ] as const)('with %s, and nobody else to ask, is %i at once', async ([code, status]) => {
+    const bench = await createGatewayBench();
+    await bench.agent({ run: (run) => run.nack(code, 'One sentence.', 2_500) });
+    await bench.clock.settle();
+    const response = await bench.ask('/v1/execute', { body: { code: '' } });
+    if ([429, 503].includes(status)) expect(response.headers.get('retry-after')).toBe('3');
+    expect(await problemOf(response)).toMatchObject({ status, code, detail: 'One sentence.' });
+  });
+
+  test.for(['unauthorized', 'not_found', 'internal', 'nonsense', 'constructor'])(
+    'with %s, which is not for an agent to say, is the backend’s trouble',
+    async (code) => {
+      const bench = await createGatewayBench();
+      await bench.agent({ run: (run) => run.nack(code) });
+      await bench.clock.settle();
+      const response = await bench.ask('/v1/execute', { body: { code: '' } });
+      expect(await problemOf(response)).toMatchObject({ status: 503, code: 'backend_unavailable' });
+    },
+  );
+
+  test('of rate_limited is not tried elsewhere', async () => {
+    const bench = await createGatewayBench();
+    const agents = await Promise.all(
+      [1, 2].map((n) => bench.agent({ instance: `instance-${n}`, run: (run) => run.nack('rate_limited') })),
+    );
+    await bench.clock.settle();
+    expect((await bench.ask('/v1/execute', { body: { code: '' } })).status).toBe(429);
+    const starts = agents.flatMap(({ received }) => received.filter(({ name }) => name === 'START'));
+    expect(starts).toHaveLength(1);
+  });
+
+  test('of at_capacity waits on for a slot, within the queue timeout', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent({ slots: 1, refill: false });
+    await bench.clock.settle();
+    const answer = bench.ask('/v1/execute', { body: { code: '' } });
+    (await agent.next()).nack('at_capacity');
+    await until(() => bench.gateway.status().queued === 1);
+    agent.grant(1);
+    (await agent.next()).nack('at_capacity');
+    await until(() => bench.gateway.status().queued === 1);
+    await bench.clock.advance(5_000);
+    expect(await problemOf(await answer)).toMatchObject({ status: 503, code: 'at_capacity' });
+  });
+
+  test('gives no grant back: the agent does', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent({ slots: 1, refill: false });
+    await bench.clock.settle();
+    const first = bench.ask('/v1/execute', { body: { code: '' } });
+    (await agent.next()).nack('stage_failed');
+    expect((await first).status).toBe(422);
+    const second = bench.ask('/v1/execute', { body: { code: '', queue_timeout_ms: 10 } });
+    await until(() => bench.gateway.status().queued === 1);
+    await bench.clock.advance(10);
+    expect((await second).status).toBe(503);
+    expect(agent.executions).toEqual([]);
+  });
+});
+
+describe('/v1/clusters', () => {
+  test('shows what the key may use, instance by instance, in pages', async () => {
+    const bench = await createGatewayBench();
+    const names = ['a', 'b', 'c'];
+    for (const name of names)
+      await bench.agent({ instance: `instance-of-${name}`, clusters: [cluster(name, 'default', 'other')] });
+    await bench.clock.settle();
+    const list = async (query = '', claims = {}) => {
+      const key = await bench.key(claims);
+      return (await bench.ask(`/v1/clusters${query}`, { key })).json() as Promise<{
+        clusters: { name: string }[];
+        next_cursor: string | null;
+      }>;
+    };
+    const all = await list();
+    expect(all.next_cursor).toBeNull();
+    expect(all.clusters.map(({ name }) => name)).toEqual(names);
+    expect(all.clusters[0]).toMatchObject({
+      state: 'ready',
+      backend: 'local',
+      instances: [{ instance: 'instance-of-a', first_seen: 1_800_000_001, links: 1, draining: false }],
+      templates: [
+        { name: 'default', languages: ['python', 'bash'], slots_free: 4, slots_total: 4, trouble: null },
+        { name: 'other' },
+      ],
+    });
+    expect((await list('', { clusters: ['b'] })).clusters.map(({ name }) => name)).toEqual(['b']);
+    const narrow = await list('', { templates: ['other'] });
+    expect(narrow.clusters[0]).toMatchObject({ templates: [{ name: 'other' }] });
+    const page = await list('?limit=2');
+    expect([page.clusters.length, page.next_cursor]).toEqual([2, 'b']);
+    expect((await list('?limit=2&cursor=b')).clusters.map(({ name }) => name)).toEqual(['c']);
+    for (const query of ['?limit=0', '?limit=1001', '?limit=x', '?cursor=%20'])
+      expect((await bench.ask(`/v1/clusters${query}`)).status).toBe(422);
+  });
+
+  test('still shows a cluster whose agent went away', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent();
+    await bench.clock.settle();
+    agent.cut();
+    const { clusters } = (await (await bench.ask('/v1/clusters')).json()) as { clusters: object[] };
+    expect(clusters).toMatchObject([
+      { name: 'lab', state: 'unavailable', detail: 'No agent is connected.', instances: [], templates: [] },
+    ]);
+  });
+});
+
+describe('/health and /ready', () => {
+  test('say whether an agent is there and whether anything can run', async () => {
+    const bench = await createGatewayBench();
+    const health = async () => (await bench.ask('/health', { key: null })).json();
+    const ready = async () => (await bench.ask('/ready', { key: null })).status;
+    expect(await health()).toEqual({ status: 'error', message: 'No agent is connected.', version: '0.5.0' });
+    expect(await ready()).toBe(503);
+    const agent = await bench.agent();
+    await bench.clock.settle();
+    expect(await health()).toEqual({ status: 'ok', message: null, version: '0.5.0' });
+    expect(await ready()).toBe(200);
+    agent.send('DRAIN', { deadline_ms: 1_000 });
+    await bench.clock.settle();
+    expect(await ready()).toBe(503);
+  });
+});

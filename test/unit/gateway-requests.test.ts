@@ -1,0 +1,429 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import { problemResponse } from '../../gateway/http/problem-response.ts';
+import { DISCARD_MS } from '../../gateway/http/read-body.ts';
+import { problem } from '../../shared/api.ts';
+import { Failure, isErrorCode } from '../../shared/errors.ts';
+import { MAX_JSON_DEPTH, MAX_REQUEST_BYTES, MAX_REQUEST_FILES } from '../../shared/limits.ts';
+import { ALL_SCOPES, createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
+import { until } from '../fakes/until.ts';
+
+let bench: GatewayBench;
+beforeAll(async () => {
+  bench = await createGatewayBench();
+  await bench.agent({ run: (execution) => execution.succeed() });
+});
+
+const post = (body: object | string | Uint8Array<ArrayBuffer>) => bench.ask('/v1/execute', { body });
+
+describe('a request that is not valid', () => {
+  const timeout = 'timeout_ms exceeds maximum of 60000 ms';
+  test.for<[object, string, string]>([
+    [{}, 'code', 'code: Invalid input: expected string, received undefined'],
+    [{ code: 1 }, 'code', 'code: Invalid input: expected string, received number'],
+    [{ code: '', stdin: 1 }, 'stdin', 'stdin: Invalid input: expected string, received number'],
+    [
+      { code: '', timeout_ms: '1' },
+      'timeout_ms',
+      'timeout_ms: Invalid input: expected number, received string',
+    ],
+    [{ code: '', timeout_ms: 1.5 }, 'timeout_ms', 'timeout_ms: Invalid input: expected int, received number'],
+    [
+      { code: '', timeout_ms: true },
+      'timeout_ms',
+      'timeout_ms: Invalid input: expected number, received boolean',
+    ],
+    [{ code: '', timeout_ms: 0 }, 'timeout_ms', 'timeout_ms: Too small: expected number to be >=1'],
+    [{ code: '', timeout_ms: 60_001 }, 'timeout_ms', timeout],
+    [
+      { code: '', last_line_interactive: 1 },
+      'last_line_interactive',
+      'last_line_interactive: Invalid input: expected boolean, received number',
+    ],
+    [{ code: '', files: [{ path: '/a', file_id: 'x' }] }, 'files.0.path', 'File paths must be relative.'],
+    [
+      { code: '', files: [{ path: 'a/../b', file_id: 'x' }] },
+      'files.0.path',
+      "File paths must not contain '..'.",
+    ],
+    [{ code: '', files: [{ path: '', file_id: 'x' }] }, 'files.0.path', 'File path must not be empty.'],
+    [{ code: '', files: [{ path: '.', file_id: 'x' }] }, 'files.0.path', 'File path must not be empty.'],
+    [
+      { code: '', files: [{ path: './__main__.py', file_id: 'x' }] },
+      'files.0.path',
+      "File path '__main__.py' is reserved for the execution entrypoint.",
+    ],
+    [
+      { code: '', files: [{ path: 'a' }] },
+      'files.0',
+      'give exactly one of file_id, content and content_base64',
+    ],
+    [
+      { code: '', language: 'cobol' },
+      'language',
+      'language: Invalid option: expected one of "python"|"bash"|"node"',
+    ],
+    [{ code: '\ud800' }, 'code', 'must be valid Unicode: a lone surrogate has no UTF-8 form'],
+    [{ code: '', env: { 'A=B': '' } }, 'env.A=B', 'env.A=B: Invalid key in record'],
+    [
+      { code: '', queue_timeout_ms: -1 },
+      'queue_timeout_ms',
+      'queue_timeout_ms: Too small: expected number to be >=0',
+    ],
+  ])('%j is a 422 that names %s', async ([body, path, detail]) => {
+    for (const route of ['/v1/execute', '/v1/execute/stream']) {
+      const response = await bench.ask(route, { body });
+      const answer = problem.parse(await problemOf(response));
+      expect(answer).toMatchObject({ status: 422, code: 'invalid_request', retryable: false, detail });
+      expect(answer.errors?.[0]?.path).toBe(path);
+    }
+  });
+
+  test('at each limit is accepted, and one past it is not', async () => {
+    expect((await post({ code: '', timeout_ms: 60_000 })).status).toBe(200);
+    expect((await post({ code: '', timeout_ms: 1 })).status).toBe(200);
+    const files = (count: number) =>
+      Array.from({ length: count }, (_, n) => ({ path: `f${n}`, content: '' }));
+    expect((await post({ code: '', files: files(MAX_REQUEST_FILES) })).status).toBe(200);
+    expect((await post({ code: '', files: files(MAX_REQUEST_FILES + 1) })).status).toBe(422);
+    const nested = (depth: number) => `{"code":"","x":${'['.repeat(depth - 1)}${']'.repeat(depth - 1)}}`;
+    expect((await post(nested(MAX_JSON_DEPTH))).status).toBe(200);
+    expect(await problemOf(await post(nested(MAX_JSON_DEPTH + 1)))).toMatchObject({
+      status: 422,
+      detail: `The request body is nested more than ${MAX_JSON_DEPTH} deep.`,
+    });
+    expect((await post({ code: '"[{'.repeat(500) })).status).toBe(200);
+    expect((await post({ code: '\\"'.repeat(501) })).status).toBe(200);
+  });
+
+  test.for(['', '{', '{"code":"a"', 'nul', "{'code':1}", '{"code":"a"} x', '[]', '"code"', '1'])(
+    'is JSON that is none, or no object: %j',
+    async (body) => {
+      const answer = await problemOf(await post(body));
+      expect(answer).toMatchObject({ status: 422, code: 'invalid_request' });
+      expect(answer.errors).toHaveLength(1);
+    },
+  );
+
+  test('is JSON that is not UTF-8', async () => {
+    const body = new Uint8Array([...Buffer.from('{"code":"'), 0xff, ...Buffer.from('"}')]);
+    expect(await problemOf(await post(body))).toMatchObject({
+      status: 422,
+      detail: 'The request body is not UTF-8.',
+    });
+  });
+
+  test('is JSON that is millions of brackets deep, and costs nothing', async () => {
+    expect((await post('['.repeat(8_000_000))).status).toBe(422);
+  });
+
+  test('is accepted whatever its content type says', async () => {
+    for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'application/json; charset=x']) {
+      const response = await bench.ask('/v1/execute', {
+        headers: { 'content-type': type },
+        body: { code: '' },
+      });
+      expect(response.status).toBe(200);
+    }
+  });
+});
+
+describe('what is not available yet says so', () => {
+  test.for([
+    ['detach', { body: { code: '', detach: true } }],
+    ['Idempotency-Key', { body: { code: '' }, headers: { 'idempotency-key': 'k' } }],
+  ] as const)('%s', async ([word, options]) => {
+    const answer = await problemOf(await bench.ask('/v1/execute', options));
+    expect(answer).toMatchObject({ status: 501, code: 'not_implemented' });
+    expect(answer.detail).toContain(word);
+  });
+});
+
+describe('a body that is too large', () => {
+  /** A body that is made as it is read. */
+  function endless(bytes: number, onPull: (sent: number) => void = () => {}): ReadableStream<Uint8Array> {
+    let sent = 0;
+    const chunk = new Uint8Array(1_048_576).fill(0x20);
+    return new ReadableStream({
+      pull(controller) {
+        if (sent >= bytes) return controller.close();
+        const size = Math.min(chunk.byteLength, bytes - sent);
+        sent += size;
+        onPull(sent);
+        controller.enqueue(chunk.subarray(0, size));
+      },
+    });
+  }
+
+  async function send(bytes: number, onPull?: (sent: number) => void): Promise<Response> {
+    const key = await bench.key();
+    return bench.gateway.fetch(
+      new Request('http://gate.example/v1/execute', {
+        method: 'POST',
+        headers: { authorization: `Bearer ${key}` },
+        body: endless(bytes, onPull),
+        duplex: 'half',
+      } as RequestInit),
+    );
+  }
+
+  test('is read to its end, not kept, and answered with 413', async () => {
+    let read = 0;
+    const response = await send(MAX_REQUEST_BYTES + 5_000_000, (sent) => {
+      read = sent;
+    });
+    expect(await problemOf(response)).toMatchObject({
+      status: 413,
+      code: 'too_large',
+      detail: `The request body exceeds maximum of ${MAX_REQUEST_BYTES} bytes.`,
+    });
+    expect(read).toBe(MAX_REQUEST_BYTES + 5_000_000);
+    expect(bench.gateway.status().requestBytes).toBe(0);
+  });
+
+  test('at the limit is not', async () => {
+    // Blanks are JSON up to where something is missing.
+    expect((await send(MAX_REQUEST_BYTES)).status).toBe(422);
+  });
+
+  test('that stops coming is answered all the same', async () => {
+    const never = new ReadableStream({
+      start: (controller) => controller.enqueue(new Uint8Array(MAX_REQUEST_BYTES + 1)),
+      pull: () => new Promise(() => {}),
+    });
+    const key = await bench.key();
+    const timers = bench.clock.pending;
+    const answer = bench.gateway.fetch(
+      new Request('http://gate.example/v1/execute', {
+        method: 'POST',
+        headers: { authorization: `Bearer ${key}` },
+        body: never,
+        duplex: 'half',
+      } as RequestInit),
+    );
+    await until(() => bench.clock.pending > timers);
+    await bench.clock.advance(DISCARD_MS);
+    expect((await answer).status).toBe(413);
+  });
+
+  test('of one key takes a share of the memory and no more', async () => {
+    const waiting = Array.from({ length: 4 }, () => {
+      let end: () => void = () => {};
+      const body = new ReadableStream({
+        start(controller) {
+          controller.enqueue(new Uint8Array(MAX_REQUEST_BYTES - 1));
+          end = () => controller.close();
+        },
+      });
+      return { body, end: () => end() };
+    });
+    const ask = async (sub: string, body: ReadableStream | string) =>
+      bench.gateway.fetch(
+        new Request('http://gate.example/v1/execute', {
+          method: 'POST',
+          headers: { authorization: `Bearer ${await bench.key({ sub })}` },
+          body,
+          duplex: 'half',
+        } as RequestInit),
+      );
+    const answers = waiting.map(({ body }) => ask('greedy', body));
+    await expect.poll(() => bench.gateway.status().requestBytes).toBe(4 * (MAX_REQUEST_BYTES - 1));
+    expect(await problemOf(await ask('greedy', '{"code":"more"}'))).toMatchObject({ code: 'rate_limited' });
+    expect((await ask('modest', '{"code":""}')).status).toBe(200);
+    for (const { end } of waiting) end();
+    for (const answer of answers) expect((await answer).status).toBe(422);
+    expect(bench.gateway.status().requestBytes).toBe(0);
+  });
+});
+
+describe('paths and methods', () => {
+  test.for(['/', '/v2/execute', '/v1', '/v1/executeX', '/clusters/lab', '/clusters/lab/health', '/metrics'])(
+    '%s is nothing',
+    async (path) => {
+      expect(await problemOf(await bench.ask(path))).toMatchObject({ status: 404, code: 'not_found' });
+    },
+  );
+
+  test.for([
+    ['/health', 'POST', 'GET, HEAD, OPTIONS'],
+    ['/v1/execute', 'GET', 'POST, OPTIONS'],
+    ['/v1/execute', 'PUT', 'POST, OPTIONS'],
+    ['/clusters/lab/v1/execute', 'GET', 'POST, OPTIONS'],
+    ['/v1/executions/x', 'POST', 'GET, DELETE, HEAD, OPTIONS'],
+    ['/v1/files', 'PUT', 'POST, GET, HEAD, OPTIONS'],
+    ['/v1/files/x', 'POST', 'GET, DELETE, HEAD, OPTIONS'],
+    ['/v1/sessions', 'GET', 'POST, OPTIONS'],
+  ] as const)('%s does not know %s', async ([path, method, allow]) => {
+    const response = await bench.ask(path, { method });
+    expect(response.headers.get('allow')).toBe(allow);
+    expect(await problemOf(response)).toMatchObject({ status: 405, code: 'method_not_allowed' });
+    const options = await bench.ask(path, { method: 'OPTIONS', key: null });
+    expect([options.status, options.headers.get('allow')]).toEqual([204, allow]);
+    expect(options.headers.get('access-control-allow-origin')).toBeNull();
+  });
+
+  test('HEAD is GET without a body', async () => {
+    const response = await bench.ask('/health', { method: 'HEAD' });
+    expect([response.status, await response.text()]).toEqual([200, '']);
+  });
+
+  test('the agents’ endpoint is for WebSockets', async () => {
+    expect((await bench.ask('/v1/agents/link', { key: null })).status).toBe(422);
+  });
+
+  test('every answer has a request id', async () => {
+    for (const path of ['/health', '/nothing', '/v1/clusters', '/v1/files'])
+      expect((await bench.ask(path)).headers.get('x-request-id')).toBeTruthy();
+    const answer = await bench.ask('/nothing', { headers: { 'x-request-id': 'mine' } });
+    expect(await problemOf(answer)).toMatchObject({ request_id: 'mine' });
+  });
+});
+
+describe('keys', () => {
+  const guarded = [
+    ['POST', '/v1/execute', 'execute'],
+    ['POST', '/v1/execute/stream', 'execute'],
+    ['POST', '/clusters/lab/v1/execute', 'execute'],
+    ['GET', '/v1/executions/x', 'execute'],
+    ['DELETE', '/v1/executions/x', 'execute'],
+    ['GET', '/v1/clusters', 'clusters'],
+    ['POST', '/v1/files', 'files'],
+    ['GET', '/v1/files', 'files'],
+    ['GET', '/v1/files/x', 'files'],
+    ['DELETE', '/v1/files/x', 'files'],
+    ['POST', '/v1/sessions', 'sessions'],
+    ['DELETE', '/v1/sessions/x', 'sessions'],
+    ['POST', '/v1/sessions/x/bash', 'sessions'],
+  ] as const;
+
+  test.for(guarded)('%s %s wants one, with scope %s', async ([method, path, scope]) => {
+    const none = await bench.ask(path, { method, key: null });
+    expect(none.headers.get('www-authenticate')).toBe('Bearer');
+    expect(await problemOf(none)).toMatchObject({ status: 401, code: 'unauthorized' });
+    expect((await bench.ask(path, { method, key: 'nonsense' })).status).toBe(401);
+    const others = ALL_SCOPES.split(' ').filter((each) => each !== scope);
+    const key = await bench.key({ scope: others.join(' ') });
+    expect(await problemOf(await bench.ask(path, { method, key }))).toMatchObject({
+      status: 403,
+      code: 'forbidden',
+      detail: 'The key does not allow this.',
+    });
+  });
+
+  test.for(['/health', '/ready', '/openapi.json'])('%s wants none', async (path) => {
+    expect((await bench.ask(path, { key: null })).status).toBe(200);
+  });
+
+  test('are checked before the body, the rate after the scope', async () => {
+    const oversize = 'x'.repeat(100);
+    expect((await bench.ask('/v1/execute', { key: 'bad', body: oversize })).status).toBe(401);
+    const key = await bench.key({ sub: 'once', scope: 'execute', limits: { requests_per_minute: 1 } });
+    expect((await bench.ask('/v1/clusters', { key })).status).toBe(403);
+    expect((await bench.ask('/v1/execute', { key, body: oversize })).status).toBe(422);
+    const limited = await bench.ask('/v1/execute', { key, body: oversize });
+    expect(Number(limited.headers.get('retry-after'))).toBeGreaterThan(0);
+    expect(await problemOf(limited)).toMatchObject({ status: 429, code: 'rate_limited', retryable: true });
+  });
+
+  test('come before everything else that may be wrong, schema before place, place before files', async () => {
+    const wrong = { code: '', cluster: 'nowhere', files: [{ path: 'p', file_id: 'none' }] };
+    expect((await bench.ask('/v1/execute', { body: { ...wrong, timeout_ms: 'x' } })).status).toBe(422);
+    expect(await problemOf(await post(wrong))).toMatchObject({ code: 'no_cluster' });
+    expect(await problemOf(await post({ ...wrong, cluster: 'lab' }))).toMatchObject({ code: 'not_found' });
+  });
+});
+
+describe('sessions', () => {
+  test('are validated, then look for files, then say that there are none yet', async () => {
+    const ask = (body: object) => bench.ask('/v1/sessions', { body });
+    for (const body of [{ ttl_seconds: 0 }, { ttl_seconds: 86_401 }, { ttl_seconds: '9' }, { files: 1 }])
+      expect((await ask(body)).status).toBe(422);
+    expect(await problemOf(await ask({ files: [{ path: 'p', file_id: 'x' }] }))).toMatchObject({
+      status: 404,
+      detail: "File with ID 'x' not found for path 'p'.",
+    });
+    expect(await problemOf(await ask({}))).toMatchObject({ status: 501, code: 'not_implemented' });
+    expect(await problemOf(await ask({ ttl_seconds: 86_400 }))).toMatchObject({ status: 501 });
+  });
+
+  test('that nobody made are not found', async () => {
+    const gone = { status: 404, code: 'not_found', detail: "Session 'abc' not found" };
+    expect(await problemOf(await bench.ask('/v1/sessions/abc', { method: 'DELETE' }))).toMatchObject(gone);
+    const bash = (body: object) => bench.ask('/v1/sessions/abc/bash', { body });
+    expect((await bash({})).status).toBe(422);
+    expect((await bash({ cmd: 'ls', timeout_ms: 60_001 })).status).toBe(422);
+    expect(await problemOf(await bash({ cmd: 'ls' }))).toMatchObject(gone);
+  });
+});
+
+describe('problem+json', () => {
+  const codes = [
+    'invalid_request',
+    'too_large',
+    'unauthorized',
+    'forbidden',
+    'policy_denied',
+    'not_found',
+    'no_cluster',
+    'no_template',
+    'no_language',
+    'method_not_allowed',
+    'conflict',
+    'duplicate',
+    'busy',
+    'rate_limited',
+    'internal',
+    'not_implemented',
+    'maybe_started',
+    'agent_lost',
+    'sandbox_lost',
+    'runner_error',
+    'reader_stalled',
+    'deadline_exceeded',
+    'stage_failed',
+    'no_agent',
+    'at_capacity',
+    'image_error',
+    'quota_exceeded',
+    'unschedulable',
+    'backend_unavailable',
+    'isolation_failed',
+    'draining',
+    'cancelled',
+    'protocol_error',
+    'handshake_timeout',
+    'replaced',
+    'version_mismatch',
+  ];
+
+  test.for(codes)('of %s has every member and the headers of its status', async (code) => {
+    if (!isErrorCode(code)) throw new Error(`${code} is no code`);
+    const response = problemResponse(new Failure(code, 'One sentence.', { retryAfterMs: 1_500 }), 'id-1');
+    const body = problem.parse(await response.json());
+    expect(response.status).toBe(body.status);
+    expect(body).toMatchObject({
+      type: `urn:podgate:error:${code}`,
+      code,
+      detail: 'One sentence.',
+      request_id: 'id-1',
+    });
+    expect(response.headers.get('retry-after')).toBe([429, 503].includes(body.status) ? '2' : null);
+    expect('started' in body).toBe(body.status === 502);
+  });
+
+  test('of a fault of ours says nothing of the inside', async () => {
+    const broken = await createGatewayBench({
+      fileStore: (store) => ({
+        ...store,
+        stat: () => Promise.reject(new Error('ENOENT /srv/secret/path')),
+      }),
+    });
+    await broken.agent();
+    const response = await broken.ask('/v1/execute', {
+      body: { code: '', files: [{ path: 'p', file_id: crypto.randomUUID() }] },
+    });
+    const text = await response.text();
+    expect(response.status).toBe(500);
+    expect(text).not.toMatch(/secret|ENOENT|at /);
+    expect(broken.log).toContainEqual(expect.objectContaining({ level: 'error', event: 'internal_error' }));
+  });
+});
