@@ -10,7 +10,7 @@ from podgate_runner.limits import CPU_GRACE_SECONDS, DRAIN_SECONDS, KILL_SECONDS
 from podgate_runner.outbox import Outbox
 from podgate_runner.output import Output
 from podgate_runner.staging import StageError, Staging
-from podgate_runner.verdict import judge
+from podgate_runner.verdict import judge, verdict_body
 from podgate_runner.watch import Watch
 
 # The order in which an execution goes through them.
@@ -238,25 +238,12 @@ class Execution:
         if verdict is None:
             verdict = judge(status, self._killed_for, spent, self.limits["cpu_seconds"], oom_killed)
         outcome, exit_code, number = verdict
-        output, collector = self._output, self._files and self._files.collector
+        collector = self._files and self._files.collector
         if collector and self.place.keeps_files:
             self.host.known = collector.known
-        result = {
-            "outcome": outcome,
-            "exit_code": exit_code,
-            "signal": number,
-            "timed_out": outcome == "timed_out",
-            "duration_ms": max(0, round((ended - self._began) * 1000)),
-            "cpu_ms": round(spent * 1000),
-            "peak_memory_bytes": self._memory.peak(self._watch.peak),
-            "stdout_bytes": output.stdout.counted,
-            "stderr_bytes": output.stderr.counted,
-            "stdout_truncated": output.truncated(output.stdout),
-            "stderr_truncated": output.truncated(output.stderr),
-            "files_omitted": collector.omitted if collector else [],
-            "files_omitted_count": collector.omitted_count if collector else 0,
-        }
-        self._close({"result": result, "failure": None})
+        times = (max(0.0, ended - self._began), spent)
+        peak = self._memory.peak(self._watch.peak)
+        self._close({"result": verdict_body(verdict, times, peak, self._output, collector), "failure": None})
 
     def fail(self, code, detail, started):
         self._close({"result": None, "failure": {"code": code, "detail": detail[:1000], "started": started}})

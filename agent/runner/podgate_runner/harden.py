@@ -1,4 +1,4 @@
-"""Makes runner and zygote uninteresting to look at: no arguments, no environment, no dumps. They keep no secret either way."""
+"""Makes runner and zygote dull to look at: no arguments, no environment, no dumps. They keep no secret either way."""
 
 import ctypes
 import os

@@ -52,11 +52,14 @@ def _launch(asked, runner_config):
     # A change of credentials forgets it.
     _die_with(asked["parent"])
     alive, held = os.pipe()
+    # PID 1's pivot_root turns the keeper's root along: from then on there is no /dev until PID 1 has made one.
+    nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     pid = os.fork()
     if pid:
         os.close(alive)
-        _keep(pid)
+        _keep(pid, nothing)
     os.close(held)
+    os.close(nothing)
     _first(asked, runner_config, alive)
 
 
@@ -79,11 +82,10 @@ def _die_with(parent):
         os._exit(EXIT_REFUSED)
 
 
-def _keep(pid):
+def _keep(pid, nothing):
     """The keeper's life: ends as PID 1 ends, and ends PID 1 when told to. Never returns."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: os.kill(pid, signal.SIGKILL))
-    nothing = os.open("/dev/null", os.O_RDWR)
     # The stream ends with PID 1, not with who watches it.
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)

@@ -163,7 +163,8 @@ def _mode(path):
 def _oversize_mounts(config):
     """Places whose own mount is larger than its budget: there a full disk is a full memory."""
     paths = []
-    for path, budget in [(config["workspace"], config["workspace_bytes"])] + [(p, config["tmp_bytes"]) for p in config["scratch"]]:
+    budgets = [(path, config["tmp_bytes"]) for path in config["scratch"]]
+    for path, budget in [(config["workspace"], config["workspace_bytes"])] + budgets:
         try:
             size = os.statvfs(path)
             tmpfs = _is_tmpfs(config["proc_root"], path)

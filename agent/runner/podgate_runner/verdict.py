@@ -24,3 +24,23 @@ def judge(status, killed_for, cpu_seconds, cpu_limit, oom_killed):
     if number == signal.SIGKILL and oom_killed:
         return "memory_limit", code, number
     return "signaled", code, number
+
+
+def verdict_body(verdict, times, peak_bytes, output, collector):
+    """EXIT's result. `times` are seconds by the wall clock and of the processors; no collector: no files were asked for."""
+    outcome, exit_code, number = verdict
+    return {
+        "outcome": outcome,
+        "exit_code": exit_code,
+        "signal": number,
+        "timed_out": outcome == "timed_out",
+        "duration_ms": round(times[0] * 1000),
+        "cpu_ms": round(times[1] * 1000),
+        "peak_memory_bytes": peak_bytes,
+        "stdout_bytes": output.stdout.counted,
+        "stderr_bytes": output.stderr.counted,
+        "stdout_truncated": output.truncated(output.stdout),
+        "stderr_truncated": output.truncated(output.stderr),
+        "files_omitted": collector.omitted if collector else [],
+        "files_omitted_count": collector.omitted_count if collector else 0,
+    }

@@ -11,6 +11,7 @@ from podgate_runner import courier
 from podgate_runner.limits import ZYGOTE_SEND_SECONDS
 
 _FD = 3
+_SPARE_FD = 63
 # -s: user code can write below HOME, and a zygote may be started again. -B: no __pycache__ among the user's files.
 _FLAGS = ["-u", "-B", "-s"]
 # A new interpreter, not a fork: it has the image's site-packages and PYTHON* settings, which `-I -S` hid from the runner.
@@ -79,8 +80,9 @@ def spawn(config, environ, noise_fd):
     ours, theirs = pair()
     nothing, write_fd = os.pipe()
     os.close(write_fd)
-    moves = [(os.POSIX_SPAWN_DUP2, fd, to) for fd, to in ((theirs.fileno(), 63), (nothing, 0), (noise_fd, 1), (noise_fd, 2), (63, _FD))]
-    moves.append((os.POSIX_SPAWN_CLOSE, 63))
+    # By way of a number that none of the others has.
+    order = ((theirs.fileno(), _SPARE_FD), (nothing, 0), (noise_fd, 1), (noise_fd, 2), (_SPARE_FD, _FD))
+    moves = [(os.POSIX_SPAWN_DUP2, fd, to) for fd, to in order] + [(os.POSIX_SPAWN_CLOSE, _SPARE_FD)]
     executable = sys.executable or os.readlink("/proc/self/exe")
     pid = os.posix_spawn(
         executable,

@@ -14,8 +14,9 @@ describeSandbox('over a held stream', (sandbox) => {
   test('a second START is busy and harms nothing', async () => {
     let second: Promise<Ran> | undefined;
     const first = await sandbox().run('print("first")\nimport time; time.sleep(60)', {
-      onData: (execution) => {
-        second ??= sandbox()
+      onData: (execution, { stdout }) => {
+        if (stdout !== 'first\n') return;
+        second = sandbox()
           .run('print("second")')
           .finally(() => execution.cancel('enough'));
       },
