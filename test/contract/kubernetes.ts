@@ -15,6 +15,8 @@ import type { TestCluster } from './kubernetes-cluster.ts';
 
 const MIB = 1_048_576;
 const SLOW_MS = 60_000;
+/** Each line in one piece, a second apart. */
+const TWO_WRITES = 'import os, time\nn = os.write(1, b"a\\n")\ntime.sleep(1)\nn = os.write(1, b"b\\n")';
 
 // A real cluster takes seconds to start a pod, and tens of them under load.
 vi.setConfig({ testTimeout: SLOW_MS, hookTimeout: SLOW_MS });
@@ -100,7 +102,7 @@ export function describeKubernetes(name: string, open: () => Promise<TestCluster
       const sandbox = await make();
       const first = await attach(sandbox, 1);
       let execution: RunnerExecution | undefined;
-      const lost = runOn(first.runner, 1, 'import time\nprint("a", flush=True)\ntime.sleep(1)\nprint("b")', {
+      const lost = runOn(first.runner, 1, TWO_WRITES, {
         onExecution(started) {
           execution = started;
         },

@@ -44,7 +44,7 @@ export function createPodStart(deps: PodStartDeps): PodStart {
   async function run(name: string, outer: AbortSignal): Promise<ExecStream> {
     const late = new Failure('backend_unavailable', 'The pod did not start in time.');
     const over = new AbortController();
-    using deadline = createDeadline(clock, startTimeoutMs, late, outer);
+    using deadline = createDeadline(clock, startTimeoutMs, () => late, outer);
     const signal = AbortSignal.any([deadline.signal, over.signal]);
     try {
       await scheduled(name, signal);
@@ -121,7 +121,7 @@ export function createPodStart(deps: PodStartDeps): PodStart {
 
   /** Resolves when the container is said to run, at the latest after `waitMs`. */
   async function untilRunning(name: string, waitMs: number, signal: AbortSignal): Promise<void> {
-    using waited = createDeadline(clock, waitMs, new Error('waited'), signal);
+    using waited = createDeadline(clock, waitMs, () => new Error('waited'), signal);
     try {
       await watch.until(name, (pod) => podState(pod).phase === 'running' || undefined, waited.signal);
     } catch (cause) {
