@@ -14,6 +14,7 @@ import {
 import { Failure } from '../shared/errors.ts';
 import { clusterName } from '../shared/messages.ts';
 import { Secret } from '../shared/secret.ts';
+import { isLoopback } from './loopback.ts';
 
 const MAX_FILE_BYTES = 1_048_576;
 const clusterVariable = () =>
@@ -39,6 +40,8 @@ const VARIABLES = {
   PODGATE_DRAIN_MS: integerVariable(0, 3_600_000).default(30_000),
   /** The local backend without the namespaces that it needs: see docs. */
   PODGATE_UNSAFE: booleanVariable().default(false),
+  /** The local backend for a gateway on another machine. */
+  PODGATE_ALLOW_REMOTE: booleanVariable().default(false),
   KUBECONFIG: textVariable().optional(),
   KUBE_CONTEXTS: listVariable().optional(),
   KUBERNETES_NAMESPACE: textVariable().optional(),
@@ -107,6 +110,11 @@ export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
     throw refusal('PODGATE_GATEWAY_URL', 'is not set: use the URL at which the gateway can be reached');
   const credential = credentialReader(values.PODGATE_AGENT_TOKEN, values.PODGATE_AGENT_TOKEN_FILE);
   credential();
+  if (values.EXECUTOR_BACKEND === 'local' && !isLoopback(gatewayUrl.hostname) && !values.PODGATE_ALLOW_REMOTE)
+    throw refusal(
+      'PODGATE_GATEWAY_URL',
+      `is on another machine (${gatewayUrl.hostname}), and the local backend is for development. Use EXECUTOR_BACKEND=kubernetes or docker, or set PODGATE_ALLOW_REMOTE=true if you mean it`,
+    );
   return Object.freeze({
     backend: values.EXECUTOR_BACKEND,
     gatewayUrl,

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { isLoopback } from '../agent/loopback.ts';
 import { UsageError } from './io.ts';
 
 const DEFAULT_URL = 'http://127.0.0.1:8000';
-const LOOPBACK = new Set(['127.0.0.1', 'localhost', '[::1]', '::1']);
 
 /** `PODGATE_*` names that the command itself reads. */
 export const CLI_VARIABLE_NAMES: readonly string[] = [
@@ -13,11 +13,6 @@ export const CLI_VARIABLE_NAMES: readonly string[] = [
   'PODGATE_KEY_FILE',
   'PODGATE_CLUSTER',
 ];
-
-/** Whether a host's name or address is this machine alone. */
-export function isLoopback(host: string): boolean {
-  return LOOPBACK.has(host) || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
-}
 
 /** Folder with keys and configuration that `podgate dev` and `podgate keys` work in. */
 export function podgateFolder(): string {

@@ -4,11 +4,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { AGENT_VARIABLE_NAMES, readAgentConfig } from '../agent/config.ts';
 import { createJsonLog } from '../agent/log.ts';
+import { isLoopback } from '../agent/loopback.ts';
 import { startConfiguredAgent } from '../agent/run-agent.ts';
 import { GATEWAY_VARIABLE_NAMES, readGatewayConfig } from '../gateway/node/config.ts';
 import { type RunningGateway, serveGateway } from '../gateway/node/serve-gateway.ts';
 import { readToken } from '../shared/keys.ts';
-import { CLI_VARIABLE_NAMES, environment, isLoopback, podgateFolder } from './config.ts';
+import { CLI_VARIABLE_NAMES, environment, podgateFolder } from './config.ts';
 import { type Io, UsageError, write } from './io.ts';
 import { issueAgentToken, issueCallerKey } from './issue-keys.ts';
 import { hasKeyFolder, initKeyFolder, KEY_FILES } from './key-folder.ts';
@@ -136,6 +137,8 @@ async function agentConfig(
       PODGATE_GATEWAY_URL: gateway.url,
       PODGATE_AGENT_TOKEN: text,
       PODGATE_AGENT_TOKEN_FILE: undefined,
+      // Decided already, by --allow-remote.
+      PODGATE_ALLOW_REMOTE: 'true',
     },
     alsoKnown: [...GATEWAY_VARIABLE_NAMES, ...CLI_VARIABLE_NAMES],
   });

@@ -3,6 +3,7 @@ import type { Authenticator } from './auth/authenticator.ts';
 import type { RateLimiter } from './auth/rate-limiter.ts';
 import type { ExecutionRecord } from './execution/execution-record.ts';
 import type { FileStore } from './files/file-store.ts';
+import type { Sha256 } from './sha256.ts';
 
 /** Timers are passed in, so that tests can hold the clock. */
 export type Timers = {
@@ -57,6 +58,7 @@ export type GatewayDeps = {
   rateLimiter: RateLimiter;
   ids: Ids;
   fileStore: FileStore;
+  sha256?: Sha256;
   /** Called once for every execution that reached the queue, when it is over. Must not throw. */
   onExecutionEnd: (record: ExecutionRecord) => void;
 };

@@ -12,6 +12,7 @@ import {
 import { HELLO_SKEW_MS } from '../../shared/limits.ts';
 import { digestPrincipal, formatPrincipal, MAX_USER_CHARS } from '../../shared/principal.ts';
 import { type ProofParts, toOrigin, verifyProof } from '../../shared/proof.ts';
+import { type Sha256, webSha256 } from '../sha256.ts';
 import type { AuthenticatedAgent, Caller } from './caller.ts';
 import { createDenyList } from './deny-list.ts';
 import type { AuthLog, DocumentSource, ReadDocument } from './documents.ts';
@@ -35,6 +36,7 @@ export type AuthenticatorDeps = {
   /** Ends at once, without throwing, when the signal does. */
   sleep: (ms: number, signal: AbortSignal) => Promise<void>;
   log: AuthLog;
+  sha256?: Sha256;
 };
 
 /** What HELLO and AUTH_REFRESH bring, and the nonce that the gateway sent on the same socket. */
@@ -60,11 +62,11 @@ export type Authenticator = {
 type Reason = Refusal | 'revoked' | 'deny_list_unavailable' | 'several_keys' | 'bad_time' | 'bad_proof';
 
 export function createAuthenticator(deps: AuthenticatorDeps): Authenticator {
-  const { issuers, denyList: source, readDocument, now, sleep, log } = deps;
+  const { issuers, denyList: source, readDocument, now, sleep, log, sha256 = webSha256 } = deps;
   const origins = deps.origins.map(toOrigin);
   const caches: { [Kind in KeyKind]: VerdictCache<Kind> } = {
-    callers: createVerdictCache({ now }),
-    agents: createVerdictCache({ now }),
+    callers: createVerdictCache({ now, sha256 }),
+    agents: createVerdictCache({ now, sha256 }),
   };
   const knownCallers = new WeakMap<Accepted<'callers'>, Promise<Caller>>();
   const revocations = createRevocations({ isRevoked: (key) => isRevoked(key), log });

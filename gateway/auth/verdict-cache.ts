@@ -1,5 +1,6 @@
 import type { KeyKind } from '../../shared/claims.ts';
 import { type Accepted, CLOCK_SKEW_SECONDS, type Refused } from '../../shared/keys.ts';
+import type { Sha256 } from '../sha256.ts';
 import { createBoundedMap } from './bounded-map.ts';
 
 /** Accepted tokens that are remembered, a few KB each at most, and refused ones, which anybody can send. */
@@ -22,7 +23,13 @@ export type VerdictCache<Kind extends KeyKind> = {
   forgetRefused(): void;
 };
 
-export function createVerdictCache<Kind extends KeyKind>({ now }: { now: () => number }): VerdictCache<Kind> {
+export type VerdictCacheDeps = { now: () => number; sha256: Sha256 };
+
+/** Tokens are secrets: their digest is kept, not they. */
+export function createVerdictCache<Kind extends KeyKind>({
+  now,
+  sha256,
+}: VerdictCacheDeps): VerdictCache<Kind> {
   const accepted = createBoundedMap<string, Accepted<Kind>>(MAX_ACCEPTED);
   let refused = createBoundedMap<string, { verdict: Refused; untilMs: number }>(MAX_REFUSED);
   const underWay = new Map<string, Promise<Verdict<Kind>>>();
@@ -37,7 +44,7 @@ export function createVerdictCache<Kind extends KeyKind>({ now }: { now: () => n
 
   return {
     async recall(token, judge, isCurrent) {
-      const digest = await digestToken(token);
+      const digest = await sha256(token);
       const good = accepted.get(digest);
       if (good !== undefined) {
         if (now() < (good.claims.exp + CLOCK_SKEW_SECONDS) * 1000 && isCurrent(good)) return good;
@@ -55,10 +62,4 @@ export function createVerdictCache<Kind extends KeyKind>({ now }: { now: () => n
       refused = createBoundedMap(MAX_REFUSED);
     },
   };
-}
-
-/** Tokens are secrets: their digest is kept, not they. */
-async function digestToken(token: string): Promise<string> {
-  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(token));
-  return String.fromCharCode(...new Uint8Array(digest));
 }

@@ -6,7 +6,7 @@ export type ExecutionOrder = {
   wanted: Wanted;
   input: ExecutionInput;
   /** SHA-256 of the code, hex; it may still be being computed. */
-  codeDigest: Promise<string>;
+  codeDigest: string | Promise<string>;
   requestId: string;
   traceparent: string | null;
   lastLineInteractive: boolean;

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { hash, randomUUID } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
@@ -27,6 +27,8 @@ const KEEP_ALIVE_MS = 75_000;
 /** An answer that is complete and that the client does not take. */
 const ANSWER_STALL_MS = 60_000;
 const CLOSE_MS = 2_000;
+
+const sha256 = (text: string) => hash('sha256', text, 'hex');
 
 export type ServeGatewayOptions = {
   config: GatewayProcessConfig;
@@ -75,6 +77,7 @@ export async function serveGateway({
     readDocument: createDocumentReader(),
     origins: config.origins.length > 0 ? config.origins : ownOrigins(config.host, port),
     now: Date.now,
+    sha256,
     sleep: (ms, signal) => sleep(ms, undefined, { signal, ref: false }).catch(() => {}),
     log,
   });
@@ -95,6 +98,7 @@ export async function serveGateway({
       open: (kind, text) => openId(keyring, kind, text),
     },
     fileStore,
+    sha256,
     onExecutionEnd(record) {
       metrics.observe(record);
       log({ level: 'info', event: 'execution', ...record });

@@ -23,14 +23,17 @@ import { checkSchema, invalid, parseJson } from '../http/parse-json.ts';
 import { jsonResponse } from '../http/problem-response.ts';
 import { readBody } from '../http/read-body.ts';
 import type { Route, RouteContext } from '../http/route.ts';
+import { webSha256 } from '../sha256.ts';
 
 /** The template of a request that names none. */
 export const DEFAULT_TEMPLATE = 'default';
 
-export type ExecuteRoutesDeps = Pick<GatewayDeps, 'config' | 'now' | 'timers' | 'fileStore'> & {
+export type ExecuteRoutesDeps = Pick<GatewayDeps, 'config' | 'now' | 'timers' | 'fileStore' | 'sha256'> & {
   directory: ClusterDirectory;
   requestMemory: MemoryBudget;
-  /** Throws while draining, and where the run may not even wait. */
+  /** Throws `draining` once this gateway takes no more. */
+  requireOpen(): void;
+  /** Throws where the run may not even wait. */
   start(order: ExecutionOrder): ExecutionRun;
 };
 
@@ -147,6 +150,8 @@ async function takeOrder(
     if (asked.detach) throw new Failure('not_implemented', 'detach is not available yet; leave it out.');
     const timeoutMs = timeoutOf(asked, raw, caller);
     const wanted = wantedOf(asked, context);
+    // Before the place: links that drain too would make it look as if there were no agent.
+    deps.requireOpen();
     requirePlace(deps.directory, wanted);
     const input = await prepareInput(asked, caller, deps.fileStore);
     return {
@@ -157,7 +162,7 @@ async function takeOrder(
       input,
       streamed,
       receivedAtMs,
-      codeDigest: digest(asked.code),
+      codeDigest: (deps.sha256 ?? webSha256)(asked.code),
       release: body.release,
     };
   } catch (error) {
@@ -218,9 +223,4 @@ function defaultTemplate({ templates }: Caller): string {
 function lower(a: number | null, b: number | null): number | null {
   if (a === null || b === null) return a ?? b;
   return Math.min(a, b);
-}
-
-async function digest(code: string): Promise<string> {
-  const bytes = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(code)));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

@@ -39,6 +39,17 @@ describe("the agent's configuration", () => {
     expect(inspect(config, { depth: 9 }) + JSON.stringify(config)).not.toContain('hush');
   });
 
+  test('keeps the local backend to gateways on this machine unless told', () => {
+    const local = { EXECUTOR_BACKEND: 'local' };
+    for (const host of ['127.0.0.1', '127.1.2.3', 'localhost', '[::1]'])
+      expect(read({ ...local, PODGATE_GATEWAY_URL: `http://${host}:8000` }).backend).toBe('local');
+    for (const host of ['gate.example', '127.0.0.1.example', '0.0.0.0', '10.0.0.1'])
+      expect(refusal({ ...local, PODGATE_GATEWAY_URL: `http://${host}:8000` })).toContain(
+        'is on another machine',
+      );
+    expect(read({ ...local, PODGATE_ALLOW_REMOTE: 'true' }).backend).toBe('local');
+  });
+
   test('names a cluster after the machine where nobody names it', () => {
     expect(read().cluster).toMatch(/^[a-z0-9-]{1,63}$/);
     expect(read({ PODGATE_CLUSTER: 'lab-1' }).cluster).toBe('lab-1');

@@ -8,6 +8,7 @@ import {
   REFUSED_FOR_MS,
   type Verdict,
 } from '../../gateway/auth/verdict-cache.ts';
+import { webSha256 } from '../../gateway/sha256.ts';
 import { bearer, createAuthBench } from '../fakes/auth-bench.ts';
 import { createKeyIssuer, type KeyIssuer, NOW, NOW_MS } from '../fakes/key-issuer.ts';
 
@@ -24,7 +25,7 @@ function createCache() {
   const bench = {
     nowMs: NOW_MS,
     judged: 0,
-    cache: createVerdictCache<'callers'>({ now: (): number => bench.nowMs }),
+    cache: createVerdictCache<'callers'>({ now: (): number => bench.nowMs, sha256: webSha256 }),
     recall: (name: string, verdict: Verdict<'callers'>, isCurrent = () => true) =>
       bench.cache.recall(
         name,
