@@ -77,6 +77,8 @@ export async function runDev(args: string[], io: Io): Promise<number> {
   await aborted(io.signal);
   await write(io.stdout, '\nStopping; a second Ctrl-C stops at once.\n');
   await agent.drain(config.drainMs);
+  // What has just ended is still to be answered.
+  await gateway.drain(config.drainMs);
   return 0;
 }
 

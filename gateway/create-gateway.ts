@@ -67,8 +67,12 @@ export function createGateway(deps: GatewayDeps): Gateway {
     if (draining && runs.size === 0) becomeIdle();
   };
 
-  function start(order: ExecutionOrder): ExecutionRun {
+  function requireOpen(): void {
     if (draining) throw new Failure('draining', 'This gateway is shutting down; try again.');
+  }
+
+  function start(order: ExecutionOrder): ExecutionRun {
+    requireOpen();
     const run = new ExecutionRun(order, { ...deps, directory, queue, outputMemory, onOver });
     runs.add(run);
     return run;
@@ -76,7 +80,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
 
   const routes = [
     ...createHealthRoutes({ version: config.version, directory, draining: () => draining }),
-    ...createExecuteRoutes({ ...deps, directory, requestMemory, start }),
+    ...createExecuteRoutes({ ...deps, directory, requestMemory, requireOpen, start }),
     ...createExecutionRoutes({ ...deps, directory }),
     ...createClusterRoutes({ directory }),
     ...createSessionRoutes({ ...deps, requestMemory }),
@@ -84,7 +88,13 @@ export function createGateway(deps: GatewayDeps): Gateway {
   ];
   const router = createRouter(
     [...routes, createOpenapiRoute([...routes, ...FILE_DOCS], config.version)],
-    [{ path: '/v1/files', app: (callerOf) => createFileRoutes({ store: deps.fileStore, callerOf }) }],
+    [
+      {
+        path: '/v1/files',
+        scope: 'files',
+        app: (callerOf) => createFileRoutes({ store: deps.fileStore, callerOf }),
+      },
+    ],
     deps,
   );
 

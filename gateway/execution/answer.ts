@@ -1,5 +1,6 @@
 import type { ExecuteResponse, ResultEvent } from '../../shared/api.ts';
 import { CHANNEL } from '../../shared/messages.ts';
+import { CollectedBytes } from './collected-bytes.ts';
 import type { Ending, ExecutionRun } from './execution-run.ts';
 import { outputText } from './output-text.ts';
 
@@ -29,8 +30,8 @@ export function resultOf(ending: Ending): ResultEvent {
 
 /** Collects a run's output, which the run bounds, to its end. Rejects with what ended it otherwise. */
 export async function collectAnswer(run: ExecutionRun, maxOutputBytes: number): Promise<ExecuteResponse> {
-  const stdout: Uint8Array[] = [];
-  const stderr: Uint8Array[] = [];
+  const stdout = new CollectedBytes();
+  const stderr = new CollectedBytes();
   for (;;) {
     const taken = await run.next();
     if (taken.type === 'output') {
@@ -40,8 +41,8 @@ export async function collectAnswer(run: ExecutionRun, maxOutputBytes: number): 
     else if (taken.type === 'end') {
       const { ending } = taken;
       return {
-        stdout: outputText(stdout, ending.stdoutTruncated, maxOutputBytes),
-        stderr: outputText(stderr, ending.stderrTruncated, maxOutputBytes),
+        stdout: outputText(stdout.bytes, ending.stdoutTruncated, maxOutputBytes),
+        stderr: outputText(stderr.bytes, ending.stderrTruncated, maxOutputBytes),
         ...resultOf(ending),
       };
     }

@@ -1,10 +1,10 @@
 import { Failure } from '../../shared/errors.ts';
 import type { FileStore } from '../files/file-store.ts';
-import type { GatewayLink } from '../link/gateway-link.ts';
+import type { LinkStreams } from '../link/link-streams.ts';
 import { type ExecutionInput, notFoundForPath } from './execution-input.ts';
 
 export type InputSenderOptions = {
-  link: GatewayLink;
+  streams: LinkStreams;
   stream: number;
   input: ExecutionInput;
   owner: string;
@@ -25,9 +25,9 @@ export class InputSender {
 
   /** Bytes that lie in memory anyway are handed over at once; the link holds them to its credit. */
   start(): void {
-    const { link, stream, input } = this.#options;
-    for (const bytes of input.head) link.input(stream, bytes);
-    if (input.files.length === 0) link.inputEnd(stream);
+    const { streams, stream, input } = this.#options;
+    for (const bytes of input.head) streams.input(stream, bytes);
+    if (input.files.length === 0) streams.inputEnd(stream);
     else void this.#sendFiles();
   }
 
@@ -43,14 +43,14 @@ export class InputSender {
   }
 
   async #sendFiles(): Promise<void> {
-    const { link, stream, input, failed } = this.#options;
+    const { streams, stream, input, failed } = this.#options;
     try {
       for (const file of input.files) {
-        if ('bytes' in file) link.input(stream, file.bytes);
+        if ('bytes' in file) streams.input(stream, file.bytes);
         else await this.#sendStored(file.fileId, file.path, file.size);
         if (this.#stop.signal.aborted) return;
       }
-      link.inputEnd(stream);
+      streams.inputEnd(stream);
     } catch (error) {
       if (this.#stop.signal.aborted) return;
       failed(
@@ -62,7 +62,7 @@ export class InputSender {
   }
 
   async #sendStored(fileId: string, path: string, size: number): Promise<void> {
-    const { link, stream, owner, store } = this.#options;
+    const { streams, stream, owner, store } = this.#options;
     const { signal } = this.#stop;
     const { body } = await store.open(owner, fileId, signal).catch((error: unknown) => {
       throw notFoundForPath(error, fileId, path);
@@ -78,7 +78,7 @@ export class InputSender {
         if (done) break;
         sent += value.byteLength;
         if (sent > size) break;
-        link.input(stream, value);
+        streams.input(stream, value);
       }
     } finally {
       await reader.cancel().catch(() => {});
@@ -88,8 +88,8 @@ export class InputSender {
   }
 
   async #room(): Promise<void> {
-    const { link, stream } = this.#options;
-    while (link.room(stream) === 0 && !this.#stop.signal.aborted)
+    const { streams, stream } = this.#options;
+    while (streams.room(stream) === 0 && !this.#stop.signal.aborted)
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });

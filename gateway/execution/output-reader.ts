@@ -1,5 +1,5 @@
 import type { Failure } from '../../shared/errors.ts';
-import { READER_STALL_MS } from '../../shared/limits.ts';
+import { READER_STALL_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { Timers } from '../gateway-deps.ts';
 import type { Ending } from './execution-run.ts';
 import { type OutputChunk, OutputQueue } from './output-queue.ts';
@@ -27,6 +27,7 @@ export class OutputReader {
   #idleTimer: unknown;
   #stallTimer: unknown;
   #armed = false;
+  #peakBytes = 0;
   /** Runs when a reader that stalled is given up. */
   onDismiss: () => void = () => {};
 
@@ -39,15 +40,21 @@ export class OutputReader {
     return this.#last !== undefined;
   }
 
-  /** Whether bytes wait that the reader could take. */
-  get holdsBack(): boolean {
-    return this.#queue.bytes > 0;
+  /**
+   * Whether the reader held the program back since the last call: something waits now, or half a window did. A reader
+   * that keeps up never has as much waiting.
+   */
+  heldBack(): boolean {
+    const held = this.#queue.bytes > 0 || this.#peakBytes >= STREAM_WINDOW_BYTES / 2;
+    this.#peakBytes = 0;
+    return held;
   }
 
   push(channel: number, bytes: Uint8Array): void {
     if (this.#dismissed) this.#options.consumed(bytes.byteLength);
     else {
       this.#queue.push(channel, bytes);
+      this.#peakBytes = Math.max(this.#peakBytes, this.#queue.bytes);
       this.#serve();
     }
   }

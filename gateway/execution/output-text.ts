@@ -16,8 +16,7 @@ export function createTextStream(): { push(bytes: Uint8Array): string; end(): st
  * Output as one text. Truncated output ends with the marker and has, with it, at most `maxBytes` of raw bytes; a
  * character that the cut would halve is left out.
  */
-export function outputText(chunks: readonly Uint8Array[], truncated: boolean, maxBytes: number): string {
-  const bytes = concat(chunks);
+export function outputText(bytes: Uint8Array, truncated: boolean, maxBytes: number): string {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   if (!truncated) return decoder.decode(bytes);
   const room = Math.max(0, maxBytes - MARKER_BYTES);
@@ -34,16 +33,4 @@ function wholeCharacters(bytes: Uint8Array, length: number): number {
     return size > back ? length - back : length;
   }
   return length;
-}
-
-function concat(chunks: readonly Uint8Array[]): Uint8Array {
-  const [first] = chunks;
-  if (chunks.length === 1 && first) return first;
-  const whole = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0));
-  let offset = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, offset);
-    offset += chunk.byteLength;
-  }
-  return whole;
 }

@@ -6,6 +6,8 @@ import type { Caller } from '../auth/caller.ts';
 import { fileName } from '../files/file-name.ts';
 import type { FileStore, FileWriter } from '../files/file-store.ts';
 
+import { Chunk } from './chunk.ts';
+
 export type ResultFile = { path: string; kind: 'file'; file_id: string };
 export type OmittedFile = { path: string; reason: string };
 
@@ -17,7 +19,7 @@ export type ResultFilesOptions = {
   consumed(bytes: number): void;
 };
 
-type Step = { bytes: Uint8Array } | { end: FileEnd };
+type Step = { chunk: Chunk } | { end: FileEnd };
 
 /**
  * Stores the files of one execution as they stream in. Whatever the agent says is checked again: paths, counts, sizes.
@@ -46,7 +48,9 @@ export class ResultFiles {
 
   data(bytes: Uint8Array): void {
     this.#received += bytes.byteLength;
-    this.#push({ bytes });
+    const last = this.#steps.at(-1);
+    if (last && 'chunk' in last && last.chunk.append(bytes)) return;
+    this.#push({ chunk: new Chunk(bytes) });
   }
 
   /** False when the agent breaks the protocol: a size that is not what came, or more files than may be. */
@@ -89,9 +93,10 @@ export class ResultFiles {
 
   async #work(): Promise<void> {
     for (let step = this.#steps.shift(); step; step = this.#steps.shift()) {
-      if ('bytes' in step) {
-        await this.#write(step.bytes);
-        this.#options.consumed(step.bytes.byteLength);
+      if ('chunk' in step) {
+        const { bytes } = step.chunk;
+        await this.#write(bytes);
+        this.#options.consumed(bytes.byteLength);
       } else await this.#close(step.end);
     }
   }

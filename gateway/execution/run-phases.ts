@@ -3,6 +3,7 @@ import type { ReceivedBytes } from './check-exit.ts';
 import type { ExecutionOrder } from './execution-order.ts';
 import type { ExecutionRecord } from './execution-record.ts';
 import type { Ending } from './execution-run.ts';
+import type { ExecutionState } from './execution-state.ts';
 
 export type RunFacts = {
   executionId: string | null;
@@ -12,7 +13,7 @@ export type RunFacts = {
   ending: Ending | null;
   failure: Failure | null;
   received: ReceivedBytes;
-  files: { count: number; bytes: number };
+  stored: { count: number; bytes: number };
 };
 
 type Phase = 'placed' | 'accepted' | 'started' | 'ended';
@@ -28,9 +29,15 @@ export class RunPhases {
     this.#now = now;
   }
 
-  /** The last time counts: an execution that was refused is placed again. */
+  /** START went out. The last time counts: an execution that was refused is placed again. */
   mark(phase: Phase): void {
     this.#at.set(phase, this.#now());
+  }
+
+  /** The execution is in another state. */
+  enter(at: ExecutionState['at']): void {
+    if (at === 'accepted' || at === 'started') this.mark(at);
+    else if (at === 'over') this.mark('ended');
   }
 
   get queueMs(): number | null {
@@ -45,7 +52,7 @@ export class RunPhases {
     ending,
     failure,
     received,
-    files,
+    stored,
   }: RunFacts): Promise<ExecutionRecord> {
     const { wanted, input, requestId, traceparent, streamed, receivedAtMs, codeDigest } = this.#order;
     const { caller, template, language } = wanted;
@@ -74,8 +81,8 @@ export class RunPhases {
       files_in: input.files.length,
       stdout_bytes: ending?.result.stdout_bytes ?? received.stdout,
       stderr_bytes: ending?.result.stderr_bytes ?? received.stderr,
-      files_out: ending ? files.count : 0,
-      file_bytes_out: ending ? files.bytes : 0,
+      files_out: ending ? stored.count : 0,
+      file_bytes_out: ending ? stored.bytes : 0,
       received_at_ms: Math.round(receivedAtMs),
       queue_ms: this.#between(receivedAtMs, placed),
       accept_ms: this.#between(placed, accepted),

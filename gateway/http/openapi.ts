@@ -113,7 +113,13 @@ function operationId(method: string, path: string): string {
 
 function toSchema(schema: z.ZodType | undefined, io: 'input' | 'output'): Json {
   if (!schema) return {};
-  // Paths are normalised while they are checked: in JSON they are the strings they were before.
-  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io, unrepresentable: 'any' });
+  const { $schema: _, ...rest } = z.toJSONSchema(schema, {
+    io,
+    unrepresentable: 'any',
+    // Answers may grow members: a client that was made from this document must not trip over them.
+    override: ({ jsonSchema }) => {
+      if (jsonSchema.additionalProperties === false) delete jsonSchema.additionalProperties;
+    },
+  });
   return rest;
 }

@@ -1,4 +1,5 @@
 import { type Context, Hono } from 'hono';
+import type { Scope } from '../../shared/claims.ts';
 import { Failure } from '../../shared/errors.ts';
 import type { Authenticator } from '../auth/authenticator.ts';
 import { type Caller, requireScope } from '../auth/caller.ts';
@@ -16,7 +17,11 @@ export type RouterDeps = {
 };
 
 /** Routes that are a hono app of their own: they get the caller once key and rate are checked. */
-export type MountedApp = { path: `/${string}`; app: (callerOf: (context: Context) => Caller) => Hono };
+export type MountedApp = {
+  path: `/${string}`;
+  scope: Scope;
+  app: (callerOf: (context: Context) => Caller) => Hono;
+};
 
 type Env = { Bindings: { requestId: string; info: RequestInfo }; Variables: { caller: Caller } };
 
@@ -30,7 +35,7 @@ export function createRouter(
 ): (request: Request, info?: RequestInfo) => Promise<Response> {
   const app = new Hono<Env>();
   for (const [path, methods] of byPath(routes)) mountPath(app, path, methods, deps);
-  for (const { path, app: create } of mounted) mountApp(app, path, create, deps);
+  for (const each of mounted) mountApp(app, each, deps);
   app.notFound(({ env }) =>
     problemResponse(new Failure('not_found', 'There is nothing here.'), env.requestId),
   );
@@ -59,13 +64,19 @@ function mountPath(app: Hono<Env>, path: string, methods: readonly Route[], deps
 
 async function handle(route: Route, context: RouteContext, deps: RouterDeps): Promise<Response> {
   if (route.scope === null) return route.handle(context);
-  const caller = await deps.authenticator.authenticate(context.request);
-  requireScope(caller, route.scope);
-  deps.rateLimiter.take(caller);
+  const caller = await admit(context.request, route.scope, deps);
   return route.handle({ ...context, caller });
 }
 
-function mountApp(app: Hono<Env>, path: string, create: MountedApp['app'], deps: RouterDeps): void {
+/** Key, then scope, then rate. */
+async function admit(request: Request, scope: Scope, deps: RouterDeps): Promise<Caller> {
+  const caller = await deps.authenticator.authenticate(request);
+  requireScope(caller, scope);
+  deps.rateLimiter.take(caller);
+  return caller;
+}
+
+function mountApp(app: Hono<Env>, { path, scope, app: create }: MountedApp, deps: RouterDeps): void {
   const inner = create((context) => context.get('caller'));
   const allowed = new Map<string, Set<string>>();
   for (const { path: at, method } of inner.routes) {
@@ -76,8 +87,7 @@ function mountApp(app: Hono<Env>, path: string, create: MountedApp['app'], deps:
     for (const [at, methods] of allowed) {
       const listed = [...methods, ...(methods.has('GET') ? ['HEAD'] : [])];
       app.on(listed, prefix + at, async (context, next) => {
-        const caller = await deps.authenticator.authenticate(context.req.raw);
-        deps.rateLimiter.take(caller);
+        const caller = await admit(context.req.raw, scope, deps);
         context.set('caller', caller);
         await next();
       });

@@ -4,13 +4,12 @@ import { PROTOCOL_VERSION } from '../../shared/frame.ts';
 import { toBase64Url } from '../../shared/jose.ts';
 import { HELLO_TIMEOUT_MS } from '../../shared/limits.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
-import { CHANNEL, FROM_AGENT, type FromAgent, type StartBody } from '../../shared/messages.ts';
+import { CHANNEL, FROM_AGENT, type FromAgent } from '../../shared/messages.ts';
 import type { AuthenticatedAgent } from '../auth/caller.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { LinkPulse } from './link-pulse.ts';
 import type { LinkHandlers, LinkSocketPort } from './link-socket.ts';
 import {
-  type AgentMessage,
   firstLinkState,
   type LinkEffect,
   type LinkEvent,
@@ -18,22 +17,13 @@ import {
   nextLink,
   type Proof,
 } from './link-state.ts';
+import { LinkStreams } from './link-streams.ts';
 import { type StatusAnswer, StatusAsks } from './status-asks.ts';
 import { TokenWatch } from './token-watch.ts';
 
 /** Control frames that may wait for the socket: more is a peer that asks and does not read. */
 const MAX_CONTROL_WAITING = 10_000;
 const NONCE_BYTES = 32;
-
-/** One execution's end of a link. Each returns what the peer did wrong, if it did. */
-export type StreamHandlers = {
-  control(message: AgentMessage): ErrorCode | null;
-  data(channel: number, bytes: Uint8Array): ErrorCode | null;
-  /** There may be more room for input now. */
-  room(): void;
-  /** The link is gone; nothing comes any more. */
-  lost(): void;
-};
 
 /** What a link tells the gateway that holds it. */
 export type LinkOwner = {
@@ -52,13 +42,12 @@ export class GatewayLink implements LinkHandlers {
   readonly #socket: LinkSocketPort;
   readonly #owner: LinkOwner;
   readonly #peer: LinkPeer<typeof FROM_AGENT>;
-  readonly #streams = new Map<number, StreamHandlers>();
+  readonly streams: LinkStreams;
   readonly #asks: StatusAsks;
   readonly #tokens: TokenWatch;
   readonly #pulse: LinkPulse;
   #state: LinkState;
   readonly #helloTimer: unknown;
-  #lastStream = 0;
   /** Set once joined. */
   #agent: AuthenticatedAgent | undefined;
   instance = '';
@@ -84,15 +73,15 @@ export class GatewayLink implements LinkHandlers {
       now: () => performance.now(),
       handlers: {
         control: (message, stream) => this.#apply({ type: 'received', message, stream }),
-        data: (stream, channel, _offset, bytes) =>
-          this.#judge(this.#streams.get(stream)?.data(channel, bytes) ?? null),
-        room: (stream) => this.#streams.get(stream)?.room(),
+        data: (stream, channel, _offset, bytes) => this.#judge(this.streams.data(stream, channel, bytes)),
+        room: (stream) => this.streams.raised(stream),
         fault: ({ code, detail }) => {
           deps.log({ level: 'warn', event: 'link_fault', code, detail, instance: this.instance });
           this.#apply({ type: 'fault', code });
         },
       },
     });
+    this.streams = new LinkStreams(this.#peer);
     const nonce = this.#nonce();
     this.#state = firstLinkState(nonce);
     this.#helloTimer = deps.timers.setTimeout(() => this.#apply({ type: 'hello_due' }), HELLO_TIMEOUT_MS);
@@ -124,53 +113,29 @@ export class GatewayLink implements LinkHandlers {
 
   /** Executions that run over this link. */
   get running(): number {
-    return this.#streams.size;
+    return this.streams.size;
   }
 
   message(data: Uint8Array | string): void {
     this.#pulse.heard();
-    if (typeof data === 'string') this.#apply({ type: 'fault', code: 'protocol_error' });
-    else if (this.#state.at !== 'closed') this.#peer.receive(data);
+    try {
+      if (typeof data === 'string') this.#apply({ type: 'fault', code: 'protocol_error' });
+      else if (this.#state.at !== 'closed') this.#peer.receive(data);
+    } catch (cause) {
+      // A fault of ours that a frame brought to light must end its link, not the process with everybody's.
+      const what = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
+      this.#deps.log({
+        level: 'error',
+        event: 'link_broke',
+        instance: this.instance,
+        cause: what.slice(0, 2_000),
+      });
+      this.#apply({ type: 'fault', code: 'internal' });
+    }
   }
 
   closed(): void {
     this.#apply({ type: 'socket_closed' });
-  }
-
-  /** Opens a stream and sends START on it. */
-  start(body: StartBody, handlers: StreamHandlers): number {
-    const stream = ++this.#lastStream;
-    this.#streams.set(stream, handlers);
-    this.#peer.open(stream);
-    this.#peer.control('START', stream, body);
-    return stream;
-  }
-
-  /** Queues input. What lies in memory anyway may be queued at once; the rest keeps within `room`. */
-  input(stream: number, bytes: Uint8Array): void {
-    this.#peer.data(stream, CHANNEL.input, bytes);
-  }
-
-  inputEnd(stream: number): void {
-    this.#peer.behind('END', stream, CHANNEL.input, {});
-  }
-
-  /** Bytes of input that the agent would take now. */
-  room(stream: number): number {
-    return this.#peer.outbox.room(stream);
-  }
-
-  consumed(stream: number, bytes: number): void {
-    this.#peer.consumed(stream, bytes);
-  }
-
-  cancel(stream: number, reason: string): void {
-    if (this.#streams.has(stream)) this.#peer.control('CANCEL', stream, { reason });
-  }
-
-  /** Forgets a stream: what still comes on it is dropped. */
-  release(stream: number): void {
-    if (this.#streams.delete(stream)) this.#peer.close(stream, true);
   }
 
   /** What the agent knows of an execution; with `fence` it will refuse one that it does not know. */
@@ -229,7 +194,7 @@ export class GatewayLink implements LinkHandlers {
         this.#owner.drain(this);
         break;
       case 'deliver':
-        this.#deliver(effect.message, effect.stream);
+        this.#judge(this.streams.deliver(effect.stream, effect.message));
         break;
       case 'answer_status':
         this.#asks.answer(effect.body);
@@ -301,16 +266,6 @@ export class GatewayLink implements LinkHandlers {
     this.#judge(allowed ? this.#owner.slots(this, body) : 'forbidden');
   }
 
-  #deliver(message: AgentMessage, stream: number): void {
-    const handlers = this.#streams.get(stream);
-    // A stream that this side has let go of: its frames are dropped, as late ones are.
-    if (!handlers) return;
-    const fault = handlers.control(message);
-    // A fault keeps the stream: with the link it is lost, and its execution learns that.
-    if (!fault && (message.name === 'EXIT' || message.name === 'NACK')) this.release(stream);
-    this.#judge(fault);
-  }
-
   #judge(fault: ErrorCode | null): void {
     if (fault) this.#apply({ type: 'fault', code: fault });
   }
@@ -321,9 +276,7 @@ export class GatewayLink implements LinkHandlers {
     this.#tokens.close();
     this.#owner.leave(this);
     this.#asks.close();
-    const streams = [...this.#streams.values()];
-    this.#streams.clear();
-    for (const stream of streams) stream.lost();
+    this.streams.lose();
   }
 
   #nonce(): string {

@@ -67,7 +67,11 @@ export async function serveGateway({
   );
 
   let gateway: Gateway | undefined;
-  const server = createHttpServer(() => gateway);
+  let leaving = false;
+  const server = createHttpServer(
+    () => gateway,
+    () => leaving,
+  );
   const port = await listen(server, config.host, config.port);
   stack.defer(() => closeServer(server, CLOSE_MS));
 
@@ -121,6 +125,7 @@ export async function serveGateway({
   const held = stack.move();
   let closing: Promise<void> | undefined;
   const close = () => {
+    leaving = true;
     closing ??= held.disposeAsync();
     return closing;
   };
@@ -130,7 +135,7 @@ export async function serveGateway({
     port,
     metricsPort,
     async drain(deadlineMs) {
-      server.closeIdleConnections();
+      leaving = true;
       await opened.drain(deadlineMs);
       await close();
     },
@@ -138,7 +143,7 @@ export async function serveGateway({
   };
 }
 
-function createHttpServer(gateway: () => Gateway | undefined): Server {
+function createHttpServer(gateway: () => Gateway | undefined, leaving: () => boolean): Server {
   const listener = getRequestListener(async (request, env) => {
     const { outgoing } = env as HttpBindings;
     const current = gateway();
@@ -154,7 +159,12 @@ function createHttpServer(gateway: () => Gateway | undefined): Server {
       noDelay: true,
     },
     (incoming, outgoing) => {
+      // Connections end with their next answer: one that is cut while a request is on its way leaves its caller guessing.
+      if (leaving()) outgoing.shouldKeepAlive = false;
       outgoing.once('prefinish', () => incoming.socket.setTimeout(ANSWER_STALL_MS));
+      outgoing.once('finish', () => {
+        if (leaving()) incoming.socket.destroySoon();
+      });
       void listener(incoming, outgoing);
     },
   );

@@ -24,9 +24,13 @@ export function createExecutionRoutes({ ids, now, directory }: ExecutionRoutesDe
     const unknown = () => new Failure('not_found', `Execution '${id.slice(0, 64)}' not found`);
     const parts = await ids.open('x', id);
     if (parts?.tenant !== caller.tenant || parts.principalDigest !== caller.principalDigest) throw unknown();
-    const link = directory.linkTo(parts.tenant, parts.instance);
-    if (!link) throw new Failure('no_agent', 'The agent that has this execution is not connected here.');
-    const answer = await question(link, id);
+    const askOver = (): Promise<StatusAnswer | null> => {
+      const link = directory.linkTo(parts.tenant, parts.instance);
+      if (!link) throw new Failure('no_agent', 'The agent that has this execution is not connected here.');
+      // A link that goes while it is asked leaves the question to its sister.
+      return question(link, id).then((answer) => (answer || link.joined ? answer : askOver()));
+    };
+    const answer = await askOver();
     if (!answer) throw new Failure('agent_lost', 'The agent did not say in time.', { started: 'unknown' });
     const status = describeExecution(id, parts.cluster, answer, now());
     if (!status) throw unknown();

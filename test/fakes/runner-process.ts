@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, constants, readdirSync, readFileSync } from 'node:fs';
+import { accessSync, constants, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { runnerCommand, shimCommand } from '../../agent/runner/bundle.ts';
 import { createRunnerClient, type RunnerClient, type RunnerClientDeps } from '../../agent/runner/client.ts';
@@ -42,10 +42,12 @@ export type Sandbox = AsyncDisposable & {
   readonly client: RunnerClient;
   readonly ready: Ready;
   run(code: string | Uint8Array, options?: RunOptions): Promise<Ran>;
-  /** Everything that lives in the sandbox, PID 1 included, seen from outside. */
+  /** Everything that lives in the sandbox, PID 1 included, seen from outside; not the child that waits for a job. */
   processes(): SandboxProcess[];
   /** What lives there beyond what lived there when the runner was ready. */
   strays(): SandboxProcess[];
+  /** The zygote's child that waits for the next job. */
+  waiting(): SandboxProcess | undefined;
   /** Open descriptors of PID 1 and of the processes that were there when it was ready; undefined to who may not look. */
   runnerDescriptors(): number | undefined;
   /** Resident bytes of PID 1 and of the processes that were there when it was ready. */
@@ -186,7 +188,8 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
     await dispose();
     throw new Error(`the runner did not come up: ${log()}`, { cause });
   }
-  const own = new Set(processesBelow(pid).map((process) => process.pid));
+  const own = new Set(processesBelow(pid).flatMap((process) => (isWaiting(process, pid) ? [] : process.pid)));
+  const processes = () => processesBelow(pid).filter((process) => !isWaiting(process, pid));
 
   return {
     python,
@@ -201,8 +204,9 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
       lastStream += 1;
       return runOn(client, lastStream, code, runOptions);
     },
-    processes: () => processesBelow(pid),
-    strays: () => processesBelow(pid).filter((process) => !own.has(process.pid)),
+    processes,
+    strays: () => processes().filter((process) => !own.has(process.pid)),
+    waiting: () => processesBelow(pid).find((process) => isWaiting(process, pid)),
     runnerDescriptors: () => descriptorsOf([...own]),
     runnerMemoryBytes: () => [...own].reduce((sum, each) => sum + residentBytes(each), 0),
     get stream() {
@@ -277,6 +281,17 @@ function processOf(pid: number): SandboxProcess | undefined {
     };
   } catch {
     return undefined;
+  }
+}
+
+/** A child of the zygote that has the zygote's standard streams, and not yet a program's. */
+function isWaiting({ pid, parent }: SandboxProcess, root: number): boolean {
+  if (pid === root || parent === root || processOf(parent)?.parent !== root) return false;
+  try {
+    return readlinkSync(`/proc/${pid}/fd/0`) === readlinkSync(`/proc/${parent}/fd/0`);
+  } catch (error) {
+    // It is closed even to its own UID while it waits.
+    return (error as NodeJS.ErrnoException).code === 'EACCES';
   }
 }
 

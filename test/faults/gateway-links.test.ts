@@ -230,7 +230,8 @@ describe('drain', () => {
     expect(await links[0]?.seen('GOAWAY')).toMatchObject({ reason: 'draining', deadline_ms: 20_000 });
     expect(await problemOf(await waiting)).toMatchObject({ status: 503, code: 'draining' });
     const refused = await bench.ask('/v1/execute', { body: { code: '' } });
-    expect(refused.headers.get('retry-after')).toBeTruthy();
+    expect(refused.headers.get('retry-after')).toBe('1');
+    expect(await problemOf(refused)).toMatchObject({ status: 503, code: 'draining' });
     expect((await bench.ask('/ready')).status).toBe(503);
     expect(bench.gateway.acceptsLinks()).toBe(false);
     await bench.clock.advance(5_000);
@@ -335,6 +336,26 @@ describe('/v1/executions/{id}', () => {
     answers.push(await bench.ask(`/v1/executions/${execution.id}`));
     for (const answer of answers)
       expect(await problemOf(answer)).toMatchObject({ status: 404, code: 'not_found', retryable: false });
+  });
+
+  test('is asked for over the sister of a link that goes meanwhile, and says so where there is none', async () => {
+    const { bench, links, execution } = await sisters(2);
+    const [first, second] = links as [MockAgent, MockAgent];
+    execution.begin();
+    for (const link of links) link.silent = true;
+    const asked = bench.ask(`/v1/executions/${execution.id}`);
+    const isAsked = (link: MockAgent) => link.received.some(({ name }) => name === 'STATUS');
+    await until(() => links.some(isAsked));
+    const [gone, left] = isAsked(first) ? [first, second] : [second, first];
+    left.silent = false;
+    left.records.set(execution.id, { state: 'started', record: RECORD });
+    gone.cut();
+    expect(await (await asked).json()).toMatchObject({ state: 'started' });
+    left.silent = true;
+    const again = bench.ask(`/v1/executions/${execution.id}`);
+    await until(() => left.received.filter(({ name }) => name === 'STATUS').length > 1);
+    left.cut();
+    expect(await problemOf(await again)).toMatchObject({ status: 503, code: 'no_agent' });
   });
 
   test('without its agent says so, and without an answer does too', async () => {

@@ -4,8 +4,15 @@ import { systemClock } from '../../agent/clock.ts';
 import type { Failure } from '../../shared/errors.ts';
 import { type Stack, type StackOptions, startStack } from '../fakes/stack.ts';
 
-/** Why this machine cannot run code of strangers; undefined where it can. */
-export async function stackTrouble(): Promise<string | undefined> {
+let found: Promise<string | undefined> | undefined;
+
+/** Why this machine cannot run code of strangers; undefined where it can. Found out once. */
+export function stackTrouble(): Promise<string | undefined> {
+  found ??= findTrouble();
+  return found;
+}
+
+async function findTrouble(): Promise<string | undefined> {
   try {
     const backend = await createLocalBackend({
       instance: 'probe',
@@ -21,21 +28,28 @@ export async function stackTrouble(): Promise<string | undefined> {
   }
 }
 
-/** One gateway with its agents, shared by the tests of `body`. A machine without namespaces skips them and says why. */
+/** Tests that need sandboxes. A machine without namespaces skips them and says why. */
+export function describeSandboxed(title: string, body: () => void): void {
+  describe(title, () => {
+    let trouble: string | undefined;
+    beforeAll(async () => {
+      trouble = await stackTrouble();
+    });
+    beforeEach((context) => context.skip(trouble !== undefined, trouble));
+    body();
+  });
+}
+
+/** One gateway with its agents, shared by the tests of `body`. */
 export function describeStack(
   title: string,
   options: StackOptions,
   body: (stack: () => Stack) => void,
 ): void {
-  describe(title, () => {
+  describeSandboxed(title, () => {
     let stack: Stack | undefined;
-    let trouble: string | undefined;
     beforeAll(async () => {
-      trouble = await stackTrouble();
-      if (trouble === undefined) stack = await startStack(options);
-    });
-    beforeEach((context) => {
-      if (trouble !== undefined) context.skip(trouble);
+      if ((await stackTrouble()) === undefined) stack = await startStack(options);
     });
     afterAll(async () => {
       await stack?.[Symbol.asyncDispose]();

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { executeResponse } from '../../shared/api.ts';
-import { TRUNCATION_MARKER } from '../../shared/limits.ts';
+import { STREAM_WINDOW_BYTES, TRUNCATION_MARKER } from '../../shared/limits.ts';
 import { createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
 import type { MockAgent } from '../fakes/mock-agent.ts';
 import type { MockExecution } from '../fakes/mock-execution.ts';
@@ -302,6 +302,41 @@ describe('output', () => {
     );
     const body = executeResponse.parse(await response.json());
     expect([body.stdout.length, body.stderr.length]).toEqual([900_000, 900_000]);
+  });
+
+  test('in pieces of one byte arrives whole, files too', async () => {
+    const bench = await createGatewayBench();
+    const { response } = await execute(bench, {}, (run) => {
+      run.begin();
+      for (let index = 0; index < 20_000; index += 1) run.out(new Uint8Array([0x61 + (index % 26)]));
+      const { peer } = run.agent;
+      for (let index = 0; index < 20_000; index += 1) peer.data(run.stream, 3, new Uint8Array([0x30]));
+      peer.behind('END', run.stream, 3, { path: 'f', size: 20_000, sha256: '0'.repeat(64) });
+      run.exit();
+    });
+    const body = executeResponse.parse(await response.json());
+    expect(body.stdout).toBe('abcdefghijklmnopqrstuvwxyz'.repeat(770).slice(0, 20_000));
+    const file = await bench.ask(`/v1/files/${body.files[0]?.file_id}`);
+    expect(await file.text()).toBe('0'.repeat(20_000));
+  });
+
+  test('has a share of memory for each key: what would go over it does not start', async () => {
+    const bench = await createGatewayBench({ config: { outputMemoryBytes: 4 * 2 * STREAM_WINDOW_BYTES } });
+    const agent = await bench.agent({ slots: 9 });
+    await bench.clock.settle();
+    const ask = async (sub: string) =>
+      bench.ask('/v1/execute', { key: await bench.key({ sub }), body: { code: '' } });
+    const two = [ask('greedy'), ask('greedy')];
+    const running = [await agent.next(), await agent.next()];
+    expect(await problemOf(await ask('greedy'))).toMatchObject({ status: 429, code: 'rate_limited' });
+    const other = ask('modest');
+    (await agent.next()).succeed();
+    expect((await other).status).toBe(200);
+    for (const execution of running) execution.succeed();
+    for (const answer of two) expect((await answer).status).toBe(200);
+    const later = ask('greedy');
+    (await agent.next()).succeed();
+    expect((await later).status).toBe(200);
   });
 
   test('beyond the memory of the gateway ends the execution with a code', async () => {

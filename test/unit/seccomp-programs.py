@@ -30,6 +30,7 @@ def attempt(name, arguments, confinement):
     pid = os.fork()
     if pid == 0:
         if confinement:
+            confinement.bequeath()
             confinement.apply()
         result = 0
         try:

@@ -12,13 +12,23 @@ from podgate_runner import courier, pyrun, syscalls
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
 
 
-def prepare(job, fds, sock, config, confinement):
+def prepare(message, fds, receiver, sock, config, confinement):
     """Returns what begins user code. Whatever fails is told to the runner, and user code never begins."""
+    trouble = None
     try:
-        enter(job, fds, sock, config, confinement)
+        settle(config, confinement)
+    except BaseException as error:
+        # A child that was asked for ahead has nobody to tell before there is a job.
+        trouble = error
+    if message[0] == "child":
+        message, fds = job_for(receiver)
+    try:
+        if trouble is not None:
+            raise trouble
+        job = message[1]
+        enter(job, fds)
         if job["program"]:
             return lambda: execute(job, sock)
-        pyrun.forget_podgate()
         begun(sock)
         path, args, interactive = job["path"], job["args"], job["interactive"]
         return lambda: pyrun.run(path, args, interactive)
@@ -27,13 +37,37 @@ def prepare(job, fds, sock, config, confinement):
         os._exit(1)
 
 
-def enter(job, fds, sock, config, confinement):
+def settle(config, confinement):
+    """All that needs no job. Nothing of the user's is alive meanwhile: see Supply.next_child."""
     os.setsid()
+    syscalls.set_dumpable(True)
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    os.write(fd, b"1000")
+    os.close(fd)
+    syscalls.set_dumpable(False)
+    os.chdir(config["workspace"])
+    # What is drawn here serves one execution, as if it were drawn later.
+    reseed()
+    gc.enable()
+    if confinement is None:
+        raise RuntimeError("what the template requires cannot be held here")
+    confinement.apply()
+
+
+def job_for(receiver):
+    """Waits for ("run", job) and its descriptors. The runner's end, or its letting go, ends this process."""
+    while True:
+        messages = receiver.read()
+        if messages is None:
+            os._exit(0)
+        if messages:
+            return messages[0]
+
+
+def enter(job, fds):
     for number, fd in enumerate(fds):
         os.dup2(fd, number)
     syscalls.set_dumpable(True)
-    with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-        file.write(b"1000")
     for limit, soft, hard in job["rlimits"]:
         try:
             resource.setrlimit(limit, (soft, hard))
@@ -41,13 +75,8 @@ def enter(job, fds, sock, config, confinement):
             # The sandbox itself is bound tighter.
             _, ceiling = resource.getrlimit(limit)
             resource.setrlimit(limit, (min(soft, ceiling), min(hard, ceiling)))
-    os.environ.update(job["env"])
-    os.chdir(config["workspace"])
-    reseed()
-    gc.enable()
-    if confinement is None:
-        raise RuntimeError("what the template requires cannot be held here")
-    confinement.apply()
+    if job["env"]:
+        os.environ.update(job["env"])
 
 
 def begun(sock):

@@ -68,7 +68,7 @@ def _has_seccomp(missing):
 
 
 class Confinement:
-    """Everything that can be made ready before the fork, so that `apply` is a handful of system calls.
+    """`bequeath` confines whoever forks, for all it forks; `apply` is the little that each child does for itself.
 
     With Landlock it holds a descriptor (`fds`): whoever closes descriptors keeps it. It binds to the paths as they are
     when it is made, so in fresh namespaces it is made after the mounts.
@@ -102,22 +102,29 @@ class Confinement:
     def fds(self):
         return () if self._ruleset is None else (self._ruleset,)
 
-    def apply(self):
-        """Confines this process for good, or raises ConfineError: then it must end without running anything."""
+    def bequeath(self):
+        """Confines this process for good but for Landlock: a child's own domain keeps it from its parent's. The kernel
+        translates the filter once here, and not for every child. Raises ConfineError."""
         step = "capabilities"
         try:
             drop_capabilities()
             step = "no_new_privs"
             syscalls.set_no_new_privs()
-            if self._ruleset is not None:
-                step = "landlock"
-                landlock.restrict(self._ruleset)
-                os.close(self._ruleset)
             if self._filter is not None:
                 step = "seccomp"
                 syscalls.set_seccomp(self._filter.address)
         except OSError as error:
             raise ConfineError("%s could not be applied: %s" % (step, error)) from error
+
+    def apply(self):
+        """The rest, in a child of who bequeathed. Raises ConfineError: then it must end without running anything."""
+        if self._ruleset is None:
+            return
+        try:
+            landlock.restrict(self._ruleset)
+            os.close(self._ruleset)
+        except OSError as error:
+            raise ConfineError("landlock could not be applied: %s" % error) from error
 
     def close(self):
         """Gives the descriptor back where `apply` was for another process."""
@@ -131,8 +138,10 @@ def prepare(cfg):
 
 
 def confine(cfg):
-    """prepare and apply in one."""
-    prepare(cfg).apply()
+    """All of it in one."""
+    confinement = prepare(cfg)
+    confinement.bequeath()
+    confinement.apply()
 
 
 def drop_capabilities():

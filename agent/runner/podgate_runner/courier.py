@@ -34,6 +34,11 @@ class Receiver:
         self._fds = []
         self.sender = 0
 
+    @property
+    def unfinished(self):
+        """Holds a part of a message."""
+        return bool(self._bytes)
+
     def read(self):
         """One recvmsg: messages that it completed, None at the end."""
         data, ancillary, _, _ = self._sock.recvmsg(READ_BYTES, _ANCILLARY_BYTES, _socket.MSG_CMSG_CLOEXEC)

@@ -87,6 +87,7 @@ class Execution:
         self.state = STARTING
         self.due = time.monotonic() + START_SECONDS
         try:
+            self.place.waiting = False
             self.place.link.send(("run", message), [read_fd] + self._output.write_ends())
         except OSError:
             self.fail("runner_error", "The process that starts programs did not answer.", "no")
@@ -111,6 +112,8 @@ class Execution:
         if self.state != STARTING:
             return
         self.state = RUNNING
+        if self._killed_for:
+            self.place.kill()
         self._began, self._inner_pid, self.main_pid = began, inner_pid, outer_pid
         self.outbox.start()
         self._deadline = began + self.limits["timeout_ms"] / 1000
@@ -119,9 +122,16 @@ class Execution:
         self._plan()
         self._output.pump()
 
-    def on_exit(self, status, cpu_seconds, ended):
-        """The main process is gone. `cpu_seconds` None: nobody could say."""
-        if self.state == STARTING:
+    def on_exit(self, status, cpu_seconds, ended, ahead=False):
+        """The main process is gone. `cpu_seconds` None: nobody could say. `ahead`: it was there before the job, and may
+        have ended without a look at it. Then the zygote runs the job, and if it answers instead, the job is lost."""
+        if self.state == STARTING and ahead and self._failure is None:
+            try:
+                self.place.link.send(("echo",))
+            except OSError:
+                self.place.kill()
+                self.fail("runner_error", "The process that starts programs did not answer.", "no")
+        elif self.state == STARTING:
             failure = self._failure or ("runner_error", "The program ended before it began.", "no")
             if self._killed_for == "cancelled":
                 failure = ("cancelled", "The execution was cancelled.", "no")
@@ -138,6 +148,10 @@ class Execution:
                 # Nobody may be left to grant credit for the rest, or to take files.
                 self._output.give_up()
             self.pump()
+
+    def on_echo(self):
+        if self.state == STARTING:
+            self.on_exit(signal.SIGKILL, None, time.monotonic())
 
     def on_link_gone(self):
         """The zygote, or the cell, ended: by our kill, or with all that ran in it."""

@@ -25,6 +25,8 @@ class SharedPlace:
         self._reaper = reaper
         self._oversize = _oversize_mounts(config)
         self.modes = {path: _mode(path) for path in [config["workspace"]] + config["scratch"]}
+        # The zygote's one child, if there is one, is not the user's yet.
+        self.waiting = False
 
     def processes(self):
         found = {}
@@ -39,7 +41,9 @@ class SharedPlace:
         """Orphans come to the runner, so whatever does not lead to it entered from outside."""
         for _ in range(len(found) + 1):
             parent = process.parent
-            if parent == self._runner or parent == self.link.pid:
+            if parent == self.link.pid:
+                return not self.waiting
+            if parent == self._runner:
                 return True
             if parent not in found:
                 # Its parent ended while we looked: it is an orphan by now, unless it never had one here.
@@ -107,6 +111,8 @@ class Cell:
         self.link = link
         self.workspace_fd = workspace_fd
         self.proc_fd = proc_fd
+        # As in SharedPlace: the child of the cell's own zygote.
+        self.waiting = True
         self._pid = pid
         self._pidfd = os.pidfd_open(pid)
         self._reaper = reaper
@@ -115,7 +121,7 @@ class Cell:
         found = []
         for pid in processes.pids(self.proc_fd):
             process = processes.read(self.proc_fd, pid) if pid != 1 else None
-            if process is not None:
+            if process is not None and not (self.waiting and process.parent == 1):
                 found.append(process)
         return found
 

@@ -15,6 +15,7 @@ def warm():
     global _known_modules
     if sys.version_info >= (3, 13):
         __import__("traceback")
+    forget_podgate()
     # Executions must not share what the importer remembers of directories that user code writes.
     sys.path_importer_cache.clear()
     _known_modules = frozenset(sys.modules)

@@ -198,6 +198,8 @@ class Runner:
         self._execution, self._last = None, execution
         self._attachment.flush()
         self._supply.release(execution.place)
+        if not self._unkillable:
+            self._supply.next_child()
 
     # What zygotes and children say
 
@@ -233,6 +235,9 @@ class Runner:
             execution.on_started(message[1], message[2], sender)
         elif kind == "exit":
             execution.on_exit(*message[1:])
+        elif kind == "echo":
+            # Only asked for when a child ended that had not begun. Later it says nothing.
+            execution.on_echo()
         elif kind == "failed":
             execution.on_failed(message[1])
 
@@ -250,6 +255,7 @@ class Runner:
 
     def _on_children(self):
         self.reaper.wake()
+        self._supply.heed_children()
         execution = self._execution
         if execution is not None and execution.main_pid:
             ended = self.reaper.take(execution.main_pid)

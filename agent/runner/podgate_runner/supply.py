@@ -56,6 +56,27 @@ class Supply:
         elif self._fresh and self.place is None and self._cell_link is None and not (self._warming or self.trouble):
             self._prepare_cell()
 
+    def next_child(self):
+        """Has the zygote fork for the execution after this one, so that a START finds all done but the job itself.
+
+        Only between executions: with nothing of the user's alive nobody can signal, limit or trace the one that waits.
+        """
+        place = self.place
+        if place is None or not place.keeps_files or place.waiting or self._warming or self.trouble:
+            return
+        try:
+            place.link.send(("child",))
+            place.waiting = True
+        except OSError:
+            pass
+
+    def heed_children(self):
+        """A zygote that ended has nobody wait for its child, and the child keeps their socket open: it ends too."""
+        place = self.place
+        if place is not None and place.keeps_files and place.waiting and self._zygote.pid not in self._host.reaper.own:
+            place.kill()
+            self._lose_zygote()
+
     def tick(self, now):
         if self.due is not None and now >= self.due:
             self.due = None
@@ -97,6 +118,7 @@ class Supply:
             if self.place is not None:
                 self.place.close()
             self.place = SharedPlace(self._host.config, self._zygote, self._host.reaper)
+            self.next_child()
         self._host.on_supply()
 
     def _prepare_cell(self):
@@ -153,6 +175,8 @@ class Supply:
             self._give_up("The zygote ended before it was ready.")
             return
         self._fallen = True
+        if self.place is not None and self.place.keeps_files:
+            self.place.waiting = False
         if not self._host.on_link_gone(self._zygote):
             self.release(None)
 

@@ -1,8 +1,12 @@
 """The zygote: an interpreter that has imported what user code will want, and forks for every execution.
 
-It runs nothing that a user wrote. Messages to it: ("run", job) with stdin, stdout, stderr; ("cell", config) with a
-socket on which the new cell then speaks this same protocol. From it: ("ready", facts), ("started", time, pid),
-("exit", status, cpu seconds, time), ("cell",) with descriptors of workspace and /proc, ("failed", sentence).
+It runs nothing that a user wrote. Messages to it: ("child",), for the next job; ("run", job) with stdin, stdout, stderr;
+("cell", config) with a socket on which the new cell then speaks this same protocol; ("echo",). From it:
+("ready", facts), ("started", time, pid), ("exit", status, cpu seconds, time, whether the child was asked for ahead),
+("cell",) with descriptors of workspace and /proc, ("failed", sentence), ("echo",).
+
+A child that was asked for ahead makes itself ready and then reads its job from this same socket, while the zygote does
+nothing but wait for its end. If it dies before it has read, the zygote finds the job still there and forks for it.
 """
 
 import gc
@@ -27,54 +31,71 @@ def serve(config):
     else:
         cell = None
     facts = prepare(config, cell)
-    confinement = None if cell else confine_ahead(config, [os.getppid(), os.getpid()])
+    confinement = None if cell else confine_children(config, [os.getppid(), os.getpid()])
     courier.send(sock, ("ready", facts))
+    return attend(sock, config, cell, confinement)
+
+
+def attend(sock, config, cell, confinement):
     receiver = courier.Receiver(sock)
+    messages = []
     while True:
-        messages = receiver.read()
-        if messages is None:
-            os._exit(0)
-        for message, fds in messages:
-            pid = fork(message, sock)
-            if pid == 0:
-                if message[0] == "run":
-                    return child.prepare(message[1], fds, sock, config, confinement)
-                sock = enter_cell(cell, message[1], sock, fds)
-                receiver, confinement = courier.Receiver(sock), confine_ahead(config, [1])
-                break
-            for fd in fds:
-                os.close(fd)
-            if pid is None:
-                continue
-            status, usage = wait(pid)
-            if message[0] == "run":
-                courier.send(sock, ("exit", status, usage.ru_utime + usage.ru_stime, time.monotonic()))
+        if not messages:
+            messages = receiver.read()
+            if messages is None:
+                os._exit(0)
+            continue
+        message, fds = messages.pop(0)
+        kind = message[0]
+        if kind == "echo":
+            courier.send(sock, message)
+            continue
+        if kind == "child" and (messages or receiver.unfinished):
+            # The job is here, or a part of it: it has its own child in a moment.
+            continue
+        pid = fork(kind, sock)
+        if pid == 0:
+            if kind != "cell":
+                return child.prepare(message, fds, receiver, sock, config, confinement)
+            sock = enter_cell(cell, message[1], sock, fds)
+            receiver, confinement = courier.Receiver(sock), confine_children(config, [1])
+            messages = [(("child",), ())]
+            continue
+        for fd in fds:
+            os.close(fd)
+        if pid is None:
+            continue
+        status, usage = wait(pid)
+        if kind != "cell":
+            cpu = usage.ru_utime + usage.ru_stime
+            courier.send(sock, ("exit", status, cpu, time.monotonic(), kind == "child"))
 
 
-def confine_ahead(config, protected):
-    """What can be made ready before the fork; None, and no program ever starts, where it cannot hold."""
+def confine_children(config, protected):
+    """Confines this process, and so its children; None, and no program ever starts, where that cannot hold."""
+    cfg = {
+        "network": config["network"],
+        "protected_pids": protected,
+        "writable": [config["workspace"]] + config["scratch"],
+        "fresh": config["place"] == "fresh",
+        "require": config["require"],
+    }
     try:
-        return confine.prepare(
-            {
-                "network": config["network"],
-                "protected_pids": protected,
-                "writable": [config["workspace"]] + config["scratch"],
-                "fresh": config["place"] == "fresh",
-                "require": config["require"],
-            }
-        )
+        confinement = confine.prepare(cfg)
+        confinement.bequeath()
+        return confinement
     except confine.ConfineError:
         return None
 
 
-def fork(message, sock):
+def fork(kind, sock):
     """As os.fork; None, and the runner knows, where the sandbox may have no more processes."""
     try:
         return os.fork()
     except OSError as error:
-        if message[0] == "run":
+        if kind == "run":
             courier.send(sock, ("failed", error.strerror))
-            courier.send(sock, ("exit", 256, 0.0, time.monotonic()))
+            courier.send(sock, ("exit", 256, 0.0, time.monotonic(), False))
         return None
 
 
@@ -112,7 +133,6 @@ def prepare(config, cell):
             __import__("matplotlib.font_manager")
         except Exception as error:
             failed.append(("matplotlib.font_manager", describe(error)))
-    pyrun.warm()
     features = confine.features()
     namespaces, reason = cell.available() if cell else (False, "")
     missing = list(features["missing"])
@@ -121,6 +141,7 @@ def prepare(config, cell):
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
         missing.append("Preloading left %d threads in the zygote; executions begin without them." % (threads - 1))
+    pyrun.warm()
     gc.collect()
     gc.freeze()
     return {

@@ -1,0 +1,34 @@
+/** Chunks up to this size are copied together: a peer that sends byte by byte must not cost an object a byte. */
+const SMALL_BYTES = 4_096;
+const COALESCED_BYTES = 32_768;
+
+/** Bytes that wait. Small ones are copied, since they would keep the whole buffer alive that a socket read them into. */
+export class Chunk {
+  #buffer: Uint8Array;
+  #length: number;
+  readonly #isOwn: boolean;
+
+  constructor(bytes: Uint8Array) {
+    this.#isOwn = bytes.byteLength <= SMALL_BYTES;
+    this.#buffer = this.#isOwn ? bytes.slice() : bytes;
+    this.#length = bytes.byteLength;
+  }
+
+  get bytes(): Uint8Array {
+    return this.#buffer.subarray(0, this.#length);
+  }
+
+  /** Takes small bytes in, or returns false: then they need a chunk of their own. */
+  append(bytes: Uint8Array): boolean {
+    const length = this.#length + bytes.byteLength;
+    if (!this.#isOwn || bytes.byteLength > SMALL_BYTES || length > COALESCED_BYTES) return false;
+    if (length > this.#buffer.byteLength) {
+      const grown = new Uint8Array(Math.min(COALESCED_BYTES, Math.max(length, this.#buffer.byteLength * 2)));
+      grown.set(this.bytes);
+      this.#buffer = grown;
+    }
+    this.#buffer.set(bytes, this.#length);
+    this.#length = length;
+    return true;
+  }
+}

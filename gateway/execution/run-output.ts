@@ -1,0 +1,100 @@
+import { Failure } from '../../shared/errors.ts';
+import { MAX_FILES_OMITTED } from '../../shared/limits.ts';
+import { CHANNEL, type ExecutionResult, type FileEnd } from '../../shared/messages.ts';
+import type { Caller } from '../auth/caller.ts';
+import type { GatewayDeps } from '../gateway-deps.ts';
+import { exitFault } from './check-exit.ts';
+import { OutputReader, type OutputReaderOptions } from './output-reader.ts';
+import { type OmittedFile, type ResultFile, ResultFiles } from './result-files.ts';
+
+export type RunOutputOptions = OutputReaderOptions &
+  Pick<GatewayDeps, 'fileStore' | 'config'> & {
+    caller: Caller;
+    /** Cap of stdout and of stderr each. */
+    maxOutputBytes: number;
+  };
+
+/** What the output adds to a result: checked, capped, stored. */
+export type OutputEnding = {
+  stdoutTruncated: boolean;
+  stderrTruncated: boolean;
+  files: readonly ResultFile[];
+  filesOmitted: readonly OmittedFile[];
+  filesOmittedCount: number;
+};
+
+/** Everything that an agent sends of one execution: text to its reader, files to the store, both within bounds. */
+export class RunOutput {
+  readonly reader: OutputReader;
+  /** Bytes that came, past the cap included. */
+  readonly received = { stdout: 0, stderr: 0 };
+  readonly #files: ResultFiles;
+  readonly #options: RunOutputOptions;
+
+  constructor(options: RunOutputOptions) {
+    this.#options = options;
+    this.reader = new OutputReader(options);
+    this.#files = new ResultFiles({
+      store: options.fileStore,
+      caller: options.caller,
+      maxFileBytes: options.config.maxFileBytes,
+      consumed: options.consumed,
+    });
+  }
+
+  /** Files stored so far, and their bytes. */
+  get stored(): { count: number; bytes: number } {
+    return { count: this.#files.files.length, bytes: this.#files.storedBytes };
+  }
+
+  /** Whether bytes of a file have come whose END has not. */
+  get inFile(): boolean {
+    return this.#files.unfinished;
+  }
+
+  take(channel: number, bytes: Uint8Array): void {
+    if (channel === CHANNEL.files) {
+      this.#files.data(bytes);
+      return;
+    }
+    const name = channel === CHANNEL.stdout ? 'stdout' : 'stderr';
+    const room = Math.max(0, this.#options.maxOutputBytes - this.received[name]);
+    this.received[name] += bytes.byteLength;
+    // The agent was told the cap; what is over it goes nowhere, whatever it says.
+    if (room > 0) this.reader.push(channel, bytes.byteLength > room ? bytes.subarray(0, room) : bytes);
+    if (bytes.byteLength > room) this.#options.consumed(bytes.byteLength - room);
+  }
+
+  /** False where the agent breaks the protocol. */
+  endFile(end: FileEnd): boolean {
+    return this.#files.end(end);
+  }
+
+  /** Resolves when every file is stored or given up. Throws where the result does not hold together. */
+  async settle(result: ExecutionResult): Promise<OutputEnding> {
+    const fault = exitFault(result, this.received);
+    if (fault !== null) {
+      const detail = "The agent's report of the end does not hold together.";
+      throw new Failure('protocol_error', detail, { started: 'yes', cause: fault });
+    }
+    await this.#files.settled();
+    const { files, omitted, omittedCount } = this.#files;
+    const { stdout, stderr } = this.received;
+    return {
+      stdoutTruncated: result.stdout_truncated || this.#isCut(result.stdout_bytes, stdout),
+      stderrTruncated: result.stderr_truncated || this.#isCut(result.stderr_bytes, stderr),
+      files: [...files],
+      filesOmitted: [...omitted, ...result.files_omitted].slice(0, MAX_FILES_OMITTED),
+      filesOmittedCount: omittedCount + Math.max(result.files_omitted_count, result.files_omitted.length),
+    };
+  }
+
+  /** Takes stored files back: nobody will ever learn their ids. */
+  discard(): void {
+    void this.#files.discard();
+  }
+
+  #isCut(total: number, received: number): boolean {
+    return total > Math.min(received, this.#options.maxOutputBytes);
+  }
+}

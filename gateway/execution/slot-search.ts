@@ -1,0 +1,85 @@
+import { Failure } from '../../shared/errors.ts';
+import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
+import { mayBePlaced, type Placement, type Wanted } from '../clusters/placement.ts';
+import type { SlotQueue } from '../queue/slot-queue.ts';
+import type { ExecutionEvent } from './execution-state.ts';
+import type { RunClocks } from './run-clocks.ts';
+
+const RETRY_MS = 1_000;
+
+export type SlotSearchOptions = {
+  wanted: Wanted;
+  directory: ClusterDirectory;
+  queue: SlotQueue;
+  clocks: Pick<RunClocks, 'queueIsOver'>;
+  placed(placement: Placement): void;
+  apply(event: ExecutionEvent): void;
+};
+
+/** One execution's search for a slot, over all its attempts. */
+export class SlotSearch {
+  readonly #options: SlotSearchOptions;
+  /** Instances that refused it. */
+  readonly #refused = new Set<string>();
+  #lastRefusal: Failure | undefined;
+  #leave: () => void = () => {};
+  #waits = false;
+
+  constructor(options: SlotSearchOptions) {
+    this.#options = options;
+  }
+
+  /** Waits for a slot. Throws `rate_limited` or `at_capacity` where too many wait. */
+  begin(): void {
+    this.#enter('end');
+  }
+
+  /** Waits again, before those that came later: the slot was none after all. */
+  again(): void {
+    this.#enter('front');
+    if (this.#waits && this.#options.clocks.queueIsOver) {
+      this.#leave();
+      this.timeOut();
+    }
+  }
+
+  /** Looks for another instance than this one, which refused. */
+  elsewhere(refusing: string, failure: Failure): void {
+    const { directory, wanted, apply } = this.#options;
+    this.#refused.add(refusing);
+    this.#lastRefusal = failure;
+    if (mayBePlaced(directory, wanted, this.#refused)) this.again();
+    else apply({ type: 'nowhere_else', failure });
+  }
+
+  /** The queue timeout is over. Says what was in the way. */
+  timeOut(): void {
+    const { directory, wanted, apply } = this.#options;
+    const options = { retryAfterMs: RETRY_MS };
+    const failure =
+      this.#lastRefusal ??
+      (mayBePlaced(directory, wanted, this.#refused)
+        ? new Failure('at_capacity', 'All sandboxes are taken.', options)
+        : new Failure('no_agent', 'The agent went away.', options));
+    apply({ type: 'queue_over', failure });
+  }
+
+  /** Waits no more. */
+  stop(): void {
+    this.#leave();
+  }
+
+  #enter(at: 'end' | 'front'): void {
+    const { queue, wanted, placed } = this.#options;
+    this.#waits = true;
+    const request = {
+      wanted,
+      refused: this.#refused,
+      placed: (placement: Placement) => {
+        this.#waits = false;
+        placed(placement);
+      },
+    };
+    this.#leave = queue.request(request, at);
+  }
+}

@@ -1,0 +1,92 @@
+import type { ErrorCode } from '../../shared/errors.ts';
+import type { LinkPeer } from '../../shared/link-peer.ts';
+import { CHANNEL, type FROM_AGENT, type StartBody } from '../../shared/messages.ts';
+import type { AgentMessage } from './link-state.ts';
+
+/** One execution's end of a link. Each returns what the peer did wrong, if it did. */
+export type StreamHandlers = {
+  control(message: AgentMessage): ErrorCode | null;
+  data(channel: number, bytes: Uint8Array): ErrorCode | null;
+  /** There may be more room for input now. */
+  room(): void;
+  /** The link is gone; nothing comes any more. */
+  lost(): void;
+};
+
+/** The streams of one link: each is lent to one execution (shared/protocol.md 2.4 and 3). */
+export class LinkStreams {
+  readonly #peer: LinkPeer<typeof FROM_AGENT>;
+  readonly #streams = new Map<number, StreamHandlers>();
+  #last = 0;
+
+  constructor(peer: LinkPeer<typeof FROM_AGENT>) {
+    this.#peer = peer;
+  }
+
+  get size(): number {
+    return this.#streams.size;
+  }
+
+  /** Opens a stream and sends START on it. */
+  start(body: StartBody, handlers: StreamHandlers): number {
+    const stream = ++this.#last;
+    this.#streams.set(stream, handlers);
+    this.#peer.open(stream);
+    this.#peer.control('START', stream, body);
+    return stream;
+  }
+
+  /** Queues input. What lies in memory anyway may be queued at once; the rest keeps within `room`. */
+  input(stream: number, bytes: Uint8Array): void {
+    this.#peer.data(stream, CHANNEL.input, bytes);
+  }
+
+  inputEnd(stream: number): void {
+    this.#peer.behind('END', stream, CHANNEL.input, {});
+  }
+
+  /** Bytes of input that the agent would take now. */
+  room(stream: number): number {
+    return this.#peer.outbox.room(stream);
+  }
+
+  /** The consumer took bytes of output: the agent may send as many more. */
+  consumed(stream: number, bytes: number): void {
+    this.#peer.consumed(stream, bytes);
+  }
+
+  cancel(stream: number, reason: string): void {
+    if (this.#streams.has(stream)) this.#peer.control('CANCEL', stream, { reason });
+  }
+
+  /** Forgets a stream: what still comes on it is dropped. */
+  release(stream: number): void {
+    if (this.#streams.delete(stream)) this.#peer.close(stream, true);
+  }
+
+  /** Hands a control frame on. Streams that this side has let go of drop theirs, as late ones are. */
+  deliver(stream: number, message: AgentMessage): ErrorCode | null {
+    const handlers = this.#streams.get(stream);
+    if (!handlers) return null;
+    const fault = handlers.control(message);
+    // A fault keeps the stream: with the link it is lost, and its execution learns that.
+    if (!fault && (message.name === 'EXIT' || message.name === 'NACK')) this.release(stream);
+    return fault;
+  }
+
+  data(stream: number, channel: number, bytes: Uint8Array): ErrorCode | null {
+    return this.#streams.get(stream)?.data(channel, bytes) ?? null;
+  }
+
+  /** The agent raised a stream's window. */
+  raised(stream: number): void {
+    this.#streams.get(stream)?.room();
+  }
+
+  /** The link is gone. */
+  lose(): void {
+    const streams = [...this.#streams.values()];
+    this.#streams.clear();
+    for (const handlers of streams) handlers.lost();
+  }
+}

@@ -1,0 +1,284 @@
+import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import { WebSocket } from 'ws';
+import { readGatewayConfig } from '../../gateway/node/config.ts';
+import { AGENT_LINK_PATH, AGENT_SUBPROTOCOL } from '../../gateway/routes/agents.ts';
+import { problem } from '../../shared/api.ts';
+import { MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import { type ServedGateway, serveTestGateway } from '../fakes/gateway-process.ts';
+import { until } from '../fakes/until.ts';
+
+describe('the agents’ endpoint over real sockets', () => {
+  async function upgrade(
+    { url }: ServedGateway,
+    { path = AGENT_LINK_PATH, protocols = [AGENT_SUBPROTOCOL], headers = {} } = {},
+  ): Promise<number> {
+    const webSocket = new WebSocket(url.replace('http', 'ws') + path, protocols, { headers });
+    return new Promise((resolve) => {
+      webSocket.on('open', () => {
+        resolve(101);
+        webSocket.terminate();
+      });
+      webSocket.on('unexpected-response', (_, response) => resolve(response.statusCode ?? 0));
+      webSocket.on('error', () => {});
+    });
+  }
+
+  test('takes agents, refuses browsers, other subprotocols and other paths', async () => {
+    const served = await serveTestGateway();
+    expect(await upgrade(served)).toBe(101);
+    expect(await upgrade(served, { headers: { origin: 'https://evil.example' } })).toBe(403);
+    expect(await upgrade(served, { headers: { origin: served.url } })).toBe(403);
+    expect(await upgrade(served, { protocols: ['podgate.v2'] })).toBe(422);
+    expect(await upgrade(served, { protocols: [] })).toBe(422);
+    expect(await upgrade(served, { path: '/v1/execute' })).toBe(404);
+    expect(await upgrade(served, { path: '/' })).toBe(404);
+  });
+
+  test('closes with the protocol’s own code what is too large, and what is text', async () => {
+    const served = await serveTestGateway();
+    for (const [message, code] of [
+      [new Uint8Array(MAX_MESSAGE_BYTES + 1), 4413],
+      [new Uint8Array(MAX_MESSAGE_BYTES), 4413],
+      ['hello', 4400],
+      [new Uint8Array(3), 4400],
+    ] as const) {
+      const webSocket = new WebSocket(served.url.replace('http', 'ws') + AGENT_LINK_PATH, [
+        AGENT_SUBPROTOCOL,
+      ]);
+      webSocket.on('open', () => webSocket.send(message));
+      const closed = await new Promise((resolve) => webSocket.on('close', resolve));
+      expect(closed).toBe(code);
+    }
+    expect(served.running.gateway.status()).toMatchObject({ links: 0, pendingLinks: 0 });
+  });
+
+  test('survives sockets that break off at any point', async () => {
+    const served = await serveTestGateway();
+    const open = (bytes: string): Promise<Socket> =>
+      new Promise((resolve) => {
+        const socket = connect(served.running.port, '127.0.0.1', () =>
+          socket.write(bytes, () => resolve(socket)),
+        );
+        socket.on('error', () => {});
+      });
+    const head = `GET ${AGENT_LINK_PATH} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: podgate.v1\r\nSec-WebSocket-Version: 13\r\n`;
+    for (const bytes of [
+      '',
+      'GET',
+      head,
+      `${head}\r\n`,
+      `${head}Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n\x82`,
+    ])
+      (await open(bytes)).resetAndDestroy();
+    const agent = await served.agent();
+    expect(agent.closed).toBeUndefined();
+    await until(() => served.running.gateway.status().pendingLinks === 0);
+  });
+});
+
+describe('HTTP over real sockets', () => {
+  test('runs what a caller asks, logs one line of it, and counts it', async () => {
+    const served = await serveTestGateway();
+    const agent = await served.agent();
+    const answer = served.execute({ code: 'secret code' });
+    (await agent.next()).succeed('secret output');
+    const response = await answer;
+    expect(await response.json()).toMatchObject({ stdout: 'secret output' });
+    await until(() => served.log.some(({ event }) => event === 'execution'));
+    const lines = served.log.filter(({ event }) => event === 'execution');
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toMatchObject({ outcome: 'exited', principal: 'default/tester', streamed: false });
+    const everything = JSON.stringify(served.log);
+    for (const secret of ['secret code', 'secret output', served.key, agent.options.identity.token])
+      expect(everything).not.toContain(secret);
+    const metrics = await (await fetch(`http://127.0.0.1:${served.running.metricsPort}/metrics`)).text();
+    expect(metrics).toContain('podgate_gateway_executions_total{result="exited",streamed="false"} 1');
+    expect(metrics).toContain('podgate_gateway_links 1');
+    expect((await fetch(`${served.url}/metrics`)).status).toBe(404);
+  });
+
+  test('gives a client that sends too much the answer, and not a broken pipe', async () => {
+    const served = await serveTestGateway();
+    await served.agent();
+    const size = MAX_REQUEST_BYTES + 10_000_000;
+    const body = new ReadableStream({
+      start(controller) {
+        for (let sent = 0; sent < size; sent += 1_000_000)
+          controller.enqueue(new Uint8Array(1_000_000).fill(0x20));
+        controller.close();
+      },
+    });
+    for (const each of [new Uint8Array(size).fill(0x20), body]) {
+      const response = await fetch(`${served.url}/v1/execute`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${served.key}`, connection: 'close' },
+        body: each,
+        duplex: 'half',
+      } as RequestInit);
+      expect(problem.parse(await response.json())).toMatchObject({ status: 413, code: 'too_large' });
+    }
+  });
+
+  test('cancels what a caller leaves, plain or streamed', async () => {
+    const served = await serveTestGateway();
+    const agent = await served.agent();
+    for (const path of ['/v1/execute', '/v1/execute/stream']) {
+      const leave = new AbortController();
+      const answer = served.execute({ code: '', timeout_ms: 60_000 }, path, { signal: leave.signal });
+      const execution = (await agent.next()).begin().out('x');
+      if (path.endsWith('stream')) await (await answer).body?.getReader().read();
+      leave.abort();
+      await answer.catch(() => {});
+      await until(() => execution.cancelled !== undefined);
+      expect(execution.cancelled).toBe('cancelled');
+      execution.fail('cancelled', 'yes');
+    }
+    await until(() => served.running.gateway.status().running === 0);
+  });
+
+  test('sends the first output at once, and the head before any', async () => {
+    const served = await serveTestGateway();
+    const agent = await served.agent();
+    const answer = served.execute({ code: '' }, '/v1/execute/stream');
+    const execution = (await agent.next()).begin();
+    const response = await answer;
+    expect(response.headers.get('content-type')).toBe('text/event-stream');
+    const reader = response.body?.getReader();
+    for (const text of ['one', 'two']) {
+      execution.out(text);
+      expect(new TextDecoder().decode((await reader?.read())?.value)).toContain(text);
+    }
+    execution.exit();
+    expect(new TextDecoder().decode((await reader?.read())?.value)).toMatch(/^event: result\n/);
+    expect((await reader?.read())?.done).toBe(true);
+  });
+
+  test('holds a program back whose reader stalls, in bounded memory, beside others that run', async () => {
+    const served = await serveTestGateway({ MAX_OUTPUT_BYTES: '2000000000' });
+    const agent = await served.agent({ slots: 50 });
+    const socket = connect(served.running.port, '127.0.0.1');
+    socket.pause();
+    const body = JSON.stringify({ code: '', timeout_ms: 60_000 });
+    socket.write(
+      `POST /v1/execute/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${served.key}\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
+    const stalled = (await agent.next()).begin();
+    const total = 64 * 1_048_576;
+    const chunk = new Uint8Array(1_048_576).fill(0x78);
+    for (let sent = 0; sent < total; sent += chunk.byteLength) stalled.out(chunk);
+    for (let count = 0; count < 20; count += 1) {
+      const answer = served.execute({ code: '' });
+      (await agent.next()).succeed('fine');
+      expect(await (await answer).json()).toMatchObject({ stdout: 'fine' });
+    }
+    // Sockets take their share; beyond it and the stream's window nothing leaves the agent.
+    const left = total - agent.peer.outbox.queuedBytes(stalled.stream);
+    expect(left).toBeGreaterThanOrEqual(STREAM_WINDOW_BYTES);
+    await sleep(100);
+    expect(total - agent.peer.outbox.queuedBytes(stalled.stream)).toBeLessThan(16 * 1_048_576);
+    socket.destroy();
+    await until(() => stalled.cancelled !== undefined);
+  });
+
+  test('bounds headers', async () => {
+    const served = await serveTestGateway();
+    const response = await fetch(`${served.url}/health`, { headers: { 'x-large': 'x'.repeat(40_000) } });
+    expect(response.status).toBe(431);
+  });
+
+  test('stores files in its folder and gives them to programs', async () => {
+    const served = await serveTestGateway();
+    const agent = await served.agent();
+    const form = new FormData();
+    form.set('file', new Blob(['content']), 'data.csv');
+    const headers = { authorization: `Bearer ${served.key}` };
+    const uploaded = await fetch(`${served.url}/v1/files`, { method: 'POST', headers, body: form });
+    expect(uploaded.status).toBe(201);
+    const { file_id } = (await uploaded.json()) as { file_id: string };
+    const answer = served.execute({ code: '', files: [{ path: 'data.csv', file_id }] });
+    const execution = await agent.next();
+    expect((await execution.input()).files).toBe('content');
+    execution.begin().file('out.txt', 'made').exit();
+    const { files } = (await (await answer).json()) as { files: { file_id: string }[] };
+    const made = await fetch(`${served.url}/v1/files/${files[0]?.file_id}`, { headers });
+    expect(await made.text()).toBe('made');
+  });
+});
+
+describe('a drain over real sockets', () => {
+  test('lets what runs end, then closes everything', async () => {
+    const served = await serveTestGateway();
+    const agent = await served.agent();
+    const answer = served.execute({ code: '', timeout_ms: 60_000 });
+    const execution = (await agent.next()).begin();
+    await until(() => served.running.gateway.status().running === 1);
+    const drained = served.running.drain(20_000);
+    await agent.seen('GOAWAY');
+    const refused = await served.execute({ code: '' });
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1']);
+    execution.out('whole').exit();
+    expect(await (await answer).json()).toMatchObject({ stdout: 'whole' });
+    await drained;
+    await until(() => agent.closed !== undefined);
+    expect(agent.closed?.code).toBe(4503);
+    await expect(served.execute({ code: '' })).rejects.toThrow();
+  });
+});
+
+describe('the configuration', () => {
+  const ISSUERS = { PODGATE_ISSUERS: 'issuers.json' };
+
+  test('has the defaults that API.md names', () => {
+    const config = readGatewayConfig({ environment: ISSUERS });
+    expect(config).toMatchObject({
+      host: '127.0.0.1',
+      port: 8000,
+      denyList: null,
+      idKeysFile: null,
+      origins: [],
+      files: { limits: { maxFileBytes: 104_857_600, ttlMs: 3_600_000 } },
+      gateway: { maxTimeoutMs: 60_000, maxOutputBytes: 1_000_000, replicas: 1 },
+    });
+    expect(Object.isFrozen(config)).toBe(true);
+  });
+
+  test('reads what is set', () => {
+    expect(
+      readGatewayConfig({
+        environment: {
+          ...ISSUERS,
+          PODGATE_DENY_LIST: 'https://deny.example/list',
+          PODGATE_ORIGINS: 'https://Gate.example:443, wss://other.example/x',
+          MAX_FILE_SIZE_MB: '5',
+          PODGATE_METRICS_PORT: '0',
+        },
+      }),
+    ).toMatchObject({
+      denyList: { url: 'https://deny.example/list' },
+      origins: ['https://gate.example', 'https://other.example'],
+      gateway: { maxFileBytes: 5_242_880 },
+    });
+  });
+
+  test.for([
+    ['PORT', '99999'],
+    ['PORT', '8o00'],
+    ['MAX_EXEC_TIMEOUT_MS', '0'],
+    ['MAX_OUTPUT_BYTES', '-1'],
+    ['FILE_TTL_SEC', '1h'],
+    ['PODGATE_ORIGINS', 'gate.example'],
+    ['PODGATE_REPLICAS', '2'],
+    ['PODGATE_REPLICAS', 'many'],
+    ['PODGATE_ISUERS', 'typo'],
+  ] as const)('stops at %s=%s with name and value', ([name, value]) => {
+    const read = () => readGatewayConfig({ environment: { ...ISSUERS, [name]: value } });
+    expect(read).toThrow(name);
+    if (name !== 'PODGATE_ISUERS') expect(read).toThrow(`'${value}'`);
+  });
+
+  test('stops without issuers', () => {
+    expect(() => readGatewayConfig({ environment: {} })).toThrow('PODGATE_ISSUERS is not set');
+  });
+});

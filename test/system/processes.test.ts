@@ -1,0 +1,200 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { expect, onTestFinished, test } from 'vitest';
+import { Podgate } from '../../client/podgate.ts';
+import type { ExecuteRequest, ResultEvent } from '../../client/types.ts';
+import { holdRun } from '../fakes/held-run.ts';
+import { podgate, startPodgate } from '../fakes/podgate-command.ts';
+import { countRunning, descendants, isAlive } from '../fakes/process-tree.ts';
+import { describeSandboxed, describeStack } from './suite.ts';
+
+const newFolder = async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'podgate-processes-'));
+  onTestFinished(() => rm(dir, { recursive: true, force: true }));
+  return dir;
+};
+
+/** A program that begins, ends half a second later and leaves a file; `meanwhile` happens in between. */
+async function runAcross(
+  client: Podgate,
+  request: Partial<ExecuteRequest>,
+  meanwhile: () => unknown,
+): Promise<ResultEvent & { output: string }> {
+  const code =
+    'import time; print("begun"); time.sleep(0.5); open("made", "w").write("x" * 100_000); print("ended")';
+  let output = '';
+  for await (const event of client.stream({ code, ...request })) {
+    if (event.type === 'result') return { ...event, output };
+    if (output === '') await meanwhile();
+    output += event.data;
+  }
+  throw new Error('no result');
+}
+
+describeStack('An agent as a process', { agents: [] }, (stack) => {
+  const start = async (cluster: string, env: Record<string, string> = {}) => {
+    const agent = startPodgate(['agent'], {
+      env: {
+        EXECUTOR_BACKEND: 'local',
+        PODGATE_GATEWAY_URL: stack().url,
+        PODGATE_AGENT_TOKEN: await stack().agentToken(cluster),
+        PODGATE_CLUSTER: cluster,
+        PODGATE_AGENT_PORT: '0',
+        ...env,
+      },
+    });
+    await stack().warm([cluster]);
+    return agent;
+  };
+
+  test('that is killed is an honest 502 for what it had begun, and leaves nothing running', async () => {
+    const agent = await start('killed');
+    const marker = `3${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+    const code = `import subprocess; subprocess.run(["sleep", "${marker}"])`;
+    const plain = stack().post('/v1/execute', { code, cluster: 'killed', timeout_ms: 60_000 });
+    const held = await stack().hold({ cluster: 'killed' });
+    await expect.poll(() => countRunning('sleep', marker), { interval: 2 }).toBe(1);
+    agent.kill('SIGKILL');
+    const response = await plain;
+    expect(response.status).toBe(502);
+    expect(await response.json()).toMatchObject({ code: 'agent_lost', started: 'yes', retryable: false });
+    expect(await held.last).toMatchObject({ event: 'error', data: { code: 'agent_lost', started: 'yes' } });
+    await expect.poll(() => countRunning('sleep', marker) + held.alive(), { interval: 2 }).toBe(0);
+    const after = await stack().post('/v1/execute', { code: '1', cluster: 'killed' });
+    expect([after.status, await after.json()]).toEqual([503, expect.objectContaining({ code: 'no_agent' })]);
+    const health = await (await fetch(`${stack().url}/health`)).json();
+    expect(health).toMatchObject({ status: 'error', message: expect.any(String) });
+  });
+
+  test('that is told to stop lets what runs end, then goes with status 0 and all its sandboxes', async () => {
+    const agent = await start('stopped');
+    let sandboxes = descendants(agent.pid);
+    const ran = await runAcross(stack().podgate, { cluster: 'stopped' }, () => {
+      sandboxes = descendants(agent.pid);
+      agent.kill('SIGTERM');
+    });
+    expect(ran).toMatchObject({ output: 'begun\nended\n', exit_code: 0 });
+    expect(await agent.ended).toMatchObject({ status: 0, signal: null, stderr: '' });
+    expect(sandboxes.length).toBeGreaterThan(2);
+    expect(sandboxes.filter(isAlive)).toEqual([]);
+  });
+
+  test('ends at once when it is told twice', async () => {
+    const agent = await start('hurried');
+    const held = await stack().hold({ cluster: 'hurried' });
+    agent.kill('SIGTERM');
+    await agent.shows(/agent_draining/);
+    agent.kill('SIGTERM');
+    expect((await agent.ended).status).toBe(0);
+    expect(await held.last).toMatchObject({ event: 'error', data: { started: 'yes' } });
+    expect(held.alive()).toBe(0);
+  });
+
+  test('logs one JSON line an event and never a token', async () => {
+    const agent = await start('logging');
+    await stack().run('print("secret-output")', { cluster: 'logging', env: { A: 'secret-value' } });
+    agent.kill('SIGTERM');
+    const { stdout } = await agent.ended;
+    const events = stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line).event);
+    expect(events).toEqual(
+      expect.arrayContaining(['agent_started', 'link_joined', 'execution', 'agent_stopped']),
+    );
+    expect(stdout).not.toMatch(/podgate_agent_|secret-/);
+  });
+});
+
+describeSandboxed('A gateway as a process', () => {
+  test('that is told to stop lets what runs end, refuses what is new, and goes with status 0', async () => {
+    const dir = await newFolder();
+    await podgate(['keys', 'init', '--dir', dir]);
+    const key = (await podgate(['keys', 'create', '--dir', dir, '--sub', 'anna'])).stdout.trim();
+    const gateway = startPodgate(['gateway'], {
+      env: {
+        PODGATE_ISSUERS: join(dir, 'issuers.json'),
+        PODGATE_METRICS_PORT: '0',
+        FILE_STORAGE_DIR: join(dir, 'files'),
+        PORT: '0',
+      },
+    });
+    const [, url = ''] = await gateway.shows(/"url":"([^"]+)"/);
+    const agent = startPodgate(['agent'], {
+      env: {
+        EXECUTOR_BACKEND: 'local',
+        PODGATE_GATEWAY_URL: url,
+        PODGATE_AGENT_TOKEN: (
+          await podgate(['agents', 'token', '--dir', dir, '--cluster', 'lab'])
+        ).stdout.trim(),
+        PODGATE_CLUSTER: 'lab',
+        PODGATE_AGENT_PORT: '0',
+      },
+    });
+    await agent.shows(/"event":"link_joined"/);
+    const client = new Podgate({ baseUrl: url, key });
+    await expect
+      .poll(async () => (await fetch(`${url}/ready`)).status, { interval: 5, timeout: 10_000 })
+      .toBe(200);
+    const ran = await runAcross(client, {}, async () => {
+      gateway.kill('SIGTERM');
+      await gateway.shows(/gateway_draining/);
+      const late = await fetch(`${url}/v1/execute`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${key}` },
+        body: '{"code":"1"}',
+      });
+      expect([late.status, late.headers.get('connection')]).toEqual([503, 'close']);
+      expect(late.headers.get('retry-after')).toMatch(/^\d+$/);
+    });
+    expect(ran).toMatchObject({ output: 'begun\nended\n', exit_code: 0 });
+    expect(await gateway.ended).toMatchObject({ status: 0, signal: null, stderr: '' });
+    agent.kill('SIGTERM');
+    expect((await agent.ended).status).toBe(0);
+  });
+});
+
+describeSandboxed('podgate dev', () => {
+  const start = async (args: string[] = []) => {
+    const dir = join(await newFolder(), 'keys');
+    const dev = startPodgate(['dev', ...args], { env: { PODGATE_DIR: dir, PORT: '0' } });
+    const [, url = ''] = await dev.shows(/listens on (http:\S+)/);
+    const key = (await readFile(join(dir, 'dev-key'), 'utf8')).trim();
+    return { dev, dir, url, key };
+  };
+
+  test('prints a curl line that works as printed, within two seconds', async () => {
+    const began = performance.now();
+    const { dev } = await start();
+    const [, line = ''] = await dev.shows(/^ {2}(curl .*)$/m);
+    const { stdout } = await promisify(execFile)('sh', ['-c', line]);
+    expect(JSON.parse(stdout)).toMatchObject({ stdout: '42\n', exit_code: 0, cluster: 'local' });
+    expect(performance.now() - began).toBeLessThan(4_000);
+  });
+
+  test('that is killed leaves no process, whatever ran on it', async () => {
+    const { dev, url, key } = await start();
+    const held = await holdRun({ url, key });
+    const processes = descendants(dev.pid);
+    expect(held.alive()).toBe(1);
+    dev.kill('SIGKILL');
+    await dev.ended;
+    await expect(held.last).rejects.toThrow();
+    await expect.poll(() => [held.alive(), processes.filter(isAlive)], { interval: 2 }).toEqual([0, []]);
+  });
+
+  test('that is interrupted ends with status 0 when what runs has ended, and keeps its keys for the next time', async () => {
+    const { dev, dir, url, key } = await start();
+    const processes = descendants(dev.pid);
+    const ran = await runAcross(new Podgate({ baseUrl: url, key }), {}, () => dev.kill('SIGINT'));
+    expect(ran).toMatchObject({ output: 'begun\nended\n', exit_code: 0, files: [{ path: 'made' }] });
+    expect(await dev.ended).toMatchObject({ status: 0, stderr: '' });
+    expect(processes.filter(isAlive)).toEqual([]);
+    const again = startPodgate(['dev'], { env: { PODGATE_DIR: dir, PORT: '0' } });
+    const [, nextUrl = ''] = await again.shows(/listens on (http:\S+)/);
+    expect((await new Podgate({ baseUrl: nextUrl, key }).execute('print(1)')).stdout).toBe('1\n');
+  });
+});

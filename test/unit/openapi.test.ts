@@ -1,0 +1,123 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { createGatewayBench, type GatewayBench } from '../fakes/gateway-bench.ts';
+
+type Json = Record<string, unknown>;
+type Operation = {
+  operationId: string;
+  summary: string;
+  parameters?: Json[];
+  requestBody?: { content: Record<string, { schema: Json }> };
+  responses: Record<string, { description: string; content?: Record<string, { schema: Json }> }>;
+  security: Json[];
+};
+type Document = {
+  openapi: string;
+  info: Json;
+  paths: Record<string, Record<string, unknown>>;
+  components: Json;
+};
+
+const METHODS = ['get', 'post', 'put', 'delete'];
+let bench: GatewayBench;
+let document: Document;
+beforeAll(async () => {
+  bench = await createGatewayBench({ config: { maxTimeoutMs: 12_345 } });
+  const response = await bench.ask('/openapi.json', { key: null });
+  expect(response.headers.get('content-type')).toBe('application/json');
+  document = (await response.json()) as Document;
+});
+
+function operations(): [path: string, method: string, operation: Operation][] {
+  return Object.entries(document.paths).flatMap(([path, item]) =>
+    METHODS.filter((method) => method in item).map((method): [string, string, Operation] => [
+      path,
+      method,
+      item[method] as Operation,
+    ]),
+  );
+}
+
+describe('/openapi.json', () => {
+  test('is OpenAPI 3.1 of this version', () => {
+    expect(document).toMatchObject({ openapi: '3.1.0', info: { title: 'Podgate', version: '0.5.0' } });
+  });
+
+  test('is found valid by a validator', async ({ skip }) => {
+    const script = 'import json, sys, openapi_spec_validator as v; v.validate(json.load(sys.stdin))';
+    const probe = await promisify(execFile)('python3', ['-c', 'import openapi_spec_validator']).catch(
+      () => null,
+    );
+    if (probe === null) skip('python3 has no openapi-spec-validator here');
+    const run = promisify(execFile)('python3', ['-c', script]);
+    run.child.stdin?.end(JSON.stringify(document));
+    await run;
+  });
+
+  test('describes every route that the gateway has, and no other', async () => {
+    expect(operations().map(([path, method]) => `${method.toUpperCase()} ${path}`)).toEqual([
+      'GET /health',
+      'GET /ready',
+      'POST /v1/execute',
+      'POST /v1/execute/stream',
+      'GET /v1/executions/{id}',
+      'DELETE /v1/executions/{id}',
+      'GET /v1/clusters',
+      'POST /v1/sessions',
+      'DELETE /v1/sessions/{id}',
+      'POST /v1/sessions/{id}/bash',
+      'GET /v1/files',
+      'POST /v1/files',
+      'GET /v1/files/{id}',
+      'DELETE /v1/files/{id}',
+    ]);
+    for (const [path, method] of operations()) {
+      const response = await bench.ask(path.replace('{id}', 'x'), { method: method.toUpperCase() });
+      expect([path, response.status]).not.toEqual([path, 405]);
+    }
+  });
+
+  test('names every parameter of a path, and every operation once', () => {
+    const ids = operations().map(([, , { operationId }]) => operationId);
+    expect(new Set(ids).size).toBe(ids.length);
+    for (const [path, item] of Object.entries(document.paths)) {
+      const wanted = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
+        name,
+        in: 'path',
+        required: true,
+      }));
+      expect(item.parameters ?? []).toMatchObject(wanted);
+    }
+  });
+
+  test('has a description for every answer, 401 wherever a key is wanted, and references that resolve', () => {
+    for (const [path, , { responses, security, summary }] of operations()) {
+      expect(summary).toBeTruthy();
+      for (const { description } of Object.values(responses)) expect(description).toBeTruthy();
+      const open = path === '/health' || path === '/ready';
+      expect('401' in responses).toBe(!open);
+      expect(security.length).toBe(open ? 0 : 3);
+    }
+    const references = [...JSON.stringify(document).matchAll(/"\$ref":"([^"]+)"/g)].map(([, ref]) => ref);
+    expect(new Set(references)).toEqual(new Set(['#/components/schemas/Problem']));
+  });
+
+  test('comes from the schemas that check requests, ceilings of the configuration among them', () => {
+    const execute = document.paths['/v1/execute']?.post as Operation;
+    const body = execute.requestBody?.content['application/json'] as { schema: Json };
+    const { properties, required } = body.schema as {
+      properties: Record<string, Json>;
+      required: string[];
+    };
+    expect(required).toEqual(['code']);
+    expect(properties.timeout_ms).toMatchObject({
+      type: 'integer',
+      minimum: 1,
+      maximum: 12_345,
+      default: 2000,
+    });
+    expect(properties.last_line_interactive).toMatchObject({ type: 'boolean', default: true });
+    expect(properties).toHaveProperty('queue_timeout_ms');
+  });
+});
