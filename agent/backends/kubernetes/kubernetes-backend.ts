@@ -198,8 +198,8 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     try {
       return await watch.until(
         sandbox.id,
-        (pod, gone) => {
-          if (pod === undefined && !gone) return undefined;
+        // Whoever asks has had the sandbox: a pod that is not there is gone.
+        (pod) => {
           const state = podState(pod);
           return state.phase === 'ended' ? state.end : undefined;
         },

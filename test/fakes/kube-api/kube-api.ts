@@ -90,6 +90,10 @@ export async function createKubeApi(options: { bookmarkMs?: number } = {}): Prom
 
   async function handle(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
     try {
+      if (incoming.url === '/version') {
+        answer(response, 200, { gitVersion: 'v1.33.0-fake' });
+        return;
+      }
       const request = await admitRequest(incoming);
       if (request === 'hang') return;
       const body = await readBody(incoming);
