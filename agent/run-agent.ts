@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { Failure } from '../shared/errors.ts';
-import { createKubernetesClusters } from './backends/kubernetes/kubernetes-clusters.ts';
+import { createKubernetesClusters, type LeaseTimes } from './backends/kubernetes/kubernetes-clusters.ts';
 import { createLocalBackend } from './backends/local/local-backend.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { ClusterOptions } from './cluster.ts';
@@ -15,6 +15,7 @@ export type RunAgentDeps = {
   software: string;
   log?: Log;
   clock?: Clock;
+  leaseTimes?: LeaseTimes;
 };
 
 /** Makes the backend and the templates that a configuration asks for, and starts the agent on them. */
@@ -22,7 +23,7 @@ export async function startConfiguredAgent(deps: RunAgentDeps): Promise<RunningA
   const { config, software, clock = systemClock } = deps;
   const log = deps.log ?? createJsonLog({ write: (line) => process.stdout.write(line), wall: clock.wall });
   const instance = randomUUID();
-  const places = await createPlaces(config, instance, clock, log);
+  const places = await createPlaces(deps, instance, clock, log);
   try {
     const clusters: ClusterOptions[] = [];
     for (const place of places) {
@@ -86,7 +87,7 @@ export async function runAgent(deps: RunAgentDeps): Promise<number> {
 type Place = Omit<ClusterOptions, 'templates'>;
 
 async function createPlaces(
-  config: AgentConfig,
+  { config, leaseTimes }: RunAgentDeps,
   instance: string,
   clock: Clock,
   log: Log,
@@ -95,7 +96,7 @@ async function createPlaces(
   if (backend === 'local')
     return [{ name: cluster, backend: await createLocalBackend({ instance, path, unsafe, clock, log }) }];
   if (backend === 'kubernetes')
-    return createKubernetesClusters({ config, instance, clock, random: Math.random, log });
+    return createKubernetesClusters({ config, instance, clock, random: Math.random, log, leaseTimes });
   throw new Failure(
     'not_implemented',
     `EXECUTOR_BACKEND: the ${backend} backend is not available in this version. Use EXECUTOR_BACKEND=kubernetes, or local for development on this machine.`,

@@ -5,9 +5,13 @@ import type { Log } from '../../log.ts';
 import { chooseContexts } from './cluster-contexts.ts';
 import { createKubeClient } from './kube-client.ts';
 import { type KubeContexts, loadKubeContexts } from './kube-config.ts';
+import type { KubernetesBackendDeps } from './kubernetes-backend.ts';
 import { createKubernetesCluster, type KubernetesCluster } from './kubernetes-cluster.ts';
 
 const DEFAULT_NAMESPACE = 'default';
+
+/** How soon a dead instance is noticed: only tests are in a hurry. */
+export type LeaseTimes = Pick<KubernetesBackendDeps, 'leaseSeconds' | 'renewMs' | 'reapMs' | 'slackMs'>;
 
 export type KubernetesClustersDeps = {
   config: Pick<AgentConfig, 'kubernetes'>;
@@ -15,6 +19,7 @@ export type KubernetesClustersDeps = {
   clock: Clock;
   random: () => number;
   log: Log;
+  leaseTimes?: LeaseTimes | undefined;
 };
 
 /**
@@ -41,6 +46,7 @@ export async function createKubernetesClusters(
     return {
       name: cluster,
       ...createKubernetesCluster({
+        ...deps.leaseTimes,
         what,
         installation,
         // Two contexts may lead to one namespace: each has a Lease of its own there.
