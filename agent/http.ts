@@ -38,7 +38,8 @@ function listen(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {
       const why = cause.code ?? cause.message;
-      reject(new Failure('internal', `The agent cannot listen on ${host}:${port} (${why}).`, { cause }));
+      const detail = `The agent cannot listen on ${host}:${port} (${why}). Choose another port with PODGATE_AGENT_PORT.`;
+      reject(new Failure('internal', detail, { cause }));
     });
     server.listen(port, host, resolve);
   });

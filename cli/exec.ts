@@ -1,12 +1,14 @@
-import { openAsBlob } from 'node:fs';
-import { readFile, stat } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { parseArgs } from 'node:util';
 import { Podgate } from '../client/podgate.ts';
 import type { ExecuteRequest, ResultEvent } from '../client/types.ts';
 import { clientConfig } from './config.ts';
+import { describeError } from './describe-error.ts';
 import { type Io, printable, UsageError, write } from './io.ts';
+import { openFile } from './open-file.ts';
+import { parseCommand } from './parse-command.ts';
 import { saveFile } from './save-files.ts';
 
 const HELP = `Usage: podgate exec [OPTIONS] FILE [ARGUMENT…]
@@ -14,7 +16,7 @@ const HELP = `Usage: podgate exec [OPTIONS] FILE [ARGUMENT…]
        podgate exec [OPTIONS] - [ARGUMENT…]        (code from standard input)
 
 Runs the code in a sandbox, streams what it prints, and ends with the program's exit status: 128 + signal when a
-signal ended it, 124 when it ran out of time, 125 when Podgate itself failed.
+signal ended it, 124 when it ran out of time, 125 when Podgate itself failed or was called wrongly.
 
   -c CODE              the code itself
   -f FILE[=PATH]       uploads FILE and stages it as PATH (its own name unless given); may be repeated
@@ -34,11 +36,23 @@ signal ended it, 124 when it ran out of time, 125 when Podgate itself failed.
 const TIMED_OUT_STATUS = 124;
 const FAILED_STATUS = 125;
 const CANCELLED_STATUS = 130;
+/** 128 + SIGPIPE, with which a program of its own would end. */
+const READER_GONE_STATUS = 141;
 
 const LANGUAGES = { '.py': 'python', '.sh': 'bash', '.js': 'node', '.cjs': 'node' } as const;
 
-/** `podgate exec`: resolves to the exit status of the program. */
+/** `podgate exec`: resolves to the exit status of the program, or to one that no failure of ours shares with it. */
 export async function runExec(args: string[], io: Io): Promise<number> {
+  try {
+    return await exec(args, io);
+  } catch (error) {
+    if (io.signal.aborted) throw error;
+    await write(io.stderr, `podgate exec: ${describeError(error)}\n`);
+    return FAILED_STATUS;
+  }
+}
+
+async function exec(args: string[], io: Io): Promise<number> {
   const { values, positionals } = parse(args);
   if (values.help) {
     await write(io.stdout, HELP);
@@ -61,6 +75,7 @@ export async function runExec(args: string[], io: Io): Promise<number> {
     ...((values.cluster ?? config.cluster) ? { cluster: values.cluster ?? config.cluster } : {}),
   };
   const result = await follow(podgate, request, io);
+  if (result === undefined) return READER_GONE_STATUS;
   if (values.o !== undefined) await download(podgate, result, values.o, io);
   return exitStatus(result, io);
 }
@@ -68,9 +83,11 @@ export async function runExec(args: string[], io: Io): Promise<number> {
 function parse(args: string[]) {
   // Everything after the program belongs to the program.
   const end = programAt(args);
-  try {
-    return parseArgs({
-      args: [...args.slice(0, end), '--', ...args.slice(end)],
+  const own = args.slice(0, end);
+  const program = args.slice(args[end] === '--' ? end + 1 : end);
+  return parseCommand('exec', () =>
+    parseArgs({
+      args: [...own, '--', ...program],
       allowPositionals: true,
       options: {
         c: { type: 'string', short: 'c' },
@@ -86,10 +103,8 @@ function parse(args: string[]) {
         'echo-last': { type: 'boolean' },
         help: { type: 'boolean', short: 'h' },
       },
-    });
-  } catch (error) {
-    throw new UsageError(`${(error as Error).message}. 'podgate exec --help' lists the options.`);
-  }
+    }),
+  );
 }
 
 const WITH_VALUE = new Set([
@@ -112,8 +127,7 @@ function programAt(args: string[]): number {
   let at = 0;
   while (at < args.length) {
     const argument = args[at] as string;
-    if (argument === '--') return at + 1;
-    if (argument === '-' || !argument.startsWith('-')) return at;
+    if (argument === '-' || argument === '--' || !argument.startsWith('-')) return at;
     at += WITH_VALUE.has(argument) ? 2 : 1;
   }
   return args.length;
@@ -191,11 +205,7 @@ async function upload(podgate: Podgate, files: string[], signal: AbortSignal) {
     const at = argument.indexOf('=');
     const file = at === -1 ? argument : argument.slice(0, at);
     const path = at === -1 ? basename(file) : argument.slice(at + 1);
-    const found = await stat(file).catch((cause: Error) => {
-      throw new UsageError(`cannot read ${file}: ${cause.message}`);
-    });
-    if (!found.isFile()) throw new UsageError(`${file} is not a regular file`);
-    const { file_id } = await podgate.files.upload(await openAsBlob(file), {
+    const { file_id } = await podgate.files.upload(await openFile(file), {
       filename: basename(file),
       signal,
     });
@@ -204,10 +214,12 @@ async function upload(podgate: Podgate, files: string[], signal: AbortSignal) {
   return staged;
 }
 
-async function follow(podgate: Podgate, request: ExecuteRequest, io: Io): Promise<ResultEvent> {
+/** Undefined: who read the output left, as `head` does; the program is cancelled then. */
+async function follow(podgate: Podgate, request: ExecuteRequest, io: Io): Promise<ResultEvent | undefined> {
   for await (const event of podgate.stream(request, { signal: io.signal })) {
     if (event.type === 'result') return event;
-    await write(event.stream === 'stdout' ? io.stdout : io.stderr, event.data);
+    const isRead = await write(event.stream === 'stdout' ? io.stdout : io.stderr, event.data);
+    if (!isRead && event.stream === 'stdout') return undefined;
   }
   throw new Error('the stream ended without a result');
 }

@@ -1,9 +1,10 @@
-import { openAsBlob } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Podgate } from '../client/podgate.ts';
 import { clientConfig } from './config.ts';
 import { type Io, printable, UsageError, write } from './io.ts';
+import { openFile } from './open-file.ts';
+import { parseCommand } from './parse-command.ts';
 import { saveFile } from './save-files.ts';
 
 const HELP = `Usage: podgate files upload FILE…          prints an id and a name a line
@@ -34,15 +35,13 @@ export async function runFiles(args: string[], io: Io): Promise<number> {
 }
 
 function parse(args: string[]) {
-  try {
-    return parseArgs({
+  return parseCommand('files', () =>
+    parseArgs({
       args,
       allowPositionals: true,
       options: { o: { type: 'string', short: 'o' }, help: { type: 'boolean', short: 'h' } },
-    });
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
+    }),
+  );
 }
 
 function needed(rest: string[], what: string): string[] {
@@ -52,10 +51,10 @@ function needed(rest: string[], what: string): string[] {
 
 async function upload(podgate: Podgate, files: string[], io: Io): Promise<void> {
   for (const file of files) {
-    const blob = await openAsBlob(file).catch((cause: Error) => {
-      throw new UsageError(`cannot read ${file}: ${cause.message}`);
+    const stored = await podgate.files.upload(await openFile(file), {
+      filename: basename(file),
+      signal: io.signal,
     });
-    const stored = await podgate.files.upload(blob, { filename: basename(file), signal: io.signal });
     await write(io.stdout, `${stored.file_id}  ${printable(stored.filename)}\n`);
   }
 }
@@ -84,7 +83,7 @@ async function get(podgate: Podgate, id: string, to: string | undefined, io: Io)
     await saveFile(dirname(to), basename(to), body);
     return;
   }
-  for await (const chunk of body) await write(io.stdout, chunk);
+  for await (const chunk of body) if (!(await write(io.stdout, chunk))) return;
 }
 
 async function remove(podgate: Podgate, ids: string[], io: Io): Promise<void> {

@@ -20,13 +20,17 @@ export class UsageError extends Error {
   }
 }
 
-/** Writes and waits until the stream takes more, so that a slow terminal or pipe holds the sender back. */
-export async function write(stream: Writable, chunk: string | Uint8Array): Promise<void> {
-  if (stream.destroyed || stream.writableEnded) return;
-  await new Promise<void>((resolve, reject) => {
+/**
+ * Writes and waits until the stream takes more, so that a slow terminal or pipe holds the sender back. False: its reader
+ * is gone. (`destroyed` does not say so: a process's own stdout is never destroyed.)
+ */
+export async function write(stream: Writable, chunk: string | Uint8Array): Promise<boolean> {
+  if (stream.destroyed || stream.writableEnded) return false;
+  return new Promise<boolean>((resolve, reject) => {
     stream.write(chunk, (error) => {
-      if (error && (error as NodeJS.ErrnoException).code !== 'EPIPE') reject(error);
-      else resolve();
+      if (!error) resolve(true);
+      else if ((error as NodeJS.ErrnoException).code === 'EPIPE') resolve(false);
+      else reject(error);
     });
   });
 }

@@ -6,6 +6,8 @@ import { VERSION } from './version.ts';
 /** Exit statuses of the command itself; `exec` ends with the program's. */
 const USAGE_STATUS = 2;
 const FAILURE_STATUS = 1;
+/** 128 + the number of the signal, as shells have it. */
+const SIGNAL_STATUS = { SIGINT: 130, SIGTERM: 143 } as const;
 
 /** Runs `podgate` with `args` and resolves to its exit status. It never throws. */
 export async function main(args: string[], io: Io): Promise<number> {
@@ -27,6 +29,10 @@ export async function main(args: string[], io: Io): Promise<number> {
     const { run } = await command.load();
     return await run(rest, io);
   } catch (error) {
+    if (io.signal.aborted) {
+      await write(io.stderr, `podgate ${name}: interrupted\n`);
+      return SIGNAL_STATUS[io.signal.reason as keyof typeof SIGNAL_STATUS] ?? FAILURE_STATUS;
+    }
     await write(io.stderr, `podgate ${name}: ${describeError(error)}\n`);
     return error instanceof UsageError ? error.status : FAILURE_STATUS;
   }
@@ -42,6 +48,7 @@ const io: Io = {
 
 // A reader that closes its end ends the command's writing, not the command with a stack.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupt.abort(signal));
+for (const signal of ['SIGINT', 'SIGTERM'] satisfies (keyof typeof SIGNAL_STATUS)[])
+  process.once(signal, () => interrupt.abort(signal));
 
 process.exitCode = await main(process.argv.slice(2), io);

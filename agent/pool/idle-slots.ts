@@ -4,7 +4,7 @@ import type { Slot } from './sandbox-life.ts';
 export type IdleSlots = {
   add(slot: Slot): void;
   remove(slot: Slot): void;
-  /** The principal's own first, then anybody's; the one used last, so that others age. Stays until removed. */
+  /** The principal's own first, the one used last; then anybody's, in the pool's order. Stays until removed. */
   find(principal: string): Slot | undefined;
   /** The owned one that has waited longest. */
   leastUsedOwned(): Slot | undefined;
@@ -13,7 +13,11 @@ export type IdleSlots = {
   all(): Iterable<Slot>;
 };
 
-export function createIdleSlots(): IdleSlots {
+/**
+ * `inTurn`: of anybody's, the one that has waited longest. A sandbox that makes new namespaces for each execution makes
+ * the next ones while it waits; the one used last has them last. Otherwise the one used last, so that others age.
+ */
+export function createIdleSlots(inTurn: boolean): IdleSlots {
   const anybodys: Slot[] = [];
   const owned = new Map<string, Slot[]>();
   /** In order of becoming idle. */
@@ -46,7 +50,7 @@ export function createIdleSlots(): IdleSlots {
       drop(list, slot);
       if (list.length === 0) owned.delete(slot.owner);
     },
-    find: (principal) => owned.get(principal)?.at(-1) ?? anybodys.at(-1),
+    find: (principal) => owned.get(principal)?.at(-1) ?? anybodys.at(inTurn ? 0 : -1),
     leastUsedOwned: () => ownedByAge.values().next().value,
     unowned: () => anybodys.length,
     size: () => anybodys.length + ownedByAge.size,

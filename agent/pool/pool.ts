@@ -67,7 +67,7 @@ export type Pool = {
 export function createPool(deps: PoolDeps): Pool {
   const { backend, clock, log, onChange, bounds = POOL_BOUNDS } = deps;
   const slots = new Set<Slot>();
-  const idle = createIdleSlots();
+  const idle = createIdleSlots(backend.freshPerExecution);
   const line = createWaitingLine<Lease>();
   const counts = Object.fromEntries(SANDBOX_STATES.map((state) => [state, 0])) as Record<
     SandboxState,

@@ -2,13 +2,18 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Failure } from '../../shared/errors.ts';
 
-/** Listens and resolves to the port. Rejects with a Failure that names the address. */
-export function listen(server: Server, host: string, port: number): Promise<number> {
+/**
+ * Listens and resolves to the port. Rejects with a Failure that names the address.
+ *
+ * @param setting What the port is set by.
+ */
+export function listen(server: Server, host: string, port: number, setting: string): Promise<number> {
   return new Promise((resolve, reject) => {
     const onError = (cause: NodeJS.ErrnoException) => {
       const why =
         cause.code === 'EADDRINUSE' ? 'something listens there already' : (cause.code ?? cause.message);
-      reject(new Failure('internal', `The gateway cannot listen on ${host}:${port}: ${why}.`, { cause }));
+      const detail = `The gateway cannot listen on ${host}:${port}: ${why}. Choose another port with ${setting}.`;
+      reject(new Failure('internal', detail, { cause }));
     };
     server.once('error', onError);
     server.listen(port, host, () => {

@@ -72,7 +72,7 @@ export async function serveGateway({
     () => gateway,
     () => leaving,
   );
-  const port = await listen(server, config.host, config.port);
+  const port = await listen(server, config.host, config.port, 'PORT');
   stack.defer(() => closeServer(server, CLOSE_MS));
 
   const authenticator = createAuthenticator({
@@ -119,7 +119,7 @@ export async function serveGateway({
   const metricsServer = config.metrics ? createMetricsServer(metrics) : null;
   const metricsPort =
     metricsServer && config.metrics
-      ? await listen(metricsServer, config.metrics.host, config.metrics.port)
+      ? await listen(metricsServer, config.metrics.host, config.metrics.port, 'PODGATE_METRICS_PORT')
       : null;
   if (metricsServer) stack.defer(() => closeServer(metricsServer, 0));
   const held = stack.move();

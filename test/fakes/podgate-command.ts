@@ -27,10 +27,21 @@ export type Command = {
 };
 
 /** Starts the command; it is killed with the test that started it. */
-export function startPodgate(
-  args: readonly string[],
-  { env = {}, stdin, cwd }: CommandOptions = {},
-): Command {
+export function startPodgate(args: readonly string[], options: CommandOptions = {}): Command {
+  const command = spawnPodgate(args, options);
+  onTestFinished(async () => {
+    command.kill('SIGKILL');
+    await command.ended;
+  });
+  return command;
+}
+
+/** Runs the command to its end. */
+export function podgate(args: readonly string[], options: CommandOptions = {}): Promise<Ended> {
+  return spawnPodgate(args, options).ended;
+}
+
+function spawnPodgate(args: readonly string[], { env = {}, stdin, cwd }: CommandOptions): Command {
   const child = spawn(process.execPath, [MAIN, ...args], {
     cwd,
     env: { PATH: process.env.PATH ?? '', ...env },
@@ -46,10 +57,6 @@ export function startPodgate(
       for (const watcher of watchers) watcher();
     });
   const ended = once(child, 'close').then(([status, signal]) => ({ status, signal, ...said }));
-  onTestFinished(async () => {
-    child.kill('SIGKILL');
-    await ended;
-  });
   return {
     pid: child.pid as number,
     child,
@@ -69,9 +76,4 @@ export function startPodgate(
       }),
     kill: (signal) => void child.kill(signal),
   };
-}
-
-/** Runs the command to its end. */
-export function podgate(args: readonly string[], options: CommandOptions = {}): Promise<Ended> {
-  return startPodgate(args, options).ended;
 }

@@ -170,6 +170,22 @@ describe('the answer', () => {
     },
   );
 
+  test('comes in time from an agent that sends and sends and never says EXIT', async () => {
+    const { bench, answer, execution } = await sisters(1, '/v1/execute', {
+      timeout_ms: 1_000,
+      queue_timeout_ms: 0,
+    });
+    execution.begin();
+    for (let sent = 0; sent < 7; sent += 1) {
+      execution.out('x'.repeat(100_000));
+      await bench.clock.advance(500);
+    }
+    expect(execution.cancelled).toBeUndefined();
+    execution.out('x'.repeat(100_000));
+    await bench.clock.advance(500);
+    expect(await problemOf(await answer)).toMatchObject({ code: 'deadline_exceeded', started: 'yes' });
+  });
+
   test('comes in time when the link is lost just before, too', async () => {
     const { bench, links, answer } = await sisters(1, '/v1/execute', { timeout_ms: 1, queue_timeout_ms: 0 });
     await bench.clock.advance(ANSWER_GRACE_MS - 500);

@@ -114,6 +114,21 @@ describe('a pool', () => {
     expect(backend.creations).toBe(4);
   });
 
+  test('takes sandboxes that isolate executions by themselves in turn: the one used last is not ready first', async () => {
+    const { pool, clock } = await createBench();
+    await clock.settle();
+    const used: (string | undefined)[] = [];
+    for (let n = 0; n < 6; n += 1) {
+      const lease = pool.take('a');
+      used.push(lease?.sandboxId);
+      await lease?.release('reuse');
+      await clock.settle();
+    }
+    const inTurn = new Set(used);
+    expect(inTurn.size).toBeGreaterThan(1);
+    expect(used.slice(0, inTurn.size)).toEqual([...inTurn]);
+  });
+
   test('counts sandboxes on their way: a burst asks for no more than there is room for', async () => {
     const { pool, backend, clock } = await createBench({ pool: { min: 0, max: 3 } });
     backend.hold = true;

@@ -1,12 +1,13 @@
 """A cell: fresh user, PID, mount, IPC and network namespaces below the sandbox's own, for one execution.
 
 Nothing here watches for the runner's death: a cell's processes have PIDs in the runner's namespace too, and the kernel
-ends them all when that namespace loses its PID 1. PR_SET_PDEATHSIG would fire at the exit of the process in between.
+ends them all when that namespace loses its PID 1.
 """
 
 import os
 
 from podgate_runner import confine, namespaces, syscalls
+from podgate_runner.namespaces import NamespaceError
 
 #: Inodes of a tmpfs: as the kernel counts, one for each page of its size, but never more than this.
 MAX_INODES = 262144
@@ -14,16 +15,22 @@ _PAGE_BYTES = 4096
 _MIN_INODES = 1024
 
 
-def enter(cfg):
-    """Makes the calling process's place that of PID 1 in a new cell and returns (workspace_fd, proc_fd) there.
+def fork(sibling):
+    """As os.fork; the child is PID 1 of new namespaces and is to call `enter`. As a sibling it is not ours to wait for,
+    but our parent's; PID 1 of a namespace has none. One fork, where unshare would need a second. Raises NamespaceError."""
+    return namespaces.fork(namespaces.ISOLATED | (syscalls.CLONE_PARENT if sibling else 0))
 
-    The caller itself ends with status 0; who called is a child of it, orphaned. `cfg`: workspace, scratch,
-    workspace_bytes, tmp_bytes. The caller must be dumpable. Raises NamespaceError, before or after the fork.
+
+def enter(cfg, uid, gid):
+    """Furnishes the namespaces of the calling process, forked above, and returns (workspace_fd, proc_fd) there.
+
+    `cfg`: workspace, scratch, workspace_bytes, tmp_bytes; `uid` and `gid` are what they were before the fork. Raises
+    NamespaceError.
     """
-    uid, gid = os.geteuid(), os.getegid()
-    namespaces.unshare(namespaces.ISOLATED, uid, gid)
-    if os.fork():
-        os._exit(0)
+    # The maps of a user namespace can be written only by who may look into the process.
+    syscalls.set_dumpable(True)
+    namespaces.map_ids(uid, gid, uid, gid)
+    syscalls.set_dumpable(False)
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     namespaces.mount("proc", "/proc", "proc", flags | syscalls.MS_NOEXEC)
@@ -48,12 +55,17 @@ def tmpfs_options(size, mode, uid, gid):
 def available():
     """(True, "") where cells can be made here, else (False, a sentence that names the setting)."""
     reading, writing = os.pipe()
-    pid = os.fork()
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        pid = fork(sibling=False)
+    except NamespaceError as error:
+        os.close(reading)
+        os.close(writing)
+        return False, "%s" % error
     if pid == 0:
         try:
             os.close(reading)
-            syscalls.set_dumpable(True)
-            enter({"workspace": "/tmp", "scratch": [], "workspace_bytes": 1 << 20, "tmp_bytes": 1 << 20})
+            enter({"workspace": "/tmp", "scratch": [], "workspace_bytes": 1 << 20, "tmp_bytes": 1 << 20}, uid, gid)
             os.write(writing, b"+")
         except BaseException as error:
             os.write(writing, ("%s" % error).encode("utf-8", "replace"))

@@ -133,6 +133,12 @@ class Confinement:
             self._ruleset = None
 
 
+def foresee(network, protected, fresh):
+    """Builds a filter for children that will want it: what is built in a child is built again in the next."""
+    if features()["seccomp"]:
+        _filter(bool(network), tuple(protected), bool(fresh))
+
+
 def prepare(cfg):
     return Confinement(cfg)
 

@@ -122,12 +122,13 @@ class Execution:
         self._plan()
         self._output.pump()
 
-    def on_exit(self, status, cpu_seconds, ended, ahead=False):
+    def on_exit(self, status, cpu_seconds, ended, ahead=False, alone=False):
         """The main process is gone. `cpu_seconds` None: nobody could say. `ahead`: it was there before the job, and may
-        have ended without a look at it. Then the zygote runs the job, and if it answers instead, the job is lost."""
+        have ended without a look at it. Then the zygote runs the job, and if it answers instead, the job is lost.
+        `alone`: it left nothing below its zygote."""
         if self.state == STARTING and ahead and self._failure is None:
             try:
-                self.place.link.send(("echo",))
+                self.place.link.send(("echo", self.outbox.stream_id))
             except OSError:
                 self.place.kill()
                 self.fail("runner_error", "The process that starts programs did not answer.", "no")
@@ -141,7 +142,7 @@ class Execution:
             self._ended = (status, cpu_seconds, ended)
             self.state = DRAINING
             self.due = time.monotonic() + DRAIN_SECONDS
-            self.host.survivors(self.place.kill())
+            self.host.survivors(self.place.clear(alone))
             self._stop_stdin()
             self._output.drain()
             if self._killed_for == "cancelled":
@@ -149,8 +150,9 @@ class Execution:
                 self._output.give_up()
             self.pump()
 
-    def on_echo(self):
-        if self.state == STARTING:
+    def on_echo(self, stream_id):
+        """Asked for when a child ended that had not begun. If the job has run since, this says nothing any more."""
+        if self.state == STARTING and stream_id == self.outbox.stream_id:
             self.on_exit(signal.SIGKILL, None, time.monotonic())
 
     def on_link_gone(self):

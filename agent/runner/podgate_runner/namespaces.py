@@ -29,6 +29,19 @@ def unshare(flags, inside_uid, inside_gid):
         syscalls.unshare(flags)
     except OSError as error:
         raise NamespaceError(explain(error)) from error
+    map_ids(inside_uid, inside_gid, uid, gid)
+
+
+def fork(flags):
+    """As os.fork, the child in new namespaces that have no maps yet. See syscalls.fork_into for what it may do."""
+    try:
+        return syscalls.fork_into(flags)
+    except OSError as error:
+        raise NamespaceError(explain(error)) from error
+
+
+def map_ids(inside_uid, inside_gid, uid, gid):
+    """One user and one group; the last two are what they are outside. The process must be dumpable."""
     try:
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", "%d %d 1" % (inside_uid, uid))

@@ -85,6 +85,10 @@ class SharedPlace:
                 return left
             time.sleep(0.0005)
 
+    def clear(self, alone):
+        """As `kill`: orphans are the runner's here, so what the zygote sees is not all."""
+        return self.kill()
+
     def _freeze(self, left):
         """A tree that forks faster than it is killed is stopped first: what is stopped forks no more."""
         frozen = set()
@@ -113,9 +117,12 @@ class Cell:
         self.proc_fd = proc_fd
         # As in SharedPlace: the child of the cell's own zygote.
         self.waiting = True
+        self._empty = False
         self._pid = pid
         self._pidfd = os.pidfd_open(pid)
         self._reaper = reaper
+        reaper.expect(pid)
+        self._cpu = 0.0
 
     def processes(self):
         found = []
@@ -131,7 +138,7 @@ class Cell:
 
     def final_cpu(self, main_cpu):
         """Of the main process and what it waited for; of the whole cell where it could not tell any more."""
-        return self._reaper.cpu if main_cpu is None else main_cpu
+        return self._cpu if main_cpu is None else main_cpu
 
     def tmpfs_bytes(self):
         return 0
@@ -150,10 +157,24 @@ class Cell:
         os.close(self._pidfd)
         self._pidfd = -1
         self._reaper.reap()
+        ended = self._reaper.take(self._pid)
+        if ended is not None:
+            self._cpu = ended[1]
         return []
 
+    def clear(self, alone):
+        """As `kill`, when there is somebody left but the cell's own zygote. `alone` is exact: see zygote.py."""
+        self._empty = alone
+        return [] if alone else self.kill()
+
     def close(self):
+        if self._empty and self._pidfd >= 0:
+            # Nobody waits for the kernel to take the namespaces down; the reaper buries who held them.
+            _signal(self._pid, signal.SIGKILL)
+            os.close(self._pidfd)
+            self._pidfd = -1
         self.kill()
+        self._reaper.forget(self._pid)
         self.link.close()
         os.close(self.workspace_fd)
         os.close(self.proc_fd)

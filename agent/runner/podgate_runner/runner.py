@@ -56,6 +56,8 @@ class Runner:
             self._supply.tick(now)
             self._attachment.tick(now)
             self._pump()
+        if self._execution is not None and self._execution.place is not None:
+            self._execution.place.kill()
         self._supply.close()
 
     def _timeout(self):
@@ -109,7 +111,7 @@ class Runner:
         elif kind == frames.START:
             self._start(stream_id, request.parse(body))
         elif kind == frames.PING and not stream_id:
-            place = self._supply.place
+            place = (self._execution and self._execution.place) or self._supply.place
             count = len(place.processes()) if place else 0
             self._say(frames.PONG, {"id": request.integer(body, "id"), "processes": count})
         elif kind == frames.RESET and not stream_id:
@@ -149,7 +151,7 @@ class Runner:
         else:
             self._execution, self._last = Execution(self, stream_id, asked), None
             self._execution.outbox.stream = self._attachment.stream
-            self._execution.place = self._supply.place
+            self._execution.place = self._supply.take()
 
     def _refuse(self, stream_id, code, detail):
         outbox = Outbox(stream_id)
@@ -223,7 +225,7 @@ class Runner:
         if self._supply.trouble:
             execution.fail("runner_error", self._supply.trouble, "no")
         else:
-            execution.place = self._supply.place
+            execution.place = self._supply.take()
             execution.advance()
 
     def on_message(self, message, sender):
@@ -233,11 +235,11 @@ class Runner:
         if kind == "started":
             self.reaper.expect(sender)
             execution.on_started(message[1], message[2], sender)
+            self._supply.next_cell()
         elif kind == "exit":
             execution.on_exit(*message[1:])
         elif kind == "echo":
-            # Only asked for when a child ended that had not begun. Later it says nothing.
-            execution.on_echo()
+            execution.on_echo(message[1])
         elif kind == "failed":
             execution.on_failed(message[1])
 

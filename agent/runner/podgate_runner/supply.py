@@ -44,16 +44,30 @@ class Supply:
         self._host.poller.read(self._zygote.fileno(), self._hear_zygote)
         self.due = time.monotonic() + ZYGOTE_READY_SECONDS
 
+    def take(self):
+        """The place for an execution, or None; a cell is then its own alone."""
+        place = self.place
+        if place is not None and not place.keeps_files:
+            self.place = None
+        return place
+
     def release(self, place):
         """After an execution. A cell served once; a zygote that died while it ran is replaced now."""
         if place is not None and not place.keeps_files:
             self._forget(place.link)
             place.close()
-            self.place = None
+            if self.place is place:
+                self.place = None
         if self._fallen:
             self._fallen = False
             self._replace_zygote()
-        elif self._fresh and self.place is None and self._cell_link is None and not (self._warming or self.trouble):
+        else:
+            self.next_cell()
+
+    def next_cell(self):
+        """One cell is ready or being made, also while another is in use: nothing in either can reach the other."""
+        lacking = self.place is None and self._cell_link is None
+        if self._fresh and lacking and not (self._warming or self._fallen or self.trouble):
             self._prepare_cell()
 
     def next_child(self):
@@ -112,8 +126,8 @@ class Supply:
         if self._fresh:
             if not facts["namespaces"]:
                 self._give_up(facts["missing"][-1])
-            elif self.place is None and self._cell_link is None:
-                self._prepare_cell()
+            else:
+                self.next_cell()
         else:
             if self.place is not None:
                 self.place.close()
@@ -141,7 +155,7 @@ class Supply:
                 self._lose_cell("The process that makes them ended.")
                 return
             self._forget(link)
-            if not self._host.on_link_gone(link):
+            if not self._host.on_link_gone(link) and self.place is not None and self.place.link is link:
                 self.release(self.place)
             return
         for message, fds in messages:

@@ -1,9 +1,9 @@
 """The zygote: an interpreter that has imported what user code will want, and forks for every execution.
 
 It runs nothing that a user wrote. Messages to it: ("child",), for the next job; ("run", job) with stdin, stdout, stderr;
-("cell", config) with a socket on which the new cell then speaks this same protocol; ("echo",). From it:
-("ready", facts), ("started", time, pid), ("exit", status, cpu seconds, time, whether the child was asked for ahead),
-("cell",) with descriptors of workspace and /proc, ("failed", sentence), ("echo",).
+("cell", config) with a socket on which the new cell then speaks this same protocol; ("echo", number). From it:
+("ready", facts), ("started", time, pid), ("exit", status, cpu seconds, time, whether the child was asked for ahead, whether it left nobody below this zygote),
+("cell",) with descriptors of workspace and /proc, ("failed", sentence), ("echo", number).
 
 A child that was asked for ahead makes itself ready and then reads its job from this same socket, while the zygote does
 nothing but wait for its end. If it dies before it has read, the zygote finds the job still there and forks for it.
@@ -19,6 +19,12 @@ from podgate_runner import child, confine, courier, harden, pyrun, syscalls
 from podgate_runner.limits import MAX_PRELOAD_ERRORS
 
 
+# A cell's own processes, as its programs count.
+_IN_CELL = (1,)
+# Children that end without SIGCHLD, as clone can make them, count too.
+_WALL = 0x40000000
+
+
 def serve(config):
     """Returns in a forked child only: what it is to run."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, 3)
@@ -31,6 +37,8 @@ def serve(config):
     else:
         cell = None
     facts = prepare(config, cell)
+    if cell:
+        confine.foresee(config["network"], _IN_CELL, True)
     confinement = None if cell else confine_children(config, [os.getppid(), os.getpid()])
     courier.send(sock, ("ready", facts))
     return attend(sock, config, cell, confinement)
@@ -53,22 +61,23 @@ def attend(sock, config, cell, confinement):
         if kind == "child" and (messages or receiver.unfinished):
             # The job is here, or a part of it: it has its own child in a moment.
             continue
+        if kind == "cell":
+            entered = fork_cell(cell, message[1], sock, fds)
+            if entered is not None:
+                sock = entered
+                receiver, confinement = courier.Receiver(sock), confine_children(config, _IN_CELL)
+                messages = [(("child",), ())]
+            continue
         pid = fork(kind, sock)
         if pid == 0:
-            if kind != "cell":
-                return child.prepare(message, fds, receiver, sock, config, confinement)
-            sock = enter_cell(cell, message[1], sock, fds)
-            receiver, confinement = courier.Receiver(sock), confine_children(config, [1])
-            messages = [(("child",), ())]
-            continue
+            return child.prepare(message, fds, receiver, sock, config, confinement)
         for fd in fds:
             os.close(fd)
         if pid is None:
             continue
         status, usage = wait(pid)
-        if kind != "cell":
-            cpu = usage.ru_utime + usage.ru_stime
-            courier.send(sock, ("exit", status, cpu, time.monotonic(), kind == "child"))
+        cpu = usage.ru_utime + usage.ru_stime
+        courier.send(sock, ("exit", status, cpu, time.monotonic(), kind == "child", is_alone()))
 
 
 def confine_children(config, protected):
@@ -95,7 +104,7 @@ def fork(kind, sock):
     except OSError as error:
         if kind == "run":
             courier.send(sock, ("failed", error.strerror))
-            courier.send(sock, ("exit", 256, 0.0, time.monotonic(), False))
+            courier.send(sock, ("exit", 256, 0.0, time.monotonic(), False, True))
         return None
 
 
@@ -107,22 +116,41 @@ def wait(pid):
             return status, usage
 
 
-def enter_cell(cell, cell_config, zygote_sock, fds):
-    """Becomes PID 1 of new namespaces, with a socket of its own to the runner."""
-    zygote_sock.close()
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fds[0])
+def is_alone():
+    """No child, of any kind: as PID 1 of a cell, to which every orphan comes, that is nobody else in it."""
     try:
-        # The maps of a user namespace can be written only by who may look into the process.
-        syscalls.set_dumpable(True)
-        workspace_fd, proc_fd = cell.enter(cell_config)
-        syscalls.set_dumpable(False)
+        os.waitpid(-1, os.WNOHANG | _WALL)
+    except ChildProcessError:
+        return True
+    return False
+
+
+def fork_cell(cell, cell_config, zygote_sock, fds):
+    """None here. In the child, which is PID 1 of new namespaces and the runner's child, the socket it has to the runner."""
+    uid, gid = os.geteuid(), os.getegid()
+    trouble = None
+    try:
+        pid = cell.fork(sibling=True)
     except Exception as error:
-        courier.send(sock, ("failed", "%s: %s" % (type(error).__name__, error)))
-        os._exit(1)
-    courier.send(sock, ("cell",), [workspace_fd, proc_fd])
-    os.close(workspace_fd)
-    os.close(proc_fd)
-    return sock
+        pid, trouble = 0, error
+    if pid:
+        os.close(fds[0])
+        return None
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fds[0])
+    if trouble is None:
+        zygote_sock.close()
+        try:
+            workspace_fd, proc_fd = cell.enter(cell_config, uid, gid)
+        except Exception as error:
+            courier.send(sock, ("failed", describe(error)))
+            os._exit(1)
+        courier.send(sock, ("cell",), [workspace_fd, proc_fd])
+        os.close(workspace_fd)
+        os.close(proc_fd)
+        return sock
+    courier.send(sock, ("failed", describe(trouble)))
+    sock.close()
+    return None
 
 
 def prepare(config, cell):

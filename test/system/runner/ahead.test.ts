@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
 import { describePython, describeSandbox, expectNext, expectUnharmed, patience, py } from './suite.ts';
@@ -5,17 +6,14 @@ import { describePython, describeSandbox, expectNext, expectUnharmed, patience, 
 describeSandbox('the child that waits for the next program', (sandbox) => {
   test('runs it: nothing is forked for a START', async () => {
     const waiting = await nextChild(sandbox());
-    const ran = await sandbox().run('import os\nprint(os.getpid())', {
-      onStarted: () => expect(sandbox().waiting()).toBeUndefined(),
-    });
-    const next = await nextChild(sandbox());
-    expect(next).not.toBe(waiting);
-    expect(ran.result.exit_code).toBe(0);
+    const inside = /^NSpid:.*\s(\d+)$/m.exec(readFileSync(`/proc/${waiting}/status`, 'latin1'))?.[1];
+    const ran = await sandbox().run('import os\nprint(os.getpid())');
+    expect(ran.stdout).toBe(`${inside}\n`);
+    expect(await nextChild(sandbox())).not.toBe(waiting);
     await expectUnharmed(sandbox());
   });
 
   test('is not there while a program runs, nor while what it left does', async () => {
-    const seen: (number | undefined)[] = [];
     const ran = await sandbox().run(
       py`
         import os, sys, time
@@ -34,11 +32,9 @@ describeSandbox('the child that waits for the next program', (sandbox) => {
                 if siblings(): os.write(2, b"sibling")
         print(siblings())
       `,
-      { onData: () => seen.push(sandbox().waiting()?.pid) },
     );
     expect(ran.stdout).toBe('[]\n');
     expect(ran.stderr).not.toContain('sibling');
-    expect(seen.every((pid) => pid === undefined)).toBe(true);
     await expectUnharmed(sandbox());
   });
 
@@ -92,6 +88,87 @@ describePython('a waiting child that is killed from outside', (python) => {
     await expectUnharmed(sandbox);
   });
 });
+
+describeSandbox(
+  'a cell that is made ahead',
+  (sandbox) => {
+    test('serves one program and no other', async () => {
+      const seen = new Set<string>();
+      for (let n = 0; n < 5; n += 1) {
+        const ran = await sandbox().run(py`
+          import os, random
+          kinds = ("user", "pid", "mnt", "ipc", "net")
+          print(*(os.readlink(f"/proc/self/ns/{kind}") for kind in kinds), os.getpid(), random.random(), os.listdir("/tmp"))
+          open("/tmp/left", "w").close()
+        `);
+        expect(ran.stdout).toMatch(/ 2 0\.\d+ \[\]\n$/);
+        seen.add(ran.stdout);
+      }
+      expect(seen.size).toBe(5);
+    });
+
+    test.each([
+      ['a child', 'os.fork()'],
+      ['an orphan', 'os.fork() or os._exit(0) if os.fork() == 0 else 1'],
+      ['a child that ends without a signal', 'libc.syscall(NR_CLONE, 0, 0, 0, 0, 0)'],
+    ])('ends with %s that the program left', async (_name, fork) => {
+      const begun = performance.now();
+      const ran = await sandbox().run(py`
+        import ctypes, os, time
+        libc = ctypes.CDLL(None)
+        NR_CLONE = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+        if ${fork} == 0:
+            libc.prctl(15, b"leftover", 0, 0, 0)
+            while True: time.sleep(1)
+        os.write(1, b"main")
+        None
+      `);
+      expect(ran.stdout).toBe('main');
+      expect(performance.now() - begun).toBeLessThan(1_900);
+      expect(
+        sandbox()
+          .processes()
+          .filter(({ comm }) => comm === 'leftover'),
+      ).toEqual([]);
+    });
+
+    test('is not charged for the one before', async () => {
+      const burnt = await sandbox().run('import time\nwhile time.process_time() < 0.5: pass');
+      expect(burnt.result.cpu_ms).toBeGreaterThanOrEqual(500);
+      const ran = await sandbox().run('import time; time.sleep(60)', { timeoutMs: 200 });
+      expect(ran.result.outcome).toBe('timed_out');
+      expect(ran.result.cpu_ms).toBeLessThan(400);
+    });
+
+    test('that dies unused is made again', async () => {
+      for (let n = 0; n < 2; n += 1) {
+        const cell = await nextCell(sandbox());
+        process.kill(cell, 'SIGKILL');
+        while ((await nextCell(sandbox())) === cell) await sandbox().client.ping(patience());
+        expect((await sandbox().run('print("healed")')).stdout).toBe('healed\n');
+      }
+    });
+  },
+  { config: { place: 'fresh' } },
+);
+
+/** Resolves with the PID, as the host numbers it, of the PID 1 of a cell. */
+async function nextCell(sandbox: Sandbox): Promise<number> {
+  for (;;) {
+    const cell = sandbox.processes().find(({ pid, parent }) => parent === sandbox.pid && isFirst(pid));
+    if (cell) return cell.pid;
+    await sandbox.client.ping(patience());
+  }
+}
+
+/** Whether it is PID 1 of a namespace below the sandbox's own. */
+function isFirst(pid: number): boolean {
+  try {
+    return /^NSpid:(?:\s+\d+){2,}\s+1$/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'));
+  } catch {
+    return false;
+  }
+}
 
 /** Resolves with the PID, as the host numbers it, of the child that waits. */
 async function nextChild(sandbox: Sandbox): Promise<number> {

@@ -1,0 +1,456 @@
+import { once } from 'node:events';
+import { lstat, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import type { ResultEvent } from '../../client/types.ts';
+import { startHttpServer } from '../fakes/http-server.ts';
+import { type CommandOptions, podgate, startPodgate } from '../fakes/podgate-command.ts';
+import { countRunning } from '../fakes/process-tree.ts';
+import { describeStack } from './suite.ts';
+
+const COMMANDS = ['dev', 'gateway', 'agent', 'keys', 'agents', 'exec', 'files', 'clusters'];
+const FAILED = 125;
+
+const newFolder = async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'podgate-cli-'));
+  onTestFinished(() => rm(dir, { recursive: true, force: true }));
+  return dir;
+};
+
+async function listen() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return { server, port: (server.address() as AddressInfo).port };
+}
+
+describe('podgate', () => {
+  let dir = '';
+  beforeAll(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'podgate-cli-'));
+  });
+  afterAll(() => rm(dir, { recursive: true, force: true }));
+
+  test('lists its commands, and says where there is more', async () => {
+    const { status, stdout, stderr } = await podgate(['--help']);
+    expect([status, stderr]).toEqual([0, '']);
+    for (const name of COMMANDS) expect(stdout).toMatch(new RegExp(`^ {2}${name} +\\S.{10,}$`, 'm'));
+    expect(await podgate([])).toMatchObject({ status: 2, stdout: '', stderr: stdout });
+    expect(await podgate(['--version'])).toMatchObject({ status: 0, stdout: '0.5.0\n' });
+  });
+
+  test.concurrent.each(COMMANDS)('%s has a help that a person can read', async (name) => {
+    const { status, stdout, stderr } = await podgate([name, '--help']);
+    expect([status, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(new RegExp(`^Usage: podgate ${name}`));
+    for (const line of stdout.split('\n')) expect(line.length).toBeLessThanOrEqual(120);
+  });
+
+  const errors: [args: string[], env: Record<string, string>, status: number, says: RegExp][] = [
+    [['nonsense'], {}, 2, /no command 'nonsense'. 'podgate --help'/],
+    [['exec', '-c', '1'], {}, FAILED, /no key: set PODGATE_KEY or PODGATE_KEY_FILE, or start 'podgate dev'/],
+    [['exec', '-c', '1'], { PODGATE_URL: 'http://podgate.invalid' }, FAILED, /no key: set PODGATE_KEY/],
+    [
+      ['exec', '-c', '1'],
+      { PODGATE_URL: 'nonsense' },
+      FAILED,
+      /PODGATE_URL 'nonsense' is not a URL; it looks like/,
+    ],
+    [['exec', '-c', '1'], { PODGATE_KEY_FILE: '/none' }, FAILED, /cannot read PODGATE_KEY_FILE \/none/],
+    [['exec'], { PODGATE_KEY: 'x' }, FAILED, /give a FILE, '-' or -c CODE/],
+    [['exec', 'none.py'], { PODGATE_KEY: 'x' }, FAILED, /cannot read none.py/],
+    [['exec', '--nonsense'], { PODGATE_KEY: 'x' }, FAILED, /'--nonsense'.*'podgate exec --help'/],
+    [['exec', '-l', 'cobol', '-c', '1'], { PODGATE_KEY: 'x' }, FAILED, /use python, bash or node/],
+    [['exec', '-e', 'X', '-c', '1'], { PODGATE_KEY: 'x' }, FAILED, /-e takes NAME=VALUE/],
+    [
+      ['exec', '--timeout', '1s', '-c', '1'],
+      { PODGATE_KEY: 'x' },
+      FAILED,
+      /--timeout takes a whole number of ms/,
+    ],
+    [['exec', '-f', 'none', '-c', '1'], { PODGATE_KEY: 'x' }, FAILED, /cannot read none/],
+    [['files', 'nonsense'], { PODGATE_KEY: 'x' }, 2, /use upload, list, get or delete/],
+    [['files', 'get'], { PODGATE_KEY: 'x' }, 2, /give an ID/],
+    [['files', 'upload', 'none'], { PODGATE_KEY: 'x' }, 2, /cannot read none/],
+    [['files', 'upload', '/'], { PODGATE_KEY: 'x' }, 2, /\/ is not a regular file/],
+    [['files', '--nonsense'], { PODGATE_KEY: 'x' }, 2, /'podgate files --help'/],
+    [['clusters', '--nonsense'], { PODGATE_KEY: 'x' }, 2, /'--nonsense' is no option of clusters/],
+    [['dev', '--nonsense'], {}, 2, /'podgate dev --help'/],
+    [['dev'], { HOST: '0.0.0.0' }, 2, /HOST 0.0.0.0 is more than this machine.*--allow-remote/],
+    [
+      ['dev'],
+      { PORT: '99999', PODGATE_CLUSTR: 'a' },
+      1,
+      /did you mean PODGATE_CLUSTER\?\nPORT: '99999' is not accepted: use an integer from 0 to 65535/,
+    ],
+    [
+      ['gateway'],
+      { PODGATE_PROT: '1', PODGATE_REPLICAS: '0' },
+      1,
+      /PODGATE_PROT is not a name .*: remove it\.\nPODGATE_ISSUERS is not set: .*podgate keys init.*\n.*use an integer from 1/,
+    ],
+    [['gateway', '--port', '1'], {}, 2, /configured by its environment/],
+    [['agent'], {}, 1, /PODGATE_GATEWAY_URL is not set/],
+    [
+      ['agent'],
+      { PODGATE_GATEWAY_URL: 'http://x', PODGATE_AGENT_TOKN: 'secret' },
+      1,
+      /did you mean PODGATE_AGENT_TOKEN\?/,
+    ],
+    [['keys', 'create'], {}, 2, /--sub NAME/],
+    [
+      ['keys', 'create', '--sub', 'a', '--dir', 'none'],
+      {},
+      2,
+      /no keys in none: make them with 'podgate keys init'/,
+    ],
+    [['agents', 'token'], {}, 2, /--cluster/],
+  ];
+  test.concurrent.each(errors)('%j with %j says what to do', async (args, env, status, says) => {
+    const ended = await podgate(args, { env: { PODGATE_DIR: join(dir, 'keys'), ...env }, cwd: dir });
+    expect([ended.status, ended.stdout]).toEqual([status, '']);
+    expect(ended.stderr).toMatch(says);
+    expect(ended.stderr).toMatch(/^podgate(:| \w+:) /);
+    expect(ended.stderr).not.toMatch(/\n {4}at |node:|secret/);
+  });
+
+  test('names the port that is taken, and the variable that chooses another', async () => {
+    const { server, port } = await listen();
+    onTestFinished(() => void server.close());
+    const { status, stderr } = await podgate(['dev'], {
+      env: { PODGATE_DIR: join(await newFolder(), 'keys'), PORT: String(port) },
+    });
+    expect(status).toBe(1);
+    expect(stderr).toMatch(
+      new RegExp(`127.0.0.1:${port}: something listens there already. Choose another port with PORT`),
+    );
+  });
+
+  test('says where nobody answers, and what to do about it', async () => {
+    const { server, port } = await listen();
+    await new Promise((resolve) => server.close(resolve));
+    const env = { PODGATE_URL: `http://127.0.0.1:${port}`, PODGATE_KEY: 'x' };
+    const { status, stderr } = await podgate(['exec', '-c', '1'], { env });
+    expect([status, stderr]).toEqual([
+      FAILED,
+      `podgate exec: no gateway answers at 127.0.0.1:${port} (ECONNREFUSED): start 'podgate dev', or set PODGATE_URL to where one is\n`,
+    ]);
+  });
+});
+
+describeStack('podgate', { variables: { POOL_SIZE: '3' } }, (stack) => {
+  const env = () => ({ PODGATE_URL: stack().url, PODGATE_KEY: stack().ownKey });
+  const exec = (args: string[], options: CommandOptions = {}) =>
+    podgate(['exec', ...args], { ...options, env: { ...env(), ...options.env } });
+
+  test('exec -c runs code and gives back its output and nothing else', async () => {
+    expect(await exec(['-c', 'import sys; print(6 * 7); print("e", file=sys.stderr)'])).toEqual({
+      status: 0,
+      signal: null,
+      stdout: '42\n',
+      stderr: 'e\n',
+    });
+  });
+
+  test('exec FILE chooses the language by its ending, and passes what follows to the program', async () => {
+    const cwd = await newFolder();
+    await writeFile(join(cwd, 'a.py'), 'import sys; print("python", sys.argv[1:])');
+    await writeFile(join(cwd, 'a.sh'), 'echo bash "$@"');
+    await writeFile(join(cwd, 'a.js'), 'console.log("node", process.argv.slice(2).join())');
+    await writeFile(join(cwd, '-x.py'), 'print("dash")');
+    expect((await exec(['a.py', '-c', '--help', 'x y'], { cwd })).stdout).toBe(
+      "python ['-c', '--help', 'x y']\n",
+    );
+    expect((await exec(['a.sh', '-l'], { cwd })).stdout).toBe('bash -l\n');
+    expect((await exec(['a.js', '--', 'b'], { cwd })).stdout).toBe('node --,b\n');
+    expect((await exec(['--', '-x.py'], { cwd })).stdout).toBe('dash\n');
+    expect((await exec(['-c', 'import sys; print(sys.argv[1:])', '--', '-c'], { cwd })).stdout).toBe(
+      "['-c']\n",
+    );
+  });
+
+  test('exec - takes the code from standard input, --stdin - its input', async () => {
+    expect((await exec(['-'], { stdin: 'print("from stdin")' })).stdout).toBe('from stdin\n');
+    const cat = 'import sys; sys.stdout.write(sys.stdin.read())';
+    expect((await exec(['--stdin', '-', '-c', cat], { stdin: 'zwölf\n' })).stdout).toBe('zwölf\n');
+    expect((await exec(['--stdin', '-', '-'], { stdin: '1' })).stderr).toMatch(/cannot be both/);
+    expect(await exec(['-'], { stdin: new Uint8Array([0xff]) })).toMatchObject({
+      status: FAILED,
+      stderr: expect.stringMatching(/not UTF-8/),
+    });
+  });
+
+  test('exec passes variables and prints a last value when asked', async () => {
+    const code = 'import os; os.environ["A"] + os.environ["B"]';
+    expect((await exec(['-e', 'A=1', '-e', 'B=x=y', '--echo-last', '-c', code])).stdout).toBe("'1x=y'\n");
+    expect((await exec(['-e', 'A=1', '-e', 'B=2', '-c', code])).stdout).toBe('');
+  });
+
+  test.each([
+    ['raise SystemExit(3)', [], 3, ''],
+    ['import os; os.kill(os.getpid(), 9)', [], 137, ''],
+    ['import ctypes; ctypes.string_at(0)', [], 139, ''],
+    ['while True: pass', ['--timeout', '200'], 124, 'podgate: the program ran out of time\n'],
+    ['x = 1', [], 0, ''],
+    [
+      '1',
+      ['--cluster', 'nowhere'],
+      FAILED,
+      expect.stringMatching(/^podgate exec: No cluster 'nowhere'\. \(no_cluster, request [\w-]+\)\n$/),
+    ],
+    ['1', ['-t', 'none'], FAILED, expect.stringMatching(/no_template/)],
+    ['1', ['--timeout', '600000'], FAILED, expect.stringMatching(/timeout_ms exceeds maximum of 60000 ms/)],
+  ])('exec ends as the program ends: %s %j', async (code, args, status, stderr) => {
+    expect(await exec([...args, '-c', code])).toMatchObject({ status, stderr, stdout: '' });
+  });
+
+  test('exec ends with 137 where memory ran out, and says so', async () => {
+    const code = `import mmap
+shared = mmap.mmap(-1, 400 << 20)
+for at in range(0, 400 << 20, 4096): shared[at] = 1`;
+    expect(await exec(['-c', code])).toMatchObject({
+      status: 137,
+      stderr: 'podgate: the program ran out of memory\n',
+    });
+  });
+
+  test('exec prints what comes when it comes', async () => {
+    const command = startPodgate(['exec', '-c', 'import time; print("first"); time.sleep(60)'], {
+      env: env(),
+    });
+    await command.shows(/^first\n$/);
+    expect(command.child.exitCode).toBe(null);
+  });
+
+  test.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('exec that gets %s cancels the program', async (signal, status) => {
+    const marker = `3${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+    const code = `import subprocess; print("begun"); subprocess.run(["sleep", "${marker}"])`;
+    const command = startPodgate(['exec', '-c', code], { env: env() });
+    await command.shows(/begun\n/);
+    await expect.poll(() => countRunning('sleep', marker), { interval: 2 }).toBe(1);
+    command.kill(signal);
+    expect(await command.ended).toMatchObject({ status, stderr: 'podgate exec: interrupted\n' });
+    await expect.poll(() => countRunning('sleep', marker), { interval: 2 }).toBe(0);
+  });
+
+  test('exec whose reader leaves ends, and the program with it', async () => {
+    const command = startPodgate(['exec', '-c', 'import time\nwhile True: print("line"); time.sleep(0.01)'], {
+      env: env(),
+    });
+    await command.shows(/line/);
+    command.child.stdout?.destroy();
+    expect(await command.ended).toMatchObject({ status: 141, stderr: '' });
+    await expect.poll(() => stack().agents[0]?.status().running, { interval: 5 }).toBe(0);
+  });
+
+  test('exec -f stages files and -o saves what the program made', async () => {
+    const cwd = await newFolder();
+    await writeFile(join(cwd, 'in.txt'), 'content');
+    await writeFile(join(cwd, 'Отчёт.txt'), 'report');
+    const code = `
+import os, shutil
+os.makedirs("out/deep")
+open("out/deep/made.txt", "w").write(open("in.txt").read() + open("as/other").read())
+open(".env", "w").write("A=1")
+os.symlink("/etc/passwd", "out/link")
+`;
+    const ended = await exec(['-f', 'in.txt', '-f', 'Отчёт.txt=as/other', '-o', 'saved', '-c', code], {
+      cwd,
+    });
+    expect(ended).toMatchObject({ status: 0, stdout: '' });
+    expect(ended.stderr.split('\n').sort()).toEqual([
+      '',
+      'podgate: saved .env',
+      'podgate: saved out/deep/made.txt',
+    ]);
+    expect(await readFile(join(cwd, 'saved/out/deep/made.txt'), 'utf8')).toBe('contentreport');
+    expect(await readFile(join(cwd, 'saved/.env'), 'utf8')).toBe('A=1');
+    expect((await readdir(join(cwd, 'saved'), { recursive: true })).sort()).toEqual([
+      '.env',
+      'out',
+      'out/deep',
+      'out/deep/made.txt',
+    ]);
+    expect(await exec(['-f', 'in.txt=../up', '-c', '1'], { cwd })).toMatchObject({
+      status: FAILED,
+      stderr: expect.stringMatching(/must not contain '\.\.'/),
+    });
+  });
+
+  test('exec gives output back as it is, and says where it was cut', async () => {
+    const made = await exec(['-c', 'import sys\nfor _ in range(9): sys.stdout.write("é" * 50_000)\n']);
+    expect(made.stdout).toBe('é'.repeat(450_000));
+    const cut = await exec(['-c', 'print("x" * 2_000_000)']);
+    expect([cut.status, cut.stdout.length, cut.stderr]).toEqual([
+      0,
+      1_000_000,
+      'podgate: output was cut: 2000001 bytes of stdout, 0 of stderr in all\n',
+    ]);
+  });
+
+  test('files go up, are listed, come down and are deleted', async () => {
+    const cwd = await newFolder();
+    const content = Buffer.from(Array.from({ length: 70_000 }, (_, index) => index % 251));
+    await writeFile(join(cwd, 'data.bin'), content);
+    const up = await podgate(['files', 'upload', 'data.bin'], { env: env(), cwd });
+    const [, id = ''] = /^([0-9a-f-]{36}) {2}data\.bin\n$/.exec(up.stdout) ?? [];
+    expect(id).not.toBe('');
+    const listed = await podgate(['files', 'list'], { env: env() });
+    expect(listed.stdout).toMatch(new RegExp(`^${id} {2}\\d{4}-\\S+Z +70000  data\\.bin$`, 'm'));
+    expect((await podgate(['files', 'get', id, '-o', 'back/copy.bin'], { env: env(), cwd })).status).toBe(0);
+    expect(Buffer.compare(await readFile(join(cwd, 'back/copy.bin')), content)).toBe(0);
+    expect(await podgate(['files', 'delete', id], { env: env() })).toMatchObject({ status: 0, stdout: '' });
+    const missing = await podgate(['files', 'get', id], { env: env() });
+    expect([missing.status, missing.stderr]).toEqual([
+      1,
+      expect.stringContaining(`File with ID '${id}' not found`),
+    ]);
+  });
+
+  test('clusters lists what the key may use, for people and for programs', async () => {
+    const { stdout } = await podgate(['clusters'], { env: env() });
+    expect(stdout).toMatch(
+      /^local {2}local {2}ready {2}agents 1\n {2}default {2}python,bash,node {2}\d\/3 free {2}single_use {2}network none\n$/,
+    );
+    const json = await podgate(['clusters', '--json'], { env: env() });
+    expect(JSON.parse(json.stdout)).toMatchObject([{ name: 'local' }]);
+    const key = await stack().key({ scopes: ['execute'] });
+    const refused = await podgate(['clusters'], { env: { ...env(), PODGATE_KEY: key } });
+    expect([refused.status, refused.stderr]).toEqual([1, expect.stringMatching(/forbidden/)]);
+  });
+
+  test('takes its key from a file or from the URL, and the development key for this machine alone', async () => {
+    const dir = await newFolder();
+    await writeFile(join(dir, 'dev-key'), `${stack().ownKey}\n`);
+    const url = new URL(stack().url);
+    const code = ['exec', '-c', 'print(1)'];
+    for (const each of [
+      { PODGATE_URL: stack().url, PODGATE_KEY_FILE: join(dir, 'dev-key') },
+      { PODGATE_URL: stack().url, PODGATE_DIR: dir },
+      { PODGATE_URL: `http://key:${stack().ownKey}@${url.host}` },
+    ])
+      expect(await podgate(code, { env: each })).toMatchObject({ status: 0, stdout: '1\n' });
+    const elsewhere = await podgate(code, {
+      env: { PODGATE_URL: 'http://podgate.invalid', PODGATE_DIR: dir },
+    });
+    expect(elsewhere).toMatchObject({
+      status: FAILED,
+      stderr: 'podgate exec: no key: set PODGATE_KEY or PODGATE_KEY_FILE\n',
+    });
+  });
+});
+
+describe('podgate exec -o, told by a hostile server,', () => {
+  const result = (paths: string[]): ResultEvent => ({
+    type: 'result',
+    exit_code: 0,
+    timed_out: false,
+    duration_ms: 1,
+    files: paths.map((path, index) => ({ path, kind: 'file', file_id: String(index) })),
+    execution_id: 'x',
+    cluster: 'c',
+    outcome: 'exited',
+    signal: null,
+    stdout_bytes: 0,
+    stderr_bytes: 0,
+    stdout_truncated: false,
+    stderr_truncated: false,
+    queue_ms: 0,
+    cpu_ms: 0,
+    peak_memory_bytes: 0,
+    files_omitted: [{ path: 'omitted\x1b[2J', reason: 'too_large\u202e' }],
+    files_omitted_count: 3,
+  });
+  const save = async (paths: string[], cwd: string, fileBody = 'evil') => {
+    const { url } = await startHttpServer((request, response) => {
+      if (request.method === 'GET') return response.end(fileBody);
+      response.setHeader('content-type', 'text/event-stream');
+      return response.end(`event: result\ndata: ${JSON.stringify(result(paths))}\n\n`);
+    });
+    return podgate(['exec', '-o', 'saved', '-c', '1'], { env: { PODGATE_URL: url, PODGATE_KEY: 'x' }, cwd });
+  };
+
+  test.each([
+    ['/tmp/podgate-evil', /absolute/],
+    ['../evil', /contains '\.\.'/],
+    ['a/../../evil', /contains '\.\.'/],
+    ['..', /contains '\.\.'/],
+    ['', /empty part/],
+    ['.', /empty part/],
+    ['a//b', /empty part/],
+    ['./evil', /empty part/],
+    ['a\0b', /NUL/],
+    [`${'d/'.repeat(300)}e`, /too deep/],
+  ])('refuses to save %j, and writes nothing', async (path, why) => {
+    const cwd = await newFolder();
+    const { status, stderr } = await save([path], cwd);
+    expect([status, stderr]).toEqual([FAILED, expect.stringMatching(why)]);
+    const made = (await readdir(cwd, { recursive: true, withFileTypes: true })).filter(
+      (entry) => !entry.isDirectory(),
+    );
+    expect(made).toEqual([]);
+    await expect(lstat('/tmp/podgate-evil')).rejects.toThrow();
+    await expect(lstat(join(cwd, '../evil'))).rejects.toThrow();
+  });
+
+  test('follows no link that lies in the way or at the end', async () => {
+    const cwd = await newFolder();
+    await mkdir(join(cwd, 'saved'));
+    await mkdir(join(cwd, 'outside'));
+    await writeFile(join(cwd, 'outside/target'), 'kept');
+    await symlink(join(cwd, 'outside'), join(cwd, 'saved/dir'));
+    await symlink(join(cwd, 'outside/target'), join(cwd, 'saved/file'));
+    expect(await save(['dir/evil'], cwd)).toMatchObject({
+      status: FAILED,
+      stderr: expect.stringMatching(/is no folder/),
+    });
+    expect(await save(['file'], cwd)).toMatchObject({
+      status: FAILED,
+      stderr: expect.stringMatching(/no regular file/),
+    });
+    expect(await readdir(join(cwd, 'outside'))).toEqual(['target']);
+    expect(await readFile(join(cwd, 'outside/target'), 'utf8')).toBe('kept');
+  });
+
+  test('escapes control characters of names and reasons', async () => {
+    const cwd = await newFolder();
+    const { status, stderr } = await save(['a\x1b[31m\u202eb'], cwd);
+    expect(status).toBe(0);
+    expect(stderr).toBe(
+      'podgate: saved a\\u001b[31m\\u202eb\npodgate: omitted\\u001b[2J was not kept: too_large\\u202e\npodgate: 2 more files were not kept\n',
+    );
+    expect(await readdir(join(cwd, 'saved'))).toEqual(['a\x1b[31m\u202eb']);
+  });
+
+  test('leaves no half of a file behind when the server breaks off', async () => {
+    const cwd = await newFolder();
+    const { url } = await startHttpServer((request, response) => {
+      if (request.method === 'GET') {
+        response.setHeader('content-length', '1000');
+        response.write('half');
+        return setImmediate(() => response.destroy());
+      }
+      response.setHeader('content-type', 'text/event-stream');
+      return response.end(`event: result\ndata: ${JSON.stringify(result(['made']))}\n\n`);
+    });
+    const ended = await podgate(['exec', '-o', 'saved', '-c', '1'], {
+      env: { PODGATE_URL: url, PODGATE_KEY: 'x' },
+      cwd,
+    });
+    expect(ended.status).toBe(FAILED);
+    expect(await readdir(join(cwd, 'saved'))).toEqual([]);
+  });
+
+  test('escapes what a failed answer says', async () => {
+    const { url } = await startHttpServer((_request, response) => {
+      response.writeHead(404, { 'content-type': 'application/problem+json' });
+      response.end(JSON.stringify({ code: 'not_found', detail: 'gone\x1b]0;title\x07\n' }));
+    });
+    const { stderr } = await podgate(['exec', '-c', '1'], { env: { PODGATE_URL: url, PODGATE_KEY: 'x' } });
+    expect(stderr).toBe('podgate exec: gone\\u001b]0;title\\u0007\\u000a (not_found)\n');
+  });
+});
