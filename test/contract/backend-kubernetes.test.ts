@@ -29,7 +29,7 @@ function contract(name: string, open: () => Promise<TestCluster>, onThisMachine:
       template: TEMPLATE,
       onThisMachine,
       noDevices: onThisMachine,
-      rootOfThisMachine: onThisMachine,
+      imageRoot: true,
       endlessFiles: true,
     },
   );

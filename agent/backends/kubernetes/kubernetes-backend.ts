@@ -98,6 +98,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     const command = runnerCommand({ python, config: runnerConfig(template, RUNNER_PLACE) });
     const body = podSpec(template, { ...identity, uid: drawUid(template, random) }, command);
     const both = AbortSignal.any([signal, closing.signal]);
+    both.throwIfAborted();
     try {
       const pod = await post(body, name, both);
       const entry: Known = { uid: pod.metadata?.uid ?? '', python, first: undefined };
