@@ -30,8 +30,11 @@ export const MAX_REQUEST_BYTES = 16_777_216;
 export const MAX_REQUESTS_IN_FLIGHT_BYTES = 268_435_456;
 /** Nesting of a JSON body. */
 export const MAX_JSON_DEPTH = 64;
+/** Commas of a JSON body outside its strings: what it holds is counted before it is parsed. */
+export const MAX_JSON_COMMAS = 65_536;
 export const MAX_REQUEST_FILES = 1_000;
 export const MAX_ENV_BYTES = 131_072;
+export const MAX_ENV_VARIABLES = 4_096;
 export const MAX_ARGS_BYTES = 131_072;
 export const MAX_MANIFEST_BYTES = 4_718_592;
 /** Linux bounds: PATH_MAX and NAME_MAX. */

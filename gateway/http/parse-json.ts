@@ -1,12 +1,14 @@
 import type * as z from 'zod';
 import { Failure } from '../../shared/errors.ts';
-import { MAX_JSON_DEPTH } from '../../shared/limits.ts';
+import { MAX_JSON_COMMAS, MAX_JSON_DEPTH } from '../../shared/limits.ts';
 
 const decoder = new TextDecoder('utf-8', { fatal: true });
-const [QUOTE, BACKSLASH, OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [34, 92, 91, 93, 123, 125];
+const [QUOTE, COMMA, BACKSLASH, OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [
+  34, 44, 92, 91, 93, 123, 125,
+];
 const MAX_ERRORS = 32;
 
-/** JSON in UTF-8, nested at most MAX_JSON_DEPTH deep. Throws `invalid_request` for anything else. */
+/** JSON in UTF-8, within MAX_JSON_DEPTH and MAX_JSON_COMMAS. Throws `invalid_request` for anything else. */
 export function parseJson(bytes: Uint8Array): unknown {
   let text: string;
   try {
@@ -14,9 +16,10 @@ export function parseJson(bytes: Uint8Array): unknown {
   } catch {
     throw invalid([{ path: '', message: 'The request body is not UTF-8.' }]);
   }
-  // Before it is parsed: a few MB of brackets would become gigabytes of arrays.
-  if (isDeep(text))
-    throw invalid([{ path: '', message: `The request body is nested more than ${MAX_JSON_DEPTH} deep.` }]);
+  // Before it is parsed: a few MB of brackets would become gigabytes of arrays, and a million names hold the process
+  // for seconds.
+  const excess = excessOf(text);
+  if (excess) throw invalid([{ path: '', message: excess }]);
   try {
     return JSON.parse(text);
   } catch {
@@ -43,18 +46,22 @@ export function invalid(errors: readonly { path: string; message: string }[]): F
   return new Failure('invalid_request', detail, { errors });
 }
 
-function isDeep(text: string): boolean {
+function excessOf(text: string): string | undefined {
   let depth = 0;
+  let commas = 0;
   for (let index = 0; index < text.length; index += 1) {
     const code = text.charCodeAt(index);
     if (code === QUOTE) {
       index = stringEnd(text, index);
+    } else if (code === COMMA) {
+      commas += 1;
+      if (commas > MAX_JSON_COMMAS) return `The request body holds more than ${MAX_JSON_COMMAS} values.`;
     } else if (code === OPEN_ARRAY || code === OPEN_OBJECT) {
       depth += 1;
-      if (depth > MAX_JSON_DEPTH) return true;
+      if (depth > MAX_JSON_DEPTH) return `The request body is nested more than ${MAX_JSON_DEPTH} deep.`;
     } else if (code === CLOSE_ARRAY || code === CLOSE_OBJECT) depth -= 1;
   }
-  return false;
+  return undefined;
 }
 
 /** Index of the quote that ends the string which begins at `start`; the text's length where none does. */

@@ -157,6 +157,8 @@ function createHttpServer(gateway: () => Gateway | undefined, leaving: () => boo
       keepAliveTimeout: KEEP_ALIVE_MS,
       maxHeaderSize: MAX_HEADER_BYTES,
       noDelay: true,
+      // Clients that offer HTTP/2 (`Upgrade: h2c`, as Java's does by itself) are served as if they had not.
+      shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
     },
     (incoming, outgoing) => {
       // Connections end with their next answer: one that is cut while a request is on its way leaves its caller guessing.

@@ -1,3 +1,4 @@
+import { get } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
@@ -34,6 +35,15 @@ describe('the agents’ endpoint over real sockets', () => {
     expect(await upgrade(served, { protocols: [] })).toBe(422);
     expect(await upgrade(served, { path: '/v1/execute' })).toBe(404);
     expect(await upgrade(served, { path: '/' })).toBe(404);
+  });
+
+  test('leaves a request alone that offers another protocol', async () => {
+    const { url } = await serveTestGateway();
+    const offered = { Connection: 'Upgrade, HTTP2-Settings', Upgrade: 'h2c', 'HTTP2-Settings': 'AAMAAABk' };
+    const status = await new Promise((resolve, reject) => {
+      get(`${url}/health`, { headers: offered }, ({ statusCode }) => resolve(statusCode)).on('error', reject);
+    });
+    expect(status).toBe(200);
   });
 
   test('closes with the protocol’s own code what is too large, and what is text', async () => {

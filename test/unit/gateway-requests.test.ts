@@ -3,7 +3,14 @@ import { problemResponse } from '../../gateway/http/problem-response.ts';
 import { DISCARD_MS } from '../../gateway/http/read-body.ts';
 import { problem } from '../../shared/api.ts';
 import { Failure, isErrorCode } from '../../shared/errors.ts';
-import { MAX_JSON_DEPTH, MAX_REQUEST_BYTES, MAX_REQUEST_FILES } from '../../shared/limits.ts';
+import {
+  MAX_ENV_VARIABLES,
+  MAX_JSON_COMMAS,
+  MAX_JSON_DEPTH,
+  MAX_PATH_BYTES,
+  MAX_REQUEST_BYTES,
+  MAX_REQUEST_FILES,
+} from '../../shared/limits.ts';
 import { ALL_SCOPES, createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
 import { until } from '../fakes/until.ts';
 
@@ -63,7 +70,17 @@ describe('a request that is not valid', () => {
       'language: Invalid option: expected one of "python"|"bash"|"node"',
     ],
     [{ code: '\ud800' }, 'code', 'must be valid Unicode: a lone surrogate has no UTF-8 form'],
-    [{ code: '', env: { 'A=B': '' } }, 'env.A=B', 'env.A=B: Invalid key in record'],
+    [
+      { code: '', env: { 'A=B': '' } },
+      'env.A=B',
+      "names must not be empty, contain '=' or NUL, or be invalid Unicode",
+    ],
+    [
+      { code: '', env: { '': '' } },
+      'env.',
+      "names must not be empty, contain '=' or NUL, or be invalid Unicode",
+    ],
+    [JSON.parse('{"code":"","env":{"__proto__":"x"}}'), 'env', "env must not name '__proto__'"],
     [
       { code: '', queue_timeout_ms: -1 },
       'queue_timeout_ms',
@@ -85,6 +102,11 @@ describe('a request that is not valid', () => {
       Array.from({ length: count }, (_, n) => ({ path: `f${n}`, content: '' }));
     expect((await post({ code: '', files: files(MAX_REQUEST_FILES) })).status).toBe(200);
     expect((await post({ code: '', files: files(MAX_REQUEST_FILES + 1) })).status).toBe(422);
+    const env = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, n) => [`V${n}`, '']));
+    expect((await post({ code: '', env: env(MAX_ENV_VARIABLES) })).status).toBe(200);
+    expect((await problemOf(await post({ code: '', env: env(MAX_ENV_VARIABLES + 1) }))).errors).toEqual([
+      { path: 'env', message: `env must not hold more than ${MAX_ENV_VARIABLES} variables` },
+    ]);
     const nested = (depth: number) => `{"code":"","x":${'['.repeat(depth - 1)}${']'.repeat(depth - 1)}}`;
     expect((await post(nested(MAX_JSON_DEPTH))).status).toBe(200);
     expect(await problemOf(await post(nested(MAX_JSON_DEPTH + 1)))).toMatchObject({
@@ -93,6 +115,24 @@ describe('a request that is not valid', () => {
     });
     expect((await post({ code: '"[{'.repeat(500) })).status).toBe(200);
     expect((await post({ code: '\\"'.repeat(501) })).status).toBe(200);
+  });
+
+  test('is refused before each of its parts is checked, however many or long they are', async () => {
+    const names = (count: number) => {
+      const pairs = Array.from({ length: count }, (_, n) => `"a${n}":1`);
+      return `{"code":"","x":{${pairs.join(',')}}}`;
+    };
+    // One comma stands between the members of the body itself.
+    expect((await post(names(MAX_JSON_COMMAS))).status).toBe(200);
+    expect((await problemOf(await post(names(MAX_JSON_COMMAS + 1)))).errors).toEqual([
+      { path: '', message: `The request body holds more than ${MAX_JSON_COMMAS} values.` },
+    ]);
+    expect((await post({ code: '#,'.repeat(MAX_JSON_COMMAS + 1) })).status).toBe(200);
+    const path = `${'./'.repeat(MAX_PATH_BYTES)}a`;
+    const tooLong = await problemOf(await post({ code: '', files: [{ path, content: '' }] }));
+    expect(tooLong.errors).toEqual([
+      { path: 'files.0.path', message: `File paths must not exceed ${MAX_PATH_BYTES} bytes.` },
+    ]);
   });
 
   test.for(['', '{', '{"code":"a"', 'nul', "{'code':1}", '{"code":"a"} x', '[]', '"code"', '1'])(
