@@ -47,6 +47,8 @@ const VARIABLES = {
   KUBERNETES_NAMESPACE: textVariable().optional(),
   KUBERNETES_IMAGE: textVariable().optional(),
   KUBERNETES_SERVICE_ACCOUNT: textVariable().optional(),
+  /** Agents of one installation clean up after each other where they share a namespace. */
+  PODGATE_INSTALLATION: textVariable().default('podgate'),
 };
 
 const ALIASES = {
@@ -65,6 +67,7 @@ export type TemplateVariables = {
   readonly CPU_TIME_LIMIT_SEC?: number | undefined;
   readonly MEMORY_LIMIT_MB?: number | undefined;
   readonly KUBERNETES_IMAGE?: string | undefined;
+  readonly KUBERNETES_SERVICE_ACCOUNT?: string | undefined;
 };
 
 export type AgentConfig = {
@@ -87,7 +90,9 @@ export type AgentConfig = {
     readonly kubeconfig: string | undefined;
     readonly contexts: readonly string[] | undefined;
     readonly namespace: string | undefined;
-    readonly serviceAccount: string | undefined;
+    readonly installation: string;
+    /** Name of the only cluster, where the variable is set. */
+    readonly cluster: string | undefined;
   };
 };
 
@@ -127,6 +132,7 @@ export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
       CPU_TIME_LIMIT_SEC: values.CPU_TIME_LIMIT_SEC,
       MEMORY_LIMIT_MB: values.MEMORY_LIMIT_MB,
       KUBERNETES_IMAGE: values.KUBERNETES_IMAGE,
+      KUBERNETES_SERVICE_ACCOUNT: values.KUBERNETES_SERVICE_ACCOUNT,
     }),
     cluster: values.PODGATE_CLUSTER ?? clusterFromHost(hostname()),
     http: Object.freeze({ host: values.HOST, port: values.PODGATE_AGENT_PORT }),
@@ -138,7 +144,8 @@ export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
       kubeconfig: values.KUBECONFIG,
       contexts: values.KUBE_CONTEXTS,
       namespace: values.KUBERNETES_NAMESPACE,
-      serviceAccount: values.KUBERNETES_SERVICE_ACCOUNT,
+      installation: values.PODGATE_INSTALLATION,
+      cluster: values.PODGATE_CLUSTER,
     }),
   });
 }

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { Failure } from '../shared/errors.ts';
-import type { Backend } from './backends/backend.ts';
+import { createKubernetesClusters, type LeaseTimes } from './backends/kubernetes/kubernetes-clusters.ts';
 import { createLocalBackend } from './backends/local/local-backend.ts';
 import { type Clock, systemClock } from './clock.ts';
+import type { ClusterOptions } from './cluster.ts';
 import type { AgentConfig } from './config.ts';
 import { createJsonLog, type Log } from './log.ts';
 import { type RunningAgent, startAgent } from './start-agent.ts';
@@ -14,6 +15,7 @@ export type RunAgentDeps = {
   software: string;
   log?: Log;
   clock?: Clock;
+  leaseTimes?: LeaseTimes;
 };
 
 /** Makes the backend and the templates that a configuration asks for, and starts the agent on them. */
@@ -21,16 +23,21 @@ export async function startConfiguredAgent(deps: RunAgentDeps): Promise<RunningA
   const { config, software, clock = systemClock } = deps;
   const log = deps.log ?? createJsonLog({ write: (line) => process.stdout.write(line), wall: clock.wall });
   const instance = randomUUID();
-  const backend = await createBackend(config, instance, clock, log);
+  const places = await createPlaces(deps, instance, clock, log);
   try {
-    const templates = await createTemplateSource({
-      file: config.templatesFile,
-      variables: config.templateVariables,
-      clock,
-      log,
-    });
+    const clusters: ClusterOptions[] = [];
+    for (const place of places) {
+      // One each: a cluster closes its own.
+      const templates = await createTemplateSource({
+        file: config.templatesFile,
+        variables: config.templateVariables,
+        clock,
+        log,
+      });
+      clusters.push({ ...place, templates });
+    }
     return await startAgent({
-      clusters: [{ name: config.cluster, backend, templates }],
+      clusters,
       gateway: { url: config.gatewayUrl, ca: config.gatewayCa },
       credential: config.credential,
       http: config.http,
@@ -41,7 +48,7 @@ export async function startConfiguredAgent(deps: RunAgentDeps): Promise<RunningA
       instance,
     });
   } catch (error) {
-    await backend.close();
+    await Promise.all(places.map(({ backend }) => backend.close()));
     throw error;
   }
 }
@@ -77,11 +84,21 @@ export async function runAgent(deps: RunAgentDeps): Promise<number> {
   }
 }
 
-function createBackend(config: AgentConfig, instance: string, clock: Clock, log: Log): Promise<Backend> {
-  const { backend, path, unsafe } = config;
-  if (backend === 'local') return createLocalBackend({ instance, path, unsafe, clock, log });
+type Place = Omit<ClusterOptions, 'templates'>;
+
+async function createPlaces(
+  { config, leaseTimes }: RunAgentDeps,
+  instance: string,
+  clock: Clock,
+  log: Log,
+): Promise<readonly Place[]> {
+  const { backend, cluster, path, unsafe } = config;
+  if (backend === 'local')
+    return [{ name: cluster, backend: await createLocalBackend({ instance, path, unsafe, clock, log }) }];
+  if (backend === 'kubernetes')
+    return createKubernetesClusters({ config, instance, clock, random: Math.random, log, leaseTimes });
   throw new Failure(
     'not_implemented',
-    `EXECUTOR_BACKEND: the ${backend} backend is not available in this version. Use EXECUTOR_BACKEND=local for development on this machine.`,
+    `EXECUTOR_BACKEND: the ${backend} backend is not available in this version. Use EXECUTOR_BACKEND=kubernetes, or local for development on this machine.`,
   );
 }

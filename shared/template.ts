@@ -5,6 +5,51 @@ export type Language = (typeof LANGUAGES)[number];
 
 const MIB = 1_048_576;
 
+const labelText = z.string().max(253);
+
+/** What a pod has beyond any sandbox. Names are Kubernetes' own in snake_case; other backends pass them over. */
+const kubernetesOptions = z.strictObject({
+  /** What runner and preloaded modules take, on top of the program's memory and the tmpfs volumes. */
+  base_memory_mb: z.int().min(16).max(1_048_576).default(64),
+  /** Size of /dev/shm. */
+  shm_mb: z.int().min(1).max(1_048_576).default(16),
+  /** A pod ends itself at this age. */
+  max_age_seconds: z.int().min(60).max(604_800).default(3600),
+  /** What the scheduler reserves. Absent: a tenth of the CPUs, and the memory that the program may use. */
+  requests: z
+    .strictObject({
+      cpus: z.number().min(0.001).max(256).optional(),
+      memory_mb: z.int().min(1).max(1_048_576).optional(),
+    })
+    .prefault({}),
+  /** `platform` leaves the UID to a platform that assigns its own. */
+  assign_uid: z.enum(['podgate', 'platform']).default('podgate'),
+  /** False gives the pod a user namespace, where the cluster has them. */
+  host_users: z.boolean().optional(),
+  image_pull_policy: z.enum(['Always', 'IfNotPresent', 'Never']).optional(),
+  image_pull_secrets: z.array(z.string().min(1).max(253)).max(16).default([]),
+  service_account: z.string().min(1).max(253).optional(),
+  node_selector: z.record(labelText, labelText).default({}),
+  tolerations: z
+    .array(
+      z.strictObject({
+        key: labelText.optional(),
+        operator: z.enum(['Equal', 'Exists']).optional(),
+        value: labelText.optional(),
+        effect: z.enum(['NoSchedule', 'PreferNoSchedule', 'NoExecute']).optional(),
+        toleration_seconds: z.int().min(0).optional(),
+      }),
+    )
+    .max(64)
+    .default([]),
+  /** As in a pod's specification; the cluster checks it. */
+  affinity: z.record(z.string(), z.unknown()).optional(),
+  priority_class: z.string().min(1).max(253).optional(),
+  runtime_class: z.string().min(1).max(253).optional(),
+  scheduler: z.string().min(1).max(253).optional(),
+  annotations: z.record(labelText, z.string().max(65_536)).default({}),
+});
+
 /**
  * A named sandbox definition, owned by the agent. Callers name it and may lower its limits; they never choose an
  * image, a namespace or a network. Sizes are MB of 1,048,576 bytes.
@@ -46,6 +91,7 @@ export const templateSchema = z.strictObject({
   require: z.array(z.enum(['seccomp', 'landlock'])).default(['seccomp']),
   /** Fixes the sandbox's UID; without it each sandbox has its own from 65532 up where the backend can. */
   uid: z.int().min(1).max(2_147_483_646).optional(),
+  kubernetes: kubernetesOptions.prefault({}),
 });
 
 export type TemplateInput = z.input<typeof templateSchema>;

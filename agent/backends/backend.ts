@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import type { Failure } from '../../shared/errors.ts';
 import type { Template } from '../../shared/template.ts';
 
 /** One isolated place to run code, as its backend knows it. Holds no connection. */
@@ -12,8 +13,11 @@ export type Sandbox = {
   readonly createdAtMs: number;
 };
 
+/** Why a sandbox is no more. `memory` is the program's own doing, the outcome `memory_limit`; any other word is the backend's. */
+export type SandboxEnd = { readonly why: string; readonly failure: Failure };
+
 /**
- * What makes sandboxes. Four calls, nothing else: pool, limits, frames and outcomes live above it, so that every
+ * What makes sandboxes. A few calls, nothing else: pool, limits, frames and outcomes live above it, so that every
  * backend passes the same contract suite (test/contract/backend.ts).
  *
  * Failures are `Failure`s with a code of shared/errors.ts: `image_error`, `quota_exceeded`, `unschedulable`,
@@ -29,6 +33,11 @@ export type Backend = {
    */
   connect(sandbox: Sandbox, signal: AbortSignal): Promise<Duplex>;
   readonly reconnects: boolean;
+  /**
+   * Why the sandbox ended; undefined where it has not, or where the backend does not learn it soon or before `signal`.
+   * Absent where a sandbox never ends for a reason of its own.
+   */
+  endOf?(sandbox: Sandbox, signal: AbortSignal): Promise<SandboxEnd | undefined>;
   /**
    * Every execution runs in namespaces of its own below one sandbox (`place: "fresh"`), so that a `single_use` sandbox
    * goes back to the pool at once. Where it is false, each execution costs its sandbox.

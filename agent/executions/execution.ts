@@ -3,10 +3,10 @@ import { RUNNER_GRACE_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { ExitBody } from '../../shared/messages.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
 import type { Lease, Verdict } from '../pool/pool.ts';
+import type { SandboxHandlers } from '../pool/steady-runner.ts';
 import type { RunnerExecution } from '../runner/client.ts';
-import type { ExecutionHandlers } from '../runner/execution-stream.ts';
 import type { Admission } from './admission.ts';
-import { failureExit, silentTimeoutExit } from './exits.ts';
+import { failureExit, memoryLimitExit, silentTimeoutExit } from './exits.ts';
 import type { ExecutionInput, ExecutionPort } from './port.ts';
 
 /** A runner that has all its input and says nothing for so long is given up. */
@@ -59,7 +59,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
   let cancelled = false;
   let cancelWatch: CancelTimer = () => {};
 
-  const handlers: ExecutionHandlers = {
+  const handlers: SandboxHandlers = {
     started() {
       if (phase !== 'staging') return;
       phase = 'started';
@@ -92,8 +92,12 @@ export function createExecution(deps: ExecutionDeps): Execution {
         exit.failure !== null && exit.failure.code !== 'stage_failed' && exit.failure.code !== 'cancelled';
       end(dropsOutput ? withDropped(exit) : exit, broken ? 'discard' : 'reuse');
     },
-    lost(reason) {
+    lost(reason, why) {
       if (phase === 'over') return;
+      if (why?.why === 'memory' && phase === 'started') {
+        end(memoryLimitExit(clock.now() - startedAtMs, sent[1], sent[2]), 'discard');
+        return;
+      }
       if (phase === 'staging' && received < inputBytes) refuseNow(toCaller(reason), 'discard');
       else end(failureExit(toCaller(reason), howStarted()), 'discard');
     },
@@ -153,6 +157,11 @@ export function createExecution(deps: ExecutionDeps): Execution {
       else if (received < inputBytes)
         kill(new Failure('deadline_exceeded', 'The input did not arrive in time.'));
       else kill(new Failure('runner_error', 'The runner did not start the program in time.'));
+      return;
+    }
+    // Nobody heard the program end, or not: its time being over proves nothing.
+    if (lease?.runner.interrupted) {
+      kill(new Failure('sandbox_lost', 'The stream to the sandbox was lost and did not come back in time.'));
       return;
     }
     // A runner that may send nothing is not silent by its own will: how long a reader may stall is the gateway's.

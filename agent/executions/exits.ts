@@ -1,6 +1,8 @@
 import type { Failure, Started } from '../../shared/errors.ts';
 import type { ExitBody } from '../../shared/messages.ts';
 
+const SIGKILL = 9;
+
 /** EXIT of an execution that has no result. `started` is what the agent knows, whatever the failure says. */
 export function failureExit(failure: Failure, started: Started): ExitBody {
   return { result: null, failure: { code: failure.code, detail: failure.detail.slice(0, 1024), started } };
@@ -11,12 +13,36 @@ export function failureExit(failure: Failure, started: Started): ExitBody {
  * what it used.
  */
 export function silentTimeoutExit(durationMs: number, stdoutBytes: number, stderrBytes: number): ExitBody {
+  const how = { outcome: 'timed_out', exit_code: null, signal: null } as const;
+  return unmeasuredExit(how, durationMs, stdoutBytes, stderrBytes);
+}
+
+/**
+ * EXIT of an execution whose whole sandbox was killed for its memory, the runner too. Its last output may have died with
+ * the runner, and so both streams count as cut.
+ */
+export function memoryLimitExit(durationMs: number, stdoutBytes: number, stderrBytes: number): ExitBody {
+  const how = {
+    outcome: 'memory_limit',
+    exit_code: 128 + SIGKILL,
+    signal: SIGKILL,
+    stdout_truncated: true,
+    stderr_truncated: true,
+  } as const;
+  return unmeasuredExit(how, durationMs, stdoutBytes, stderrBytes);
+}
+
+type Result = NonNullable<ExitBody['result']>;
+
+function unmeasuredExit(
+  how: Pick<Result, 'outcome' | 'exit_code' | 'signal'> & Partial<Result>,
+  durationMs: number,
+  stdoutBytes: number,
+  stderrBytes: number,
+): ExitBody {
   return {
     result: {
-      outcome: 'timed_out',
-      exit_code: null,
-      signal: null,
-      timed_out: true,
+      timed_out: how.outcome === 'timed_out',
       duration_ms: Math.round(durationMs),
       cpu_ms: 0,
       peak_memory_bytes: 0,
@@ -26,6 +52,7 @@ export function silentTimeoutExit(durationMs: number, stdoutBytes: number, stder
       stderr_truncated: false,
       files_omitted: [],
       files_omitted_count: 0,
+      ...how,
     },
     failure: null,
   };

@@ -6,6 +6,10 @@ export const POOL_BOUNDS = {
   createTimeoutMs: 180_000,
   /** From the runner's stream to READY: the zygote imports what the template preloads. */
   readyTimeoutMs: 60_000,
+  /** A sandbox whose stream is lost is looked for so long: less than its runner waits before it ends itself. */
+  reconnectTimeoutMs: 90_000,
+  reconnectBaseMs: 200,
+  reconnectMaxMs: 5_000,
   pingEveryMs: 15_000,
   pingTimeoutMs: 5_000,
   resetTimeoutMs: 10_000,

@@ -10,6 +10,7 @@ import { createCreationTrouble, type Trouble } from './creation-trouble.ts';
 import { createIdleSlots } from './idle-slots.ts';
 import { createSandboxLife, type Slot } from './sandbox-life.ts';
 import { next, SANDBOX_STATES, type SandboxEvent, type SandboxState } from './sandbox-state.ts';
+import type { SandboxRunner } from './steady-runner.ts';
 import { createWaitingLine } from './waiting-line.ts';
 
 export type PoolDeps = {
@@ -35,7 +36,7 @@ export type Settled = 'returned' | 'reset' | 'discarded';
 /** A warm sandbox in one execution's hands. */
 export type Lease = {
   readonly sandboxId: string;
-  readonly runner: RunnerClient;
+  readonly runner: SandboxRunner;
   readonly ready: Ready;
   /** The runner's stream for this execution. */
   readonly streamId: number;
@@ -75,7 +76,7 @@ export function createPool(deps: PoolDeps): Pool {
   const settling = new Map<Slot, (settled: Settled) => void>();
   const closed = Promise.withResolvers<void>();
   const openRunner = deps.openRunner ?? createRunnerClient;
-  const life = createSandboxLife({ backend, clock, log, bounds, openRunner, report });
+  const life = createSandboxLife({ ...deps, bounds, openRunner, report });
   const trouble = createCreationTrouble({ ...deps, bounds, template: deps.template.name, retry: soon });
   let { template } = deps;
   let refillDue = false;
@@ -103,7 +104,8 @@ export function createPool(deps: PoolDeps): Pool {
 
   /** A failure that speaks against the next creation is trouble; any other costs this one sandbox. */
   function judge(slot: Slot, from: SandboxState, failure: Failure): void {
-    const young = from === 'idle' && clock.now() - slot.bornMs < bounds.steadyMs;
+    const free = from === 'idle' || from === 'unreached';
+    const young = free && clock.now() - slot.bornMs < bounds.steadyMs;
     const creation = from === 'creating' || from === 'connecting' || young;
     if (creation && slot.hash === template.hash && !closing) {
       const why = young ? shortLived(failure) : failure;
@@ -177,7 +179,8 @@ export function createPool(deps: PoolDeps): Pool {
 
   function refill(): void {
     const onTheirWay = counts.creating + counts.connecting;
-    const wanted = template.pool.min + line.size - idle.unowned() - onTheirWay;
+    // One whose stream is being replaced mostly comes back sooner than another could be made.
+    const wanted = template.pool.min + line.size - idle.unowned() - onTheirWay - counts.unreached;
     const together = trouble.failing ? 1 : bounds.maxCreating;
     const room = Math.min(template.pool.max - slots.size, together - onTheirWay);
     for (let n = trouble.waiting ? 0 : Math.min(wanted, room); n > 0; n -= 1) begin();

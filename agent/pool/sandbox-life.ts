@@ -8,6 +8,7 @@ import type { RunnerClient, RunnerClientDeps } from '../runner/client.ts';
 import type { Ready } from '../runner/messages.ts';
 import type { PoolBounds } from './bounds.ts';
 import type { SandboxEvent, SandboxState } from './sandbox-state.ts';
+import { createSteadyRunner, type SandboxRunner } from './steady-runner.ts';
 
 /** One place of a pool: a sandbox from the decision to make it until it is gone. */
 export type Slot = {
@@ -18,7 +19,7 @@ export type Slot = {
   /** Aborts what is under way for it. */
   readonly abort: AbortController;
   sandbox: Sandbox | undefined;
-  runner: RunnerClient | undefined;
+  runner: SandboxRunner | undefined;
   ready: Ready | undefined;
   /** The only principal that may have it: it has run that one's code and was reset since. */
   owner: string | undefined;
@@ -29,6 +30,7 @@ export type Slot = {
 export type SandboxLifeDeps = {
   backend: Backend;
   clock: Clock;
+  random: () => number;
   log: Log;
   bounds: PoolBounds;
   openRunner: (deps: RunnerClientDeps) => RunnerClient;
@@ -45,7 +47,7 @@ export type SandboxLife = {
 };
 
 export function createSandboxLife(deps: SandboxLifeDeps): SandboxLife {
-  const { backend, clock, log, bounds, openRunner, report } = deps;
+  const { backend, report, clock, log, bounds } = deps;
 
   async function create(slot: Slot, template: Template): Promise<void> {
     const late = () => new Failure('backend_unavailable', 'A sandbox took too long to make.');
@@ -66,11 +68,13 @@ export function createSandboxLife(deps: SandboxLifeDeps): SandboxLife {
     using deadline = createDeadline(clock, bounds.readyTimeoutMs, late, slot.abort.signal);
     try {
       const stream = await orAborted(backend.connect(sandbox, deadline.signal), deadline.signal);
-      slot.runner = openRunner({
+      slot.runner = createSteadyRunner({
+        ...deps,
+        sandbox,
         stream,
-        epoch: 1,
-        log,
-        onClosed: (reason) => report(slot, 'lost', asFailure(reason)),
+        onInterrupted: () => report(slot, 'interrupted'),
+        onRestored: () => report(slot, 'restored'),
+        onLost: (reason) => report(slot, 'lost', asFailure(reason)),
       });
       const ready = await orAborted(slot.runner.ready, deadline.signal);
       if (!ready.ok) {

@@ -1,13 +1,14 @@
 /**
  * Where one sandbox of a pool stands.
  *
- * `cancelled`: on its way and no longer wanted. `condemned`: taken, and to be destroyed when it is given back.
+ * `unreached`: free, and its stream is being replaced. `cancelled`: on its way and no longer wanted. `condemned`: taken, and to be destroyed when it is given back.
  */
 export const SANDBOX_STATES = [
   'creating',
   'cancelled',
   'connecting',
   'idle',
+  'unreached',
   'taken',
   'condemned',
   'resetting',
@@ -31,6 +32,9 @@ export const SANDBOX_EVENTS = [
   'reset_failed',
   'ping_failed',
   'lost',
+  /** The stream is lost and another is being opened. */
+  'interrupted',
+  'restored',
   'retire',
   'destroyed',
 ] as const;
@@ -40,13 +44,23 @@ const TABLE: Record<SandboxState, Partial<Record<SandboxEvent, SandboxState>>> =
   creating: { created: 'connecting', create_failed: 'gone', retire: 'cancelled' },
   cancelled: { created: 'retiring', create_failed: 'gone', retire: 'cancelled' },
   connecting: { ready: 'idle', connect_failed: 'retiring', lost: 'retiring', retire: 'retiring' },
-  idle: { take: 'taken', ping_failed: 'retiring', lost: 'retiring', retire: 'retiring' },
+  idle: {
+    take: 'taken',
+    ping_failed: 'retiring',
+    interrupted: 'unreached',
+    lost: 'retiring',
+    retire: 'retiring',
+  },
+  // A PING that was under way when the stream was lost ends with it.
+  unreached: { restored: 'idle', ping_failed: 'unreached', lost: 'retiring', retire: 'retiring' },
   taken: {
     give_back: 'idle',
     clean: 'resetting',
     discard: 'retiring',
     // A PING that was under way when the sandbox was taken: the execution has its own clock.
     ping_failed: 'taken',
+    interrupted: 'taken',
+    restored: 'taken',
     lost: 'condemned',
     retire: 'condemned',
   },
@@ -55,6 +69,8 @@ const TABLE: Record<SandboxState, Partial<Record<SandboxEvent, SandboxState>>> =
     clean: 'retiring',
     discard: 'retiring',
     ping_failed: 'condemned',
+    interrupted: 'condemned',
+    restored: 'condemned',
     lost: 'condemned',
     retire: 'condemned',
   },
@@ -62,6 +78,9 @@ const TABLE: Record<SandboxState, Partial<Record<SandboxEvent, SandboxState>>> =
     reset_done: 'idle',
     reset_failed: 'retiring',
     ping_failed: 'resetting',
+    // Its RESET_DONE went with the stream: the reset fails by itself.
+    interrupted: 'resetting',
+    restored: 'resetting',
     lost: 'retiring',
     retire: 'retiring',
   },
@@ -73,6 +92,8 @@ const TABLE: Record<SandboxState, Partial<Record<SandboxEvent, SandboxState>>> =
     reset_done: 'retiring',
     reset_failed: 'retiring',
     ping_failed: 'retiring',
+    interrupted: 'retiring',
+    restored: 'retiring',
     lost: 'retiring',
     retire: 'retiring',
   },
@@ -82,6 +103,8 @@ const TABLE: Record<SandboxState, Partial<Record<SandboxEvent, SandboxState>>> =
     reset_done: 'gone',
     reset_failed: 'gone',
     ping_failed: 'gone',
+    interrupted: 'gone',
+    restored: 'gone',
     lost: 'gone',
     retire: 'gone',
   },

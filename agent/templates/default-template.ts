@@ -10,11 +10,15 @@ export const DEFAULT_TEMPLATE = 'default';
  */
 export function defaultTemplate(variables: TemplateVariables): TemplateInput {
   const { POOL_SIZE, MAX_EXEC_TIMEOUT_MS, CPU_TIME_LIMIT_SEC, MEMORY_LIMIT_MB, KUBERNETES_IMAGE } = variables;
+  const { KUBERNETES_SERVICE_ACCOUNT } = variables;
   return {
     name: DEFAULT_TEMPLATE,
     languages: ['python', 'bash', 'node'],
     ...(KUBERNETES_IMAGE === undefined ? {} : { image: KUBERNETES_IMAGE }),
     ...(POOL_SIZE === undefined ? {} : { pool: { min: POOL_SIZE, max: POOL_SIZE } }),
+    ...(KUBERNETES_SERVICE_ACCOUNT === undefined
+      ? {}
+      : { kubernetes: { service_account: KUBERNETES_SERVICE_ACCOUNT } }),
     resources: {
       ...(MAX_EXEC_TIMEOUT_MS === undefined ? {} : { timeout_ms: MAX_EXEC_TIMEOUT_MS }),
       ...(CPU_TIME_LIMIT_SEC === undefined ? {} : { cpu_seconds: CPU_TIME_LIMIT_SEC }),

@@ -10,6 +10,8 @@ import { alive, strays } from './strays.ts';
 
 const MIB = 1_048_576;
 const CREATE_TIMEOUT_MS = 60_000;
+/** Folders of a distribution's image that hold nothing of the node. */
+const OF_AN_IMAGE = ['/etc/ssh', '/var/lib', '/var/log'];
 
 export type BackendContractOptions = {
   /** Why it cannot be tried here; undefined where it can. */
@@ -20,6 +22,10 @@ export type BackendContractOptions = {
   onThisMachine: boolean;
   /** A sandbox has no network device but its loopback. */
   noDevices: boolean;
+  /** The sandbox's root is an image's: what it lets everybody read is its own. */
+  imageRoot?: boolean;
+  /** Its file systems hold as many files as memory allows. */
+  endlessFiles?: boolean;
 };
 
 type Open = {
@@ -131,9 +137,10 @@ export function backendContract(
           const found = (await json(await open(input), FILES)) as Record<string, unknown>;
           expect(found).toMatchObject({
             writable: ['/dev/shm', '/tmp', found.cwd as string],
-            readable: [],
             sizes: { [found.cwd as string]: 8 * MIB, '/tmp': 6 * MIB },
           });
+          const own = options.imageRoot ? OF_AN_IMAGE : [];
+          expect((found.readable as string[]).filter((path) => !own.includes(path))).toEqual([]);
         });
 
         kept('has a disk that ends', async () => {
@@ -146,11 +153,11 @@ try:
 except OSError as error: print(errno.errorcode[error.errno])
 os.unlink('fill')
 try:
-    for index in range(1 << 20): open('n%d' % index, 'w').close()
+    for index in range(${options.endlessFiles ? 0 : 1 << 20}): open('n%d' % index, 'w').close()
 except OSError as error: print(errno.errorcode[error.errno])
 `;
           const ran = await opened.run(code, { collect: false });
-          expect(ran.stdout).toBe('ENOSPC\nENOSPC\n');
+          expect(ran.stdout).toBe(options.endlessFiles ? 'ENOSPC\n' : 'ENOSPC\nENOSPC\n');
         });
 
         kept('opens no socket but AF_UNIX', async () => {
@@ -161,8 +168,15 @@ except OSError as error: print(errno.errorcode[error.errno])
 
         kept('cannot be harmed from inside', async () => {
           const opened = await open({ reuse });
-          const found = (await json(opened, AGAINST_OTHERS)) as { others: number; got: string[] };
-          expect(found.got).toEqual([]);
+          const found = (await json(opened, AGAINST_OTHERS)) as {
+            others: number;
+            entered: number[];
+            got: string[];
+          };
+          // What entered from outside only holds the stream open: one that is lost is replaced.
+          const isShim = (got: string) =>
+            backend.reconnects && found.entered.some((pid) => got.endsWith(` ${pid}`));
+          expect(found.got.filter((got) => !isShim(got))).toEqual([]);
           // Where executions share the sandbox, runner and zygote were there to be attacked.
           expect(found.others).toBeGreaterThanOrEqual(
             backend.freshPerExecution && reuse === 'single_use' ? 1 : 2,
@@ -184,7 +198,8 @@ print(os.getpid() < 100)
           const { stdout } = await opened.run(code);
           const lines = stdout.trimEnd().split('\n');
           expect(lines.pop()).toBe('True');
-          expect(lines.length).toBeLessThanOrEqual(2);
+          // Runner and zygote, and what holds a stream open that can be replaced.
+          expect(lines.length).toBeLessThanOrEqual(backend.reconnects ? 3 : 2);
           expect(stdout).not.toMatch(/vitest|node|unshare/);
         });
 
@@ -207,7 +222,7 @@ print(os.getpid() < 100)
           expect(alive(marker)).toBeGreaterThanOrEqual(3);
           await backend.destroy(opened.sandbox);
           await expect(lost).rejects.toMatchObject({ code: 'sandbox_lost', started: 'yes' });
-          expect(alive(marker)).toBe(0);
+          await expect.poll(() => alive(marker), { interval: 5, timeout: 5_000 }).toBe(0);
         });
       });
     }

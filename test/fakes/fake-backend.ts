@@ -1,9 +1,15 @@
-import type { Backend, Sandbox } from '../../agent/backends/backend.ts';
+import type { Backend, Sandbox, SandboxEnd } from '../../agent/backends/backend.ts';
 import { Failure } from '../../shared/errors.ts';
 import type { Template } from '../../shared/template.ts';
 import { createFakeRunner, type FakeRunner } from './fake-runner.ts';
 
-export type FakeSandbox = { readonly sandbox: Sandbox; readonly runner: FakeRunner; destroyed: boolean };
+export type FakeSandbox = {
+  readonly sandbox: Sandbox;
+  /** The newest: a stream that replaces another leads to one of its own. */
+  runner: FakeRunner;
+  streams: number;
+  destroyed: boolean;
+};
 
 /** A backend whose sandboxes are objects. Creations wait where `hold` says so. */
 export type FakeBackend = Backend & {
@@ -21,12 +27,18 @@ export type FakeBackend = Backend & {
   /** Made right before a runner is connected to: the place to change its answers. */
   onRunner: (runner: FakeRunner) => void;
   destroyFailures: number;
+  /** What endOf() says, where the backend reconnects. */
+  end: SandboxEnd | undefined;
+  /** Rejects streams that replace another while set. */
+  unreachable: boolean;
   creations: number;
   closed: boolean;
 };
 
-export function createFakeBackend(options: { freshPerExecution?: boolean } = {}): FakeBackend {
-  const { freshPerExecution = true } = options;
+export function createFakeBackend(
+  options: { freshPerExecution?: boolean; reconnects?: boolean } = {},
+): FakeBackend {
+  const { freshPerExecution = true, reconnects = false } = options;
   const made: FakeSandbox[] = [];
   const waiting: (() => void)[] = [];
   let onTheirWay = 0;
@@ -52,7 +64,7 @@ export function createFakeBackend(options: { freshPerExecution?: boolean } = {})
     const sandbox: Sandbox = { id, template: name, templateHash: hash, instance: 'test', createdAtMs: 0 };
     const runner = createFakeRunner();
     backend.onRunner(runner);
-    made.push({ sandbox, runner, destroyed: false });
+    made.push({ sandbox, runner, streams: 0, destroyed: false });
     return sandbox;
   }
 
@@ -64,10 +76,20 @@ export function createFakeBackend(options: { freshPerExecution?: boolean } = {})
 
   const backend: FakeBackend = {
     kind: 'local',
-    reconnects: false,
+    reconnects,
     freshPerExecution,
     create,
-    connect: async (sandbox) => find(sandbox).runner.stream,
+    async connect(sandbox) {
+      const found = find(sandbox);
+      if (reconnects && found.streams > 0) {
+        if (backend.unreachable) throw new Failure('backend_unavailable', 'no way');
+        found.runner = createFakeRunner({ epoch: found.streams + 1 });
+        backend.onRunner(found.runner);
+      }
+      found.streams += 1;
+      return found.runner.stream;
+    },
+    ...(reconnects ? { endOf: async () => backend.end } : {}),
     async destroy(sandbox) {
       if (backend.destroyFailures > 0) {
         backend.destroyFailures -= 1;
@@ -100,6 +122,8 @@ export function createFakeBackend(options: { freshPerExecution?: boolean } = {})
     },
     onRunner: () => {},
     destroyFailures: 0,
+    end: undefined,
+    unreachable: false,
     creations: 0,
     closed: false,
   };

@@ -86,9 +86,12 @@ export function echo(run: FakeRun): void {
 }
 
 /** Speaks agent/runner/protocol.md over a pair of streams, without a process. */
-export function createFakeRunner(options: { onRun?: (run: FakeRun) => void } = {}): FakeRunner {
+export function createFakeRunner(
+  options: { onRun?: (run: FakeRun) => void; epoch?: number } = {},
+): FakeRunner {
+  const { epoch = 1 } = options;
   const [theirs, ours] = duplexPair();
-  const writer = createFrameWriter(1, ours);
+  const writer = createFrameWriter(epoch, ours);
   const runs = new Map<number, FakeRun & { receive(frame: Frame): void }>();
   let counter = 0;
   ours.on('error', () => {});
@@ -100,11 +103,11 @@ export function createFakeRunner(options: { onRun?: (run: FakeRun) => void } = {
     writer.send({ type, channel: 0, stream, sequence: counter, body: bytes });
   }
 
-  const reader = createFrameReader(1, (frame) => {
+  const reader = createFrameReader(epoch, (frame) => {
     const body = frame.type === TYPE.DATA ? undefined : JSON.parse(Buffer.from(frame.body).toString());
     const { answers } = runner;
     if (frame.type === TYPE.ATTACH_RUNNER && answers.ready)
-      control(TYPE.READY, 0, { ...READY, ...answers.ready });
+      control(TYPE.READY, 0, { ...READY, epoch, ...answers.ready });
     else if (frame.type === TYPE.PING && answers.ping) control(TYPE.PONG, 0, { id: body.id, processes: 2 });
     else if (frame.type === TYPE.RESET) {
       runner.resets += 1;

@@ -14,9 +14,13 @@ type Bench = {
   changes: () => number;
 };
 
-async function createBench(template: Partial<TemplateInput> = {}, fresh = true): Promise<Bench> {
+async function createBench(
+  template: Partial<TemplateInput> = {},
+  fresh = true,
+  reconnects = false,
+): Promise<Bench> {
   const clock = createFakeClock();
-  const backend = createFakeBackend({ freshPerExecution: fresh });
+  const backend = createFakeBackend({ freshPerExecution: fresh, reconnects });
   const logged: Bench['logged'] = [];
   let changes = 0;
   const pool = createPool({
@@ -384,3 +388,51 @@ async function settled<T>(promise: Promise<T>, clock: FakeClock): Promise<T> {
   await clock.settle();
   return promise;
 }
+
+describe('a sandbox whose stream is lost, where the backend reconnects', () => {
+  const lose = async ({ backend, clock }: Bench) => {
+    for (const { runner } of backend.alive) runner.die();
+    await clock.settle();
+  };
+
+  test('waits again over a new stream, and no other is made for it', async () => {
+    const bench = await createBench({}, false, true);
+    const { pool, backend, clock } = bench;
+    await clock.settle();
+    backend.unreachable = true;
+    await lose(bench);
+    expect(pool.counts()).toMatchObject({ unreached: 2, idle: 0 });
+    expect(pool.take('a')).toBeUndefined();
+    backend.unreachable = false;
+    await clock.advance(10_000);
+    expect(pool.counts()).toMatchObject({ unreached: 0, idle: 2 });
+    expect(backend.creations).toBe(2);
+    expect(pool.take('a')).toBeDefined();
+  });
+
+  test('is given up when the backend says that it ended', async () => {
+    const bench = await createBench({}, false, true);
+    const { pool, backend, clock, logged } = bench;
+    await clock.advance(20_000);
+    backend.unreachable = true;
+    backend.end = { why: 'evicted', failure: new Failure('sandbox_lost', 'The node is short of something.') };
+    await lose(bench);
+    await clock.advance(1_000);
+    expect(backend.made.slice(0, 2).every(({ destroyed }) => destroyed)).toBe(true);
+    expect(pool.counts()).toMatchObject({ idle: 2 });
+    expect(logged.filter(([event]) => event === 'sandbox_discarded')).toHaveLength(2);
+  });
+
+  test('is given up when it cannot be reached for 90 seconds', async () => {
+    const bench = await createBench({}, false, true);
+    const { pool, backend, clock } = bench;
+    await clock.settle();
+    backend.unreachable = true;
+    await lose(bench);
+    await clock.advance(89_000);
+    expect(pool.counts()).toMatchObject({ unreached: 2 });
+    await clock.advance(2_000);
+    expect(pool.counts()).toMatchObject({ unreached: 0, idle: 2 });
+    expect(backend.creations).toBe(4);
+  });
+});

@@ -44,7 +44,7 @@ class Output:
 
     def held_back(self):
         """Whether a pipe waits for credit and not for the program."""
-        return any(not pipe.ended and not self._may_read(pipe) for pipe in self._pipes)
+        return any(not pipe.ended and not self.may_read(pipe) for pipe in self._pipes)
 
     def pump(self):
         """Listens to the pipes that may be read now, and to no other."""
@@ -52,19 +52,19 @@ class Output:
             if pipe.ended:
                 continue
             listening = self._poller.has(pipe.read_fd)
-            if self._may_read(pipe):
+            if self.may_read(pipe):
                 if not listening:
                     self._poller.read(pipe.read_fd, pipe_reader(self, pipe))
             elif listening:
                 self._poller.forget(pipe.read_fd)
 
-    def _may_read(self, pipe):
+    def may_read(self, pipe):
         return pipe.counted >= self._cap or self._outbox.room() > 0
 
     def drain(self):
         """Reads what is there until credit or the pipes end."""
         for pipe in self._pipes:
-            while not pipe.ended and self._may_read(pipe) and self.read(pipe):
+            while not pipe.ended and self.may_read(pipe) and self.read(pipe):
                 pass
 
     def read(self, pipe):
@@ -105,7 +105,8 @@ class Output:
 
 def pipe_reader(output, pipe):
     def read():
-        if not pipe.ended:
+        # The other pipe, ready in the same turn, may have taken the last of the credit.
+        if not pipe.ended and output.may_read(pipe):
             output.read(pipe)
 
     return read

@@ -8,6 +8,7 @@ import array
 import sys
 import time
 import _socket
+from posix import close as _close
 
 PATIENCE_SECONDS = 10
 RETRY_SECONDS = 0.01
@@ -18,6 +19,9 @@ def main():
         sock = connect(time.monotonic() + PATIENCE_SECONDS)
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", (0, 1)))
         sock.sendmsg([b"s"], [rights])
+        # Beside user code nothing keeps what leads to the agent, not even under /proc/<pid>/fd.
+        _close(0)
+        _close(1)
         sock.recv(1)
     except OSError as error:
         sys.stderr.write("podgate-shim: %s\n" % error.strerror)

@@ -1,0 +1,169 @@
+import { request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import { Failure } from '../../../shared/errors.ts';
+import type { KubeAccess } from './kube-config.ts';
+import { type KubeRefusal, statusFailure } from './kube-failure.ts';
+import type { Status, WatchEvent } from './kube-objects.ts';
+
+/** A list of some thousands of pods, each with the runner in its command. */
+const MAX_BODY_BYTES = 268_435_456;
+const MAX_EVENT_BYTES = 8_388_608;
+export const REQUEST_TIMEOUT_MS = 15_000;
+
+export type Call = {
+  method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  /** From the server's root, with its leading slash. */
+  path: string;
+  query?: Readonly<Record<string, string>>;
+  body?: object;
+  signal?: AbortSignal;
+  timeoutMs?: number;
+};
+
+/** Counts calls, so that tests and benchmarks can say how many an execution took. */
+export type KubeClient = {
+  readonly access: KubeAccess;
+  readonly calls: number;
+  /** The answer's body. Rejects with a KubeRefusal (the server said no) or another Failure (no answer). */
+  call<T>(call: Call): Promise<T>;
+  /** Events until the server ends the watch. Rejects when it breaks, and after `idleMs` without an event. */
+  watch<T>(path: string, query: Record<string, string>, options: WatchOptions): AsyncGenerator<WatchEvent<T>>;
+};
+
+export type WatchOptions = { signal: AbortSignal; idleMs: number };
+
+/** Plain REST over `node:https`: signals, sockets that stay open, and the server's words kept out of messages. */
+export function createKubeClient(access: KubeAccess): KubeClient {
+  let calls = 0;
+
+  async function send(call: Call, signal: AbortSignal): Promise<IncomingMessage> {
+    calls += 1;
+    const { headers, tls, proxy } = await access.connection();
+    signal.throwIfAborted();
+    const url = new URL(access.server + call.path);
+    for (const [name, value] of Object.entries(call.query ?? {})) url.searchParams.set(name, value);
+    const body = call.body === undefined ? undefined : Buffer.from(JSON.stringify(call.body));
+    const options: RequestOptions = {
+      ...tls,
+      method: call.method,
+      agent: proxy ?? access.agent,
+      signal,
+      headers: {
+        accept: 'application/json',
+        'user-agent': 'podgate',
+        ...headers,
+        ...(body ? { 'content-type': 'application/json', 'content-length': body.byteLength } : {}),
+      },
+    };
+    return new Promise((resolve, reject) => {
+      const request = (url.protocol === 'https:' ? httpsRequest : httpRequest)(url, options, resolve);
+      request.on('error', reject);
+      request.end(body);
+    });
+  }
+
+  async function call<T>(wanted: Call): Promise<T> {
+    const deadline = AbortSignal.timeout(wanted.timeoutMs ?? REQUEST_TIMEOUT_MS);
+    const signal = wanted.signal ? AbortSignal.any([wanted.signal, deadline]) : deadline;
+    try {
+      const response = await send(wanted, signal);
+      const text = await readText(response, MAX_BODY_BYTES);
+      const status = response.statusCode ?? 0;
+      if (status >= 200 && status < 300) return JSON.parse(text) as T;
+      throw refusal(response, text, wanted);
+    } catch (cause) {
+      if (cause instanceof Failure || wanted.signal?.aborted) throw cause;
+      throw unreachable(access, cause);
+    }
+  }
+
+  async function* watch<T>(
+    path: string,
+    query: Record<string, string>,
+    { signal, idleMs }: WatchOptions,
+  ): AsyncGenerator<WatchEvent<T>> {
+    const idle = new AbortController();
+    const both = AbortSignal.any([signal, idle.signal]);
+    let timer = setTimeout(() => idle.abort(), idleMs);
+    try {
+      const wanted: Call = { method: 'GET', path, query: { ...query, watch: 'true' } };
+      const response = await send(wanted, both);
+      if (response.statusCode !== 200)
+        throw refusal(response, await readText(response, MAX_EVENT_BYTES), wanted);
+      for await (const line of lines(response)) {
+        clearTimeout(timer);
+        timer = setTimeout(() => idle.abort(), idleMs);
+        yield JSON.parse(line) as WatchEvent<T>;
+      }
+    } catch (cause) {
+      if (cause instanceof Failure || signal.aborted) throw cause;
+      throw unreachable(access, cause);
+    } finally {
+      clearTimeout(timer);
+      // A consumer that leaves early leaves no socket behind.
+      idle.abort();
+    }
+  }
+
+  return {
+    access,
+    get calls() {
+      return calls;
+    },
+    call,
+    watch,
+  };
+}
+
+async function readText(response: IncomingMessage, maxBytes: number): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    size += chunk.byteLength;
+    if (size > maxBytes) throw new RangeError(`an answer of more than ${maxBytes} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+async function* lines(response: IncomingMessage): AsyncGenerator<string> {
+  let held: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    let from = 0;
+    for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10, from)) {
+      const line = Buffer.concat([...held, chunk.subarray(from, end)]).toString('utf8');
+      held = [];
+      size = 0;
+      from = end + 1;
+      if (line.trim() !== '') yield line;
+    }
+    held.push(chunk.subarray(from));
+    size += chunk.byteLength - from;
+    if (size > MAX_EVENT_BYTES) throw new RangeError(`a watch event of more than ${MAX_EVENT_BYTES} bytes`);
+  }
+}
+
+function refusal(response: IncomingMessage, text: string, { method, path }: Call): KubeRefusal {
+  return statusFailure(parseStatus(text), {
+    status: response.statusCode ?? 0,
+    retryAfter: response.headers['retry-after'],
+    what: `${method} ${path}`,
+  });
+}
+
+/** A refusal's body; a proxy's is HTML. */
+export function parseStatus(text: string): Status {
+  try {
+    const status: unknown = JSON.parse(text);
+    if (typeof status === 'object' && status !== null) return status as Status;
+  } catch {
+    // Not the API server's.
+  }
+  return { message: text.slice(0, 512) };
+}
+
+function unreachable(access: KubeAccess, cause: unknown): Failure {
+  const detail = `The API server of context '${access.context}' cannot be reached.`;
+  return new Failure('backend_unavailable', detail, { cause });
+}

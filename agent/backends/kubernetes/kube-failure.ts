@@ -1,0 +1,104 @@
+import { type ErrorCode, Failure } from '../../../shared/errors.ts';
+import type { Status } from './kube-objects.ts';
+
+const DEFAULT_RETRY_MS = 1_000;
+const MAX_RETRY_MS = 60_000;
+
+/** The API server said no. `words` are its own: for the log and for keys with scope `clusters`, never for callers. */
+export class KubeRefusal extends Failure {
+  readonly httpStatus: number;
+  readonly reason: string;
+  readonly words: string;
+
+  constructor(
+    code: ErrorCode,
+    detail: string,
+    options: { httpStatus: number; reason: string; words: string; retryAfterMs?: number },
+  ) {
+    const { httpStatus, reason, words, retryAfterMs } = options;
+    super(code, detail, {
+      cause: new Error(`${httpStatus} ${reason}: ${words}`),
+      ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    });
+    this.httpStatus = httpStatus;
+    this.reason = reason;
+    this.words = words;
+  }
+}
+
+/** Whether a call that was refused so may be sent again as it was. */
+export function isPassing(failure: unknown): boolean {
+  if (!(failure instanceof Failure)) return false;
+  if (!(failure instanceof KubeRefusal)) return failure.code === 'backend_unavailable';
+  return failure.httpStatus === 429 || failure.httpStatus >= 500 || isQuotaRace(failure);
+}
+
+/** Two pods counted at once: the quota's own compare-and-swap lost, and the server asks to try again. */
+function isQuotaRace({ httpStatus, words }: KubeRefusal): boolean {
+  return httpStatus === 409 && words.includes('resourcequotas');
+}
+
+export function isRefused(failure: unknown, httpStatus: number): failure is KubeRefusal {
+  return failure instanceof KubeRefusal && failure.httpStatus === httpStatus;
+}
+
+/** A refusal as one code and one sentence. */
+export function statusFailure(
+  body: Status,
+  answer: { status: number; retryAfter?: string | undefined; what: string },
+): KubeRefusal {
+  const { status, retryAfter, what } = answer;
+  const words = body.message ?? '';
+  const [code, detail] = classify(status, words, what);
+  const retryAfterMs = status === 429 || status === 503 ? retryMs(retryAfter, body) : undefined;
+  return new KubeRefusal(code, detail, {
+    httpStatus: status,
+    reason: body.reason ?? '',
+    words,
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  });
+}
+
+function classify(status: number, words: string, what: string): [ErrorCode, string] {
+  if (status === 403) return classifyForbidden(words);
+  if (status === 401) return ['backend_unavailable', "The cluster does not accept the agent's credentials."];
+  if (status === 404) return ['backend_unavailable', `The cluster does not know ${what}.`];
+  if (status === 409) return ['backend_unavailable', 'Another change to the cluster came first.'];
+  if (status === 429) return ['backend_unavailable', 'The API server has too much to do.'];
+  if (status === 400 || status === 422)
+    return [
+      'policy_denied',
+      "The cluster finds the template's pod invalid: its own words are in the agent's log.",
+    ];
+  return ['backend_unavailable', `The API server answered ${status}.`];
+}
+
+/** 403 has five meanings, and only the words tell them apart. */
+function classifyForbidden(words: string): [ErrorCode, string] {
+  if (/exceeded quota|failed quota/.test(words))
+    return ['quota_exceeded', "The namespace's quota has no room for another sandbox."];
+  if (words.includes('violates PodSecurity'))
+    return ['policy_denied', "The namespace's Pod Security Standard refuses the template's pod."];
+  if (/admission webhook .* denied/.test(words))
+    return ['policy_denied', "An admission policy of the cluster refuses the template's pod."];
+  const rbac = /cannot (\w+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?/.exec(
+    words,
+  );
+  if (rbac) {
+    const [, verb, resource, group, namespace] = rbac;
+    const where = namespace === undefined ? 'the cluster' : `namespace ${namespace}`;
+    const named = group === '' ? resource : `${resource} (${group})`;
+    return [
+      'backend_unavailable',
+      `The agent may not ${verb} ${named} in ${where}: its Role lacks that rule.`,
+    ];
+  }
+  if (/(maximum|minimum) .* usage per|LimitRange/.test(words))
+    return ['policy_denied', "The namespace's LimitRange refuses the template's resources."];
+  return ['policy_denied', "The cluster refuses the template's pod."];
+}
+
+function retryMs(header: string | undefined, body: Status): number {
+  const seconds = Number(header ?? body.details?.retryAfterSeconds);
+  return Number.isFinite(seconds) && seconds > 0 ? Math.min(seconds * 1000, MAX_RETRY_MS) : DEFAULT_RETRY_MS;
+}

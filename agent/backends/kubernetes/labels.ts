@@ -1,0 +1,36 @@
+import { createHash } from 'node:crypto';
+
+/** Labels on everything that Podgate makes in a cluster. */
+export const LABEL = {
+  managedBy: 'app.kubernetes.io/managed-by',
+  installation: 'podgate.dev/installation',
+  instance: 'podgate.dev/instance',
+  template: 'podgate.dev/template',
+  templateHash: 'podgate.dev/template-hash',
+} as const;
+export const MANAGED_BY = 'podgate';
+/** Holds the instance's name where a label cannot. */
+export const INSTANCE_ANNOTATION = 'podgate.dev/instance';
+
+const LABEL_VALUE = /^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/;
+
+/** `text` itself where a label's value can hold it, else its digest. */
+export function labelValue(text: string): string {
+  return LABEL_VALUE.test(text) ? text : `h${digest(text, 40)}`;
+}
+
+/** Selects what one installation made, or one instance of it. Never another's. */
+export function labelSelector(installation: string, instance?: string): string {
+  const parts = [`${LABEL.managedBy}=${MANAGED_BY}`, `${LABEL.installation}=${labelValue(installation)}`];
+  if (instance !== undefined) parts.push(`${LABEL.instance}=${labelValue(instance)}`);
+  return parts.join(',');
+}
+
+/** An instance's Lease; a name of an object is lower case, an instance's is not. */
+export function leaseName(installation: string, instance: string): string {
+  return `podgate-${digest(`${installation}\n${instance}`, 24)}`;
+}
+
+function digest(text: string, length: number): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, length);
+}

@@ -1,0 +1,133 @@
+import { Failure } from '../../../shared/errors.ts';
+import type { Clock } from '../../clock.ts';
+import { createDeadline } from '../../deadline.ts';
+import type { ExecStream } from './exec-stream.ts';
+import { KubeRefusal } from './kube-failure.ts';
+import { pause } from './pause.ts';
+import { podState } from './pod-state.ts';
+import type { PodWatch } from './pod-watch.ts';
+
+/** A pod that no node takes is given up after this: an autoscaler may be at work, or nobody. */
+export const UNSCHEDULABLE_MS = 20_000;
+/** A pod that has not started, without a reason: a large image on a slow line takes minutes. */
+export const START_TIMEOUT_MS = 300_000;
+/** Waits between tries to reach a container that is not known to run yet. */
+const FIRST_TRY_MS = 50;
+const LAST_TRY_MS = 1_000;
+/** Tries begin when this share of the time is over that pods here took lately. */
+const EARLY_SHARE = 0.8;
+/** A container that runs, and whose runner is not to be reached all the same. */
+const RUNNING_TRIES = 5;
+
+export type PodStartDeps = {
+  watch: PodWatch;
+  clock: Clock;
+  open: (name: string, signal: AbortSignal) => Promise<ExecStream>;
+  unschedulableMs: number;
+  startTimeoutMs: number;
+};
+
+/**
+ * Waits until a pod's runner is reached. The kubelet reports a container up to a second after it runs: so it is tried
+ * before, from the time on at which others were there.
+ */
+export type PodStart = {
+  /** Resolves with the first stream to the runner; rejects with the Failure that keeps the pod from starting. */
+  run(name: string, signal: AbortSignal): Promise<ExecStream>;
+};
+
+export function createPodStart(deps: PodStartDeps): PodStart {
+  const { watch, clock, open, unschedulableMs, startTimeoutMs } = deps;
+  /** From being scheduled to being reached, lately. */
+  let usualMs = 0;
+
+  async function run(name: string, outer: AbortSignal): Promise<ExecStream> {
+    const late = new Failure('backend_unavailable', 'The pod did not start in time.');
+    const over = new AbortController();
+    using deadline = createDeadline(clock, startTimeoutMs, () => late, outer);
+    const signal = AbortSignal.any([deadline.signal, over.signal]);
+    try {
+      await scheduled(name, signal);
+      const fromMs = clock.now();
+      const reached = reach(name, signal);
+      // A stream that comes after the end of the wait is nobody's.
+      reached.then((stream) => over.signal.aborted && stream.destroy()).catch(() => {});
+      // Whatever ends the pod ends the tries too.
+      const stream = await Promise.race([reached, troubleOf(name, signal)]);
+      const tookMs = clock.now() - fromMs;
+      usualMs = usualMs === 0 ? tookMs : usualMs * 0.8 + tookMs * 0.2;
+      return stream;
+    } finally {
+      over.abort(late);
+    }
+  }
+
+  /** Resolves when a node has taken the pod. */
+  async function scheduled(name: string, signal: AbortSignal): Promise<void> {
+    const room = new AbortController();
+    let cancel: (() => void) | undefined;
+    const see = AbortSignal.any([signal, room.signal]);
+    try {
+      const failure = await watch.until<Failure | 'scheduled'>(
+        name,
+        (pod, gone) => {
+          if (pod === undefined && !gone) return undefined;
+          const state = podState(pod);
+          if (state.phase === 'ended') return state.end.failure;
+          if (pod?.spec?.nodeName) return 'scheduled';
+          if (state.phase === 'pending' && state.unschedulable)
+            cancel ??= clock.after(unschedulableMs, () => room.abort(state.trouble));
+          return undefined;
+        },
+        see,
+      );
+      if (failure !== 'scheduled') throw failure;
+    } finally {
+      cancel?.();
+    }
+  }
+
+  /** Rejects with what keeps the pod from starting; never resolves. */
+  async function troubleOf(name: string, signal: AbortSignal): Promise<never> {
+    throw await watch.until<Failure>(
+      name,
+      (pod, gone) => {
+        if (pod === undefined && !gone) return undefined;
+        const state = podState(pod);
+        if (state.phase === 'ended') return state.end.failure;
+        return state.phase === 'pending' && !state.unschedulable ? (state.trouble ?? undefined) : undefined;
+      },
+      signal,
+    );
+  }
+
+  async function reach(name: string, signal: AbortSignal): Promise<ExecStream> {
+    await untilRunning(name, usualMs * EARLY_SHARE, signal);
+    let waitMs = FIRST_TRY_MS;
+    for (let failures = 0; ; ) {
+      const isRunning = podState(watch.get(name)).phase === 'running';
+      try {
+        return await open(name, signal);
+      } catch (cause) {
+        if (signal.aborted || cause instanceof KubeRefusal) throw cause;
+        failures += isRunning ? 1 : 0;
+        if (failures >= RUNNING_TRIES) throw cause;
+      }
+      if (isRunning) await pause(clock, waitMs, signal);
+      else await untilRunning(name, waitMs, signal);
+      waitMs = Math.min(waitMs * 1.5, LAST_TRY_MS);
+    }
+  }
+
+  /** Resolves when the container is said to run, at the latest after `waitMs`. */
+  async function untilRunning(name: string, waitMs: number, signal: AbortSignal): Promise<void> {
+    using waited = createDeadline(clock, waitMs, () => new Error('waited'), signal);
+    try {
+      await watch.until(name, (pod) => podState(pod).phase === 'running' || undefined, waited.signal);
+    } catch (cause) {
+      if (signal.aborted) throw cause;
+    }
+  }
+
+  return { run };
+}

@@ -1,0 +1,165 @@
+import { createBackoff } from '../../backoff.ts';
+import type { Clock } from '../../clock.ts';
+import type { Log } from '../../log.ts';
+import type { KubeClient } from './kube-client.ts';
+import { isRefused } from './kube-failure.ts';
+import type { ObjectList, Pod, Status, WatchEvent } from './kube-objects.ts';
+import { pause } from './pause.ts';
+
+/** The server ends a watch after this; bookmarks come about once a minute before. */
+const WATCH_SECONDS = 290;
+/** Servers send a bookmark a minute: a watch that is silent for longer hangs on a dead connection. */
+export const WATCH_IDLE_MS = 90_000;
+const LIST_PAGE = 500;
+
+export type PodWatchDeps = {
+  client: KubeClient;
+  namespace: string;
+  labelSelector: string;
+  clock: Clock;
+  random: () => number;
+  log: Log;
+  idleMs?: number;
+};
+
+/**
+ * The pods that a selector names, as the server last told. It goes on by itself after drops, restarts of the server and
+ * `410 Gone`: from the last version where it can, by listing again where it cannot.
+ */
+export type PodWatch = {
+  /** Resolves with the first list. */
+  readonly synced: Promise<void>;
+  get(name: string): Pod | undefined;
+  all(): Iterable<Pod>;
+  /**
+   * The first value other than undefined that `see` makes of the pod, now or after a change. `gone` is true once a pod
+   * that had been seen is no more. Rejects with the signal's reason.
+   */
+  until<T>(
+    name: string,
+    see: (pod: Pod | undefined, gone: boolean) => T | undefined,
+    signal: AbortSignal,
+  ): Promise<T>;
+  /** Lists, that is full reads, so far: for tests. */
+  readonly lists: number;
+  close(): void;
+};
+
+export function createPodWatch(deps: PodWatchDeps): PodWatch {
+  const { client, namespace, labelSelector, clock, log, idleMs = WATCH_IDLE_MS } = deps;
+  const path = `/api/v1/namespaces/${namespace}/pods`;
+  const pods = new Map<string, Pod>();
+  const listeners = new Map<string, Set<() => void>>();
+  const stop = new AbortController();
+  const synced = Promise.withResolvers<void>();
+  const backoff = createBackoff({ baseMs: 250, maxMs: 10_000, random: deps.random });
+  let version: string | undefined;
+  let lists = 0;
+
+  function set(name: string, pod: Pod | undefined): void {
+    if (pod === undefined) pods.delete(name);
+    else pods.set(name, pod);
+    for (const listener of listeners.get(name) ?? []) listener();
+  }
+
+  async function list(): Promise<void> {
+    const found = new Map<string, Pod>();
+    let next: string | undefined;
+    do {
+      const query = { labelSelector, limit: String(LIST_PAGE), ...(next ? { continue: next } : {}) };
+      const page = await client.call<ObjectList<Pod>>({ method: 'GET', path, query, signal: stop.signal });
+      for (const pod of page.items ?? []) found.set(pod.metadata?.name ?? '', pod);
+      next = page.metadata?.continue;
+      version = page.metadata?.resourceVersion;
+    } while (next);
+    lists += 1;
+    for (const name of pods.keys()) if (!found.has(name)) set(name, undefined);
+    for (const [name, pod] of found) set(name, pod);
+    synced.resolve();
+  }
+
+  async function follow(from: string): Promise<void> {
+    const query = {
+      labelSelector,
+      resourceVersion: from,
+      allowWatchBookmarks: 'true',
+      timeoutSeconds: String(WATCH_SECONDS),
+    };
+    for await (const event of client.watch<Pod>(path, query, { signal: stop.signal, idleMs })) {
+      if (event.type === 'ERROR') throw watchError(event);
+      const { name, resourceVersion } = event.object.metadata ?? {};
+      if (resourceVersion !== undefined) version = resourceVersion;
+      backoff.reset();
+      if (event.type === 'BOOKMARK' || name === undefined) continue;
+      set(name, event.type === 'DELETED' ? undefined : event.object);
+    }
+  }
+
+  async function run(): Promise<void> {
+    while (!stop.signal.aborted) {
+      try {
+        if (version === undefined) await list();
+        await follow(version ?? '');
+      } catch (cause) {
+        if (stop.signal.aborted) return;
+        const isGone = isRefused(cause, 410) || cause instanceof WatchExpired;
+        // Whatever the server could not follow is read anew; a mere drop goes on from where it was.
+        if (isGone || cause instanceof WatchFailed) version = undefined;
+        const waitMs = isGone && backoff.tries === 0 ? 0 : backoff.next();
+        if (!isGone) log('pod_watch_interrupted', { namespace, tries: backoff.tries, cause });
+        await pause(clock, waitMs, stop.signal).catch(() => {});
+      }
+    }
+  }
+
+  function until<T>(
+    name: string,
+    see: (pod: Pod | undefined, gone: boolean) => T | undefined,
+    signal: AbortSignal,
+  ): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      let seen = false;
+      const finish = (settle: () => void) => {
+        signal.removeEventListener('abort', onAbort);
+        const others = listeners.get(name);
+        others?.delete(look);
+        if (others?.size === 0) listeners.delete(name);
+        settle();
+      };
+      const onAbort = () => finish(() => reject(signal.reason));
+      const look = () => {
+        const pod = pods.get(name);
+        seen ||= pod !== undefined;
+        const value = see(pod, seen && pod === undefined);
+        if (value !== undefined) finish(() => resolve(value));
+      };
+      if (signal.aborted) return reject(signal.reason);
+      signal.addEventListener('abort', onAbort, { once: true });
+      const known = listeners.get(name) ?? new Set();
+      listeners.set(name, known.add(look));
+      look();
+    });
+  }
+
+  void run();
+  return {
+    synced: synced.promise,
+    get: (name) => pods.get(name),
+    all: () => pods.values(),
+    until,
+    get lists() {
+      return lists;
+    },
+    close: () => stop.abort(),
+  };
+}
+
+/** The version that the watch began from is no longer kept. */
+class WatchExpired extends Error {}
+/** The server ended the watch with another error. */
+class WatchFailed extends Error {}
+
+function watchError(event: WatchEvent<Pod>): Error {
+  const { code, message = '' } = event.object as Status;
+  return code === 410 ? new WatchExpired(message) : new WatchFailed(message);
+}

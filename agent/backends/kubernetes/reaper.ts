@@ -1,0 +1,142 @@
+import type { Clock } from '../../clock.ts';
+import type { Log } from '../../log.ts';
+import type { HeldLease } from './held-lease.ts';
+import { leasesPath } from './held-lease.ts';
+import type { KubeClient } from './kube-client.ts';
+import { isRefused } from './kube-failure.ts';
+import type { Lease, ObjectList, Pod } from './kube-objects.ts';
+import { LABEL, labelSelector } from './labels.ts';
+import { LeaseBook } from './lease-book.ts';
+
+export const REAP_MS = 5_000;
+/** Every so many rounds pods are looked for whose instance has no Lease at all. */
+const ORPHAN_ROUNDS = 12;
+
+export type ReaperDeps = {
+  client: KubeClient;
+  namespace: string;
+  installation: string;
+  lease: HeldLease;
+  clock: Clock;
+  log: Log;
+  reapMs?: number;
+  slackMs?: number;
+};
+
+/** Deletes what dead instances of the same installation left. Only the leader deletes. */
+export type Reaper = {
+  /** True where this instance leads, as far as it knows. */
+  leads(): boolean;
+  close(): void;
+};
+
+export function createReaper(deps: ReaperDeps): Reaper {
+  const { client, namespace, installation, lease, clock, log, reapMs = REAP_MS } = deps;
+  const book = new LeaseBook(deps.slackMs);
+  const stop = new AbortController();
+  let round = 0;
+  let cancel = clock.after(0, () => void turn());
+
+  const leads = () => book.leader(clock.now()) === lease.name;
+
+  async function turn(): Promise<void> {
+    try {
+      await observe();
+      if (leads()) await reap();
+    } catch (cause) {
+      book.forget();
+      if (!stop.signal.aborted) log('reap_failed', { namespace, cause });
+    }
+    if (!stop.signal.aborted) cancel = clock.after(reapMs, () => void turn());
+  }
+
+  async function observe(): Promise<void> {
+    const query = { labelSelector: labelSelector(installation) };
+    const call = { method: 'GET', path: leasesPath(namespace), query, signal: stop.signal } as const;
+    const list = await client.call<ObjectList<Lease>>(call);
+    book.observe(list.items ?? [], clock.now());
+  }
+
+  async function reap(): Promise<void> {
+    const dead = new Set<string>();
+    for (const expired of book.expired(clock.now())) {
+      if (await bury(expired)) dead.add(expired.metadata?.labels?.[LABEL.instance] ?? '');
+    }
+    const looksForOrphans = round % ORPHAN_ROUNDS === 0;
+    round += 1;
+    if (dead.size === 0 && !looksForOrphans) return;
+    const pods = await listPods(client, {
+      namespace,
+      selector: labelSelector(installation),
+      signal: stop.signal,
+    });
+    // The Leases after the pods: an instance makes its Lease before its first pod.
+    if (looksForOrphans) await observe();
+    const known = book.instances();
+    const left = pods.filter((pod) => {
+      const instance = pod.metadata?.labels?.[LABEL.instance] ?? '';
+      return dead.has(instance) || (looksForOrphans && !known.has(instance));
+    });
+    for (const pod of left) await deletePod(client, namespace, pod.metadata ?? {});
+    if (left.length > 0) log('pods_reaped', { namespace, pods: left.length, instances: dead.size });
+  }
+
+  /** Deletes a Lease that is still exactly as it was seen: a renewal in between is a sign of life. */
+  async function bury({ metadata }: Lease): Promise<boolean> {
+    const { name, uid, resourceVersion } = metadata ?? {};
+    const body = { kind: 'DeleteOptions', apiVersion: 'v1', preconditions: { uid, resourceVersion } };
+    try {
+      await client.call({ method: 'DELETE', path: `${leasesPath(namespace)}/${name}`, body });
+      return true;
+    } catch (cause) {
+      if (isRefused(cause, 404)) return true;
+      if (isRefused(cause, 409)) return false;
+      throw cause;
+    }
+  }
+
+  return {
+    leads,
+    close() {
+      stop.abort();
+      cancel();
+    },
+  };
+}
+
+/** Every pod that a selector names, page by page. */
+export async function listPods(
+  client: KubeClient,
+  { namespace, selector, signal }: { namespace: string; selector: string; signal?: AbortSignal },
+): Promise<Pod[]> {
+  const pods: Pod[] = [];
+  let next: string | undefined;
+  do {
+    const query = { labelSelector: selector, limit: '500', ...(next ? { continue: next } : {}) };
+    const path = `/api/v1/namespaces/${namespace}/pods`;
+    const page = await client.call<ObjectList<Pod>>({
+      method: 'GET',
+      path,
+      query,
+      ...(signal ? { signal } : {}),
+    });
+    pods.push(...(page.items ?? []));
+    next = page.metadata?.continue;
+  } while (next);
+  return pods;
+}
+
+/** Deletes exactly this pod: another of its name is left alone. Resolves also when it is gone already. */
+export async function deletePod(
+  client: KubeClient,
+  namespace: string,
+  { name, uid }: { name?: string; uid?: string },
+): Promise<void> {
+  const preconditions = uid === undefined ? {} : { preconditions: { uid } };
+  const body = { kind: 'DeleteOptions', apiVersion: 'v1', ...preconditions };
+  try {
+    await client.call({ method: 'DELETE', path: `/api/v1/namespaces/${namespace}/pods/${name}`, body });
+  } catch (cause) {
+    if (!isRefused(cause, 404) && !isRefused(cause, 409)) throw cause;
+  }
+}

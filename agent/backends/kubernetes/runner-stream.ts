@@ -1,0 +1,85 @@
+import { Failure } from '../../../shared/errors.ts';
+import { shimCommand } from '../../runner/bundle.ts';
+import { type ExecStream, openExec } from './exec-stream.ts';
+import type { KubeAccess } from './kube-config.ts';
+import { CONTAINER } from './pod-spec.ts';
+
+/** Said on stderr, which carries nothing else: on stdout the runner has the first word. */
+const THERE = 'podgate-shim: there';
+const MAX_SAID = 1_024;
+const RUNNER_WAIT_SECONDS = 30;
+
+/**
+ * An exec is open before the container is: behind the API server's translation even one into a container that does not
+ * exist upgrades, and says so later. And a container runs before its runner listens. So the shim waits for the runner,
+ * and says when it has found it.
+ */
+const WAIT = `
+import sys, time, _socket
+def wait():
+    end = time.monotonic() + ${RUNNER_WAIT_SECONDS}
+    while True:
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
+            sock.connect(b"\\0podgate-runner")
+            return
+        except OSError:
+            if time.monotonic() > end: raise
+            time.sleep(0.01)
+        finally:
+            sock.close()
+wait()
+sys.stderr.write("${THERE}\\n")
+sys.stderr.flush()
+`;
+
+export type RunnerStreamOptions = {
+  access: KubeAccess;
+  namespace: string;
+  pod: string;
+  python: string;
+  signal: AbortSignal;
+};
+
+/** A stream to a pod's runner. Resolves when the runner is there; rejects with a Failure when it cannot be reached now. */
+export async function openRunnerStream({
+  python,
+  signal,
+  ...options
+}: RunnerStreamOptions): Promise<ExecStream> {
+  const [file = python, ...rest] = shimCommand(python);
+  const shim = rest.pop() ?? '';
+  const there = Promise.withResolvers<void>();
+  let said = '';
+  const refuse = (words: string, cause?: unknown) => {
+    const reason = new Error(`${words} ${said}`.trim(), { cause });
+    there.reject(new Failure('sandbox_lost', 'The sandbox has no runner that answers.', { cause: reason }));
+  };
+  const stream = await openExec({
+    ...options,
+    container: CONTAINER,
+    command: [file, ...rest, `${WAIT.trim()}\n${shim}`],
+    signal,
+    onStderr(chunk) {
+      if (said.length < MAX_SAID) said += chunk.toString('latin1');
+      if (said.startsWith(THERE)) there.resolve();
+    },
+    onStatus: ({ words }) => refuse(words),
+  });
+  const onError = (cause: unknown) => refuse('', cause);
+  const onAbort = () => there.reject(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  stream.once('error', onError);
+  try {
+    if (stream.destroyed) refuse('');
+    await there.promise;
+    return stream;
+  } catch (cause) {
+    stream.on('error', () => {});
+    stream.destroy();
+    throw cause;
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+    stream.off('error', onError);
+  }
+}

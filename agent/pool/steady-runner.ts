@@ -1,0 +1,220 @@
+import type { Duplex } from 'node:stream';
+import { Failure } from '../../shared/errors.ts';
+import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import type { RunnerStartBody } from '../../shared/messages.ts';
+import type { Backend, Sandbox, SandboxEnd } from '../backends/backend.ts';
+import { createBackoff } from '../backoff.ts';
+import type { Clock } from '../clock.ts';
+import { createDeadline, orAborted } from '../deadline.ts';
+import type { Log } from '../log.ts';
+import type { RunnerClient, RunnerClientDeps, RunnerExecution } from '../runner/client.ts';
+import type { ExecutionHandlers } from '../runner/execution-stream.ts';
+import type { Ready } from '../runner/messages.ts';
+import type { PoolBounds } from './bounds.ts';
+
+/** `lost` comes once, when no stream will replace the one that was lost. `end` is why the sandbox is no more, where it is known. */
+export type SandboxHandlers = Omit<ExecutionHandlers, 'lost'> & {
+  lost(reason: Failure, end?: SandboxEnd): void;
+};
+
+/** A sandbox's runner across the streams that reach it. */
+export type SandboxRunner = Pick<RunnerClient, 'ready' | 'ping' | 'reset' | 'close'> & {
+  /** The stream was lost and another is being opened. Executions go on in the sandbox, unheard. */
+  readonly interrupted: boolean;
+  start(streamId: number, body: RunnerStartBody, handlers: SandboxHandlers): RunnerExecution;
+};
+
+export type SteadyRunnerDeps = {
+  backend: Pick<Backend, 'connect' | 'reconnects' | 'endOf'>;
+  sandbox: Sandbox;
+  /** The first one. */
+  stream: Duplex;
+  clock: Clock;
+  random: () => number;
+  log: Log;
+  bounds: PoolBounds;
+  openRunner: (deps: RunnerClientDeps) => RunnerClient;
+  onInterrupted: () => void;
+  onRestored: () => void;
+  /** Once: the sandbox cannot be reached any more, or broke its protocol. */
+  onLost: (reason: Failure) => void;
+};
+
+type Held = {
+  readonly handlers: SandboxHandlers;
+  execution: RunnerExecution;
+  /** What was asked for while nobody could hear it. */
+  limit: number;
+  cancelled: string | undefined;
+};
+
+/**
+ * Where the backend reconnects, a lost stream is replaced and what runs is resumed by offset; until the backend says that
+ * the sandbox ended, or for `reconnectTimeoutMs`. Before READY, and after the sandbox broke its protocol, it is lost at once.
+ */
+export function createSteadyRunner(deps: SteadyRunnerDeps): SandboxRunner {
+  const { backend, sandbox, clock, random, log, bounds, openRunner } = deps;
+  const running = new Map<number, Held>();
+  const stop = new AbortController();
+  let phase: 'first' | 'joined' | 'interrupted' | 'over' = 'first';
+  let epoch = 1;
+  let client = open(deps.stream, []);
+  client.ready.then(
+    () => {
+      if (phase === 'first') phase = 'joined';
+    },
+    () => {},
+  );
+
+  function open(stream: Duplex, resume: NonNullable<RunnerClientDeps['resume']>): RunnerClient {
+    const own = epoch;
+    return openRunner({
+      stream,
+      epoch,
+      resume,
+      log,
+      onClosed: (reason) => own === epoch && onClosed(reason),
+    });
+  }
+
+  function onClosed(reason: Failure): void {
+    // A stream that ends before its READY fails the try that opened it.
+    if (phase === 'over' || phase === 'interrupted') return;
+    const replaceable = phase === 'joined' && backend.reconnects && reason.code === 'sandbox_lost';
+    if (replaceable) void replace(reason);
+    else finish(reason);
+  }
+
+  async function replace(reason: Failure): Promise<void> {
+    phase = 'interrupted';
+    const lostAtMs = clock.now();
+    deps.onInterrupted();
+    const backoff = createBackoff({ baseMs: bounds.reconnectBaseMs, maxMs: bounds.reconnectMaxMs, random });
+    using deadline = createDeadline(clock, bounds.reconnectTimeoutMs, () => reason, stop.signal);
+    const { signal } = deadline;
+    while (!signal.aborted) {
+      try {
+        await join(signal);
+        log('sandbox_stream_replaced', {
+          sandbox: sandbox.id,
+          epoch,
+          tries: backoff.tries + 1,
+          after_ms: Math.round(clock.now() - lostAtMs),
+          cause: reason.cause,
+        });
+        return;
+      } catch (cause) {
+        // A sandbox that says what it must not is never reached again.
+        const isBroken = cause instanceof Failure && ['protocol_error', 'too_large'].includes(cause.code);
+        if (isBroken && !signal.aborted) finish(cause);
+      }
+      if (phase !== 'interrupted') return;
+      const end = await endWithin(backoff.next(), signal);
+      if (end) finish(end.failure, end);
+    }
+    finish(reason);
+  }
+
+  /** A new stream to the same runner, with what runs. */
+  async function join(signal: AbortSignal): Promise<void> {
+    const stream = await orAborted(backend.connect(sandbox, signal), signal);
+    epoch += 1;
+    const held = [...running.values()];
+    const resume = held.map(({ execution, handlers }) => ({
+      // The runner may not have heard of the last window: it is said again below.
+      checkpoint: { ...execution.checkpoint(), limit: STREAM_WINDOW_BYTES },
+      handlers: relay(execution.checkpoint().streamId, handlers),
+    }));
+    const granted = held.map(({ execution, limit }) => Math.max(limit, execution.checkpoint().limit));
+    client = open(stream, resume);
+    held.forEach((each, index) => {
+      each.execution = client.resumed[index] as RunnerExecution;
+      each.execution.window(granted[index] as number);
+      if (each.cancelled !== undefined) each.execution.cancel(each.cancelled);
+    });
+    try {
+      const ready = await orAborted(client.ready, signal);
+      if (!ready.ok)
+        throw new Failure('sandbox_lost', 'The sandbox no longer has what its template requires.');
+    } catch (cause) {
+      client.close();
+      throw cause;
+    }
+    if (phase !== 'interrupted') return;
+    phase = 'joined';
+    deps.onRestored();
+  }
+
+  /** Waits; the backend's word that the sandbox ended ends the wait. */
+  async function endWithin(waitMs: number, signal: AbortSignal): Promise<SandboxEnd | undefined> {
+    using wait = createDeadline(clock, waitMs, () => new Error('waited'), signal);
+    const over = new Promise<undefined>((resolve) => {
+      if (wait.signal.aborted) resolve(undefined);
+      else wait.signal.addEventListener('abort', () => resolve(undefined), { once: true });
+    });
+    const end = await Promise.race([backend.endOf?.(sandbox, wait.signal) ?? over, over]).catch(
+      () => undefined,
+    );
+    // A backend that does not know must not make the wait shorter.
+    if (end === undefined) await over;
+    return end;
+  }
+
+  function relay(streamId: number, handlers: SandboxHandlers): ExecutionHandlers {
+    return {
+      ...handlers,
+      exit(exit) {
+        running.delete(streamId);
+        handlers.exit(exit);
+      },
+      // Whether it is lost is decided when its stream cannot be replaced.
+      lost() {},
+    };
+  }
+
+  function finish(reason: Failure, end?: SandboxEnd): void {
+    if (phase === 'over') return;
+    phase = 'over';
+    stop.abort(reason);
+    client.close();
+    const lost = [...running.values()];
+    running.clear();
+    for (const { execution, handlers } of lost) {
+      const started = execution.checkpoint().started ? 'yes' : 'unknown';
+      handlers.lost(new Failure(reason.code, reason.detail, { cause: reason.cause, started }), end);
+    }
+    deps.onLost(reason);
+  }
+
+  function start(streamId: number, body: RunnerStartBody, handlers: SandboxHandlers): RunnerExecution {
+    if (phase !== 'joined')
+      throw new Failure('sandbox_lost', 'The stream to the sandbox was lost.', { started: 'no' });
+    const execution = client.start(streamId, body, relay(streamId, handlers));
+    const held: Held = { handlers, execution, limit: 0, cancelled: undefined };
+    running.set(streamId, held);
+    return {
+      // Input that is lost with a stream is not sent again: the runner says then that nothing ran.
+      write: (bytes) => held.execution.write(bytes),
+      window(limit) {
+        held.limit = Math.max(held.limit, limit);
+        held.execution.window(limit);
+      },
+      cancel(why) {
+        held.cancelled = why;
+        held.execution.cancel(why);
+      },
+      checkpoint: () => held.execution.checkpoint(),
+    };
+  }
+
+  return {
+    ready: client.ready as Promise<Ready>,
+    get interrupted() {
+      return phase === 'interrupted';
+    },
+    start,
+    ping: (signal) => client.ping(signal),
+    reset: (signal) => client.reset(signal),
+    close: () => finish(new Failure('sandbox_lost', 'The stream to the sandbox was closed by its owner.')),
+  };
+}

@@ -1,0 +1,134 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { parse, parseAllDocuments, stringify } from 'yaml';
+import { parseCredential } from '../shared/credential.ts';
+import { readToken } from '../shared/keys.ts';
+import { clusterName } from '../shared/messages.ts';
+import { type Io, UsageError, write } from './io.ts';
+import { parseCommand } from './parse-command.ts';
+
+const HELP = `Usage: podgate agent manifest --gateway URL (--token CREDENTIAL | --token-file FILE) [OPTIONS]
+
+Prints one file that puts an agent into a Kubernetes cluster: 'podgate agent manifest … | kubectl apply -f -'. It holds
+the credential, so it is as secret as that. No inbound port, no rights beyond the sandboxes' namespace.
+
+  --gateway URL          the gateway, as the cluster reaches it
+  --token CREDENTIAL     what 'podgate agents token' printed
+  --token-file FILE      a file that holds it; it does not show in the list of processes
+  --cluster NAME         the name by which callers pick the cluster (default: the one that the token names)
+  --image IMAGE          podgate's own image
+  --sandbox-image IMAGE  the image of sandboxes (default python:3.13-slim)
+  --namespace NAME       where sandboxes run (default podgate-sandboxes)
+`;
+
+const DEFAULT_NAMESPACE = 'podgate-sandboxes';
+const OPTIONS = {
+  help: { type: 'boolean', short: 'h' },
+  gateway: { type: 'string' },
+  token: { type: 'string' },
+  'token-file': { type: 'string' },
+  cluster: { type: 'string' },
+  image: { type: 'string' },
+  'sandbox-image': { type: 'string' },
+  namespace: { type: 'string' },
+} as const;
+
+type KubeObject = {
+  kind: string;
+  metadata: { name: string; namespace?: string };
+  subjects?: { namespace?: string }[];
+  spec?: { template?: { spec?: { containers?: Container[] } } };
+};
+type Container = { image: string; env: { name: string; value: string }[] };
+
+/** `podgate agent manifest`. */
+export async function runAgentManifest(args: string[], io: Io): Promise<number> {
+  const { values } = parseCommand('agent manifest', () => parseArgs({ args, options: OPTIONS }));
+  if (values.help) {
+    await write(io.stdout, HELP);
+    return 0;
+  }
+  const { gateway, image, namespace = DEFAULT_NAMESPACE } = values;
+  if (gateway === undefined || !URL.canParse(gateway) || !/^(http|ws)s?:/.test(gateway))
+    throw new UsageError('say with --gateway at which URL the cluster reaches the gateway');
+  if (!clusterName.safeParse(namespace).success)
+    throw new UsageError(`'${namespace}' cannot be a namespace: use 1 to 63 of a-z, 0-9 and -`);
+  const token = await readCredential(values.token, values['token-file']);
+  const variables: Record<string, string> = {
+    PODGATE_GATEWAY_URL: gateway,
+    PODGATE_CLUSTER: values.cluster ?? onlyCluster(token),
+    KUBERNETES_NAMESPACE: namespace,
+    ...(values['sandbox-image'] === undefined ? {} : { KUBERNETES_IMAGE: values['sandbox-image'] }),
+  };
+  const objects = await readBase(join(manifestsFolder(), 'agent'));
+  for (const object of objects) {
+    moveTo(object, namespace);
+    for (const container of object.spec?.template?.spec?.containers ?? []) {
+      if (image !== undefined) container.image = image;
+      for (const entry of container.env) entry.value = variables[entry.name] ?? entry.value;
+    }
+  }
+  const secret = {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: { name: 'podgate-agent', namespace: 'podgate' },
+    type: 'Opaque',
+    stringData: { token },
+  };
+  await write(io.stdout, [...objects, secret].map((object) => stringify(object)).join('---\n'));
+  return 0;
+}
+
+async function readCredential(text: string | undefined, file: string | undefined): Promise<string> {
+  if ((text === undefined) === (file === undefined))
+    throw new UsageError("give what 'podgate agents token' printed with --token or --token-file");
+  try {
+    const token = (text ?? (await readFile(file as string, 'utf8'))).trim();
+    parseCredential(token);
+    return token;
+  } catch (cause) {
+    throw new UsageError(cause instanceof Error ? cause.message : String(cause));
+  }
+}
+
+/** The name in the token, where it is one. */
+function onlyCluster(credential: string): string {
+  const parts = readToken(parseCredential(credential).token);
+  const { clusters } = 'claims' in parts ? (parts.claims as { clusters?: unknown }) : {};
+  const [only, ...others] = Array.isArray(clusters) ? clusters : [];
+  if (others.length > 0 || !clusterName.safeParse(only).success)
+    throw new UsageError('say with --cluster which of its clusters the token is to serve');
+  return only as string;
+}
+
+/** The bases lie beside the sources and beside `dist`. */
+function manifestsFolder(): string {
+  const here = dirname(fileURLToPath(import.meta.url));
+  const besideSources = join(here, '..', 'manifests');
+  return existsSync(besideSources) ? besideSources : join(here, '..', '..', 'manifests');
+}
+
+/** The objects of a kustomize base, in its order. */
+async function readBase(folder: string): Promise<KubeObject[]> {
+  const { resources } = parse(await readFile(join(folder, 'kustomization.yaml'), 'utf8')) as {
+    resources: string[];
+  };
+  const objects: KubeObject[] = [];
+  for (const resource of resources) {
+    const path = join(folder, resource);
+    if (!resource.endsWith('.yaml')) objects.push(...(await readBase(path)));
+    else
+      for (const document of parseAllDocuments(await readFile(path, 'utf8')))
+        objects.push(document.toJS() as KubeObject);
+  }
+  return objects;
+}
+
+function moveTo(object: KubeObject, namespace: string): void {
+  const { metadata } = object;
+  if (metadata.namespace === DEFAULT_NAMESPACE) metadata.namespace = namespace;
+  if (object.kind === 'Namespace' && metadata.name === DEFAULT_NAMESPACE) metadata.name = namespace;
+}

@@ -1,0 +1,300 @@
+import { once } from 'node:events';
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import type { Sandbox } from '../../agent/backends/backend.ts';
+import { type ExecOptions, openExec } from '../../agent/backends/kubernetes/exec-stream.ts';
+import type { KubernetesBackend } from '../../agent/backends/kubernetes/kubernetes-backend.ts';
+import { CONTAINER } from '../../agent/backends/kubernetes/pod-spec.ts';
+import { createPodWatch } from '../../agent/backends/kubernetes/pod-watch.ts';
+import { createRunnerClient } from '../../agent/runner/client.ts';
+import { openFakeCluster, type TestCluster, testClock } from '../contract/kubernetes-cluster.ts';
+import type { KubeApi } from '../fakes/kube-api/kube-api.ts';
+import { runOn } from '../fakes/runner-run.ts';
+
+let cluster: TestCluster;
+let backend: KubernetesBackend;
+let shared: Sandbox;
+let fake: KubeApi;
+const log = vi.fn();
+const soon = () => AbortSignal.timeout(20_000);
+
+beforeAll(async () => {
+  cluster = await openFakeCluster();
+  fake = cluster.fake as KubeApi;
+  backend = await cluster.backend({ log });
+  shared = await backend.create(await cluster.template(), soon());
+});
+beforeEach(() => {
+  fake.fault = undefined;
+  Object.assign(fake.exec.faults, { onlyV4: false, noStatus: false, halfOpen: false, lateRefusal: true });
+  log.mockClear();
+});
+afterAll(() => cluster[Symbol.asyncDispose]());
+
+const exec = (command: string[], options: Partial<ExecOptions> = {}) =>
+  openExec({
+    access: cluster.client.access,
+    namespace: cluster.namespace,
+    pod: shared.id,
+    container: CONTAINER,
+    command,
+    signal: soon(),
+    ...options,
+  });
+const make = async () => backend.create(await cluster.template(), soon());
+
+describe('an exec', () => {
+  test('speaks v4 where the server has no v5, and leaves the input open', async () => {
+    fake.exec.faults.onlyV4 = true;
+    const stream = await exec(['sh', '-c', 'head -c 2; echo; echo out']);
+    expect(stream.protocol).toBe('v4');
+    stream.end('in');
+    let out = '';
+    for await (const chunk of stream) out += chunk;
+    expect(out).toBe('in\nout\n');
+    expect(stream.status?.exitCode).toBe(0);
+  });
+
+  test('whose connection ends without a status fails, whatever came before', async () => {
+    fake.exec.faults.noStatus = true;
+    const stream = await exec(['echo', 'out']);
+    const read = async () => {
+      for await (const _ of stream);
+    };
+    await expect(read()).rejects.toMatchObject({ code: 'sandbox_lost', started: 'unknown' });
+    expect(stream.status).toBeNull();
+  });
+
+  test('that is cut fails', async () => {
+    const stream = await exec(['sleep', '30']);
+    const failed = once(stream, 'error');
+    stream.resume();
+    fake.exec.drop();
+    expect((await failed)[0]).toMatchObject({ code: 'sandbox_lost' });
+  });
+
+  test('whose other end has gone without a word is given up', async () => {
+    fake.exec.faults.halfOpen = true;
+    const stream = await exec(['sleep', '30'], { pingMs: 30, pongTimeoutMs: 100 });
+    stream.resume();
+    expect((await once(stream, 'error'))[0]).toMatchObject({ detail: 'The exec stream has gone silent.' });
+  });
+
+  test('whose reader pauses for longer than a pong may take lives on', async () => {
+    const stream = await exec(['sh', '-c', 'head -c 3000000 /dev/zero'], { pingMs: 20, pongTimeoutMs: 60 });
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    let size = 0;
+    for await (const chunk of stream) size += (chunk as Buffer).byteLength;
+    expect(size).toBe(3_000_000);
+  });
+
+  test('that is idle is kept alive by pings', async () => {
+    const stream = await exec(['sleep', '0.5'], { pingMs: 30, pongTimeoutMs: 100 });
+    for await (const _ of stream);
+    expect(stream.status?.exitCode).toBe(0);
+  });
+
+  test.for([true, false])(
+    'into a container that does not run yet is tried again (late: %s)',
+    async (late) => {
+      fake.exec.faults.lateRefusal = late;
+      const { reportMs } = fake.kubelet;
+      fake.kubelet.reportMs = 300;
+      const before = fake.counts.get('get pods/exec') ?? 0;
+      // One that has not yet learnt how long pods take here.
+      const own = await cluster.backend();
+      await own.create(await cluster.template(), soon());
+      await own.close();
+      fake.kubelet.reportMs = reportMs;
+      expect((fake.counts.get('get pods/exec') ?? 0) - before).toBeGreaterThan(1);
+    },
+  );
+});
+
+describe('a creation', () => {
+  test.for([429, 500, 503])('that the server answers with %i is tried again', async (status) => {
+    let left = 2;
+    fake.fault = ({ verb, resource }) => {
+      if (verb !== 'create' || resource !== 'pods' || left === 0) return undefined;
+      left -= 1;
+      return { status, headers: { 'retry-after': '0.01' } };
+    };
+    await backend.destroy(await make());
+    expect(left).toBe(0);
+  });
+
+  test('that is refused time and again fails with a code', async () => {
+    fake.fault = ({ verb, resource }) =>
+      verb === 'create' && resource === 'pods' ? { status: 500 } : undefined;
+    await expect(make()).rejects.toMatchObject({ code: 'backend_unavailable', httpStatus: 500 });
+  });
+
+  test('whose answer is lost makes one pod, not two', async () => {
+    const before = fake.counts.get('create pods') ?? 0;
+    fake.loseAnswers = 1;
+    const sandbox = await make();
+    expect((fake.counts.get('create pods') ?? 0) - before).toBe(2);
+    expect((await backend.list()).filter(({ id }) => id === sandbox.id)).toHaveLength(1);
+    await backend.destroy(sandbox);
+  });
+
+  test('goes on while its watch is cut, its history is gone and the server restarts', async () => {
+    for (const break_ of [
+      async () => fake.dropWatches(),
+      async () => {
+        fake.compact();
+        fake.dropWatches();
+      },
+      async () => {
+        await fake.stop();
+        await fake.start();
+      },
+    ]) {
+      const creation = make();
+      await vi.waitFor(() => expect(fake.store('pods').list(cluster.namespace).length).toBeGreaterThan(1));
+      await break_();
+      const sandbox = await creation;
+      const runner = createRunnerClient({ stream: await backend.connect(sandbox, soon()), epoch: 1 });
+      expect((await runOn(runner, 1, 'print(1)', {})).stdout).toBe('1\n');
+      await backend.destroy(sandbox);
+      await vi.waitFor(() => expect(fake.store('pods').list(cluster.namespace)).toHaveLength(1));
+    }
+  });
+
+  test('by an agent without the right names verb, resource and namespace', async () => {
+    const message = `pods is forbidden: User "agent" cannot create resource "pods" in API group "" in the namespace "${cluster.namespace}"`;
+    fake.fault = ({ verb, resource }) =>
+      verb === 'create' && resource === 'pods' ? { status: 403, message } : undefined;
+    await expect(make()).rejects.toMatchObject({
+      code: 'backend_unavailable',
+      detail: `The agent may not create pods in namespace ${cluster.namespace}: its Role lacks that rule.`,
+    });
+  });
+
+  test('by an agent without the right to exec says so at once, and leaves no pod', async () => {
+    fake.fault = ({ subresource }) =>
+      subresource === 'exec'
+        ? {
+            status: 403,
+            message: `pods "p" is forbidden: User "agent" cannot get resource "pods/exec" in API group "" in the namespace "n"`,
+          }
+        : undefined;
+    await expect(make()).rejects.toMatchObject({ detail: expect.stringContaining('get pods/exec') });
+    await vi.waitFor(() => expect(fake.store('pods').list(cluster.namespace)).toHaveLength(1));
+  });
+});
+
+describe('a pod that ends', () => {
+  test.for([
+    ['for its memory', { containerReason: 'OOMKilled' }, 'memory'],
+    ['by eviction', { podReason: 'Evicted' }, 'evicted'],
+    ['at its deadline', { podReason: 'DeadlineExceeded' }, 'aged'],
+  ] as const)('%s is known as such', async ([, how, why]) => {
+    const sandbox = await make();
+    const runner = createRunnerClient({ stream: await backend.connect(sandbox, soon()), epoch: 1 });
+    await runner.ready;
+    fake.kubelet.end(sandbox.id, how);
+    await runner.closed;
+    expect((await backend.endOf(sandbox, soon()))?.why).toBe(why);
+    await expect(backend.connect(sandbox, soon())).rejects.toMatchObject({ code: 'sandbox_lost' });
+    await backend.destroy(sandbox);
+  });
+
+  test('and stays in Terminating holds nobody up', async () => {
+    const sandbox = await make();
+    fake.kubelet.stuck = true;
+    await backend.destroy(sandbox);
+    expect((await backend.list()).map(({ id }) => id)).not.toContain(sandbox.id);
+    fake.kubelet.stuck = false;
+  });
+});
+
+test('a deletion that fails is tried until it succeeds', async () => {
+  const sandbox = await make();
+  let left = 2;
+  fake.fault = ({ verb, resource }) => {
+    if (verb !== 'delete' || resource !== 'pods' || left === 0) return undefined;
+    left -= 1;
+    return { status: 500 };
+  };
+  await backend.destroy(sandbox);
+  expect(left).toBe(0);
+  expect((await backend.list()).map(({ id }) => id)).not.toContain(sandbox.id);
+});
+
+test('an instance whose Lease was taken away makes another, and new pods belong to that', async () => {
+  const own = await cluster.backend({ installation: 'taken', renewMs: 50, log });
+  const [lease] = fake
+    .store('leases')
+    .list(cluster.namespace, ({ metadata }) => metadata.labels?.['podgate.dev/installation'] === 'taken');
+  fake.store('leases').remove(cluster.namespace, lease?.metadata.name ?? '');
+  await vi.waitFor(() => expect(log).toHaveBeenCalledWith('instance_taken_for_dead', expect.anything()));
+  const sandbox = await own.create(await cluster.template(), soon());
+  const pod = fake.store('pods').get(cluster.namespace, sandbox.id);
+  const [now] = fake
+    .store('leases')
+    .list(cluster.namespace, ({ metadata }) => metadata.name === lease?.metadata.name);
+  expect(pod?.metadata.ownerReferences?.[0]?.uid).toBe(now?.metadata.uid);
+  expect(now?.metadata.uid).not.toBe(lease?.metadata.uid);
+});
+
+describe('a watch', () => {
+  const open = (idleMs?: number) =>
+    createPodWatch({
+      client: cluster.client,
+      namespace: cluster.namespace,
+      labelSelector: '',
+      clock: testClock,
+      random: () => 0,
+      log: () => {},
+      ...(idleMs === undefined ? {} : { idleMs }),
+    });
+  const add = (name: string) =>
+    fake.store('pods').add({
+      metadata: { name, namespace: cluster.namespace },
+      spec: { nodeSelector: { none: 'here' }, containers: [{ name: CONTAINER }] },
+    });
+  const drop = (name: string) => fake.store('pods').remove(cluster.namespace, name);
+
+  test('that is cut goes on from where it was, without reading all again', async () => {
+    const watch = open();
+    await watch.synced;
+    fake.dropWatches();
+    add('after-a-drop');
+    await watch.until('after-a-drop', (pod) => pod, soon());
+    expect(watch.lists).toBe(1);
+    drop('after-a-drop');
+    await watch.until('after-a-drop', (_, gone) => gone || undefined, soon());
+    watch.close();
+  });
+
+  test('whose history is gone reads all again, and misses no deletion', async () => {
+    add('goes-unseen');
+    const watch = open();
+    await watch.synced;
+    await fake.stop();
+    drop('goes-unseen');
+    add('comes-unseen');
+    fake.compact();
+    await fake.start();
+    await watch.until('comes-unseen', (pod) => pod, soon());
+    expect(watch.get('goes-unseen')).toBeUndefined();
+    expect(watch.lists).toBe(2);
+    watch.close();
+    drop('comes-unseen');
+  });
+
+  test('that has gone silent is opened anew', async () => {
+    let watches = 0;
+    fake.fault = ({ verb }) => {
+      if (verb !== 'watch') return undefined;
+      watches += 1;
+      return watches === 1 ? { hang: true } : undefined;
+    };
+    const watch = open(300);
+    await watch.synced;
+    add('after-silence');
+    await watch.until('after-silence', (pod) => pod, soon());
+    drop('after-silence');
+    watch.close();
+  });
+});

@@ -1,0 +1,83 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parseAllDocuments } from 'yaml';
+import { issueAgentToken } from '../../cli/issue-keys.ts';
+import { initKeyFolder } from '../../cli/key-folder.ts';
+import { podgate } from '../fakes/podgate-command.ts';
+
+const GATEWAY = 'https://podgate.example';
+
+type KubeObject = { kind: string; metadata: Record<string, unknown>; [member: string]: unknown };
+
+let dir: string;
+let token: string;
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'podgate-manifests-'));
+  await initKeyFolder(dir);
+  token = (await issueAgentToken(dir, { clusters: ['lab'] }, Date.now())).text;
+});
+afterAll(() => rmSync(dir, { recursive: true }));
+
+const objects = (text: string) => parseAllDocuments(text).map((each) => each.toJS() as KubeObject);
+
+describe('podgate agent manifest', () => {
+  test('prints one file that holds all that an agent needs, and nothing of the whole cluster’s', async () => {
+    const printed = await podgate(['agent', 'manifest', '--gateway', GATEWAY, '--token', token]);
+    expect(printed).toMatchObject({ status: 0, stderr: '' });
+    const found = objects(printed.stdout);
+    expect(found.map(({ kind }) => kind).sort()).toEqual([
+      'Deployment',
+      'LimitRange',
+      'Namespace',
+      'Namespace',
+      'NetworkPolicy',
+      'PodDisruptionBudget',
+      'ResourceQuota',
+      'Role',
+      'RoleBinding',
+      'Secret',
+      'ServiceAccount',
+    ]);
+    expect(found.find(({ kind }) => kind === 'Secret')).toMatchObject({ stringData: { token } });
+    const deployment = JSON.stringify(found.find(({ kind }) => kind === 'Deployment'));
+    expect(deployment).toContain(JSON.stringify({ name: 'PODGATE_GATEWAY_URL', value: GATEWAY }));
+    expect(deployment).toContain(JSON.stringify({ name: 'PODGATE_CLUSTER', value: 'lab' }));
+  });
+
+  test('puts sandboxes and every right into the namespace that is named', async () => {
+    const more = ['--namespace', 'elsewhere', '--cluster', 'other', '--image', 'own/podgate:1'];
+    const printed = await podgate(['agent', 'manifest', '--gateway', GATEWAY, '--token', token, ...more]);
+    expect(printed.stdout).not.toContain('podgate-sandboxes\n  labels');
+    for (const { kind, metadata } of objects(printed.stdout))
+      if (['Role', 'RoleBinding', 'NetworkPolicy', 'ResourceQuota', 'LimitRange'].includes(kind))
+        expect(metadata.namespace).toBe('elsewhere');
+    expect(printed.stdout).toContain('image: own/podgate:1');
+  });
+
+  test.for([
+    [['--token', 'x'], /--gateway/],
+    [['--gateway', GATEWAY], /--token or --token-file/],
+    [['--gateway', GATEWAY, '--token', 'x'], /credential cannot be read/],
+    [['--gateway', GATEWAY, '--token-file', '/nowhere'], /ENOENT/],
+  ] as [string[], RegExp][])('%j says what is missing', async ([args, sentence]) => {
+    const printed = await podgate(['agent', 'manifest', ...args]);
+    expect(printed.status).toBe(2);
+    expect(printed.stderr).toMatch(sentence);
+  });
+});
+
+test('the agent’s Role has the verbs that it uses, and no more', () => {
+  const file = new URL('../../manifests/agent/role.yaml', import.meta.url);
+  const [role] = objects(readFileSync(file, 'utf8'));
+  expect(role?.rules).toEqual([
+    { apiGroups: [''], resources: ['pods'], verbs: ['create', 'get', 'list', 'watch', 'delete'] },
+    { apiGroups: [''], resources: ['pods/exec'], verbs: ['create', 'get'] },
+    {
+      apiGroups: ['coordination.k8s.io'],
+      resources: ['leases'],
+      verbs: ['create', 'get', 'list', 'update', 'delete'],
+    },
+  ]);
+});

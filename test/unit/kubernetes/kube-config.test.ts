@@ -1,0 +1,199 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createKubeClient } from '../../../agent/backends/kubernetes/kube-client.ts';
+import { loadKubeContexts } from '../../../agent/backends/kubernetes/kube-config.ts';
+import { createKubeApi, type KubeApi } from '../../fakes/kube-api/kube-api.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'podgate-kubeconfig-'));
+let api: KubeApi;
+let files = 0;
+
+beforeAll(async () => {
+  api = await createKubeApi();
+});
+afterAll(async () => {
+  await api[Symbol.asyncDispose]();
+  rmSync(folder, { recursive: true });
+});
+
+function file(content: string | object): string {
+  files += 1;
+  const path = join(folder, `file-${files}`);
+  writeFileSync(path, typeof content === 'string' ? content : JSON.stringify(content));
+  return path;
+}
+
+type Config = {
+  clusters: { name: string; cluster: Record<string, unknown> }[];
+  users: { name: string; user: Record<string, unknown> }[];
+  contexts: { name: string; context: Record<string, unknown> }[];
+};
+/** The fake's own kubeconfig with another user, or another cluster's members. */
+function configWith(
+  user: Record<string, unknown>,
+  cluster: Record<string, unknown> = {},
+  token = 'good',
+): string {
+  const config = JSON.parse(api.kubeconfig({ token })) as Config;
+  for (const entry of config.users) entry.user = user;
+  for (const entry of config.clusters) Object.assign(entry.cluster, cluster);
+  return file(config);
+}
+
+async function listPods(path: string, context = 'fake'): Promise<object> {
+  const contexts = await loadKubeContexts(path);
+  const client = createKubeClient(contexts.access(context));
+  try {
+    return await client.call<object>({ method: 'GET', path: '/api/v1/namespaces/default/pods' });
+  } finally {
+    client.access.close();
+  }
+}
+
+describe('a kubeconfig', () => {
+  test('that is missing is named', async () => {
+    const path = join(folder, 'nowhere');
+    await expect(loadKubeContexts(path)).rejects.toMatchObject({
+      code: 'invalid_request',
+      detail: `The kubeconfig '${path}' cannot be read (ENOENT).`,
+    });
+  });
+
+  test.for(['{', 'just words', '[]', 'null', '{"clusters": [{"name": "a"}]}'])(
+    'of %j is malformed',
+    async (text) => {
+      const path = file(text);
+      await expect(loadKubeContexts(path)).rejects.toMatchObject({
+        code: 'invalid_request',
+        detail: expect.stringMatching(/malformed|holds no context/),
+      });
+    },
+  );
+
+  const base = {
+    clusters: [
+      { name: 'c', cluster: { server: 'https://localhost:1' } },
+      { name: 'words', cluster: { server: 'not a url' } },
+      { name: 'file', cluster: { server: 'https://localhost:1', 'certificate-authority': 'nowhere.crt' } },
+    ],
+    users: [
+      { name: 'u', user: { token: 't' } },
+      { name: 'broken', user: { 'client-certificate-data': 'AAAA', 'client-key-data': 'AAAA' } },
+    ],
+    contexts: [
+      { name: 'good', context: { cluster: 'c', user: 'u', namespace: 'mine' } },
+      { name: 'no-cluster', context: { cluster: 'x', user: 'u' } },
+      { name: 'no-user', context: { cluster: 'c', user: 'x' } },
+      { name: 'words', context: { cluster: 'words', user: 'u' } },
+      { name: 'file', context: { cluster: 'file', user: 'u' } },
+      { name: 'broken', context: { cluster: 'c', user: 'broken' } },
+    ],
+  };
+  const rows: [context: string, words: RegExp][] = [
+    ['nobody', /has no context 'nobody': it has 'good', 'no-cluster'/],
+    ['no-cluster', /names the cluster 'x', which is not there/],
+    ['no-user', /names the user 'x', which is not there/],
+    ['words', /server that is no URL/],
+    ['file', /names the file '.*nowhere\.crt', which cannot be read/],
+    ['broken', /client certificate that cannot be read/],
+  ];
+  test.for(rows)('refuses the context %s and serves the others', async ([context, words]) => {
+    const contexts = await loadKubeContexts(file(base));
+    expect(() => contexts.access(context)).toThrow(words);
+    expect(contexts.access('good').namespace).toBe('mine');
+  });
+
+  test('with an expired certificate says since when', async () => {
+    const { cert, key } = api.authority.issue({ name: 'old', notAfter: new Date('2020-02-03T00:00:00Z') });
+    const path = configWith({ 'client-certificate-data': encode(cert), 'client-key-data': encode(key) });
+    const contexts = await loadKubeContexts(path);
+    expect(() => contexts.access('fake')).toThrow(/expired on 2020-02-03/);
+  });
+
+  test('of several files is all of them, and the first counts', async () => {
+    const second = file({ ...base, contexts: [{ name: 'second', context: { cluster: 'c', user: 'u' } }] });
+    const contexts = await loadKubeContexts(`${file({ ...base, 'current-context': 'good' })}:${second}`);
+    expect(contexts.names).toContain('second');
+    expect(contexts.current).toBe('good');
+  });
+});
+
+describe('access', () => {
+  test('with a token is let in, and without is not', async () => {
+    await expect(listPods(configWith({ token: 'good' }))).resolves.toMatchObject({ items: [] });
+    await expect(listPods(configWith({ token: 'bad' }))).rejects.toMatchObject({
+      code: 'backend_unavailable',
+      httpStatus: 401,
+    });
+  });
+
+  test('reads a token file, with its line feed', async () => {
+    await expect(listPods(configWith({ tokenFile: file('good\n') }))).resolves.toMatchObject({ items: [] });
+  });
+
+  test('asks an exec plugin', async () => {
+    const credential = JSON.stringify({
+      apiVersion: 'client.authentication.k8s.io/v1',
+      kind: 'ExecCredential',
+      status: { token: 'good' },
+    });
+    const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: 'echo', args: [credential] };
+    await expect(listPods(configWith({ exec }))).resolves.toMatchObject({ items: [] });
+  });
+
+  test('whose exec plugin fails names the context and the user', async () => {
+    const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: 'false' };
+    await expect(listPods(configWith({ exec }))).rejects.toMatchObject({
+      code: 'backend_unavailable',
+      detail: "No credential can be had for context 'fake', user 'agent'.",
+    });
+  });
+
+  test('trusts no certificate but that of its authority', async () => {
+    const path = configWith({ token: 'good' }, { 'certificate-authority-data': undefined });
+    await expect(listPods(path)).rejects.toMatchObject({ code: 'backend_unavailable' });
+  });
+
+  test('checks the name that the kubeconfig gives', async () => {
+    const named = (name: string) => configWith({ token: 'good' }, { 'tls-server-name': name });
+    await expect(listPods(named('localhost'))).resolves.toMatchObject({ items: [] });
+    await expect(listPods(named('another'))).rejects.toMatchObject({ code: 'backend_unavailable' });
+  });
+
+  test('goes through a proxy', async () => {
+    const tunnels: string[] = [];
+    const proxy = createServer().on('connect', (incoming, socket) => {
+      tunnels.push(incoming.url ?? '');
+      const { hostname, port } = new URL(`http://${incoming.url}`);
+      const target = connect(Number(port), hostname, () => {
+        socket.write('HTTP/1.1 200 OK\r\n\r\n');
+        target.pipe(socket).pipe(target);
+      });
+      target.on('error', () => socket.destroy());
+      socket.on('error', () => target.destroy());
+    });
+    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+    const url = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+    await expect(listPods(configWith({ token: 'good' }, { 'proxy-url': url }))).resolves.toMatchObject({
+      items: [],
+    });
+    expect(tunnels).toEqual([new URL(api.url).host]);
+    proxy.close();
+  });
+
+  test('to a server that is not there is one clear sentence', async () => {
+    const path = configWith({ token: 'good' }, { server: 'https://127.0.0.1:1' });
+    await expect(listPods(path)).rejects.toMatchObject({
+      code: 'backend_unavailable',
+      detail: "The API server of context 'fake' cannot be reached.",
+    });
+  });
+});
+
+function encode(pem: string): string {
+  return Buffer.from(pem).toString('base64');
+}

@@ -1,0 +1,77 @@
+import { expect, test } from 'vitest';
+import { isPassing, statusFailure } from '../../../agent/backends/kubernetes/kube-failure.ts';
+import { Failure } from '../../../shared/errors.ts';
+
+const rows: [status: number, words: string, code: string, detail: RegExp, passes: boolean][] = [
+  [401, 'Unauthorized', 'backend_unavailable', /credentials/, false],
+  [403, 'pods "p" is forbidden: exceeded quota: q, requested: pods=1', 'quota_exceeded', /quota/, false],
+  [403, 'pods "p" is forbidden: failed quota: q: must specify limits.cpu', 'quota_exceeded', /quota/, false],
+  [
+    403,
+    'pods "p" is forbidden: violates PodSecurity "restricted:latest": privileged',
+    'policy_denied',
+    /Pod Security Standard/,
+    false,
+  ],
+  [
+    403,
+    'admission webhook "validate.example" denied the request: no',
+    'policy_denied',
+    /admission policy/,
+    false,
+  ],
+  [
+    403,
+    'pods is forbidden: User "u" cannot create resource "pods/exec" in API group "" in the namespace "ns"',
+    'backend_unavailable',
+    /may not create pods\/exec in namespace ns/,
+    false,
+  ],
+  [
+    403,
+    'leases.coordination.k8s.io is forbidden: User "u" cannot update resource "leases" in API group "coordination.k8s.io" in the namespace "ns"',
+    'backend_unavailable',
+    /may not update leases \(coordination\.k8s\.io\) in namespace ns/,
+    false,
+  ],
+  [
+    403,
+    'pods "p" is forbidden: maximum memory usage per Container is 32Mi, but limit is 64Mi',
+    'policy_denied',
+    /LimitRange/,
+    false,
+  ],
+  [404, 'namespaces "n" not found', 'backend_unavailable', /does not know/, false],
+  [
+    409,
+    'Operation cannot be fulfilled on resourcequotas "q": the object has been modified',
+    'backend_unavailable',
+    /came first/,
+    true,
+  ],
+  [409, 'pods "p" already exists', 'backend_unavailable', /came first/, false],
+  [422, 'Pod "p" is invalid: spec.containers[0].image', 'policy_denied', /invalid/, false],
+  [429, 'too many', 'backend_unavailable', /too much/, true],
+  [500, 'etcdserver: leader changed', 'backend_unavailable', /answered 500/, true],
+  [503, '', 'backend_unavailable', /answered 503/, true],
+];
+test.for(rows)('%i %j is %s', ([status, message, code, detail, passes]) => {
+  const failure = statusFailure({ message }, { status, what: 'POST pods' });
+  expect(failure).toMatchObject({ code, httpStatus: status, words: message });
+  expect(failure.detail).toMatch(detail);
+  expect(isPassing(failure)).toBe(passes);
+});
+
+test.for([
+  [429, '7', 7000],
+  [429, undefined, 1000],
+  [503, '100000', 60_000],
+  [500, '7', undefined],
+] as const)('%i with Retry-After %s waits %s ms', ([status, retryAfter, ms]) => {
+  expect(statusFailure({}, { status, retryAfter, what: 'x' }).retryAfterMs).toBe(ms);
+});
+
+test('a server that cannot be reached may be asked again', () => {
+  expect(isPassing(new Failure('backend_unavailable', 'gone'))).toBe(true);
+  expect(isPassing(new Error('a bug'))).toBe(false);
+});

@@ -1,0 +1,113 @@
+import { describe, expect, test } from 'vitest';
+import type { ContainerState, Pod } from '../../../agent/backends/kubernetes/kube-objects.ts';
+import { podState } from '../../../agent/backends/kubernetes/pod-state.ts';
+
+function pod(status: NonNullable<Pod['status']>, state?: ContainerState): Pod {
+  const containerStatuses = state === undefined ? [] : [{ name: 'sandbox', state }];
+  return { metadata: { name: 'p' }, spec: { nodeName: 'node' }, status: { ...status, containerStatuses } };
+}
+
+describe('a pod that has not started', () => {
+  const rows: [reason: string, code: string][] = [
+    ['ErrImagePull', 'image_error'],
+    ['ImagePullBackOff', 'image_error'],
+    ['InvalidImageName', 'image_error'],
+    ['ErrImageNeverPull', 'image_error'],
+    ['CreateContainerConfigError', 'backend_unavailable'],
+    ['CreateContainerError', 'backend_unavailable'],
+    ['RunContainerError', 'backend_unavailable'],
+  ];
+  test.for(rows)('for %s has trouble %s', ([reason, code]) => {
+    const state = podState(pod({ phase: 'Pending' }, { waiting: { reason, message: 'secret words' } }));
+    expect(state).toMatchObject({ phase: 'pending', trouble: { code }, unschedulable: false });
+    expect(state.phase === 'pending' && state.trouble?.message).not.toContain('secret words');
+  });
+
+  test.for(['ContainerCreating', 'PodInitializing', ''])('for %j has no trouble yet', (reason) => {
+    expect(podState(pod({ phase: 'Pending' }, { waiting: { reason } }))).toEqual({
+      phase: 'pending',
+      trouble: null,
+      unschedulable: false,
+    });
+  });
+
+  test('that no node takes is unschedulable, for as long as somebody waits', () => {
+    const conditions = [
+      { type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message: '0/3 nodes' },
+    ];
+    expect(podState(pod({ phase: 'Pending', conditions }))).toMatchObject({
+      trouble: { code: 'unschedulable' },
+      unschedulable: true,
+    });
+  });
+});
+
+test('a pod whose container runs is running', () => {
+  expect(podState(pod({ phase: 'Running' }, { running: {} }))).toEqual({ phase: 'running' });
+});
+
+describe('a pod that has ended', () => {
+  const rows: [words: string, pod: Pod | undefined, why: string, code: string][] = [
+    ['is gone', undefined, 'deleted', 'sandbox_lost'],
+    [
+      'is going',
+      { ...pod({ phase: 'Running' }, { running: {} }), metadata: { deletionTimestamp: 'now' } },
+      'deleted',
+      'sandbox_lost',
+    ],
+    [
+      'was killed for its memory',
+      pod({ phase: 'Failed' }, { terminated: { reason: 'OOMKilled', exitCode: 137 } }),
+      'memory',
+      'sandbox_lost',
+    ],
+    [
+      'was killed for its memory while it is deleted',
+      {
+        ...pod({ phase: 'Failed' }, { terminated: { reason: 'OOMKilled' } }),
+        metadata: { deletionTimestamp: 'now' },
+      },
+      'memory',
+      'sandbox_lost',
+    ],
+    [
+      'was evicted',
+      pod({ phase: 'Failed', reason: 'Evicted' }, { terminated: { reason: 'Error', exitCode: 137 } }),
+      'evicted',
+      'sandbox_lost',
+    ],
+    ['was evicted before it ran', pod({ phase: 'Failed', reason: 'Evicted' }), 'evicted', 'sandbox_lost'],
+    ['was preempted', pod({ phase: 'Failed', reason: 'Preempting' }), 'evicted', 'sandbox_lost'],
+    ['was too old', pod({ phase: 'Failed', reason: 'DeadlineExceeded' }), 'aged', 'sandbox_lost'],
+    ['lost its node', pod({ phase: 'Failed', reason: 'NodeLost' }), 'node_lost', 'sandbox_lost'],
+    ['lost its node quietly', pod({ phase: 'Unknown' }), 'node_lost', 'sandbox_lost'],
+    ['saw its node shut down', pod({ phase: 'Failed', reason: 'Terminated' }), 'node_lost', 'sandbox_lost'],
+    [
+      'was refused by its node',
+      pod({ phase: 'Failed', reason: 'OutOfcpu' }),
+      'node_refused',
+      'unschedulable',
+    ],
+    [
+      'was refused by its node',
+      pod({ phase: 'Failed', reason: 'UnexpectedAdmissionError' }),
+      'node_refused',
+      'unschedulable',
+    ],
+    [
+      'has no interpreter',
+      pod({ phase: 'Failed' }, { terminated: { reason: 'StartError', exitCode: 128 } }),
+      'not_startable',
+      'image_error',
+    ],
+    [
+      'has a runner that ended',
+      pod({ phase: 'Succeeded' }, { terminated: { reason: 'Completed', exitCode: 0 } }),
+      'exited',
+      'sandbox_lost',
+    ],
+  ];
+  test.for(rows)('because it %s says so', ([, given, why, code]) => {
+    expect(podState(given)).toMatchObject({ phase: 'ended', end: { why, failure: { code } } });
+  });
+});
