@@ -7,7 +7,6 @@ ends them all when that namespace loses its PID 1.
 import os
 
 from podgate_runner import confine, namespaces, syscalls
-from podgate_runner.namespaces import NamespaceError
 
 #: Inodes of a tmpfs: as the kernel counts, one for each page of its size, but never more than this.
 MAX_INODES = 262144
@@ -56,15 +55,15 @@ def available():
     """(True, "") where cells can be made here, else (False, a sentence that names the setting)."""
     reading, writing = os.pipe()
     uid, gid = os.geteuid(), os.getegid()
-    try:
-        pid = fork(sibling=False)
-    except NamespaceError as error:
-        os.close(reading)
-        os.close(writing)
-        return False, "%s" % error
+    # An ordinary fork comes first: OpenBLAS and its like end their threads then, and have none when cells are forked.
+    pid = os.fork()
     if pid == 0:
         try:
             os.close(reading)
+            inner = fork(sibling=False)
+            if inner:
+                os.waitpid(inner, 0)
+                os._exit(0)
             enter({"workspace": "/tmp", "scratch": [], "workspace_bytes": 1 << 20, "tmp_bytes": 1 << 20}, uid, gid)
             os.write(writing, b"+")
         except BaseException as error:

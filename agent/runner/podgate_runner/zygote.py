@@ -62,7 +62,7 @@ def attend(sock, config, cell, confinement):
             # The job is here, or a part of it: it has its own child in a moment.
             continue
         if kind == "cell":
-            entered = fork_cell(cell, message[1], sock, fds, bool(config["preload"]))
+            entered = fork_cell(cell, message[1], sock, fds)
             if entered is not None:
                 sock = entered
                 receiver, confinement = courier.Receiver(sock), confine_children(config, _IN_CELL)
@@ -125,16 +125,17 @@ def is_alone():
     return False
 
 
-def fork_cell(cell, cell_config, zygote_sock, fds, hooked):
+def fork_cell(cell, cell_config, zygote_sock, fds):
     """None here. In the child, which is PID 1 of new namespaces and the runner's child, the socket it has to the runner.
 
-    `hooked`: modules are loaded that may want to know of a fork (pthread_atfork), as OpenBLAS does, which waits for ever
-    in the next one for threads that a fork unknown to it has lost. A process in between is forked as they expect.
+    Modules with threads may want to know of a fork (pthread_atfork), as OpenBLAS does, which waits for ever in the next
+    one for threads that a fork unknown to it has lost. If it still has some, a process in between is forked as they
+    expect; that costs as much again, and most end theirs at the first ordinary fork: see cell.available.
     """
     uid, gid = os.geteuid(), os.getegid()
     between, trouble = None, None
     try:
-        between = os.fork() if hooked else None
+        between = os.fork() if threads() > 1 else None
         pid = between or cell.fork(sibling=between is None)
     except Exception as error:
         pid, trouble = 0, error
@@ -177,9 +178,9 @@ def prepare(config, cell):
     missing = list(features["missing"])
     if cell and not namespaces:
         missing.append(reason)
-    threads = len(os.listdir("/proc/self/task"))
-    if threads > 1:
-        missing.append("Preloading left %d threads in the zygote; executions begin without them." % (threads - 1))
+    left = threads() - 1
+    if left:
+        missing.append("Preloading left %d threads in the zygote; executions begin without them." % left)
     pyrun.warm()
     gc.collect()
     gc.freeze()
@@ -192,6 +193,10 @@ def prepare(config, cell):
         "namespaces": namespaces,
         "missing": missing,
     }
+
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
 
 
 def preload(names):

@@ -1,7 +1,8 @@
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
-import { describePython, describeSandbox, expectNext, expectUnharmed, patience, py } from './suite.ts';
+import { describePython, describeSandbox, expectNext, expectUnharmed, MIB, patience, py } from './suite.ts';
 
 describeSandbox('the child that waits for the next program', (sandbox) => {
   test('runs it: nothing is forked for a START', async () => {
@@ -151,6 +152,32 @@ describeSandbox(
   },
   { config: { place: 'fresh' } },
 );
+
+describePython('a cell below a zygote whose libraries have threads and fork handlers', (python) => {
+  test.for(['numpy', 'pandas'])('%s, runs programs', async (name, context) => {
+    const found = spawnSync(python, ['-c', `import ${name}`], { encoding: 'utf8' });
+    if (found.status !== 0) return context.skip(`${python} has no ${name}`);
+    const limits = {
+      memory_bytes: 1024 * MIB,
+      cpu_seconds: 20,
+      processes: 64,
+      open_files: 256,
+      file_bytes: MIB,
+    };
+    await using sandbox = await createSandbox({
+      python,
+      config: { place: 'fresh', preload: [name], limits },
+    });
+    expect(sandbox.ready.preloaded).toEqual([name]);
+    for (let n = 0; n < 3; n += 1) {
+      const ran = await sandbox.run(
+        'import sys, numpy\nprint(int((numpy.ones((200, 200)) @ numpy.ones((200, 200))).sum()))',
+      );
+      expect(ran.stdout).toBe('8000000\n');
+    }
+    return undefined;
+  });
+});
 
 /** Resolves with the PID, as the host numbers it, of the PID 1 of a cell. */
 async function nextCell(sandbox: Sandbox): Promise<number> {
