@@ -41,7 +41,7 @@ class Watch:
         else:
             # A child made by vfork shows its parent's memory as its own until it executes: one look may count it twice.
             self._looks_over += 1
-            if self._looks_over >= WATCH_CONFIRM_LOOKS:
+            if len(tree) == 1 or self._looks_over >= WATCH_CONFIRM_LOOKS:
                 passed.add("memory")
             self.due = now + WATCH_AGAIN_SECONDS
         if not passed:
