@@ -97,9 +97,8 @@ def release(known_modules):
         if hasattr(sys, name):
             delattr(sys, name)
     sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
-    names = [name for name in sys.modules if name not in known_modules or name == "__main__"]
     left = []
-    for name in names:
+    for name in _added(known_modules):
         module = sys.modules.pop(name)
         try:
             left.append(ref(module))
@@ -109,6 +108,21 @@ def release(known_modules):
     gc.collect()
     for module in left:
         clear(module())
+
+
+def _added(known_modules):
+    """Names of the user's modules. They come after all that were there before: a look at each of those names would copy
+    the page that it lies in, thousands below pandas."""
+    names = []
+    for name in reversed(sys.modules):
+        if name in known_modules:
+            if name == known_modules.last and len(sys.modules) - len(names) == len(known_modules):
+                break
+        else:
+            names.append(name)
+    names.append("__main__")
+    names.reverse()
+    return names
 
 
 def clear(module):

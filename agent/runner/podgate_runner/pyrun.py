@@ -7,7 +7,13 @@ from _frozen_importlib_external import SourceFileLoader
 
 from podgate_runner import pycompile, pyexit
 
-_known_modules = frozenset()
+class _Known(frozenset):
+    """Names of modules; `last` is the one that was imported last."""
+
+    last = None
+
+
+_known_modules = _Known()
 
 
 def warm():
@@ -18,7 +24,8 @@ def warm():
     forget_podgate()
     # Executions must not share what the importer remembers of directories that user code writes.
     sys.path_importer_cache.clear()
-    _known_modules = frozenset(sys.modules)
+    _known_modules = _Known(sys.modules)
+    _known_modules.last = next(reversed(sys.modules), None)
 
 
 def forget_podgate():

@@ -223,6 +223,28 @@ describeSandbox('Python code', (sandbox) => {
     expect(new Set(values).size).toBe(10);
   });
 
+  test.each([
+    ['one that it imported', ''],
+    ['one, after it removed one of the interpreter’s', 'sys.modules.pop("stat")'],
+    ['one, after it put one of the interpreter’s last', 'sys.modules["stat"] = sys.modules.pop("stat")'],
+  ])('clears modules at its end: %s', async (_name, before) => {
+    const ran = await sandbox().run(
+      py`
+        import sys
+        ${before}
+        import helper
+        None
+      `,
+      {
+        files: {
+          'helper.py':
+            'import os\nclass End:\n    def __del__(self, write=os.write): write(1, b"cleared")\nend = End()\n',
+        },
+      },
+    );
+    expect(ran.stdout).toBe('cleared');
+  });
+
   test('leaves nothing of itself in the next interpreter', async () => {
     await sandbox().run(py`
       import builtins, json, math, os, sys
