@@ -32,6 +32,11 @@ class Verdicts(unittest.TestResult):
     def stopTest(self, test):
         super().stopTest(test)
         self.seconds[test.id()] = time.monotonic() - self.began
+        if self.found[test.id()]["verdict"] in ("failed", "error") and "multiprocessing" in sys.modules:
+            # What a failed case leaves behind holds pipes that the module's own end waits for.
+            for child in sys.modules["multiprocessing"].active_children():
+                child.kill()
+                child.join()
 
     def _note(self, test, verdict, reason=""):
         known = self.found.get(test.id(), {"verdict": "ok"})
