@@ -9,7 +9,8 @@ export type BackoffOptions = {
 export type Backoff = {
   /** The wait before the next try. Each call doubles the bound of the one after. */
   next(): number;
-  reset(): void;
+  /** As if so many tries had been made, none unless given. */
+  reset(tries?: number): void;
   /** Tries since the last reset. */
   readonly tries: number;
 };
@@ -23,8 +24,8 @@ export function createBackoff({ baseMs, maxMs, random }: BackoffOptions): Backof
       tries += 1;
       return random() * bound;
     },
-    reset() {
-      tries = 0;
+    reset(to = 0) {
+      tries = to;
     },
     get tries() {
       return tries;

@@ -19,9 +19,8 @@ export const RECORD_TTL_MS = 600_000;
 
 /** Executions whose records an agent keeps at most; the oldest ended ones go first. */
 export const MAX_RECORDS = 100_000;
-/** Replicas of the gateway that one agent links to at most, and dials made to find them. */
+/** Replicas of the gateway that one agent links to at most. */
 export const MAX_REPLICAS = 8;
-export const MAX_REPLICA_DIALS = 16;
 /** How far a HELLO's time may be from the gateway's. */
 export const HELLO_SKEW_MS = 60_000;
 

@@ -1,28 +1,19 @@
 import { closeCode } from '../../shared/errors.ts';
-import { createBackoff } from '../backoff.ts';
+import { MAX_REPLICAS } from '../../shared/limits.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
 import type { Log } from '../log.ts';
+import { createDialSchedule } from './dial-schedule.ts';
 import type { Link, LinkDeps } from './link.ts';
 import type { LinkEnd } from './link-state.ts';
 import { isSurplus, wantsLink } from './plan-links.ts';
-import { RECONNECT_BASE_MS, RECONNECT_MAX_MS, SEARCH_AGAIN_MS, STABLE_MS } from './timings.ts';
+import { STABLE_MS } from './timings.ts';
 
 /** Why the set looked at itself: for the log, and so that every cause has a name. */
-export type WakeReason =
-  | 'boot'
-  | 'joined'
-  | 'surplus'
-  | 'goaway'
-  | 'link_ended'
-  | 'wait_over'
-  | 'search_again';
-
-/** WebSocket close code of a link that is let go because its replica has enough. */
-const NORMAL_CLOSURE = 1000;
+export type WakeReason = 'boot' | 'joined' | 'surplus' | 'goaway' | 'link_ended' | 'wait_over';
 
 export type LinkSetDeps = {
   /** Dials one link. */
-  connect: (handlers: Pick<LinkDeps, 'onJoined' | 'onLeave' | 'onEnded'>) => Link;
+  connect: (handlers: Pick<LinkDeps, 'isWanted' | 'onJoined' | 'onLeave' | 'onEnded'>) => Link;
   clock: Clock;
   random: () => number;
   log: Log;
@@ -44,35 +35,33 @@ export type LinkSet = {
 
 /**
  * Keeps LINKS_PER_REPLICA links to every gateway replica it finds. One loop decides, whatever woke it; one dial is under
- * way at a time; after a failure it waits with full jitter, so that agents that lost the same gateway do not return
- * together.
+ * way at a time; the schedule says when, so that agents that lost the same gateway do not return together.
  */
 export function createLinkSet({ connect, clock, random, log, onJoined, onGone }: LinkSetDeps): LinkSet {
   const links = new Map<Link, { joined: boolean; leaving: boolean; stable: CancelTimer }>();
-  const backoff = createBackoff({ baseMs: RECONNECT_BASE_MS, maxMs: RECONNECT_MAX_MS, random });
+  const schedule = createDialSchedule({ now: clock.now, random });
   let replicas = 1;
-  let misses = 0;
-  let waitUntilMs = 0;
   let cancelWait: CancelTimer | undefined;
-  let cancelSearch: CancelTimer | undefined;
   let held = false;
 
-  function planned(except?: Link) {
-    return [...links].flatMap(([link, { joined, leaving }]) =>
-      link === except ? [] : [{ serverId: joined ? link.serverId : null, leaving }],
-    );
+  function planned() {
+    return [...links].map(([link, { joined, leaving }]) => ({
+      serverId: joined ? link.serverId : null,
+      leaving,
+    }));
   }
 
   function reconcile(reason: WakeReason): void {
-    if (held || !wantsLink({ links: planned(), replicas, misses })) return;
-    const waitMs = waitUntilMs - clock.now();
+    if (held || !wantsLink({ links: planned(), replicas })) return;
+    const waitMs = schedule.waitMs();
     if (waitMs > 0) {
       cancelWait?.();
       cancelWait = clock.after(waitMs, () => reconcile('wait_over'));
       return;
     }
-    log('link_dial', { reason, links: links.size, replicas, misses });
-    const link = connect({ onJoined: joined, onLeave: leave, onEnded: ended });
+    log('link_dial', { reason, links: links.size, replicas, failures: schedule.failures });
+    const isWanted = (serverId: string) => !isSurplus(serverId, planned());
+    const link = connect({ isWanted, onJoined: joined, onLeave: leave, onEnded: ended });
     // A link that failed in the dial itself has ended before it was known.
     if (link.phase !== 'ended') links.set(link, { joined: false, leaving: false, stable: () => {} });
   }
@@ -82,20 +71,9 @@ export function createLinkSet({ connect, clock, random, log, onJoined, onGone }:
     const { serverId } = link;
     if (!known || serverId === null) return;
     replicas = told;
-    if (isSurplus(serverId, planned(link))) {
-      misses += 1;
-      // Looked for again later: replicas come and go without a word to those who have no link to them.
-      cancelSearch ??= clock.after(SEARCH_AGAIN_MS, () => {
-        cancelSearch = undefined;
-        misses = 0;
-        reconcile('search_again');
-      });
-      link.letGo(NORMAL_CLOSURE, 'surplus');
-      return;
-    }
-    misses = 0;
     known.joined = true;
-    known.stable = clock.after(STABLE_MS, () => backoff.reset());
+    known.stable = clock.after(STABLE_MS, () => schedule.stable());
+    schedule.joined();
     log('link_joined', { server_id: serverId, replicas });
     onJoined(link);
     reconcile('joined');
@@ -106,10 +84,7 @@ export function createLinkSet({ connect, clock, random, log, onJoined, onGone }:
     if (!known || known.leaving) return;
     known.leaving = true;
     onGone(link);
-    // At least a second wide, or every agent of a gateway that names no wait would come at once.
-    const spreadMs = random() * Math.max(1_000, reconnectAfterMs / 2);
-    waitUntilMs = Math.max(waitUntilMs, clock.now() + reconnectAfterMs + spreadMs);
-    misses = 0;
+    schedule.sentAway(reconnectAfterMs);
     reconcile('goaway');
   }
 
@@ -118,13 +93,15 @@ export function createLinkSet({ connect, clock, random, log, onJoined, onGone }:
     links.delete(link);
     known?.stable();
     if (known?.joined && !known.leaving) onGone(link);
-    if (why.code === 'let_go') {
+    if (why.code === 'surplus') {
+      schedule.surplus(Math.min(replicas, MAX_REPLICAS));
       reconcile('surplus');
       return;
     }
-    log('link_ended', { server_id: link.serverId, code: why.code, detail: why.detail, retry: backoff.tries });
-    misses = 0;
-    if (!known?.leaving) waitUntilMs = Math.max(waitUntilMs, clock.now() + backoff.next());
+    if (!known?.joined) schedule.failed();
+    else if (!known.leaving && why.code !== 'let_go') schedule.lost();
+    const { code, detail } = why;
+    log('link_ended', { server_id: link.serverId, code, detail, failures: schedule.failures });
     reconcile('link_ended');
   }
 
@@ -134,7 +111,6 @@ export function createLinkSet({ connect, clock, random, log, onJoined, onGone }:
     hold() {
       held = true;
       cancelWait?.();
-      cancelSearch?.();
     },
     close() {
       this.hold();

@@ -3,6 +3,9 @@ import { PROTOCOL_VERSION } from '../../shared/frame.ts';
 import type { FromGateway } from '../../shared/messages.ts';
 import { clampTimings, JOIN_TIMEOUT_MS, type Timings } from './timings.ts';
 
+/** WebSocket close code of a link that is let go because its replica has enough. */
+const NORMAL_CLOSURE = 1000;
+
 /** Where one link stands. `leaving`: after GOAWAY; what runs on it ends there. */
 export type LinkState =
   | { readonly phase: 'dialing' }
@@ -13,7 +16,7 @@ export type LinkState =
 
 /** Why a link ended: a code of shared/errors.ts, or what happened to the socket. */
 export type LinkEnd = {
-  readonly code: ErrorCode | 'lost' | 'silent' | 'unreachable' | 'let_go';
+  readonly code: ErrorCode | 'lost' | 'silent' | 'unreachable' | 'surplus' | 'let_go';
   readonly detail: string;
 };
 
@@ -22,7 +25,8 @@ export type LinkTimer = 'join' | 'heartbeat' | 'dead' | 'leave';
 export type LinkEvent =
   | { readonly type: 'dial' }
   | { readonly type: 'opened' }
-  | { readonly type: 'challenge'; readonly body: FromGateway['CHALLENGE'] }
+  /** `wanted`: the replica that it comes from has not all its links yet. */
+  | { readonly type: 'challenge'; readonly body: FromGateway['CHALLENGE']; readonly wanted: boolean }
   | { readonly type: 'welcome'; readonly body: FromGateway['WELCOME'] }
   | { readonly type: 'refresh'; readonly body: FromGateway['AUTH_REFRESH'] }
   | { readonly type: 'heartbeat'; readonly body: FromGateway['HEARTBEAT'] }
@@ -71,7 +75,7 @@ export function next(state: LinkState, event: LinkEvent): LinkStep {
     case 'timer':
       return onTimer(state, event.timer);
     case 'challenge':
-      return onChallenge(state, event.body);
+      return onChallenge(state, event);
     case 'welcome':
       return onWelcome(state, event.body);
     default:
@@ -97,13 +101,21 @@ function onTimer(state: LinkState, timer: LinkTimer): LinkStep {
   return over({ code: 'silent', detail: `Nothing came for ${state.deadMs} ms.` }, { do: 'terminate' });
 }
 
-function onChallenge(state: LinkState, body: FromGateway['CHALLENGE']): LinkStep {
+function onChallenge(
+  state: LinkState,
+  { body, wanted }: Extract<LinkEvent, { type: 'challenge' }>,
+): LinkStep {
   if (state.phase !== 'waiting_for_challenge') return refuse('protocol_error', 'CHALLENGE out of its time');
   const { min_version, max_version, nonce, server_id } = body;
   if (min_version > PROTOCOL_VERSION || max_version < PROTOCOL_VERSION)
     return refuse(
       'version_mismatch',
       `The gateway speaks versions ${min_version} to ${max_version}, this agent ${PROTOCOL_VERSION}.`,
+    );
+  if (!wanted)
+    return over(
+      { code: 'surplus', detail: 'This replica has its links already.' },
+      { do: 'close', code: NORMAL_CLOSURE, reason: 'surplus' },
     );
   return stay({ phase: 'waiting_for_welcome', serverId: server_id }, { do: 'prove', as: 'HELLO', nonce });
 }

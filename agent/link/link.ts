@@ -32,6 +32,8 @@ export type LinkDeps = {
   executions: Executions;
   clock: Clock;
   log: Log;
+  /** Whether a link to this replica is wanted: asked as soon as the gateway has named itself, before anything is proved. */
+  isWanted: (serverId: string) => boolean;
   /** Each is called at most once, in this order. `onLeave`: the gateway said GOAWAY. */
   onJoined: (link: Link, replicas: number) => void;
   onLeave: (link: Link, reconnectAfterMs: number) => void;
@@ -123,7 +125,7 @@ export function createLink(deps: LinkDeps): Link {
   }
 
   function onMessage(message: GatewayMessage, stream: number): void {
-    const event = ownEvent(message);
+    const event = ownEvent(message, deps.isWanted);
     if (event && stream !== 0) broke(`${message.name} on a stream`);
     else apply(event ?? { type: 'work' });
     if (!isJoined()) return;
@@ -221,10 +223,10 @@ export function createLink(deps: LinkDeps): Link {
 }
 
 /** The event of a message that concerns the link itself; undefined for work. */
-function ownEvent(message: GatewayMessage): LinkEvent | undefined {
+function ownEvent(message: GatewayMessage, isWanted: LinkDeps['isWanted']): LinkEvent | undefined {
   switch (message.name) {
     case 'CHALLENGE':
-      return { type: 'challenge', body: message.body };
+      return { type: 'challenge', body: message.body, wanted: isWanted(message.body.server_id) };
     case 'WELCOME':
       return { type: 'welcome', body: message.body };
     case 'AUTH_REFRESH':

@@ -1,25 +1,22 @@
-import { LINKS_PER_REPLICA, MAX_REPLICA_DIALS, MAX_REPLICAS } from '../../shared/limits.ts';
+import { LINKS_PER_REPLICA, MAX_REPLICAS } from '../../shared/limits.ts';
 
-/** A link as the plan sees it. `serverId` is null until WELCOME. */
+/** A link as the plan sees it. `serverId` is null until it has joined. */
 export type PlannedLink = { readonly serverId: string | null; readonly leaving: boolean };
 
 export type LinksView = {
   readonly links: readonly PlannedLink[];
   /** Replicas that the newest WELCOME told of. */
   readonly replicas: number;
-  /** Dials in a row that led where enough links are. */
-  readonly misses: number;
 };
 
 /**
  * Whether another link is wanted. The agent cannot choose the replica that a dial leads to, so it dials, one at a time,
- * until each replica has its links or MAX_REPLICA_DIALS in a row have found nothing new.
+ * until each replica has its links.
  */
-export function wantsLink({ links, replicas, misses }: LinksView): boolean {
+export function wantsLink({ links, replicas }: LinksView): boolean {
   if (links.some(({ serverId }) => serverId === null)) return false;
   const found = linksPerReplica(links);
   if (found.size === 0) return true;
-  if (misses >= MAX_REPLICA_DIALS) return false;
   if (found.size < Math.min(replicas, MAX_REPLICAS)) return true;
   return [...found.values()].some((count) => count < LINKS_PER_REPLICA);
 }

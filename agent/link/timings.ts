@@ -11,8 +11,10 @@ export const CLOSE_TIMEOUT_MS = 2_000;
 export const RECONNECT_BASE_MS = 1_000;
 export const RECONNECT_MAX_MS = 60_000;
 export const STABLE_MS = 30_000;
-/** A replica that was not found is looked for again after this long (5.7). */
-export const SEARCH_AGAIN_MS = 60_000;
+/** What outages in a row make of the first wait at most: 2^n seconds. Dials that fail go on to RECONNECT_MAX_MS. */
+export const MAX_FLAPS = 4;
+/** Agents that a gateway sends away come back over at least this long. */
+export const MIN_GOAWAY_SPREAD_MS = 1_000;
 
 export type Timings = { readonly heartbeatMs: number; readonly deadMs: number };
 

@@ -9,24 +9,22 @@ const link = (serverId: string | null, leaving = false) => ({ serverId, leaving 
 
 describe('the plan of links', () => {
   test.for([
-    ['with none', [], 1, 0, true],
-    ['while one is on its way', [link(null)], 1, 0, false],
-    ['with one of two to a replica', [link('a')], 1, 0, true],
-    ['with both', [link('a'), link('a')], 1, 0, false],
-    ['with one replica of two found', [link('a'), link('a')], 2, 0, true],
-    ['after 15 dials that found nothing', [link('a'), link('a')], 2, 15, true],
-    ['after 16 dials that found nothing', [link('a'), link('a')], 2, 16, false],
-    ['after 16 dials, with none left', [link('a', true)], 2, 16, true],
-    ['with one that is leaving', [link('a'), link('a', true)], 1, 0, true],
+    ['with none', [], 1, true],
+    ['while one is on its way', [link(null)], 1, false],
+    ['with one of two to a replica', [link('a')], 1, true],
+    ['with both', [link('a'), link('a')], 1, false],
+    ['with one replica of two found', [link('a'), link('a')], 2, true],
+    ['with both of one and one of the other', [link('a'), link('b'), link('a')], 2, true],
+    ['with both of both', [link('a'), link('b'), link('a'), link('b')], 2, false],
+    ['with one that is leaving', [link('a'), link('a', true)], 1, true],
     [
       'with eight replicas of a hundred',
       'abcdefgh'.split('').flatMap((id) => [link(id), link(id)]),
       100,
-      0,
       false,
     ],
-  ] as const)('%s', ([, links, replicas, misses, wanted]) => {
-    expect(wantsLink({ links, replicas, misses })).toBe(wanted);
+  ] as const)('%s', ([, links, replicas, wanted]) => {
+    expect(wantsLink({ links, replicas })).toBe(wanted);
   });
 
   test.for([
@@ -42,8 +40,9 @@ describe('the plan of links', () => {
 });
 
 describe('the states of a link', () => {
-  const challenge: LinkEvent = {
+  const challenge: Extract<LinkEvent, { type: 'challenge' }> = {
     type: 'challenge',
+    wanted: true,
     body: { nonce: 'n'.repeat(43), server_id: 's', min_version: 1, max_version: 1 },
   };
   const welcome: LinkEvent = {
@@ -88,6 +87,12 @@ describe('the states of a link', () => {
       'a version that was not asked for',
       [{ type: 'opened' }, challenge, { ...welcome, body: { ...welcome.body, version: 2 } }],
       'version_mismatch',
+      ['close', 'ended'],
+    ],
+    [
+      'a replica that has its links already',
+      [{ type: 'opened' }, { ...challenge, wanted: false }],
+      'surplus',
       ['close', 'ended'],
     ],
     ['work too early', [{ type: 'opened' }, { type: 'work' }], 'protocol_error', ['close', 'ended']],
@@ -146,6 +151,7 @@ describe('the states of a link', () => {
 
 type FakeLink = Link & {
   readonly handlers: Parameters<LinkSetDeps['connect']>[0];
+  /** The gateway names itself, then takes the agent unless that is enough already. */
   join(serverId: string, replicas?: number): void;
   end(): void;
 };
@@ -179,6 +185,11 @@ function createBench(random = 0.5) {
           handlers.onEnded(fake, { code: 'let_go', detail: '' });
         },
         join(id, replicas = 1) {
+          if (!handlers.isWanted(id)) {
+            phase = 'ended';
+            handlers.onEnded(fake, { code: 'surplus', detail: '' });
+            return;
+          }
           phase = 'joined';
           serverId = id;
           handlers.onJoined(fake, replicas);
@@ -192,23 +203,38 @@ function createBench(random = 0.5) {
       return fake;
     },
   });
-  return { clock, dials, set, known, last: () => dials.at(-1)?.link as FakeLink };
+  const last = () => dials.at(-1)?.link as FakeLink;
+  /** How long after `act` the next dial is made. */
+  async function wait(act: () => void): Promise<number> {
+    const atMs = clock.now();
+    act();
+    const before = dials.length;
+    while (dials.length === before) await clock.advance(500);
+    return (dials[before]?.atMs ?? 0) - atMs;
+  }
+  return {
+    clock,
+    dials,
+    set,
+    known,
+    last,
+    /** Ends these, and says how long the next dial took to come. */
+    waitAfter: (...ended: FakeLink[]) =>
+      wait(() => {
+        for (const each of ended) each.end();
+      }),
+    wait,
+    joined: (): FakeLink[] => set.links().filter(({ phase }) => phase === 'joined') as FakeLink[],
+  };
 }
 
 describe('the set of links', () => {
-  test('waits with full jitter between 0 and twice as much each time, 60 s at most', async () => {
-    const { clock, dials, set, last } = createBench(0.999_999);
+  test('waits with full jitter: twice as much at most each time a dial comes to nothing, 60 s in the end', async () => {
+    const { set, last, waitAfter } = createBench(0.999_999);
     set.start();
-    for (let n = 0; n < 9; n += 1) {
-      last().end();
-      await clock.advance(60_000);
-    }
-    const waits = dials
-      .slice(1)
-      .map(({ atMs }, index) => Math.round((atMs - (dials[index]?.atMs ?? 0)) / 1_000));
-    // The first dial after a failure comes after its own wait; the rest of the 60 s passes before the next failure.
-    expect(waits[0]).toBe(1);
-    expect(dials).toHaveLength(10);
+    const waits: number[] = [];
+    for (let n = 0; n < 8; n += 1) waits.push(Math.round((await waitAfter(last())) / 1_000));
+    expect(waits).toEqual([1, 2, 4, 8, 16, 32, 60, 60]);
   });
 
   test('dials at once with a jitter of 0 and later with more', async () => {
@@ -224,35 +250,62 @@ describe('the set of links', () => {
     }
   });
 
-  test('forgets its failures only after a link was stable for 30 s', async () => {
-    const { clock, dials, set, last } = createBench(0.5);
+  test('takes links that are lost together for one outage', async () => {
+    const { set, last, joined, waitAfter } = createBench(0.999_999);
     set.start();
-    for (let n = 0; n < 5; n += 1) {
-      last().end();
-      await clock.advance(60_000);
-    }
-    const failures = dials.length;
     last().join('a');
-    await clock.settle();
     last().join('a');
-    await clock.advance(29_000);
-    dials[failures - 1]?.link.end();
-    await clock.settle();
-    expect(dials).toHaveLength(failures + 1);
-    // 0.5 × 32 s
-    await clock.advance(15_999);
-    expect(dials).toHaveLength(failures + 1);
-    await clock.advance(1);
-    expect(dials).toHaveLength(failures + 2);
-    last().join('a');
-    await clock.advance(30_000);
-    last().end();
-    await clock.advance(500);
-    expect(dials).toHaveLength(failures + 3);
+    expect(Math.round((await waitAfter(...joined())) / 1_000)).toBe(1);
+    // The dial that follows fails, and that alone doubles the wait.
+    expect(Math.round((await waitAfter(last())) / 1_000)).toBe(2);
   });
 
-  test('after GOAWAY waits as told and more, and keeps the old link meanwhile', async () => {
-    const { clock, dials, set, last, known } = createBench(0.5);
+  test('is back within 16 s of the last of many restarts, since a join forgets the dials that failed', async () => {
+    const { set, last, joined, waitAfter } = createBench(0.999_999);
+    set.start();
+    const waits: number[] = [];
+    for (let restart = 0; restart < 7; restart += 1) {
+      last().join('a');
+      last().join('a');
+      waits.push(Math.round((await waitAfter(...joined())) / 1_000));
+      await waitAfter(last());
+    }
+    expect(waits).toEqual([1, 2, 4, 8, 16, 16, 16]);
+  });
+
+  test('forgets its outages after a link was stable for 30 s, and no sooner', async () => {
+    for (const [stableMs, expected] of [
+      [29_999, 8],
+      [30_000, 1],
+    ] as const) {
+      const { clock, set, last, joined, waitAfter } = createBench(0.999_999);
+      set.start();
+      for (let outage = 0; outage < 3; outage += 1) {
+        last().join('a');
+        last().join('a');
+        await waitAfter(...joined());
+      }
+      last().join('a');
+      last().join('a');
+      await clock.advance(stableMs);
+      expect(Math.round((await waitAfter(...joined())) / 1_000)).toBe(expected);
+    }
+  });
+
+  test('waits for no dial that failed elsewhere when a link is lost', async () => {
+    const { clock, set, last, joined, waitAfter } = createBench(0.5);
+    set.start();
+    last().join('a', 2);
+    last().join('a', 2);
+    // The other replica cannot be reached: the dials come to 30 s each.
+    for (let n = 0; n < 8; n += 1) await waitAfter(last());
+    last().end();
+    await clock.advance(1);
+    expect(await waitAfter(...joined())).toBe(500);
+  });
+
+  test('after GOAWAY waits as told and more, counts no failure, and keeps the old link meanwhile', async () => {
+    const { clock, dials, set, last, known, waitAfter } = createBench(0.5);
     set.start();
     last().join('a');
     last().join('a');
@@ -268,23 +321,29 @@ describe('the set of links', () => {
     expect(set.links()).toContain(old);
     old.end();
     expect(known.filter((word) => word === 'gone')).toHaveLength(1);
+    expect(await waitAfter(last())).toBe(500);
   });
 
-  test('looks again after 60 s for a replica that it did not find', async () => {
-    const { clock, dials, set, last } = createBench(0);
+  test('looks for a replica that it does not find in rounds of as many dials as there are replicas, ever more apart', async () => {
+    const { clock, dials, set, last, wait, joined } = createBench(0.999_999);
     set.start();
-    for (let n = 0; n < 18; n += 1) last().join('a', 2);
-    expect(dials).toHaveLength(18);
-    expect(set.links()).toHaveLength(2);
-    await clock.advance(59_999);
-    expect(dials).toHaveLength(18);
-    await clock.advance(1);
-    expect(dials).toHaveLength(19);
-    last().join('b', 2);
-    last().join('b', 2);
+    last().join('a', 3);
+    last().join('a', 3);
+    const waits: number[] = [];
+    for (let round = 0; round < 8; round += 1) {
+      for (let dial = 0; dial < 2; dial += 1) last().join('a', 3);
+      waits.push(Math.round((await wait(() => last().join('a', 3))) / 1_000));
+    }
+    expect(waits).toEqual([1, 2, 4, 8, 16, 32, 60, 60]);
+    expect(joined()).toHaveLength(2);
+    last().join('b', 3);
+    last().join('b', 3);
+    last().join('c', 3);
+    last().join('c', 3);
+    expect(set.links()).toHaveLength(6);
+    const found = dials.length;
     await clock.advance(200_000);
-    expect(set.links()).toHaveLength(4);
-    expect(dials).toHaveLength(20);
+    expect(dials).toHaveLength(found);
   });
 
   test('dials no more while it is held', async () => {
