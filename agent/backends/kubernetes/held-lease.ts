@@ -1,9 +1,10 @@
 import type { Clock } from '../../clock.ts';
 import type { Log } from '../../log.ts';
+import { LABEL, MANAGED_BY } from '../labels.ts';
 import type { KubeClient } from './kube-client.ts';
 import { isRefused } from './kube-failure.ts';
 import type { Lease } from './kube-objects.ts';
-import { INSTANCE_ANNOTATION, LABEL, labelValue, leaseName, MANAGED_BY } from './labels.ts';
+import { INSTANCE_ANNOTATION, labelValue, leaseName } from './labels.ts';
 
 /** Unrenewed for so long, an instance counts as dead. */
 export const LEASE_SECONDS = 15;

@@ -4,22 +4,25 @@ import type { Template } from '../../../shared/template.ts';
 import { createBackoff } from '../../backoff.ts';
 import type { Clock } from '../../clock.ts';
 import type { Log } from '../../log.ts';
+import { pause } from '../../pause.ts';
 import { runnerCommand } from '../../runner/bundle.ts';
 import { runnerConfig } from '../../runner/runner-config.ts';
 import type { Backend, Sandbox } from '../backend.ts';
-import type { ExecStream } from './exec-stream.ts';
+import { LABEL } from '../labels.ts';
+import { RUNNER_PLACE } from '../runner-place.ts';
+import { openRunnerStream } from '../runner-stream.ts';
+import { sandboxName } from '../sandbox-name.ts';
+import { type ExecStream, openExec } from './exec-stream.ts';
 import { holdLease } from './held-lease.ts';
 import type { KubeClient } from './kube-client.ts';
 import { isPassing, isRefused, KubeRefusal } from './kube-failure.ts';
 import type { Pod } from './kube-objects.ts';
-import { INSTANCE_ANNOTATION, LABEL, labelSelector } from './labels.ts';
-import { pause } from './pause.ts';
-import { drawUid, podSpec, RUNNER_PLACE } from './pod-spec.ts';
+import { INSTANCE_ANNOTATION, labelSelector } from './labels.ts';
+import { CONTAINER, drawUid, podSpec } from './pod-spec.ts';
 import { createPodStart, START_TIMEOUT_MS, UNSCHEDULABLE_MS } from './pod-start.ts';
 import { type PodEnd, podState } from './pod-state.ts';
 import { createPodWatch } from './pod-watch.ts';
 import { createReaper, deletePod, listPods } from './reaper.ts';
-import { openRunnerStream } from './runner-stream.ts';
 
 const CREATE_TRIES = 4;
 const DESTROY_TRIES = 12;
@@ -93,7 +96,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     if (template.image === undefined)
       throw new Failure('image_error', `Template '${template.name}' names no image.`);
     const python = template.python ?? 'python3';
-    const name = podName(template.name, random);
+    const name = sandboxName(template.name, random);
     const identity = { name, namespace, installation, instance, lease: { name: lease.name, uid: lease.uid } };
     const command = runnerCommand({ python, config: runnerConfig(template, RUNNER_PLACE) });
     const body = podSpec(template, { ...identity, uid: drawUid(template, random) }, command);
@@ -144,7 +147,12 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
 
   function open(pod: string, python: string, signal: AbortSignal): Promise<ExecStream> {
     execs += 1;
-    return openRunnerStream({ access: client.access, namespace, pod, python, signal });
+    const place = { access: client.access, namespace, pod, container: CONTAINER };
+    return openRunnerStream({
+      python,
+      signal,
+      open: ({ onEnd, ...exec }) => openExec({ ...place, ...exec, onStatus: ({ words }) => onEnd(words) }),
+    });
   }
 
   /** Tries for minutes, as nobody waits for it. What is left then ends itself: its stream is gone. */
@@ -249,11 +257,6 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     leads: reaper.leads,
     close,
   };
-}
-
-function podName(template: string, random: () => number): string {
-  const letters = Array.from({ length: 12 }, () => Math.floor(random() * 36).toString(36)).join('');
-  return `podgate-${template.slice(0, 40).replace(/-+$/, '')}-${letters}`;
 }
 
 function toSandbox({ metadata = {} }: Pod): Sandbox {

@@ -1,14 +1,6 @@
 import { createHash } from 'node:crypto';
+import { LABEL, MANAGED_BY } from '../labels.ts';
 
-/** Labels on everything that Podgate makes in a cluster. */
-export const LABEL = {
-  managedBy: 'app.kubernetes.io/managed-by',
-  installation: 'podgate.dev/installation',
-  instance: 'podgate.dev/instance',
-  template: 'podgate.dev/template',
-  templateHash: 'podgate.dev/template-hash',
-} as const;
-export const MANAGED_BY = 'podgate';
 /** Holds the instance's name where a label cannot. */
 export const INSTANCE_ANNOTATION = 'podgate.dev/instance';
 

@@ -1,5 +1,5 @@
+import { LABEL } from '../labels.ts';
 import type { Lease } from './kube-objects.ts';
-import { LABEL } from './labels.ts';
 
 /** Time past its duration that a Lease has before its instance counts as dead. */
 export const LEASE_SLACK_MS = 5_000;

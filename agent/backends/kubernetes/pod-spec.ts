@@ -1,16 +1,13 @@
 import type { Template } from '../../../shared/template.ts';
-import type { RunnerPlace } from '../../runner/runner-config.ts';
+import { LABEL, MANAGED_BY } from '../labels.ts';
+import { WORKSPACE } from '../runner-place.ts';
+import { sandboxMemoryMb } from '../sandbox-memory.ts';
+import { drawSandboxUid, FIRST_SANDBOX_UID } from '../sandbox-uid.ts';
 import type { V1Pod, V1PodSecurityContext, V1PodSpec, V1ResourceRequirements } from './kube-config.ts';
-import { INSTANCE_ANNOTATION, LABEL, labelValue, MANAGED_BY } from './labels.ts';
+import { INSTANCE_ANNOTATION, labelValue } from './labels.ts';
 
 /** The only container of a sandbox's pod. */
 export const CONTAINER = 'sandbox';
-export const WORKSPACE = '/workspace';
-/** PID 1 ends the pod when no stream has reached it for so long: an agent that is gone for good leaves nothing. */
-export const IDLE_EXIT_SECONDS = 120;
-/** RLIMIT_NPROC counts a UID's processes on the whole node: each pod draws its own from here up. */
-export const FIRST_UID = 65_532;
-export const UID_RANGE = 1_000_000_000;
 /**
  * The kubelet mounts a file of the node here, writable by all, whatever the root is. The directory is root's alone in
  * ordinary images, so that user code does not reach it; nothing ever writes a message.
@@ -35,18 +32,9 @@ export function drawUid(template: Template, random: () => number): number | null
   if (template.uid !== undefined) return template.uid;
   if (template.kubernetes.assign_uid === 'platform') return null;
   // A user namespace maps 65,536 ids, and its UIDs are its own on the node already.
-  if (template.kubernetes.host_users === false) return FIRST_UID;
-  return FIRST_UID + Math.floor(random() * UID_RANGE);
+  if (template.kubernetes.host_users === false) return FIRST_SANDBOX_UID;
+  return drawSandboxUid(random);
 }
-
-/** The runner in a pod: the pod is the sandbox, and the runner waits for shims. */
-export const RUNNER_PLACE = {
-  place: 'shared',
-  attach: 'socket',
-  workspace: WORKSPACE,
-  scratch: ['/tmp', '/dev/shm'],
-  idle_exit_seconds: IDLE_EXIT_SECONDS,
-} as const satisfies RunnerPlace;
 
 /** The pod of one sandbox: the restricted Pod Security Standard in full, and nothing of the host. */
 export function podSpec(template: Template, identity: PodIdentity, command: readonly string[]): V1Pod {
@@ -133,10 +121,9 @@ export function deadlineSeconds(template: Template): number {
   return kubernetes.max_age_seconds + Math.ceil(resources.timeout_ms / 1000) + DEADLINE_SLACK_SECONDS;
 }
 
-/** Memory that the container may use. Memory-backed volumes count against it: without room for them a full disk is an OOM kill. */
+/** Memory that the container may use. */
 export function memoryLimitMb({ resources, kubernetes }: Template): number {
-  const { memory_mb, workspace_mb, tmp_mb } = resources;
-  return memory_mb + workspace_mb + tmp_mb + kubernetes.shm_mb + kubernetes.base_memory_mb;
+  return sandboxMemoryMb(resources, kubernetes);
 }
 
 function podResources(template: Template): V1ResourceRequirements {

@@ -1,9 +1,9 @@
 import { Failure } from '../../../shared/errors.ts';
 import type { Clock } from '../../clock.ts';
 import { createDeadline } from '../../deadline.ts';
+import { pause } from '../../pause.ts';
 import type { ExecStream } from './exec-stream.ts';
 import { KubeRefusal } from './kube-failure.ts';
-import { pause } from './pause.ts';
 import { podState } from './pod-state.ts';
 import type { PodWatch } from './pod-watch.ts';
 

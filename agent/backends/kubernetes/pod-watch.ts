@@ -1,10 +1,10 @@
 import { createBackoff } from '../../backoff.ts';
 import type { Clock } from '../../clock.ts';
 import type { Log } from '../../log.ts';
+import { pause } from '../../pause.ts';
 import type { KubeClient } from './kube-client.ts';
 import { isRefused } from './kube-failure.ts';
 import type { ObjectList, Pod, Status, WatchEvent } from './kube-objects.ts';
-import { pause } from './pause.ts';
 
 /** The server ends a watch after this; bookmarks come about once a minute before. */
 const WATCH_SECONDS = 290;

@@ -1,11 +1,12 @@
 import type { Clock } from '../../clock.ts';
 import type { Log } from '../../log.ts';
+import { LABEL } from '../labels.ts';
 import type { HeldLease } from './held-lease.ts';
 import { leasesPath } from './held-lease.ts';
 import type { KubeClient } from './kube-client.ts';
 import { isRefused } from './kube-failure.ts';
 import type { Lease, ObjectList, Pod } from './kube-objects.ts';
-import { LABEL, labelSelector } from './labels.ts';
+import { labelSelector } from './labels.ts';
 import { LeaseBook } from './lease-book.ts';
 
 export const REAP_MS = 5_000;

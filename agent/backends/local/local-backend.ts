@@ -8,6 +8,7 @@ import { orAborted } from '../../deadline.ts';
 import type { Log } from '../../log.ts';
 import { type RunnerPlace, runnerConfig } from '../../runner/runner-config.ts';
 import type { Backend, Sandbox } from '../backend.ts';
+import { FIRST_SANDBOX_UID } from '../sandbox-uid.ts';
 import { findInterpreter, type Interpreter } from './find-interpreter.ts';
 import type { SandboxUser } from './sandbox-command.ts';
 import {
@@ -16,7 +17,7 @@ import {
   type SandboxProcess,
   startSandboxProcess,
 } from './sandbox-process.ts';
-import { createSandboxUids, FIRST_SANDBOX_UID } from './sandbox-uids.ts';
+import { createSandboxUids } from './sandbox-uids.ts';
 
 export type LocalBackendDeps = {
   /** Name of this run of the agent. */

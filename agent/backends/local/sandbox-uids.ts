@@ -1,5 +1,5 @@
-/** The first UID that sandboxes have, here and in clusters. */
-export const FIRST_SANDBOX_UID = 65_532;
+import { FIRST_SANDBOX_UID } from '../sandbox-uid.ts';
+
 /** `nobody` and the UID that is no UID in 16 bits: others live there. */
 const TAKEN: readonly number[] = [65_534, 65_535];
 

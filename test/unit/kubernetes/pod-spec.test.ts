@@ -2,13 +2,12 @@ import { describe, expect, test } from 'vitest';
 import {
   deadlineSeconds,
   drawUid,
-  FIRST_UID,
   memoryLimitMb,
   type PodIdentity,
   podSpec,
-  RUNNER_PLACE,
-  UID_RANGE,
 } from '../../../agent/backends/kubernetes/pod-spec.ts';
+import { RUNNER_PLACE } from '../../../agent/backends/runner-place.ts';
+import { FIRST_SANDBOX_UID, SANDBOX_UIDS } from '../../../agent/backends/sandbox-uid.ts';
 import { runnerConfig } from '../../../agent/runner/runner-config.ts';
 import { parseTemplate, type TemplateInput } from '../../../shared/template.ts';
 
@@ -215,11 +214,16 @@ describe('the pod of a template', () => {
 
 describe('the UID of a pod', () => {
   const rows: [words: string, input: Partial<TemplateInput>, random: number, uid: number | null][] = [
-    ['is 65532 at the lowest', {}, 0, FIRST_UID],
-    ['is drawn from a range of a billion', {}, 0.999_999_999_9, FIRST_UID + UID_RANGE - 1],
+    ['is 65532 at the lowest', {}, 0, FIRST_SANDBOX_UID],
+    ['is drawn from a range of a billion', {}, 0.999_999_999_9, FIRST_SANDBOX_UID + SANDBOX_UIDS - 1],
     ['is the one that the template fixes', { uid: 1000 }, 0.5, 1000],
     ['is left to a platform that assigns it', { kubernetes: { assign_uid: 'platform' } }, 0.5, null],
-    ['is inside the 65536 of a user namespace', { kubernetes: { host_users: false } }, 0.5, FIRST_UID],
+    [
+      'is inside the 65536 of a user namespace',
+      { kubernetes: { host_users: false } },
+      0.5,
+      FIRST_SANDBOX_UID,
+    ],
   ];
   test.for(rows)('%s', async ([, input, random, uid]) => {
     const template = await parseTemplate({ name: 'default', ...input });

@@ -1,8 +1,6 @@
-import { Failure } from '../../../shared/errors.ts';
-import { shimCommand } from '../../runner/bundle.ts';
-import { type ExecStream, openExec } from './exec-stream.ts';
-import type { KubeAccess } from './kube-config.ts';
-import { CONTAINER } from './pod-spec.ts';
+import type { Duplex } from 'node:stream';
+import { Failure } from '../../shared/errors.ts';
+import { shimCommand } from '../runner/bundle.ts';
 
 /** Said on stderr, which carries nothing else: on stdout the runner has the first word. */
 const THERE = 'podgate-shim: there';
@@ -33,38 +31,46 @@ sys.stderr.write("${THERE}\\n")
 sys.stderr.flush()
 `;
 
-export type RunnerStreamOptions = {
-  access: KubeAccess;
-  namespace: string;
-  pod: string;
-  python: string;
+/** A command that enters a sandbox from outside: its stdin and stdout are the stream. */
+export type RunnerExec = {
+  command: readonly string[];
+  /** Ends the wait for the stream; a stream that is open is ended by destroying it. */
   signal: AbortSignal;
+  onStderr: (chunk: Buffer) => void;
+  /** The command has ended; `words` are the engine's own. */
+  onEnd: (words: string) => void;
 };
 
-/** A stream to a pod's runner. Resolves when the runner is there; rejects with a Failure when it cannot be reached now. */
-export async function openRunnerStream({
+export type RunnerStreamOptions<Stream extends Duplex> = {
+  python: string;
+  signal: AbortSignal;
+  /** Rejects with a Failure where there can be no such command. */
+  open: (exec: RunnerExec) => Promise<Stream>;
+};
+
+/** A stream to a sandbox's runner. Resolves when the runner is there; rejects with a Failure when it cannot be reached now. */
+export async function openRunnerStream<Stream extends Duplex>({
   python,
   signal,
-  ...options
-}: RunnerStreamOptions): Promise<ExecStream> {
+  open,
+}: RunnerStreamOptions<Stream>): Promise<Stream> {
   const [file = python, ...rest] = shimCommand(python);
   const shim = rest.pop() ?? '';
   const there = Promise.withResolvers<void>();
+  there.promise.catch(() => {});
   let said = '';
   const refuse = (words: string, cause?: unknown) => {
     const reason = new Error(`${words} ${said}`.trim(), { cause });
     there.reject(new Failure('sandbox_lost', 'The sandbox has no runner that answers.', { cause: reason }));
   };
-  const stream = await openExec({
-    ...options,
-    container: CONTAINER,
+  const stream = await open({
     command: [file, ...rest, `${WAIT.trim()}\n${shim}`],
     signal,
     onStderr(chunk) {
       if (said.length < MAX_SAID) said += chunk.toString('latin1');
       if (said.startsWith(THERE)) there.resolve();
     },
-    onStatus: ({ words }) => refuse(words),
+    onEnd: (words) => refuse(words),
   });
   const onError = (cause: unknown) => refuse('', cause);
   const onAbort = () => there.reject(signal.reason);

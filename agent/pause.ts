@@ -1,4 +1,4 @@
-import type { Clock } from '../../clock.ts';
+import type { Clock } from './clock.ts';
 
 /** Waits, or rejects with the signal's reason. */
 export function pause(clock: Clock, waitMs: number, signal: AbortSignal): Promise<void> {
