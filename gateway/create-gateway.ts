@@ -39,7 +39,9 @@ export type Gateway = {
   acceptsLinks(): boolean;
   /** Takes an upgraded WebSocket of the agents' endpoint; CHALLENGE goes out at once. */
   acceptLink(socket: LinkSocketPort): LinkHandlers;
-  /** Refuses new work, lets what runs end, at most `deadlineMs`, then closes. */
+  /** Is not ready any more and takes no more agents; callers are served as before. */
+  leave(): void;
+  /** Refuses new work, lets what waits begin and what runs end, at most `deadlineMs`, then closes. */
   drain(deadlineMs: number): Promise<void>;
   /** Ends at once: executions fail with `draining`, links close with 4503. */
   close(): void;
@@ -51,6 +53,8 @@ export function createGateway(deps: GatewayDeps): Gateway {
   const { config, now, timers } = deps;
   const runs = new Set<ExecutionRun>();
   const { promise: idle, resolve: becomeIdle } = Promise.withResolvers<void>();
+  const { promise: begun, resolve: allBegun } = Promise.withResolvers<void>();
+  let leaving = false;
   let draining = false;
   let closed = false;
   const directory: ClusterDirectory = new ClusterDirectory({
@@ -64,8 +68,15 @@ export function createGateway(deps: GatewayDeps): Gateway {
   const outputMemory = new MemoryBudget(config.outputMemoryBytes);
   const onOver = (run: ExecutionRun) => {
     runs.delete(run);
-    if (draining && runs.size === 0) becomeIdle();
+    lookAround();
   };
+
+  /** While it drains: whether somebody waits still, or nothing is left. */
+  function lookAround(): void {
+    if (!draining) return;
+    if (![...runs].some((run) => run.waiting)) allBegun();
+    if (runs.size === 0) becomeIdle();
+  }
 
   function requireOpen(): void {
     if (draining) throw new Failure('draining', 'This gateway is shutting down; try again.');
@@ -73,13 +84,20 @@ export function createGateway(deps: GatewayDeps): Gateway {
 
   function start(order: ExecutionOrder): ExecutionRun {
     requireOpen();
-    const run = new ExecutionRun(order, { ...deps, directory, queue, outputMemory, onOver });
+    const run = new ExecutionRun(order, {
+      ...deps,
+      directory,
+      queue,
+      outputMemory,
+      onSent: lookAround,
+      onOver,
+    });
     runs.add(run);
     return run;
   }
 
   const routes = [
-    ...createHealthRoutes({ version: config.version, directory, draining: () => draining }),
+    ...createHealthRoutes({ version: config.version, directory, draining: () => leaving || draining }),
     ...createExecuteRoutes({ ...deps, directory, requestMemory, requireOpen, start }),
     ...createExecutionRoutes({ ...deps, directory }),
     ...createClusterRoutes({ directory }),
@@ -109,16 +127,21 @@ export function createGateway(deps: GatewayDeps): Gateway {
 
   return {
     fetch: router,
-    acceptsLinks: () => !door.isFull,
+    acceptsLinks: () => !leaving && !door.isFull,
     acceptLink: (socket) => door.accept(socket),
+    leave() {
+      leaving = true;
+    },
     async drain(deadlineMs) {
+      const untilMs = now() + deadlineMs;
+      const timer = timers.setTimeout(becomeIdle, deadlineMs);
       if (!draining) {
         draining = true;
-        door.drain(deadlineMs);
-        for (const run of [...runs]) if (run.waiting) run.stop('draining', 'This gateway is shutting down.');
-        if (runs.size === 0) becomeIdle();
+        // What was taken may still begin: agents that are told to go would take it no more.
+        lookAround();
+        await Promise.race([begun, idle]);
+        door.drain(Math.max(0, untilMs - now()));
       }
-      const timer = timers.setTimeout(becomeIdle, deadlineMs);
       await idle;
       timers.clearTimeout(timer);
       close();

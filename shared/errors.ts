@@ -1,6 +1,6 @@
 /**
  * Every way Podgate refuses or fails, and what follows from it. `status` is the HTTP answer; `retryable` says that
- * nothing ran and the same request may succeed later; `close` is the WebSocket close code, 4000 + status.
+ * nothing ran and the same request may succeed later, and no such answer is given once something may have run; `close` is the WebSocket close code, 4000 + status.
  */
 const TABLE = {
   invalid_request: { status: 422, retryable: false, title: 'The request is not valid' },
@@ -75,8 +75,10 @@ export class Failure extends Error {
     this.errors = options.errors;
   }
 
+  /** Once user code may have started, 502 in place of what clients send again by themselves. */
   get status(): number {
-    return TABLE[this.code].status;
+    const { status, retryable } = TABLE[this.code];
+    return retryable && this.started !== 'no' ? 502 : status;
   }
 
   get title(): string {

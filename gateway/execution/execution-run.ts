@@ -33,6 +33,8 @@ export type RunDeps = Pick<
   directory: ClusterDirectory;
   queue: SlotQueue;
   outputMemory: MemoryBudget;
+  /** START went out. It may happen again, elsewhere. */
+  onSent(run: ExecutionRun): void;
   /** The run is over, and everybody has what they will get. */
   onOver(run: ExecutionRun): void;
 };
@@ -106,9 +108,10 @@ export class ExecutionRun {
     return this.#opened.promise;
   }
 
-  /** Whether it waits for a slot. */
+  /** Whether it waits for a slot, or has one and START has not gone out. */
   get waiting(): boolean {
-    return this.#state.at === 'queued';
+    const { at } = this.#state;
+    return at === 'queued' || (at === 'sent' && this.#stream === undefined);
   }
 
   /** Known once opened. */
@@ -229,6 +232,7 @@ export class ExecutionRun {
       apply: (event) => this.#apply(event),
       phase: () => (this.#state.at === 'started' ? 'running' : this.#state.at === 'over' ? 'over' : 'before'),
     });
+    this.#deps.onSent(this);
   }
 
   async #ask(fence: boolean): Promise<void> {

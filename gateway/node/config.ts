@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import {
+  choiceVariable,
   type Environment,
   integerVariable,
   listVariable,
@@ -14,6 +15,8 @@ import { DEFAULT_GATEWAY_CONFIG, type GatewayConfig } from '../gateway-deps.ts';
 
 const MIB = 1_048_576;
 const MAX_FILES = 1_000_000;
+/** Long enough for a balancer that asks /ready every second, and for connections in use to end with an answer. */
+const REPLICA_DRAIN_DELAY_MS = 2_000;
 
 /** What a gateway process is started with. */
 export type GatewayProcessConfig = {
@@ -28,7 +31,10 @@ export type GatewayProcessConfig = {
   readonly idKeysFile: string | null;
   /** As agents dial this gateway; empty: the address it listens on. */
   readonly origins: readonly string[];
-  readonly files: { readonly directory: string; readonly limits: FileStoreLimits };
+  /** Null: this gateway keeps no files. */
+  readonly files: { readonly directory: string; readonly limits: FileStoreLimits } | null;
+  /** What is asked is still taken for so long once a drain is announced: balancers look elsewhere meanwhile. */
+  readonly drainDelayMs: number;
   readonly drainMs: number;
   readonly gateway: Omit<GatewayConfig, 'version' | 'serverId'>;
 };
@@ -45,6 +51,7 @@ const VARIABLES = {
     .pipe(z.array(originVariable()))
     .default([]),
   PODGATE_REPLICAS: integerVariable(1, 10_000).default(DEFAULT_GATEWAY_CONFIG.replicas),
+  PODGATE_DRAIN_DELAY_MS: integerVariable(0, 600_000).optional(),
   PODGATE_DRAIN_MS: integerVariable(0, 3_600_000).default(30_000),
   PODGATE_OUTPUT_MEMORY_MB: integerVariable(16, 1_048_576).default(
     DEFAULT_GATEWAY_CONFIG.outputMemoryBytes / MIB,
@@ -56,6 +63,7 @@ const VARIABLES = {
   MAX_OUTPUT_BYTES: integerVariable(0, 4_294_967_296).default(DEFAULT_GATEWAY_CONFIG.maxOutputBytes),
   MAX_FILE_SIZE_MB: integerVariable(1, 1_048_576).default(DEFAULT_GATEWAY_CONFIG.maxFileBytes / MIB),
   FILE_TTL_SEC: integerVariable(1, 31_536_000).default(3_600),
+  PODGATE_FILE_STORE: choiceVariable(['folder', 'none']).default('folder'),
   FILE_STORAGE_DIR: textVariable('use the path of a folder').default('.podgate/files'),
   FILE_STORE_MAX_BYTES: integerVariable(MIB, Number.MAX_SAFE_INTEGER).default(10_737_418_240),
 };
@@ -74,7 +82,9 @@ export function readGatewayConfig(options: GatewayConfigOptions = {}): GatewayPr
   const { environment = process.env, alsoKnown = [] } = options;
   const values = readEnvironment(VARIABLES, environment, { alsoKnown });
   const maxFileBytes = values.MAX_FILE_SIZE_MB * MIB;
-  if (values.PODGATE_REPLICAS > 1) throw folderNeedsOneReplica(values.PODGATE_REPLICAS);
+  const stored = values.PODGATE_FILE_STORE === 'folder';
+  const alone = values.PODGATE_REPLICAS === 1;
+  if (stored && !alone) throw folderNeedsOneReplica(values.PODGATE_REPLICAS);
   return Object.freeze({
     host: values.HOST,
     port: values.PORT,
@@ -83,15 +93,18 @@ export function readGatewayConfig(options: GatewayConfigOptions = {}): GatewayPr
     denyList: values.PODGATE_DENY_LIST === undefined ? null : sourceOf(values.PODGATE_DENY_LIST),
     idKeysFile: values.PODGATE_ID_KEYS ?? null,
     origins: Object.freeze(values.PODGATE_ORIGINS),
-    files: Object.freeze({
-      directory: values.FILE_STORAGE_DIR,
-      limits: Object.freeze({
-        maxFileBytes,
-        maxBytes: values.FILE_STORE_MAX_BYTES,
-        maxFiles: MAX_FILES,
-        ttlMs: values.FILE_TTL_SEC * 1_000,
-      }),
-    }),
+    files: stored
+      ? Object.freeze({
+          directory: values.FILE_STORAGE_DIR,
+          limits: Object.freeze({
+            maxFileBytes,
+            maxBytes: values.FILE_STORE_MAX_BYTES,
+            maxFiles: MAX_FILES,
+            ttlMs: values.FILE_TTL_SEC * 1_000,
+          }),
+        })
+      : null,
+    drainDelayMs: values.PODGATE_DRAIN_DELAY_MS ?? (alone ? 0 : REPLICA_DRAIN_DELAY_MS),
     drainMs: values.PODGATE_DRAIN_MS,
     gateway: Object.freeze({
       ...DEFAULT_GATEWAY_CONFIG,
@@ -107,7 +120,7 @@ export function readGatewayConfig(options: GatewayConfigOptions = {}): GatewayPr
 
 /** A file that one replica has stored would be missing at every other. */
 function folderNeedsOneReplica(replicas: number): Failure {
-  const message = `PODGATE_REPLICAS: '${replicas}' is not accepted: files are kept in a folder, which serves one replica`;
+  const message = `PODGATE_REPLICAS: '${replicas}' is not accepted: files are kept in a folder, which serves one replica. Set PODGATE_FILE_STORE=none to run more without files`;
   return new Failure('invalid_request', `${message}.`, { errors: [{ path: 'PODGATE_REPLICAS', message }] });
 }
 

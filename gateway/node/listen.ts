@@ -23,9 +23,17 @@ export function listen(server: Server, host: string, port: number, setting: stri
   });
 }
 
-/** Takes no more connections and waits for those that are busy, at most `deadlineMs`. */
-export async function closeServer(server: Server, deadlineMs: number): Promise<void> {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+/** Takes no more connections. Resolves when the last one has ended; those that are idle end now. */
+export function stopListening(server: Server): Promise<void> {
+  return new Promise((resolve) => server.close(() => resolve()));
+}
+
+/** Waits for a server that listens no more, at most `deadlineMs`, then cuts what is left. */
+export async function closeServer(
+  server: Server,
+  deadlineMs: number,
+  closed: Promise<void> = stopListening(server),
+): Promise<void> {
   server.closeIdleConnections();
   const timer = setTimeout(() => server.closeAllConnections(), deadlineMs);
   await closed;

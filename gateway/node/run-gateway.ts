@@ -25,8 +25,13 @@ export async function runGateway({ config, version, ...deps }: RunGatewayDeps): 
     const { url, metricsPort } = running;
     log({ level: 'info', event: 'gateway_started', version, url, metrics_port: metricsPort });
     await signalled.promise;
-    log({ level: 'info', event: 'gateway_draining', deadline_ms: config.drainMs });
-    const drained = running.drain(config.drainMs);
+    log({
+      level: 'info',
+      event: 'gateway_draining',
+      delay_ms: config.drainDelayMs,
+      deadline_ms: config.drainMs,
+    });
+    const drained = running.drain(config.drainMs, config.drainDelayMs);
     await Promise.race([drained, again.promise]);
     await running.close();
     await drained;

@@ -6,6 +6,7 @@ import { generateKeyring, importKeyring, type Keyring, openId, sealId } from '..
 import { createAuthenticator } from '../auth/authenticator.ts';
 import { createRateLimiter } from '../auth/rate-limiter.ts';
 import { createGateway, type Gateway } from '../create-gateway.ts';
+import { createNoFileStore } from '../files/no-file-store.ts';
 import type { GatewayDeps, Log } from '../gateway-deps.ts';
 import type { GatewayProcessConfig } from './config.ts';
 import { createDocumentReader } from './documents.ts';
@@ -13,7 +14,7 @@ import { openFolderFileStore } from './folder-file-store.ts';
 import { createJsonLog } from './json-log.ts';
 import { readIssuers, readKeyring } from './key-files.ts';
 import { acceptLinkUpgrades } from './link-upgrade.ts';
-import { closeServer, listen } from './listen.ts';
+import { closeServer, listen, stopListening } from './listen.ts';
 import { createGatewayMetrics } from './metrics.ts';
 import { createMetricsServer } from './metrics-server.ts';
 
@@ -42,8 +43,12 @@ export type RunningGateway = {
   readonly port: number;
   /** Null without a metrics port. */
   readonly metricsPort: number | null;
-  /** Refuses new work, lets what runs end, at most `deadlineMs`, then closes. */
-  drain(deadlineMs: number): Promise<void>;
+  /**
+   * Is not ready any more, but takes what is asked for `delayMs`, each answer the last on its connection. Then refuses
+   * new work, lets what runs end, at most `deadlineMs`, and closes. Where there are other replicas it does not listen
+   * after the delay: whoever is refused a connection goes to one of them.
+   */
+  drain(deadlineMs: number, delayMs?: number): Promise<void>;
   /** Ends at once. Idempotent. */
   close(): Promise<void>;
 };
@@ -59,12 +64,14 @@ export async function serveGateway({
   stack.defer(() => ending.abort());
   const issuers = await readIssuers(config.issuersFile);
   const keyring = await keyringOf(config, log);
-  const fileStore = stack.use(
-    await openFolderFileStore({
-      ...config.files,
-      onFault: (cause) => log({ level: 'warn', event: 'file_sweep_failed', cause: String(cause) }),
-    }),
-  );
+  const fileStore = config.files
+    ? stack.use(
+        await openFolderFileStore({
+          ...config.files,
+          onFault: (cause) => log({ level: 'warn', event: 'file_sweep_failed', cause: String(cause) }),
+        }),
+      )
+    : createNoFileStore();
 
   let gateway: Gateway | undefined;
   let leaving = false;
@@ -73,7 +80,12 @@ export async function serveGateway({
     () => leaving,
   );
   const port = await listen(server, config.host, config.port, 'PORT');
-  stack.defer(() => closeServer(server, CLOSE_MS));
+  let stopped: Promise<void> | undefined;
+  const stop = () => {
+    stopped ??= stopListening(server);
+    return stopped;
+  };
+  stack.defer(() => closeServer(server, CLOSE_MS, stop()));
 
   const authenticator = createAuthenticator({
     issuers,
@@ -82,7 +94,7 @@ export async function serveGateway({
     origins: config.origins.length > 0 ? config.origins : ownOrigins(config.host, port),
     now: Date.now,
     sha256,
-    sleep: (ms, signal) => sleep(ms, undefined, { signal, ref: false }).catch(() => {}),
+    sleep: pause,
     log,
   });
   await authenticator.refresh();
@@ -124,8 +136,10 @@ export async function serveGateway({
   if (metricsServer) stack.defer(() => closeServer(metricsServer, 0));
   const held = stack.move();
   let closing: Promise<void> | undefined;
+  const hurry = new AbortController();
   const close = () => {
     leaving = true;
+    hurry.abort();
     closing ??= held.disposeAsync();
     return closing;
   };
@@ -134,8 +148,11 @@ export async function serveGateway({
     url: `http://${urlHost(config.host)}:${port}`,
     port,
     metricsPort,
-    async drain(deadlineMs) {
+    async drain(deadlineMs, delayMs = 0) {
       leaving = true;
+      opened.leave();
+      if (delayMs > 0) await pause(delayMs, hurry.signal);
+      if (config.gateway.replicas > 1) void stop();
       await opened.drain(deadlineMs);
       await close();
     },
@@ -171,6 +188,11 @@ function createHttpServer(gateway: () => Gateway | undefined, leaving: () => boo
     },
   );
   return server;
+}
+
+/** Resolves when the time is over or the signal is aborted. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return sleep(ms, undefined, { signal, ref: false }).catch(() => {});
 }
 
 async function keyringOf({ idKeysFile, gateway }: GatewayProcessConfig, log: Log): Promise<Keyring> {

@@ -235,7 +235,7 @@ describe('a key that ends', () => {
 });
 
 describe('drain', () => {
-  test('of the gateway lets what runs end and refuses the rest', async () => {
+  test('of the gateway lets what waits begin and what runs end, and refuses the rest', async () => {
     const { bench, links, answer, execution } = await sisters(1);
     execution.begin();
     for (let n = 0; n < 3; n += 1) void bench.ask('/v1/execute', { body: { code: '' } });
@@ -243,8 +243,10 @@ describe('drain', () => {
     const waiting = bench.ask('/v1/execute', { body: { code: '' } });
     await until(() => bench.gateway.status().queued === 1);
     const drained = bench.gateway.drain(20_000);
-    expect(await links[0]?.seen('GOAWAY')).toMatchObject({ reason: 'draining', deadline_ms: 20_000 });
-    expect(await problemOf(await waiting)).toMatchObject({ status: 503, code: 'draining' });
+    await bench.clock.advance(1_000);
+    expect(links[0]?.received.some(({ name }) => name === 'GOAWAY')).toBe(false);
+    links[0]?.grant(1);
+    expect(await links[0]?.seen('GOAWAY')).toMatchObject({ reason: 'draining', deadline_ms: 19_000 });
     const refused = await bench.ask('/v1/execute', { body: { code: '' } });
     expect(refused.headers.get('retry-after')).toBe('1');
     expect(await problemOf(refused)).toMatchObject({ status: 503, code: 'draining' });
@@ -253,6 +255,7 @@ describe('drain', () => {
     await bench.clock.advance(5_000);
     expect(links[0]?.closed).toBeUndefined();
     for (const each of links[0]?.executions ?? []) each.succeed();
+    expect((await waiting).status).toBe(200);
     execution.out('whole').exit();
     expect(await (await answer).json()).toMatchObject({ stdout: 'whole' });
     await drained;
@@ -266,8 +269,9 @@ describe('drain', () => {
     await bench.clock.advance(5_000);
     await drained;
     expect((await (await answer).json()) as object).toMatchObject({
-      status: 503,
+      status: 502,
       code: 'draining',
+      started: 'yes',
       retryable: false,
     });
   });

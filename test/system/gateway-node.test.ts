@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { get } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -235,6 +236,81 @@ describe('a drain over real sockets', () => {
     expect(agent.closed?.code).toBe(4503);
     await expect(served.execute({ code: '' })).rejects.toThrow();
   });
+
+  test('with a delay is not ready at once, and ends each connection with an answer', async () => {
+    const served = await serveTestGateway();
+    const agent = await served.agent();
+    const drained = served.running.drain(20_000, 300);
+    expect((await fetch(`${served.url}/ready`)).status).toBe(503);
+    expect(served.running.gateway.acceptsLinks()).toBe(false);
+    const answer = served.execute({ code: '' });
+    (await agent.next()).succeed('taken');
+    const response = await answer;
+    expect([response.status, response.headers.get('connection')]).toEqual([200, 'close']);
+    expect(await response.json()).toMatchObject({ stdout: 'taken' });
+    await agent.seen('GOAWAY');
+    await drained;
+  });
+
+  test('of one replica of several takes no connection after the delay, while what runs ends', async () => {
+    const served = await serveTestGateway({ PODGATE_REPLICAS: '2', PODGATE_FILE_STORE: 'none' });
+    const agent = await served.agent();
+    const answer = served.execute({ code: '', timeout_ms: 60_000 });
+    const execution = (await agent.next()).begin();
+    const drained = served.running.drain(20_000);
+    await agent.seen('GOAWAY');
+    await expect(connected(served.running.port)).rejects.toThrow('ECONNREFUSED');
+    execution.out('whole').exit();
+    expect(await (await answer).json()).toMatchObject({ stdout: 'whole' });
+    await drained;
+  });
+
+  test('is over at once when it is closed meanwhile', async () => {
+    const served = await serveTestGateway();
+    const drained = served.running.drain(20_000, 20_000);
+    await served.running.close();
+    await drained;
+  });
+});
+
+async function connected(port: number): Promise<void> {
+  const socket = connect(port, '127.0.0.1');
+  try {
+    await once(socket, 'connect');
+  } finally {
+    socket.destroy();
+  }
+}
+
+describe('a gateway without a file store', () => {
+  test('takes inline files, refuses uploads, knows no id, and names what it could not keep', async () => {
+    const served = await serveTestGateway({ PODGATE_FILE_STORE: 'none' });
+    const agent = await served.agent();
+    const headers = { authorization: `Bearer ${served.key}` };
+    const form = new FormData();
+    form.set('file', new Blob(['content']), 'data.csv');
+    const upload = await fetch(`${served.url}/v1/files`, { method: 'POST', headers, body: form });
+    expect([upload.status, await upload.json()]).toEqual([
+      501,
+      expect.objectContaining({ code: 'not_implemented' }),
+    ]);
+    expect(await (await fetch(`${served.url}/v1/files`, { headers })).json()).toMatchObject({ files: [] });
+    const id = crypto.randomUUID();
+    const missing = await served.execute({ code: '', files: [{ path: 'a', file_id: id }] });
+    expect([missing.status, await missing.json()]).toEqual([
+      404,
+      expect.objectContaining({ detail: `File with ID '${id}' not found for path 'a'.` }),
+    ]);
+    const answer = served.execute({ code: '', files: [{ path: 'in.txt', content: 'inline' }] });
+    const execution = await agent.next();
+    expect((await execution.input()).files).toBe('inline');
+    execution.begin().file('out.txt', 'made').exit();
+    expect(await (await answer).json()).toMatchObject({
+      files: [],
+      files_omitted: [{ path: 'out.txt', reason: 'not_stored' }],
+      files_omitted_count: 1,
+    });
+  });
 });
 
 describe('the configuration', () => {
@@ -270,6 +346,16 @@ describe('the configuration', () => {
       origins: ['https://gate.example', 'https://other.example'],
       gateway: { maxFileBytes: 5_242_880 },
     });
+  });
+
+  test('tells one replica from several: those keep no files and let balancers look elsewhere first', () => {
+    const read = (environment: Record<string, string>) =>
+      readGatewayConfig({ environment: { ...ISSUERS, ...environment } });
+    expect(read({})).toMatchObject({ drainDelayMs: 0, files: expect.anything() });
+    const several = { PODGATE_REPLICAS: '2', PODGATE_FILE_STORE: 'none' };
+    expect(read(several)).toMatchObject({ drainDelayMs: 2_000, files: null, gateway: { replicas: 2 } });
+    expect(read({ ...several, PODGATE_DRAIN_DELAY_MS: '0' }).drainDelayMs).toBe(0);
+    expect(() => read({ PODGATE_REPLICAS: '2' })).toThrow('PODGATE_FILE_STORE=none');
   });
 
   test.for([

@@ -346,7 +346,12 @@ describe('output', () => {
       {},
       (run) => run.begin().out('o'.repeat(200_000)) && undefined,
     );
-    expect(await problemOf(response)).toMatchObject({ status: 503, code: 'at_capacity', retryable: false });
+    expect(await problemOf(response)).toMatchObject({
+      status: 502,
+      code: 'at_capacity',
+      started: 'yes',
+      retryable: false,
+    });
     await expect.poll(() => execution.cancelled).toBe('at_capacity');
     expect(bench.gateway.status().outputBytes).toBe(0);
   });
