@@ -11,7 +11,12 @@ import time
 import traceback
 import unittest
 
+import test
 from test import support
+
+# What the interpreter's own package of tests lacks.
+MORE = os.path.join(os.getcwd(), "more")
+test.__path__.append(os.path.join(MORE, "test"))
 
 # What does not reach outside and is no benchmark.
 support.use_resources = ["cpu", "decimal", "subprocess"]
@@ -26,15 +31,16 @@ class Verdicts(unittest.TestResult):
 
     def startTest(self, test):
         super().startTest(test)
+        self.children = started_processes()
         self.began = time.monotonic()
         self.found[test.id()] = {"verdict": "ok"}
 
     def stopTest(self, test):
         super().stopTest(test)
         self.seconds[test.id()] = time.monotonic() - self.began
-        if self.found[test.id()]["verdict"] in ("failed", "error") and "multiprocessing" in sys.modules:
+        if self.found[test.id()]["verdict"] in ("failed", "error"):
             # What a failed case leaves behind holds pipes that the module's own end waits for.
-            for child in sys.modules["multiprocessing"].active_children():
+            for child in started_processes() - self.children:
                 child.kill()
                 child.join()
 
@@ -68,8 +74,16 @@ class Verdicts(unittest.TestResult):
             self._note(test, "failed" if failed else "error", reason)
 
 
+def started_processes():
+    """Those of multiprocessing, looked at without its own tidying."""
+    process = sys.modules.get("multiprocessing.process")
+    return set(process._children) if process else set()
+
+
 def run(name, verdicts):
     module = importlib.import_module("test." + name)
+    if module.__file__.startswith(MORE):
+        support.STDLIB_DIR = MORE  # where a package of tests begins to look for its modules
     if hasattr(module, "test_main"):  # prepares what its cases need, and hands its suite over
         support._run_suite = lambda suite: suite.run(verdicts)
         module.test_main()

@@ -22,8 +22,6 @@ type Variables = Readonly<Record<string, string>>;
 export type StackOptions = {
   /** Templates of every agent; without them the variables define `default`. */
   templates?: readonly TemplateInput[];
-  /** A file with them instead. */
-  templatesFile?: string;
   /** Variables of gateway and agents, such as MAX_OUTPUT_BYTES. */
   variables?: Variables;
   /** One agent for the cluster `local` unless given. */
@@ -118,7 +116,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   }
 
   async function startAgent({ cluster, templates = options.templates, variables }: AgentOptions) {
-    const file = templates ? await writeTemplates(dir, templates) : options.templatesFile;
+    const file = templates && (await writeTemplates(dir, templates));
     const environment = {
       PATH: '/usr/local/bin:/usr/bin:/bin',
       ...options.variables,
