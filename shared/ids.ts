@@ -88,6 +88,36 @@ export async function sealId(keyring: Keyring, parts: IdParts): Promise<string> 
   return encryptCompact(new TextEncoder().encode(plaintext), keyring.first.kid, keyring.first.key);
 }
 
+/** Destinations that an id is kept ready for. */
+export const MAX_READY_IDS = 1_024;
+
+/**
+ * Seals as `sealId` does, and keeps one id ready for each destination that was asked for: whoever asks again does not
+ * wait for the cipher. `defer` runs work once what is under way is done. The least recently used give way.
+ */
+export function createIdSealer(
+  keyring: Keyring,
+  defer: (work: () => void) => void,
+): (parts: IdParts) => Promise<string> {
+  const ready = new Map<string, string>();
+
+  async function prepare(destination: string, parts: IdParts): Promise<void> {
+    const id = await sealId(keyring, parts);
+    ready.set(destination, id);
+    if (ready.size > MAX_READY_IDS) ready.delete(ready.keys().next().value as string);
+  }
+
+  return async (parts) => {
+    const { kind, tenant, principalDigest, cluster, instance } = parts;
+    const destination = [kind, tenant, principalDigest, cluster, instance].join(' ');
+    const id = ready.get(destination) ?? (await sealId(keyring, parts));
+    ready.delete(destination);
+    // Parts that sealed once seal again.
+    defer(() => void prepare(destination, parts));
+    return id;
+  };
+}
+
 /** The parts of an id of this keyring and kind, or null for anything else, whatever is wrong with it. */
 export async function openId(keyring: Keyring, kind: IdKind, text: string): Promise<IdParts | null> {
   if (text.length > MAX_ID_CHARS) return null;

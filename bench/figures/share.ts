@@ -19,7 +19,7 @@ export async function share(): Promise<Row[]> {
   await using front = await startFront({ templates: TEMPLATES, warm: ['reset'] });
   await using direct = await openDirect();
   const through = () => front.client.post('/v1/execute', { code: 'print(1)', template: 'reset' });
-  for (let turn = 0; turn < 50; turn += 1) {
+  for (let turn = 0; turn < 300; turn += 1) {
     await through();
     await direct.run();
   }

@@ -4,6 +4,9 @@ import type { ExecutionRecord } from '../execution/execution-record.ts';
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
+/** Of the event loop's delay. */
+const EVENT_LOOP_PRECISION_MS = 500;
+
 export type GatewayMetrics = {
   readonly contentType: string;
   render(): Promise<string>;
@@ -15,7 +18,8 @@ export type GatewayMetrics = {
 export function createGatewayMetrics(status: () => GatewayStatus): GatewayMetrics {
   const registry = new Registry();
   const registers = [registry];
-  collectDefaultMetrics({ register: registry });
+  // Their default looks a hundred times a second, idle or not.
+  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: EVENT_LOOP_PRECISION_MS });
   const executions = new Counter({
     name: 'podgate_gateway_executions_total',
     help: 'Executions that are over, by outcome, or by code where the code did not run to an outcome',

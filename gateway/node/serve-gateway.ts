@@ -2,7 +2,7 @@ import { hash, randomUUID } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
-import { generateKeyring, importKeyring, type Keyring, openId, sealId } from '../../shared/ids.ts';
+import { createIdSealer, generateKeyring, importKeyring, type Keyring, openId } from '../../shared/ids.ts';
 import { createAuthenticator } from '../auth/authenticator.ts';
 import { createRateLimiter } from '../auth/rate-limiter.ts';
 import { createGateway, type Gateway } from '../create-gateway.ts';
@@ -110,15 +110,17 @@ export async function serveGateway({
     authenticator,
     rateLimiter: createRateLimiter({ now: Date.now }),
     ids: {
-      seal: (parts) => sealId(keyring, parts),
+      seal: createIdSealer(keyring, setImmediate),
       open: (kind, text) => openId(keyring, kind, text),
     },
     fileStore,
     sha256,
-    onExecutionEnd(record) {
-      metrics.observe(record);
-      log({ level: 'info', event: 'execution', ...record });
-    },
+    // The answer goes out first.
+    onExecutionEnd: (record) =>
+      void setImmediate(() => {
+        metrics.observe(record);
+        log({ level: 'info', event: 'execution', ...record });
+      }),
   };
   const opened = createGateway(deps);
   gateway = opened;

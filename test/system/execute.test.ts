@@ -1,3 +1,4 @@
+import { getPriority } from 'node:os';
 import { expect, test } from 'vitest';
 import type { ExecuteResult } from '../../client/types.ts';
 import { describeStack } from './suite.ts';
@@ -45,6 +46,20 @@ describeStack('POST /v1/execute', {}, (stack) => {
       files_omitted_count: 0,
     });
     expect(body.peak_memory_bytes).toBeGreaterThan(1_000_000);
+  });
+
+  test('runs at the priority that the agent began with, and cannot raise it', async () => {
+    const own = getPriority();
+    const { body } = await answerOf({
+      code: `
+import os, resource
+print(os.getpriority(os.PRIO_PROCESS, 0), os.getpriority(os.PRIO_PROCESS, 1) if os.getpid() != 1 else None)
+os.nice(3)
+os.setpriority(os.PRIO_PROCESS, 0, ${own - 1})
+`,
+    });
+    expect(body.stdout).toBe(`${own} ${own}\n`);
+    expect(body.stderr).toMatch(/PermissionError/);
   });
 
   test('ignores members that it does not know', async () => {

@@ -2,11 +2,13 @@ import fc from 'fast-check';
 import { CompactEncrypt } from 'jose';
 import { beforeAll, describe, expect, test } from 'vitest';
 import {
+  createIdSealer,
   generateKeyring,
   type IdParts,
   importKeyring,
   type Keyring,
   MAX_ID_CHARS,
+  MAX_READY_IDS,
   openId,
   sealId,
 } from '../../shared/ids.ts';
@@ -201,4 +203,46 @@ test('sealing and opening takes well below a millisecond', async () => {
   }
   expect(best.seal).toBeLessThan(0.5);
   expect(best.open).toBeLessThan(0.5);
+});
+
+describe('ids that are sealed ahead', () => {
+  test('are all different, and say what was asked for', async () => {
+    const seal = createIdSealer(ring, setImmediate);
+    const seen = new Set<string>();
+    for (let turn = 0; turn < 20; turn += 1) {
+      const wanted = { ...parts, cluster: turn % 2 ? 'lab' : 'other' };
+      const id = await seal(wanted);
+      seen.add(id);
+      expect(await openId(ring, 'x', id)).toEqual(wanted);
+      await new Promise(setImmediate);
+    }
+    expect(seen.size).toBe(20);
+  });
+
+  test('asked for at once are not one', async () => {
+    const seal = createIdSealer(ring, setImmediate);
+    const ids = await Promise.all(Array.from({ length: 50 }, () => seal(parts)));
+    expect(new Set(ids).size).toBe(50);
+  });
+
+  test('belong to nobody else', async () => {
+    const seal = createIdSealer(ring, (work) => work());
+    await seal(parts);
+    const other = { ...parts, principalDigest: await digestPrincipal('acme/bob') };
+    expect(await openId(ring, 'x', await seal(other))).toEqual(other);
+  });
+
+  test('are kept for a bounded number of destinations', async () => {
+    const work: Array<() => void> = [];
+    const seal = createIdSealer(ring, (next) => work.push(next));
+    for (let turn = 0; turn <= MAX_READY_IDS; turn += 1) await seal({ ...parts, cluster: `c${turn}` });
+    expect(work.length).toBe(MAX_READY_IDS + 1);
+    for (const next of work) next();
+    expect(await openId(ring, 'x', await seal({ ...parts, cluster: 'c0' }))).toMatchObject({ cluster: 'c0' });
+  });
+
+  test('refuse parts out of bounds', async () => {
+    const seal = createIdSealer(ring, setImmediate);
+    await expect(seal({ ...parts, cluster: 'Not A Name' })).rejects.toThrow();
+  });
 });

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from podgate_runner import courier, pyrun, syscalls
+from podgate_runner import courier, priority, pyrun, syscalls
 
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
 
@@ -26,7 +26,7 @@ def prepare(message, fds, receiver, sock, config, confinement):
         if trouble is not None:
             raise trouble
         job = message[1]
-        enter(job, fds)
+        enter(job, fds, config["workspace"])
         if job["program"]:
             return lambda: execute(job, sock)
         begun(sock)
@@ -45,13 +45,13 @@ def settle(config, confinement):
     os.write(fd, b"1000")
     os.close(fd)
     syscalls.set_dumpable(False)
-    os.chdir(config["workspace"])
     # What is drawn here serves one execution, as if it were drawn later.
     reseed()
     gc.enable()
     if confinement is None:
         raise RuntimeError("what the template requires cannot be held here")
     confinement.apply()
+    pyrun.rehearse()
 
 
 def job_for(receiver):
@@ -64,7 +64,10 @@ def job_for(receiver):
             return messages[0]
 
 
-def enter(job, fds):
+def enter(job, fds, workspace):
+    priority.take_turn()
+    # Not ahead: what the program before did to the folder, a reset may have undone since.
+    os.chdir(workspace)
     for number, fd in enumerate(fds):
         os.dup2(fd, number)
     syscalls.set_dumpable(True)

@@ -10,7 +10,7 @@ import signal
 import sys
 import _socket
 
-from podgate_runner import cell, config, confine, namespaces, sandbox_root, syscalls
+from podgate_runner import cell, config, confine, namespaces, priority, sandbox_root, syscalls
 from podgate_runner.namespaces import NamespaceError
 
 EXIT_REFUSED = 78  # EX_CONFIG: the machine does not allow what was asked
@@ -69,6 +69,7 @@ def _become(uid, gid):
         return
     if not uid or not gid:
         raise NamespaceError("root names the UID and the GID that the sandbox is to have")
+    priority.allow()
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)

@@ -15,12 +15,14 @@ import sys
 import time
 import _socket
 
-from podgate_runner import child, confine, courier, harden, pyrun, syscalls
+from podgate_runner import child, confine, courier, harden, priority, pyrun, syscalls
 from podgate_runner.limits import MAX_PRELOAD_ERRORS
 
 
 # A cell's own processes, as its programs count.
 _IN_CELL = (1,)
+# More than an interpreter that adapts wants to see before it rewrites what runs often.
+REHEARSALS = 20
 # Children that end without SIGCHLD, as clone can make them, count too.
 _WALL = 0x40000000
 
@@ -41,6 +43,8 @@ def serve(config):
         confine.foresee(config["network"], _IN_CELL, True)
     confinement = None if cell else confine_children(config, [os.getppid(), os.getpid()])
     courier.send(sock, ("ready", facts))
+    if cell:
+        priority.give_way()
     return attend(sock, config, cell, confinement)
 
 
@@ -75,6 +79,9 @@ def attend(sock, config, cell, confinement):
             os.close(fd)
         if pid is None:
             continue
+        if cell:
+            # As PID 1 of a cell: it is made, and from here on somebody waits for what it says.
+            priority.take_turn()
         status, usage = wait(pid)
         cpu = usage.ru_utime + usage.ru_stime
         courier.send(sock, ("exit", status, cpu, time.monotonic(), kind == "child", is_alone()))
@@ -182,6 +189,8 @@ def prepare(config, cell):
     if left:
         missing.append("Preloading left %d threads in the zygote; executions begin without them." % left)
     pyrun.warm()
+    for _ in range(REHEARSALS):
+        pyrun.rehearse()
     gc.collect()
     gc.freeze()
     return {
