@@ -1,9 +1,17 @@
-import { defineConfig } from 'vitest/config';
+import { configDefaults, defineConfig } from 'vitest/config';
+import { findEngine } from './test/fakes/find-engine.ts';
 import { createCountingReporter } from './test/reporter.ts';
+
+const engine = await findEngine();
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    exclude: [...configDefaults.exclude, ...('trouble' in engine ? ['test/docker/**'] : [])],
+    env:
+      'trouble' in engine
+        ? { PODGATE_TEST_DOCKER_TROUBLE: engine.trouble }
+        : { PODGATE_TEST_DOCKER_HOST: engine.host, PODGATE_TEST_DOCKER_IMAGE: engine.image },
     // Tests start processes, send signals and change limits: each file has a process of its own.
     pool: 'forks',
     testTimeout: 30_000,

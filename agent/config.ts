@@ -14,6 +14,7 @@ import {
 import { Failure } from '../shared/errors.ts';
 import { clusterName } from '../shared/messages.ts';
 import { Secret } from '../shared/secret.ts';
+import type { EngineSettings } from './backends/docker/engine-address.ts';
 import { isLoopback } from './loopback.ts';
 
 const MAX_FILE_BYTES = 1_048_576;
@@ -38,7 +39,7 @@ const VARIABLES = {
   CPU_TIME_LIMIT_SEC: integerVariable(1, 86_400).optional(),
   MEMORY_LIMIT_MB: integerVariable(16, 1_048_576).optional(),
   PODGATE_DRAIN_MS: integerVariable(0, 3_600_000).default(30_000),
-  /** The local backend without the namespaces that it needs: see docs. */
+  /** The local backend without the namespaces that it needs; an engine that does not hold every limit. */
   PODGATE_UNSAFE: booleanVariable().default(false),
   /** The local backend for a gateway on another machine. */
   PODGATE_ALLOW_REMOTE: booleanVariable().default(false),
@@ -47,7 +48,12 @@ const VARIABLES = {
   KUBERNETES_NAMESPACE: textVariable().optional(),
   KUBERNETES_IMAGE: textVariable().optional(),
   KUBERNETES_SERVICE_ACCOUNT: textVariable().optional(),
-  /** Agents of one installation clean up after each other where they share a namespace. */
+  DOCKER_HOST: textVariable().optional(),
+  DOCKER_CERT_PATH: textVariable('use the folder with ca.pem, cert.pem and key.pem').optional(),
+  /** On, as everywhere, when it is set to anything. */
+  DOCKER_TLS_VERIFY: textVariable().optional(),
+  DOCKER_IMAGE: textVariable().optional(),
+  /** Agents of one installation clean up after each other where they share a namespace or an engine. */
   PODGATE_INSTALLATION: textVariable().default('podgate'),
 };
 
@@ -67,6 +73,7 @@ export type TemplateVariables = {
   readonly CPU_TIME_LIMIT_SEC?: number | undefined;
   readonly MEMORY_LIMIT_MB?: number | undefined;
   readonly KUBERNETES_IMAGE?: string | undefined;
+  readonly DOCKER_IMAGE?: string | undefined;
   readonly KUBERNETES_SERVICE_ACCOUNT?: string | undefined;
 };
 
@@ -94,6 +101,7 @@ export type AgentConfig = {
     /** Name of the only cluster, where the variable is set. */
     readonly cluster: string | undefined;
   };
+  readonly docker: EngineSettings & { readonly installation: string };
 };
 
 export type AgentConfigOptions = {
@@ -131,7 +139,10 @@ export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
       MAX_EXEC_TIMEOUT_MS: values.MAX_EXEC_TIMEOUT_MS,
       CPU_TIME_LIMIT_SEC: values.CPU_TIME_LIMIT_SEC,
       MEMORY_LIMIT_MB: values.MEMORY_LIMIT_MB,
-      KUBERNETES_IMAGE: values.KUBERNETES_IMAGE,
+      // Each backend has its own: what is set for another one must not be taken.
+      ...(values.EXECUTOR_BACKEND === 'docker'
+        ? { DOCKER_IMAGE: values.DOCKER_IMAGE }
+        : { KUBERNETES_IMAGE: values.KUBERNETES_IMAGE }),
       KUBERNETES_SERVICE_ACCOUNT: values.KUBERNETES_SERVICE_ACCOUNT,
     }),
     cluster: values.PODGATE_CLUSTER ?? clusterFromHost(hostname()),
@@ -147,7 +158,25 @@ export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
       installation: values.PODGATE_INSTALLATION,
       cluster: values.PODGATE_CLUSTER,
     }),
+    docker: Object.freeze({
+      host: values.DOCKER_HOST,
+      tlsVerify: values.DOCKER_TLS_VERIFY !== undefined,
+      certPath: values.DOCKER_CERT_PATH,
+      sockets: engineSockets(environment),
+      installation: values.PODGATE_INSTALLATION,
+    }),
   });
+}
+
+/** Where engines listen: Docker as root, rootless, on a desktop; then Podman. */
+function engineSockets({ XDG_RUNTIME_DIR: runtime, HOME: home }: Environment): readonly string[] {
+  return [
+    '/var/run/docker.sock',
+    ...(runtime ? [`${runtime}/docker.sock`] : []),
+    ...(home ? [`${home}/.docker/run/docker.sock`] : []),
+    ...(runtime ? [`${runtime}/podman/podman.sock`] : []),
+    '/run/podman/podman.sock',
+  ];
 }
 
 function credentialReader(token: Secret | undefined, file: string | undefined): () => Secret {

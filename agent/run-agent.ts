@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { Failure } from '../shared/errors.ts';
+import type { KeeperTimes } from './backends/docker/docker-cluster.ts';
 import { createKubernetesClusters, type LeaseTimes } from './backends/kubernetes/kubernetes-clusters.ts';
 import { createLocalBackend } from './backends/local/local-backend.ts';
 import { type Clock, systemClock } from './clock.ts';
@@ -16,6 +16,7 @@ export type RunAgentDeps = {
   log?: Log;
   clock?: Clock;
   leaseTimes?: LeaseTimes;
+  keeperTimes?: KeeperTimes;
 };
 
 /** Makes the backend and the templates that a configuration asks for, and starts the agent on them. */
@@ -87,7 +88,7 @@ export async function runAgent(deps: RunAgentDeps): Promise<number> {
 type Place = Omit<ClusterOptions, 'templates'>;
 
 async function createPlaces(
-  { config, leaseTimes }: RunAgentDeps,
+  { config, leaseTimes, keeperTimes }: RunAgentDeps,
   instance: string,
   clock: Clock,
   log: Log,
@@ -95,10 +96,10 @@ async function createPlaces(
   const { backend, cluster, path, unsafe } = config;
   if (backend === 'local')
     return [{ name: cluster, backend: await createLocalBackend({ instance, path, unsafe, clock, log }) }];
-  if (backend === 'kubernetes')
-    return createKubernetesClusters({ config, instance, clock, random: Math.random, log, leaseTimes });
-  throw new Failure(
-    'not_implemented',
-    `EXECUTOR_BACKEND: the ${backend} backend is not available in this version. Use EXECUTOR_BACKEND=kubernetes, or local for development on this machine.`,
-  );
+  const deps = { config, instance, clock, random: Math.random, log };
+  if (backend === 'docker') {
+    const { createDockerCluster } = await import('./backends/docker/docker-cluster.ts');
+    return [{ name: cluster, ...createDockerCluster({ ...deps, keeperTimes }) }];
+  }
+  return createKubernetesClusters({ ...deps, leaseTimes });
 }

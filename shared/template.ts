@@ -50,6 +50,16 @@ const kubernetesOptions = z.strictObject({
   annotations: z.record(labelText, z.string().max(65_536)).default({}),
 });
 
+/** What a container has beyond any sandbox; other backends pass it over. */
+const dockerOptions = z.strictObject({
+  /** What runner and preloaded modules take, on top of the program's memory and the tmpfs mounts. */
+  base_memory_mb: z.int().min(16).max(1_048_576).default(64),
+  /** Size of /dev/shm. */
+  shm_mb: z.int().min(1).max(1_048_576).default(16),
+  /** The engine's runtime for it, such as `runsc`. Absent: the engine's default. */
+  runtime: z.string().min(1).max(253).optional(),
+});
+
 /**
  * A named sandbox definition, owned by the agent. Callers name it and may lower its limits; they never choose an
  * image, a namespace or a network. Sizes are MB of 1,048,576 bytes.
@@ -92,6 +102,7 @@ export const templateSchema = z.strictObject({
   /** Fixes the sandbox's UID; without it each sandbox has its own from 65532 up where the backend can. */
   uid: z.int().min(1).max(2_147_483_646).optional(),
   kubernetes: kubernetesOptions.prefault({}),
+  docker: dockerOptions.prefault({}),
 });
 
 export type TemplateInput = z.input<typeof templateSchema>;

@@ -9,12 +9,13 @@ export const DEFAULT_TEMPLATE = 'default';
  * is a templates file it counts alone, and `setVariables` tells what was set for nothing.
  */
 export function defaultTemplate(variables: TemplateVariables): TemplateInput {
-  const { POOL_SIZE, MAX_EXEC_TIMEOUT_MS, CPU_TIME_LIMIT_SEC, MEMORY_LIMIT_MB, KUBERNETES_IMAGE } = variables;
-  const { KUBERNETES_SERVICE_ACCOUNT } = variables;
+  const { POOL_SIZE, MAX_EXEC_TIMEOUT_MS, CPU_TIME_LIMIT_SEC, MEMORY_LIMIT_MB } = variables;
+  const { KUBERNETES_SERVICE_ACCOUNT, KUBERNETES_IMAGE, DOCKER_IMAGE } = variables;
+  const image = DOCKER_IMAGE ?? KUBERNETES_IMAGE;
   return {
     name: DEFAULT_TEMPLATE,
     languages: ['python', 'bash', 'node'],
-    ...(KUBERNETES_IMAGE === undefined ? {} : { image: KUBERNETES_IMAGE }),
+    ...(image === undefined ? {} : { image }),
     ...(POOL_SIZE === undefined ? {} : { pool: { min: POOL_SIZE, max: POOL_SIZE } }),
     ...(KUBERNETES_SERVICE_ACCOUNT === undefined
       ? {}

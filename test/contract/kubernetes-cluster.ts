@@ -8,9 +8,9 @@ import {
   type KubernetesBackend,
   type KubernetesBackendDeps,
 } from '../../agent/backends/kubernetes/kubernetes-backend.ts';
-import type { Clock } from '../../agent/clock.ts';
 import { parseTemplate, type Template, type TemplateInput } from '../../shared/template.ts';
 import { createKubeApi, type KubeApi } from '../fakes/kube-api/kube-api.ts';
+import { testClock } from '../fakes/test-clock.ts';
 
 /** A cluster that tests may make sandboxes in, in a namespace of their own. */
 export type TestCluster = AsyncDisposable & {
@@ -21,16 +21,6 @@ export type TestCluster = AsyncDisposable & {
   template(input?: Partial<TemplateInput>): Promise<Template>;
   /** A backend of an instance of its own; closed with the cluster. */
   backend(options?: Partial<KubernetesBackendDeps>): Promise<KubernetesBackend>;
-};
-
-/** Timers that keep the process alive: a test waits for them. */
-export const testClock: Clock = {
-  wall: () => Date.now(),
-  now: () => performance.now(),
-  after(delayMs, run) {
-    const timer = setTimeout(run, delayMs);
-    return () => clearTimeout(timer);
-  },
 };
 
 /** The image that tests run on a real cluster: any with python3, which the cluster can have. */

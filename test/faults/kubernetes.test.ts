@@ -6,9 +6,10 @@ import type { KubernetesBackend } from '../../agent/backends/kubernetes/kubernet
 import { CONTAINER } from '../../agent/backends/kubernetes/pod-spec.ts';
 import { createPodWatch } from '../../agent/backends/kubernetes/pod-watch.ts';
 import { createRunnerClient } from '../../agent/runner/client.ts';
-import { openFakeCluster, type TestCluster, testClock } from '../contract/kubernetes-cluster.ts';
+import { openFakeCluster, type TestCluster } from '../contract/kubernetes-cluster.ts';
 import type { KubeApi } from '../fakes/kube-api/kube-api.ts';
 import { runOn } from '../fakes/runner-run.ts';
+import { testClock } from '../fakes/test-clock.ts';
 
 let cluster: TestCluster;
 let backend: KubernetesBackend;

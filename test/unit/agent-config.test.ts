@@ -5,6 +5,7 @@ import { inspect } from 'node:util';
 import { afterAll, describe, expect, test } from 'vitest';
 import { AGENT_VARIABLE_NAMES, readAgentConfig } from '../../agent/config.ts';
 import { startConfiguredAgent } from '../../agent/run-agent.ts';
+import { defaultTemplate } from '../../agent/templates/default-template.ts';
 import { Failure } from '../../shared/errors.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'podgate-config-'));
@@ -115,12 +116,43 @@ describe("the agent's configuration", () => {
     expect(AGENT_VARIABLE_NAMES).toContain('PODGATE_DRAIN_MS');
   });
 
-  test.for(['docker'])('says that the %s backend is not there yet, and what is', async (backend) => {
-    const config = read({ EXECUTOR_BACKEND: backend });
+  test('reads what names an engine under the names that every tool of Docker’s reads', () => {
+    const none = read({ EXECUTOR_BACKEND: 'docker', HOME: '/home/a', XDG_RUNTIME_DIR: '/run/user/1' });
+    expect(none.docker).toEqual({
+      host: undefined,
+      tlsVerify: false,
+      certPath: undefined,
+      installation: 'podgate',
+      sockets: [
+        '/var/run/docker.sock',
+        '/run/user/1/docker.sock',
+        '/home/a/.docker/run/docker.sock',
+        '/run/user/1/podman/podman.sock',
+        '/run/podman/podman.sock',
+      ],
+    });
+    const all = { DOCKER_HOST: 'tcp://engine:2376', DOCKER_TLS_VERIFY: '1', DOCKER_CERT_PATH: '/certs' };
+    expect(read({ ...all, EXECUTOR_BACKEND: 'docker' }).docker).toMatchObject({
+      host: 'tcp://engine:2376',
+      tlsVerify: true,
+      certPath: '/certs',
+    });
+  });
+
+  test('takes the image that is set for its own backend', () => {
+    const both = { DOCKER_IMAGE: 'for-docker', KUBERNETES_IMAGE: 'for-pods' };
+    expect(defaultTemplate(read({ ...both, EXECUTOR_BACKEND: 'docker' }).templateVariables).image).toBe(
+      'for-docker',
+    );
+    expect(defaultTemplate(read(both).templateVariables).image).toBe('for-pods');
+  });
+
+  test('an engine that no agent can use stops the boot', async () => {
+    const config = read({ EXECUTOR_BACKEND: 'docker', DOCKER_HOST: 'ssh://engine' });
     const starting = startConfiguredAgent({ config, software: 'podgate/test', log: () => {} });
     await expect(starting).rejects.toMatchObject({
-      code: 'not_implemented',
-      detail: expect.stringContaining('EXECUTOR_BACKEND=kubernetes'),
+      code: 'invalid_request',
+      detail: expect.stringContaining('DOCKER_HOST'),
     });
   });
 });

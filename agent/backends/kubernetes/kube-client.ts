@@ -1,6 +1,7 @@
 import { request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { Failure } from '../../../shared/errors.ts';
+import { readLines, readText } from '../bounded-text.ts';
 import type { KubeAccess } from './kube-config.ts';
 import { type KubeRefusal, statusFailure } from './kube-failure.ts';
 import type { Status, WatchEvent } from './kube-objects.ts';
@@ -90,7 +91,7 @@ export function createKubeClient(access: KubeAccess): KubeClient {
       const response = await send(wanted, both);
       if (response.statusCode !== 200)
         throw refusal(response, await readText(response, MAX_EVENT_BYTES), wanted);
-      for await (const line of lines(response)) {
+      for await (const line of readLines(response, MAX_EVENT_BYTES)) {
         clearTimeout(timer);
         timer = setTimeout(() => idle.abort(), idleMs);
         yield JSON.parse(line) as WatchEvent<T>;
@@ -113,35 +114,6 @@ export function createKubeClient(access: KubeAccess): KubeClient {
     call,
     watch,
   };
-}
-
-async function readText(response: IncomingMessage, maxBytes: number): Promise<string> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    size += chunk.byteLength;
-    if (size > maxBytes) throw new RangeError(`an answer of more than ${maxBytes} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
-}
-
-async function* lines(response: IncomingMessage): AsyncGenerator<string> {
-  let held: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    let from = 0;
-    for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10, from)) {
-      const line = Buffer.concat([...held, chunk.subarray(from, end)]).toString('utf8');
-      held = [];
-      size = 0;
-      from = end + 1;
-      if (line.trim() !== '') yield line;
-    }
-    held.push(chunk.subarray(from));
-    size += chunk.byteLength - from;
-    if (size > MAX_EVENT_BYTES) throw new RangeError(`a watch event of more than ${MAX_EVENT_BYTES} bytes`);
-  }
 }
 
 function refusal(response: IncomingMessage, text: string, { method, path }: Call): KubeRefusal {

@@ -4,6 +4,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import type { Duplex } from 'node:stream';
 import { Failure } from '../../../shared/errors.ts';
 import type { Clock } from '../../clock.ts';
+import { startTimeOf } from '../../process-name.ts';
 import {
   type LaunchConfig,
   type SandboxUser,
@@ -135,15 +136,5 @@ function killIfSame(pid: number, startTime: string): void {
     process.kill(pid, 'SIGKILL');
   } catch {
     // Gone by itself.
-  }
-}
-
-/** Field 22 of /proc/<pid>/stat; the name in field 2 may hold spaces and brackets. */
-function startTimeOf(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
-  } catch {
-    return undefined;
   }
 }

@@ -1,0 +1,267 @@
+import type { Duplex } from 'node:stream';
+import { Failure } from '../../../shared/errors.ts';
+import type { Template } from '../../../shared/template.ts';
+import { createBackoff } from '../../backoff.ts';
+import type { Clock } from '../../clock.ts';
+import { createDeadline } from '../../deadline.ts';
+import type { Log } from '../../log.ts';
+import { pause } from '../../pause.ts';
+import { runnerCommand } from '../../runner/bundle.ts';
+import { runnerConfig } from '../../runner/runner-config.ts';
+import type { Backend, Sandbox, SandboxEnd } from '../backend.ts';
+import { RUNNER_PLACE } from '../runner-place.ts';
+import { openRunnerStream } from '../runner-stream.ts';
+import { sandboxName } from '../sandbox-name.ts';
+import { createContainerKeeper } from './container-keeper.ts';
+import { containerSpec, drawContainerUid } from './container-spec.ts';
+import { containerEnd, isOver } from './container-state.ts';
+import { inspectContainer, listContainers, removeContainer, toSandbox } from './containers.ts';
+import type { EngineClient } from './engine-client.ts';
+import { type EngineFacts, readEngineFacts } from './engine-facts.ts';
+import { isPassing } from './engine-failure.ts';
+import { openContainerExec } from './exec-stream.ts';
+import { findImage } from './images.ts';
+import type { ProcessMark } from './process-mark.ts';
+
+const DESTROY_TRIES = 12;
+const CLOSE_TIMEOUT_MS = 10_000;
+/** A stream ends before the engine knows that its container has. */
+const END_KNOWN_MS = 3_000;
+const FACTS_TIMEOUT_MS = 15_000;
+/** A container is started under one lock: many at once wait for each other. */
+const START_TIMEOUT_MS = 120_000;
+const MAX_SAID = 2_048;
+
+export type DockerBackendDeps = {
+  client: EngineClient;
+  /** Tells one Podgate's containers from another's on the same engine. */
+  installation: string;
+  instance: string;
+  /** This process, as `ownMark()` gives it. */
+  mark: ProcessMark | undefined;
+  /** Takes an engine that does not hold every limit. */
+  isUnsafe: boolean;
+  clock: Clock;
+  random: () => number;
+  log: Log;
+  keepMs?: number;
+  unwantedMs?: number;
+  silentMs?: number;
+};
+
+export type DockerBackend = Backend & {
+  readonly kind: 'docker';
+  endOf(sandbox: Sandbox, signal: AbortSignal): Promise<SandboxEnd | undefined>;
+  /** Requests to the engine so far. */
+  readonly calls: number;
+  /** Why the engine cannot be used now; null where it can. */
+  readonly trouble: string | null;
+};
+
+type Known = {
+  readonly python: string;
+  /** The stream that found the runner there, until somebody wants it. */
+  first: Duplex | undefined;
+};
+
+/** Sandboxes as containers. Rejects with a Failure when the engine cannot be used. What dead instances left is gone when it resolves. */
+export async function createDockerBackend(deps: DockerBackendDeps): Promise<DockerBackend> {
+  const { client, installation, instance, mark, clock, random, log } = deps;
+  const known = new Map<string, Known>();
+  const closing = new AbortController();
+  let trouble: Failure | undefined;
+  let facts = await readFacts();
+  const keeper = createContainerKeeper({
+    ...deps,
+    isWanted: (name) => known.has(name),
+    remove,
+    onLook: (failure) => void look(failure),
+  });
+  await keeper.first;
+
+  async function readFacts(): Promise<EngineFacts> {
+    const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(FACTS_TIMEOUT_MS)]);
+    const found = await readEngineFacts(client, { isUnsafe: deps.isUnsafe, signal });
+    log('engine_connected', { engine: client.shown, ...found });
+    return found;
+  }
+
+  /** Who comes back after an absence may be another engine. */
+  async function look(failure: Failure | undefined): Promise<void> {
+    if (failure === undefined && trouble === undefined) return;
+    try {
+      if (failure) throw failure;
+      facts = await readFacts();
+      trouble = undefined;
+    } catch (cause) {
+      if (closing.signal.aborted) return;
+      if (trouble === undefined) log('engine_lost', { engine: client.shown, cause });
+      trouble =
+        cause instanceof Failure ? cause : new Failure('backend_unavailable', 'The engine fails.', { cause });
+    }
+  }
+
+  async function create(template: Template, outer: AbortSignal): Promise<Sandbox> {
+    const { image: imageName, network } = template;
+    if (imageName === undefined)
+      throw new Failure('image_error', `Template '${template.name}' names no image.`);
+    if (network !== 'none')
+      throw new Failure(
+        'policy_denied',
+        `Docker sandboxes have no network: give the template '${template.name}' network none, or another backend.`,
+      );
+    const signal = AbortSignal.any([outer, closing.signal]);
+    signal.throwIfAborted();
+    if (trouble && trouble.code !== 'backend_unavailable') throw trouble;
+    const python = template.python ?? 'python3';
+    const name = sandboxName(template.name, random);
+    const createdAtMs = clock.wall();
+    try {
+      const image = await findImage(client, imageName, signal);
+      const uid = drawContainerUid(template, facts, random);
+      const identity = {
+        installation,
+        instance,
+        mark,
+        createdAtMs,
+        uid,
+        imageId: image.id,
+        imageVolumes: image.volumes,
+      };
+      const command = runnerCommand({ python, config: runnerConfig(template, RUNNER_PLACE) });
+      const entry: Known = { python, first: undefined };
+      known.set(name, entry);
+      await make(name, containerSpec(template, identity, { command, facts }));
+      signal.throwIfAborted();
+      entry.first = await open(name, python, signal).catch((cause) => explain(name, cause));
+      // Until it is wanted nobody listens; connect() looks whether it still lives.
+      entry.first.on('error', () => {});
+    } catch (cause) {
+      if (known.has(name)) void remove(name);
+      throw signal.aborted ? signal.reason : cause;
+    }
+    return { id: name, template: template.name, templateHash: template.hash, instance, createdAtMs };
+  }
+
+  /** Not aborted once it is sent: whether there is a container to remove must be known. */
+  async function make(name: string, body: object): Promise<void> {
+    const made = await client.call<{ Warnings?: string[] | null }>({
+      method: 'POST',
+      path: '/containers/create',
+      query: { name },
+      body,
+    });
+    if (made.Warnings?.length) log('engine_warned', { container: name, words: made.Warnings.join(' ') });
+    await client.call({ method: 'POST', path: `/containers/${name}/start`, timeoutMs: START_TIMEOUT_MS });
+  }
+
+  /** Why the runner could not be reached: one that ended by itself has said something. */
+  async function explain(name: string, cause: unknown): Promise<never> {
+    const found = await inspectContainer(client, name).catch(() => undefined);
+    if (!isOver(found?.State?.Status)) throw cause;
+    const query = { stderr: 'true', stdout: 'true', tail: '20' };
+    const said = await client
+      .text({ method: 'GET', path: `/containers/${name}/logs`, query })
+      .catch((failure: unknown) => String(failure));
+    throw new Failure(
+      'image_error',
+      "The template's image cannot run the runner: it needs Python 3.9 or newer.",
+      {
+        cause: new Error(`ended with ${found?.State?.ExitCode}: ${said.slice(-MAX_SAID)}`),
+      },
+    );
+  }
+
+  async function connect(sandbox: Sandbox, signal: AbortSignal): Promise<Duplex> {
+    const entry = known.get(sandbox.id);
+    if (!entry) throw new Failure('sandbox_lost', "The sandbox is another instance's, or gone.");
+    const { python, first } = entry;
+    entry.first = undefined;
+    if (first && !first.destroyed) return first;
+    return open(sandbox.id, python, signal);
+  }
+
+  function open(container: string, python: string, signal: AbortSignal): Promise<Duplex> {
+    return openRunnerStream({
+      python,
+      signal,
+      open: (exec) => openContainerExec({ ...exec, client, container }),
+    });
+  }
+
+  /** Tries for minutes, as nobody waits for it. What is left then the keeper finds, and PID 1 has ended: its stream is gone. */
+  async function remove(name: string): Promise<void> {
+    const { first } = known.get(name) ?? {};
+    known.delete(name);
+    first?.destroy();
+    const backoff = createBackoff({ baseMs: 500, maxMs: 30_000, random });
+    for (;;) {
+      try {
+        return await removeContainer(client, name);
+      } catch (cause) {
+        if (closing.signal.aborted || !isPassing(cause) || backoff.tries >= DESTROY_TRIES) {
+          log('container_not_removed', { container: name, cause });
+          return;
+        }
+        await pause(clock, backoff.next(), closing.signal).catch(() => {});
+      }
+    }
+  }
+
+  async function list(): Promise<Sandbox[]> {
+    const containers = await listContainers(client, { installation });
+    return containers.filter(({ State }) => !isOver(State)).map(toSandbox);
+  }
+
+  async function endOf(sandbox: Sandbox, signal: AbortSignal): Promise<SandboxEnd | undefined> {
+    const late = () => new Error('not known in time');
+    using limit = createDeadline(clock, END_KNOWN_MS, late, signal);
+    try {
+      await client.call({
+        method: 'POST',
+        path: `/containers/${sandbox.id}/wait`,
+        signal: limit.signal,
+        timeoutMs: null,
+      });
+      const found = await inspectContainer(client, sandbox.id, limit.signal);
+      return containerEnd(found?.State);
+    } catch (cause) {
+      return cause instanceof Failure && 'httpStatus' in cause && cause.httpStatus === 404
+        ? containerEnd(undefined)
+        : undefined;
+    }
+  }
+
+  async function close(): Promise<void> {
+    if (closing.signal.aborted) return;
+    closing.abort(new Failure('draining', 'The agent ends.'));
+    keeper.close();
+    const signal = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
+    try {
+      const own = await listContainers(client, { installation, instance, signal });
+      await Promise.all(own.map(({ Id }) => removeContainer(client, Id)));
+    } catch (cause) {
+      log('containers_not_removed', { engine: client.shown, cause });
+    }
+    for (const { first } of known.values()) first?.destroy();
+    known.clear();
+  }
+
+  return {
+    kind: 'docker',
+    reconnects: true,
+    freshPerExecution: false,
+    create,
+    connect,
+    destroy: (sandbox) => remove(sandbox.id),
+    list,
+    endOf,
+    get calls() {
+      return client.calls;
+    },
+    get trouble() {
+      return trouble?.detail ?? null;
+    },
+    close,
+  };
+}

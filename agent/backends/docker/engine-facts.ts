@@ -1,0 +1,78 @@
+import { Failure } from '../../../shared/errors.ts';
+import type { EngineClient } from './engine-client.ts';
+
+/** What of `GET /info` counts. Engines leave out what they do not know. */
+export type EngineInfo = {
+  NCPU?: number;
+  OSType?: string;
+  MemoryLimit?: boolean;
+  SwapLimit?: boolean;
+  PidsLimit?: boolean;
+  CpuCfsQuota?: boolean;
+  CgroupVersion?: string;
+  SecurityOptions?: readonly string[] | null;
+};
+
+/** What containers can have on this engine. */
+export type EngineFacts = {
+  readonly version: string;
+  readonly apiVersion: string;
+  readonly cpus: number;
+  /** Swap is accounted: memory and swap can be bounded together. */
+  readonly hasSwapLimit: boolean;
+  readonly cgroupVersion: string;
+  /** A container's UIDs are some 65,536 of the machine's (rootless, userns-remap), not all of them. */
+  readonly hasMappedUids: boolean;
+  /** Limits that the engine does not hold; empty unless it was allowed. */
+  readonly limitsNotHeld: readonly string[];
+};
+
+const LIMITS = [
+  ['MemoryLimit', 'memory'],
+  ['PidsLimit', 'the number of processes'],
+  ['CpuCfsQuota', 'processor time'],
+] as const;
+
+/**
+ * What an engine says of itself, as facts. Throws a Failure where its containers would not be what a template promises: an
+ * engine drops a limit that it cannot hold with a warning that nobody reads.
+ */
+export function judgeEngine(
+  info: EngineInfo,
+  isUnsafe: boolean,
+): Omit<EngineFacts, 'version' | 'apiVersion'> {
+  if (info.OSType !== undefined && info.OSType !== 'linux')
+    throw new Failure('backend_unavailable', `The engine runs ${info.OSType} containers; Linux is needed.`);
+  const security = (info.SecurityOptions ?? []).map((option) => option.split(','));
+  const has = (name: string) => security.find(([first]) => first === `name=${name}`);
+  const seccomp = has('seccomp');
+  if (seccomp === undefined || seccomp.includes('profile=unconfined'))
+    throw new Failure(
+      'isolation_failed',
+      'The engine gives containers no seccomp profile: start it without --seccomp-profile=unconfined, on a kernel with seccomp.',
+    );
+  const limitsNotHeld = LIMITS.filter(([name]) => info[name] !== true).map(([, what]) => what);
+  if (limitsNotHeld.length > 0 && !isUnsafe)
+    throw new Failure(
+      'isolation_failed',
+      `The engine does not bound ${limitsNotHeld.join(', ')} of containers: give it those control groups ` +
+        '(rootless: cgroup v2 with systemd), or set PODGATE_UNSAFE=true if you mean it.',
+    );
+  return {
+    cpus: info.NCPU ?? 1,
+    hasSwapLimit: info.SwapLimit === true,
+    cgroupVersion: info.CgroupVersion ?? '1',
+    hasMappedUids: has('rootless') !== undefined || has('userns') !== undefined,
+    limitsNotHeld,
+  };
+}
+
+/** Asks the engine. Rejects with a Failure where it cannot be reached or used. */
+export async function readEngineFacts(
+  client: EngineClient,
+  { isUnsafe, signal }: { isUnsafe: boolean; signal: AbortSignal },
+): Promise<EngineFacts> {
+  const version = await client.negotiate(signal);
+  const info = await client.call<EngineInfo>({ method: 'GET', path: '/info', signal });
+  return { ...version, ...judgeEngine(info, isUnsafe) };
+}

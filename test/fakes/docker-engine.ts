@@ -1,0 +1,63 @@
+import { randomUUID } from 'node:crypto';
+import {
+  createDockerBackend,
+  type DockerBackend,
+  type DockerBackendDeps,
+} from '../../agent/backends/docker/docker-backend.ts';
+import { engineAddress } from '../../agent/backends/docker/engine-address.ts';
+import { createEngineClient, type EngineClient } from '../../agent/backends/docker/engine-client.ts';
+import { ownMark } from '../../agent/backends/docker/process-mark.ts';
+import { parseTemplate, type Template, type TemplateInput } from '../../shared/template.ts';
+import { testClock } from './test-clock.ts';
+
+/** The engine that tests may make containers on, and the image they are made from: any with python3. */
+export const ENGINE_HOST = process.env.PODGATE_TEST_DOCKER_HOST;
+export const ENGINE_IMAGE = process.env.PODGATE_TEST_DOCKER_IMAGE ?? 'podgate-sandbox';
+
+export function openEngine(host = ENGINE_HOST): EngineClient {
+  return createEngineClient(engineAddress({ host, tlsVerify: false, certPath: undefined, sockets: [] }));
+}
+
+/** An installation of its own on the engine: nothing of it is there when it ends. */
+export type TestEngine = AsyncDisposable & {
+  readonly client: EngineClient;
+  readonly installation: string;
+  template(input?: Partial<TemplateInput>): Promise<Template>;
+  /** A backend of an instance of its own; closed with the engine. */
+  backend(options?: Partial<DockerBackendDeps>): Promise<DockerBackend>;
+};
+
+export const ENGINE_TEMPLATE = {
+  image: ENGINE_IMAGE,
+  resources: { memory_mb: 64, workspace_mb: 8, tmp_mb: 8, cpus: 1 },
+};
+
+export function createTestEngine(host = ENGINE_HOST): TestEngine {
+  const client = openEngine(host);
+  const installation = `test-${randomUUID()}`;
+  const backends: DockerBackend[] = [];
+  return {
+    client,
+    installation,
+    template: (input = {}) => parseTemplate({ name: 'default', ...ENGINE_TEMPLATE, ...input }),
+    async backend(options = {}) {
+      const backend = await createDockerBackend({
+        client,
+        installation,
+        instance: randomUUID(),
+        mark: ownMark(),
+        isUnsafe: false,
+        clock: testClock,
+        random: Math.random,
+        log: () => {},
+        ...options,
+      });
+      backends.push(backend);
+      return backend;
+    },
+    async [Symbol.asyncDispose]() {
+      await Promise.all(backends.map((backend) => backend.close()));
+      client.close();
+    },
+  };
+}
