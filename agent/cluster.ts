@@ -114,7 +114,7 @@ export function createCluster(deps: ClusterDeps): Cluster {
   };
 }
 
-function announceTemplate({ template, trouble }: Pool): TemplateAnnouncement {
+function announceTemplate({ template, trouble, hopeful, capacity }: Pool): TemplateAnnouncement {
   const { name, hash, languages, pool, reuse, network, resources } = template;
   return {
     name,
@@ -125,6 +125,6 @@ function announceTemplate({ template, trouble }: Pool): TemplateAnnouncement {
     network,
     max_memory_mb: resources.memory_mb,
     max_timeout_ms: resources.timeout_ms,
-    trouble,
+    trouble: trouble && { ...trouble, free: capacity(), waits: hopeful },
   };
 }

@@ -72,8 +72,18 @@ export const templateAnnouncement = z.object({
   network: z.enum(['none', 'cluster']),
   max_memory_mb: count,
   max_timeout_ms: count,
-  /** Why the template cannot serve now, if it cannot: code and sentence. */
-  trouble: z.object({ code: z.string().max(64), detail: sentence }).nullable(),
+  /**
+   * Why the template cannot have all its sandboxes, if it cannot. `free` can be taken all the same, whatever was granted
+   * before; `waits`: sandboxes come free in spite of it, so that waiting for one is worth it.
+   */
+  trouble: z
+    .object({
+      code: z.string().max(64),
+      detail: sentence,
+      free: count.default(0),
+      waits: z.boolean().default(false),
+    })
+    .nullable(),
 });
 
 export const clusterAnnouncement = z.object({

@@ -3,6 +3,7 @@ import { Failure } from '../../shared/errors.ts';
 import { createBackoff } from '../backoff.ts';
 import type { Clock } from '../clock.ts';
 import { orAborted } from '../deadline.ts';
+import { createListeners } from '../listeners.ts';
 import type { Log } from '../log.ts';
 import { pause } from '../pause.ts';
 import type { Backend, Sandbox } from './backend.ts';
@@ -40,6 +41,7 @@ export function createLateBackend<Opened extends Backend>(
 ): LateBackend<Opened> {
   const { what, clock, random, log } = deps;
   const stop = new AbortController();
+  const reachable = createListeners();
   let opened: Opened | undefined;
   let opening: Promise<Opened> | undefined;
   let trouble: string | null = null;
@@ -58,6 +60,8 @@ export function createLateBackend<Opened extends Backend>(
       opened = await deps.open();
       if (trouble !== null) log('cluster_reached', { what });
       trouble = null;
+      opened.onReachable?.(reachable.tell);
+      reachable.tell();
     } catch (cause) {
       throw refused(cause);
     }
@@ -102,6 +106,7 @@ export function createLateBackend<Opened extends Backend>(
     endOf: async (sandbox, signal) => opened?.endOf?.(sandbox, signal),
     destroy: async (sandbox) => opened?.destroy(sandbox),
     list: async () => (await open()).list(),
+    onReachable: reachable.add,
     async close() {
       stop.abort(new Failure('draining', 'The agent ends.'));
       await opening?.catch(() => {});

@@ -138,7 +138,13 @@ export function createExecutions({ clock, policy, onReport, onChange }: Executio
 
   async function waitForSandbox(live: Live, { pool }: Admission): Promise<void> {
     const { principal, accept_within_ms } = live.start;
-    const late = () => new Failure('at_capacity', 'No sandbox was free in time.', { retryAfterMs: 1_000 });
+    const late = () => {
+      const { code, detail } = pool.trouble ?? {
+        code: 'at_capacity',
+        detail: 'No sandbox was free in time.',
+      };
+      return new Failure(code, detail, { retryAfterMs: 1_000 });
+    };
     const withinMs = Math.min(accept_within_ms, MAX_ACCEPT_WITHIN_MS);
     using deadline = createDeadline(clock, withinMs, late, live.abort.signal);
     try {

@@ -20,6 +20,8 @@ export const POOL_BOUNDS = {
   maxAgeMs: 3_600_000,
   /** A sandbox that is lost earlier than this after its making speaks against making the next one at once. */
   steadyMs: 10_000,
+  /** In trouble, executions go on waiting while a sandbox was ready so lately: others may come free. */
+  hopefulMs: 30_000,
   retryBaseMs: 1_000,
   retryMaxMs: 60_000,
   destroyTries: 3,

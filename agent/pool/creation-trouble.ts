@@ -4,10 +4,13 @@ import type { Clock } from '../clock.ts';
 import type { Log } from '../log.ts';
 import type { PoolBounds } from './bounds.ts';
 
-/** Why a template cannot have sandboxes now. */
+/** Why a template cannot have all the sandboxes it wants now. */
 export type Trouble = { readonly code: ErrorCode; readonly detail: string };
 
-/** Failed creations: said once, and not tried again before a wait that doubles. */
+/**
+ * Failed creations: said once, and not tried again before a wait that doubles. One success ends the wait; the trouble is
+ * over when the pool is as full as it wants to be, or has met no failure for a while.
+ */
 export type CreationTrouble = {
   readonly current: Trouble | null;
   /** The wait is not over. */
@@ -15,7 +18,13 @@ export type CreationTrouble = {
   /** The last creation failed: one is tried for all. */
   readonly failing: boolean;
   failed(failure: Failure): void;
-  /** A creation succeeded, or the definition is another one now. */
+  /** A creation succeeded, or a sandbox is reached again. */
+  succeeded(): void;
+  /** The pool has what it wants. */
+  filled(): void;
+  /** What was in the way may be gone: the wait is over. */
+  retryNow(): void;
+  /** The definition is another one now. */
   clear(): void;
 };
 
@@ -32,7 +41,20 @@ export function createCreationTrouble(deps: CreationTroubleDeps): CreationTroubl
   const { clock, random, log, bounds, template, retry } = deps;
   const backoff = createBackoff({ baseMs: bounds.retryBaseMs, maxMs: bounds.retryMaxMs, random });
   let current: Trouble | null = null;
+  let lastFailedMs = 0;
   let cancelRetry: (() => void) | undefined;
+
+  function endWait(): void {
+    cancelRetry?.();
+    cancelRetry = undefined;
+  }
+
+  function clear(): void {
+    if (current) log('pool_recovered', { template });
+    current = null;
+    backoff.reset();
+    endWait();
+  }
 
   return {
     get current() {
@@ -48,18 +70,27 @@ export function createCreationTrouble(deps: CreationTroubleDeps): CreationTroubl
       if (current?.code !== code || current.detail !== detail)
         log('pool_trouble', { template, code, detail, cause });
       current = { code, detail };
-      cancelRetry?.();
-      cancelRetry = clock.after(backoff.next(), () => {
+      lastFailedMs = clock.now();
+      // Creations that were under way together fail together, and count once.
+      cancelRetry ??= clock.after(backoff.next(), () => {
         cancelRetry = undefined;
         retry();
       });
     },
-    clear() {
-      if (current) log('pool_recovered', { template });
-      current = null;
+    succeeded() {
+      if (!current) return;
       backoff.reset();
-      cancelRetry?.();
-      cancelRetry = undefined;
+      endWait();
+      if (clock.now() - lastFailedMs >= bounds.steadyMs) clear();
     },
+    filled() {
+      if (current && backoff.tries === 0) clear();
+    },
+    retryNow() {
+      if (cancelRetry === undefined) return;
+      endWait();
+      retry();
+    },
+    clear,
   };
 }

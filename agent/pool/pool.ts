@@ -8,6 +8,7 @@ import type { Ready } from '../runner/messages.ts';
 import { POOL_BOUNDS, type PoolBounds } from './bounds.ts';
 import { createCreationTrouble, type Trouble } from './creation-trouble.ts';
 import { createIdleSlots } from './idle-slots.ts';
+import { planRefill } from './refill.ts';
 import { createSandboxLife, type Slot } from './sandbox-life.ts';
 import { next, SANDBOX_STATES, type SandboxEvent, type SandboxState } from './sandbox-state.ts';
 import type { SandboxRunner } from './steady-runner.ts';
@@ -56,6 +57,8 @@ export type Pool = {
   /** How many more executions could begin now, or after one creation. */
   capacity(): number;
   readonly trouble: Trouble | null;
+  /** There is trouble, and sandboxes come free in spite of it: waiting for one is worth it. */
+  readonly hopeful: boolean;
   counts(): PoolCounts;
   /** Replaces the template: sandboxes of another hash go as soon as they are free. */
   update(template: Template): void;
@@ -78,7 +81,9 @@ export function createPool(deps: PoolDeps): Pool {
   const openRunner = deps.openRunner ?? createRunnerClient;
   const life = createSandboxLife({ ...deps, bounds, openRunner, report });
   const trouble = createCreationTrouble({ ...deps, bounds, template: deps.template.name, retry: soon });
+  const stopListening = backend.onReachable?.(trouble.retryNow);
   let { template } = deps;
+  let lastReadyMs = Number.NEGATIVE_INFINITY;
   let refillDue = false;
   let cancelSweep = clock.after(bounds.pingEveryMs, sweep);
   let closing = false;
@@ -93,6 +98,8 @@ export function createPool(deps: PoolDeps): Pool {
     counts[from] -= 1;
     counts[to] += 1;
     slot.state = to;
+    if (slot.ready) lastReadyMs = clock.now();
+    if (from === 'connecting' || from === 'unreached') if (to === 'idle') trouble.succeeded();
     if (from === 'idle') idle.remove(slot);
     if (to === 'idle') becameIdle(slot);
     else if (to === 'retiring') void life.destroy(slot);
@@ -109,8 +116,9 @@ export function createPool(deps: PoolDeps): Pool {
     const creation = from === 'creating' || from === 'connecting' || young;
     if (creation && slot.hash === template.hash && !closing) {
       const why = young ? shortLived(failure) : failure;
+      if (young) slot.ready = undefined;
       trouble.failed(why);
-      line.refuseAll(new Failure(why.code, why.detail));
+      if (!isHopeful()) line.refuseAll(new Failure(why.code, why.detail));
     } else if (from !== 'cancelled' && !closing) {
       const { code, detail, cause } = failure;
       const sandbox = slot.sandbox?.id;
@@ -118,11 +126,16 @@ export function createPool(deps: PoolDeps): Pool {
     }
   }
 
+  /** Sandboxes live, or lived a moment ago: where each execution costs one, all of them may be on their way out. */
+  function isHopeful(): boolean {
+    if (clock.now() - lastReadyMs < bounds.hopefulMs) return true;
+    return [...slots].some(({ ready }) => ready !== undefined);
+  }
+
   function becameIdle(slot: Slot): void {
     slot.idleSinceMs = clock.now();
     idle.add(slot);
     settle(slot, slot.owner === undefined ? 'returned' : 'reset');
-    if (trouble.failing) trouble.clear();
     const { owner } = slot;
     line.serve(
       (principal) => owner === undefined || owner === principal,
@@ -178,12 +191,19 @@ export function createPool(deps: PoolDeps): Pool {
   }
 
   function refill(): void {
-    const onTheirWay = counts.creating + counts.connecting;
-    // One whose stream is being replaced mostly comes back sooner than another could be made.
-    const wanted = template.pool.min + line.size - idle.unowned() - onTheirWay - counts.unreached;
-    const together = trouble.failing ? 1 : bounds.maxCreating;
-    const room = Math.min(template.pool.max - slots.size, together - onTheirWay);
-    for (let n = trouble.waiting ? 0 : Math.min(wanted, room); n > 0; n -= 1) begin();
+    const { filled, begin: missing } = planRefill({
+      ...template.pool,
+      all: slots.size,
+      serving: counts.idle + counts.unreached + counts.taken + counts.resetting,
+      free: idle.unowned(),
+      onTheirWay: counts.creating + counts.connecting,
+      unreached: counts.unreached,
+      waiting: line.size,
+      failing: trouble.failing,
+      maxCreating: bounds.maxCreating,
+    });
+    if (filled) trouble.filled();
+    if (!trouble.waiting) for (let n = missing; n > 0; n -= 1) begin();
     // What others keep for themselves makes room for those who wait.
     let unserved = line.size - counts.creating - counts.connecting - counts.retiring;
     for (; unserved > 0; unserved -= 1) {
@@ -237,6 +257,7 @@ export function createPool(deps: PoolDeps): Pool {
     if (closing) return closed.promise;
     closing = true;
     cancelSweep();
+    stopListening?.();
     trouble.clear();
     line.refuseAll(shuttingDown());
     retire((slot) => slot.state !== 'retiring');
@@ -253,6 +274,9 @@ export function createPool(deps: PoolDeps): Pool {
     get trouble() {
       return trouble.current;
     },
+    get hopeful() {
+      return trouble.current !== null && isHopeful();
+    },
     take(principal) {
       const slot = closing ? undefined : idle.find(principal);
       return slot && lend(slot, principal);
@@ -262,7 +286,7 @@ export function createPool(deps: PoolDeps): Pool {
       const slot = idle.find(principal);
       if (slot) return Promise.resolve(lend(slot, principal));
       const { current } = trouble;
-      if (current) return Promise.reject(new Failure(current.code, current.detail));
+      if (current && !isHopeful()) return Promise.reject(new Failure(current.code, current.detail));
       soon();
       return line.join(principal, signal, soon);
     },
@@ -278,6 +302,7 @@ export function createPool(deps: PoolDeps): Pool {
       template = changed;
       if (!replaced) return;
       trouble.clear();
+      lastReadyMs = Number.NEGATIVE_INFINITY;
       retire((slot) => slot.hash !== changed.hash && slot.state !== 'retiring');
       soon();
     },

@@ -200,11 +200,15 @@ export function announcedTemplate(
   return instance.announced.get(cluster)?.templates.find(({ name }) => name === template);
 }
 
-/** Grants left for a template over the links of an instance that take new work. */
+/**
+ * Grants left for a template over the links of an instance that take new work. What was granted is not taken back: where
+ * the template is in trouble since, only what the agent still has counts.
+ */
 export function freeSlots(instance: Instance, cluster: string, template: string): number {
-  let free = 0;
-  for (const [link, grants] of instance.links) if (!link.draining) free += grants.free(cluster, template);
-  return free;
+  let granted = 0;
+  for (const [link, grants] of instance.links) if (!link.draining) granted += grants.free(cluster, template);
+  const trouble = announcedTemplate(instance, cluster, template)?.trouble;
+  return trouble ? Math.min(granted, trouble.free) : granted;
 }
 
 function forgetEmpty(tenant: Tenant): boolean {

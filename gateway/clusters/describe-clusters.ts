@@ -69,6 +69,6 @@ function emptyListing(template: ClusterAnnouncement['templates'][number]): Liste
     slots_total: 0,
     max_memory_mb,
     max_timeout_ms,
-    trouble,
+    trouble: trouble && { code: trouble.code, detail: trouble.detail },
   };
 }

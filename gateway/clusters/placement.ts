@@ -1,4 +1,5 @@
 import { type ErrorCode, Failure, isErrorCode } from '../../shared/errors.ts';
+import type { TemplateAnnouncement } from '../../shared/messages.ts';
 import { type Caller, mayUseCluster, mayUseTemplate } from '../auth/caller.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import { chooseOffer, type Offer } from './choose.ts';
@@ -53,9 +54,20 @@ export function requirePlace(directory: ClusterDirectory, wanted: Wanted): void 
     const message = `Template '${template}' has no language '${language}'.`;
     throw new Failure('no_language', message, { errors: [{ path: 'language', message }] });
   }
-  const trouble = speaking[0]?.announced.trouble;
-  if (trouble && speaking.every(({ announced, free }) => announced.trouble && free === 0))
-    throw new Failure(troubleCode(trouble.code), trouble.detail, { retryAfterMs: NO_AGENT_RETRY_MS });
+  const isHopeless = speaking.every(
+    ({ announced: { trouble }, free }) => trouble && !trouble.waits && free === 0,
+  );
+  if (isHopeless) throw troubleFailure(speaking[0]?.announced);
+}
+
+/** What keeps the wanted place from having a free slot, where it is more than that all are taken. */
+export function placeTrouble(directory: ClusterDirectory, wanted: Wanted): Failure | undefined {
+  const troubled = candidates(directory, wanted, new Set()).map(({ of, cluster }) =>
+    announcedTemplate(of, cluster, wanted.template),
+  );
+  return troubled.length > 0 && troubled.every((each) => each?.trouble)
+    ? troubleFailure(troubled[0])
+    : undefined;
 }
 
 /** Takes a slot where one is free, and spends its grant. `refused` are instances that have said no to this execution. */
@@ -145,8 +157,9 @@ function takesWork({ links }: Instance): boolean {
   return false;
 }
 
-/** An agent's code, where it is one that a template may be in trouble with. */
-function troubleCode(code: string): ErrorCode {
+/** The trouble under an agent's code, where it is one that a template may be in trouble with. */
+function troubleFailure(template: TemplateAnnouncement | undefined): Failure {
+  const { code = '', detail = '' } = template?.trouble ?? {};
   const known: readonly ErrorCode[] = [
     'image_error',
     'quota_exceeded',
@@ -155,5 +168,6 @@ function troubleCode(code: string): ErrorCode {
     'isolation_failed',
     'policy_denied',
   ];
-  return isErrorCode(code) && known.includes(code) ? code : 'backend_unavailable';
+  const own = isErrorCode(code) && known.includes(code) ? code : 'backend_unavailable';
+  return new Failure(own, detail, { retryAfterMs: NO_AGENT_RETRY_MS });
 }

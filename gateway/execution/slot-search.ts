@@ -1,6 +1,6 @@
 import { Failure } from '../../shared/errors.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
-import { mayBePlaced, type Placement, type Wanted } from '../clusters/placement.ts';
+import { mayBePlaced, type Placement, placeTrouble, type Wanted } from '../clusters/placement.ts';
 import type { SlotQueue } from '../queue/slot-queue.ts';
 import type { ExecutionEvent } from './execution-state.ts';
 import type { RunClocks } from './run-clocks.ts';
@@ -58,6 +58,7 @@ export class SlotSearch {
     const options = { retryAfterMs: RETRY_MS };
     const failure =
       this.#lastRefusal ??
+      placeTrouble(directory, wanted) ??
       (mayBePlaced(directory, wanted, this.#refused)
         ? new Failure('at_capacity', 'All sandboxes are taken.', options)
         : new Failure('no_agent', 'The agent went away.', options));

@@ -56,172 +56,186 @@ function spread(ends: readonly StreamedEnd[]): string {
   return `p50 ${at(0.5)}, p99 ${at(0.99)}, longest ${at(0.9999)}`;
 }
 
-describe.skipIf(REAL_KUBECONFIG === undefined)('on real clusters', () => {
-  beforeAll(async () => {
-    clusters = await openRealClusters();
-    stack = await startStack({ agents: [] });
-  });
-  afterEach(async () => {
-    await Promise.all(agents.map((agent) => agent.kill('SIGTERM')));
-    agents = [];
-    for (const name of clusters.names) await eventually(async () => (await podCount(name)) === 0);
-  });
-  afterAll(async () => {
-    await stack?.[Symbol.asyncDispose]();
-    await clusters?.[Symbol.asyncDispose]();
-  });
-
-  test('one agent with two contexts runs one execution in each, by name', async (context) => {
-    const [one, two] = clusters.names;
-    context.skip(two === undefined, 'PODGATE_TEST_KUBECONFIG has one context');
-    await start({ contexts: clusters.names, templates: [smallTemplate({ pool: { min: 1, max: 2 } })] });
-    for (const name of [one, two] as string[]) {
-      await running(name, 1);
-      const result = await stack.run('import os; print(6 * 7, os.getuid() >= 65532)', {
-        cluster: name,
-        queue_timeout_ms: 30_000,
-      });
-      expect(result).toMatchObject({ cluster: name, outcome: 'exited', stdout: '42 True\n' });
-      expect(await listed(name)).toMatchObject({
-        state: 'ready',
-        kubernetes_version: expect.stringMatching(/^v1\./),
-      });
-    }
-  });
-
-  test('an API server that is killed costs no execution of the other cluster, and loses none without a code', async (context) => {
-    const [hit = '', spared = ''] = clusters.names;
-    context.skip(spared === '', 'PODGATE_TEST_KUBECONFIG has one context');
-    context.skip(!apiStop || !apiStart, 'PODGATE_TEST_API_STOP and PODGATE_TEST_API_START are not set');
-    const agent = await start({
-      contexts: clusters.names,
-      templates: [smallTemplate({ pool: { min: POOL, max: POOL } })],
+if (REAL_KUBECONFIG === undefined)
+  test.skip('PODGATE_TEST_KUBECONFIG is not set: there are no real clusters to show it on', () => {});
+else
+  describe('on real clusters', () => {
+    beforeAll(async () => {
+      clusters = await openRealClusters();
+      stack = await startStack({ agents: [] });
     });
-    for (const name of clusters.names) await running(name, POOL);
-    const ends: Record<string, StreamedEnd[]> = { [hit]: [], [spared]: [] };
-    let done = 0;
-    const halfway = Promise.withResolvers<void>();
-    const run = async (cluster: string) => {
-      const code = 'import time\nprint("begun", flush=True)\ntime.sleep(0.5)\nprint("ended")';
-      const { last } = streamRun(stack, { code, cluster, timeout_ms: 30_000, queue_timeout_ms: 300_000 });
-      const end = await last;
-      ends[cluster]?.push(end);
-      done += 1;
-      if (done === EXECUTIONS / 4) halfway.resolve();
-    };
-    const all = Promise.all(
-      Array.from({ length: EXECUTIONS }, (_, index) => run(index % 2 === 0 ? hit : spared)),
-    );
-    await halfway.promise;
-    const before = ends[hit]?.length ?? 0;
-    await shell(apiStop as string);
-    const downMs = Date.now();
-    await new Promise((resolve) => setTimeout(resolve, 8_000));
-    await shell(apiStart as string);
-    const upMs = Date.now();
-    await eventually(() => live(hit).then(() => true, () => false));
-    const answersMs = Date.now();
-    await all;
-    for (const name of [hit, spared])
-      say(`${name}: ${JSON.stringify(tally(ends[name] ?? []))} ${spread(ends[name] ?? [])}`);
-    const after = agent.log.filter(({ event, atMs }) => event === 'execution' && (atMs as number) > downMs);
-    const firstOnHit = after.find(({ cluster, atMs }) => cluster === hit && (atMs as number) > answersMs + 1);
-    say(
-      `killed after ${before}, down ${upMs - downMs} ms, answers ${answersMs - upMs} ms after its start; first end there ${((firstOnHit?.atMs as number) ?? 0) - answersMs} ms later`,
-    );
-    expect(tally(ends[spared] ?? [])).toEqual({ exited: EXECUTIONS / 2 });
-    expect(ends[hit]).toHaveLength(EXECUTIONS / 2);
-    for (const { event, body, stdout } of ends[hit] ?? [])
-      if (event === 'result')
-        expect({ outcome: body.outcome, stdout }).toEqual({ outcome: 'exited', stdout: 'begun\nended\n' });
-      else expect(body).toMatchObject({ code: expect.any(String) });
-  });
+    afterEach(async () => {
+      await Promise.all(agents.map((agent) => agent.kill('SIGTERM')));
+      agents = [];
+      for (const name of clusters.names) await eventually(async () => (await podCount(name)) === 0);
+    });
+    afterAll(async () => {
+      await stack?.[Symbol.asyncDispose]();
+      await clusters?.[Symbol.asyncDispose]();
+    });
 
-  test('an agent that is killed amid executions leaves callers the truth, and no pod', async () => {
-    const [name = ''] = clusters.names;
-    const wanted = { contexts: [name], templates: [smallTemplate({ pool: { min: POOL, max: POOL } })] };
-    const first = await start(wanted);
-    await running(name, POOL);
-    const code = 'import time\nprint("begun", flush=True)\ntime.sleep(2)\nprint("ended")';
-    const runs = Array.from({ length: 50 }, () =>
-      streamRun(stack, { code, cluster: name, timeout_ms: 30_000, queue_timeout_ms: 120_000 }),
-    );
-    await Promise.any(runs.slice(-30).map(({ begun }) => begun));
-    const old = new Set((await clusters.pods(name)).map(({ metadata }) => metadata?.uid));
-    const killedMs = performance.now();
-    await first.kill('SIGKILL');
-    const second = await start(wanted);
-    const ends = await Promise.all(runs.map(({ last }) => last));
-    say(`${JSON.stringify(tally(ends))} ${spread(ends)}`);
-    for (const { event, body, stdout } of ends) {
-      if (event === 'result') expect(stdout).toBe('begun\nended\n');
-      else if (stdout !== '') expect(body).toMatchObject({ code: 'agent_lost', started: 'yes' });
-      else
-        expect(body).toMatchObject({
-          code: expect.any(String),
-          started: expect.stringMatching(/no|unknown|yes/),
+    test('one agent with two contexts runs one execution in each, by name', async (context) => {
+      const [one, two] = clusters.names;
+      context.skip(two === undefined, 'PODGATE_TEST_KUBECONFIG has one context');
+      await start({ contexts: clusters.names, templates: [smallTemplate({ pool: { min: 1, max: 2 } })] });
+      for (const name of [one, two] as string[]) {
+        await running(name, 1);
+        const result = await stack.run('import os; print(6 * 7, os.getuid() >= 65532)', {
+          cluster: name,
+          queue_timeout_ms: 30_000,
         });
-    }
-    await eventually(async () => !(await live(name)).some(({ metadata }) => old.has(metadata?.uid)));
-    say(`pods of the killed one gone after ${((performance.now() - killedMs) / 1000).toFixed(1)} s`);
-    expect(performance.now() - killedMs).toBeLessThan(60_000);
-    await second.kill('SIGTERM');
-    await eventually(async () => (await podCount(name)) === 0);
-    expect(performance.now() - killedMs).toBeLessThan(120_000);
-  });
+        expect(result).toMatchObject({ cluster: name, outcome: 'exited', stdout: '42 True\n' });
+        expect(await listed(name)).toMatchObject({
+          state: 'ready',
+          kubernetes_version: expect.stringMatching(/^v1\./),
+        });
+      }
+    });
 
-  test('a namespace with a quota of 5 pods serves with five, and says quota_exceeded', async () => {
-    const [name = ''] = clusters.names;
-    const kind = { apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name: 'few' } };
-    await clusters.create(name, 'resourcequotas', { ...kind, spec: { hard: { pods: '5' } } });
-    const agent = await start({ contexts: [name], templates: [smallTemplate({ pool: { min: 8, max: 8 } })] });
-    const found = await eventually(async () => (await listed(name))?.templates.find((each) => each.trouble));
-    expect(found.trouble).toMatchObject({ code: 'quota_exceeded' });
-    await running(name, 5);
-    let most = 0;
-    const counting = setInterval(async () => {
-      most = Math.max(most, await podCount(name));
-    }, 50);
-    const ends = await Promise.all(
-      Array.from(
-        { length: 20 },
-        () => streamRun(stack, { code: 'print(1)', cluster: name, queue_timeout_ms: 60_000 }).last,
-      ),
-    );
-    clearInterval(counting);
-    say(`${JSON.stringify(tally(ends))} ${spread(ends)}; at most ${most} pods`);
-    for (const { event, body } of ends)
-      expect(event === 'result' ? body.outcome : body.code).toMatch(
-        /^exited$|^quota_exceeded$|^at_capacity$/,
+    test('an API server that is killed costs no execution of the other cluster, and loses none without a code', async (context) => {
+      const [hit = '', spared = ''] = clusters.names;
+      context.skip(spared === '', 'PODGATE_TEST_KUBECONFIG has one context');
+      context.skip(!apiStop || !apiStart, 'PODGATE_TEST_API_STOP and PODGATE_TEST_API_START are not set');
+      const agent = await start({
+        contexts: clusters.names,
+        templates: [smallTemplate({ pool: { min: POOL, max: POOL } })],
+      });
+      for (const name of clusters.names) await running(name, POOL);
+      const ends: Record<string, StreamedEnd[]> = { [hit]: [], [spared]: [] };
+      let done = 0;
+      const halfway = Promise.withResolvers<void>();
+      const run = async (cluster: string) => {
+        const code = 'import time\nprint("begun", flush=True)\ntime.sleep(0.5)\nprint("ended")';
+        const { last } = streamRun(stack, { code, cluster, timeout_ms: 30_000, queue_timeout_ms: 300_000 });
+        const end = await last;
+        ends[cluster]?.push(end);
+        done += 1;
+        if (done === EXECUTIONS / 4) halfway.resolve();
+      };
+      const all = Promise.all(
+        Array.from({ length: EXECUTIONS }, (_, index) => run(index % 2 === 0 ? hit : spared)),
       );
-    expect(most).toBeLessThanOrEqual(5);
-    say(JSON.stringify(agent.log.filter(({ event }) => event === 'pool_trouble').length));
-    await clusters.remove(name, 'resourcequotas', 'few');
-  });
+      await halfway.promise;
+      const before = ends[hit]?.length ?? 0;
+      await shell(apiStop as string);
+      const downMs = Date.now();
+      await new Promise((resolve) => setTimeout(resolve, 8_000));
+      await shell(apiStart as string);
+      const upMs = Date.now();
+      await eventually(() =>
+        live(hit).then(
+          () => true,
+          () => false,
+        ),
+      );
+      const answersMs = Date.now();
+      await all;
+      for (const name of [hit, spared])
+        say(`${name}: ${JSON.stringify(tally(ends[name] ?? []))} ${spread(ends[name] ?? [])}`);
+      const after = agent.log.filter(({ event, atMs }) => event === 'execution' && (atMs as number) > downMs);
+      const firstOnHit = after.find(
+        ({ cluster, atMs }) => cluster === hit && (atMs as number) > answersMs + 1,
+      );
+      say(
+        `killed after ${before}, down ${upMs - downMs} ms, answers ${answersMs - upMs} ms after its start; first end there ${((firstOnHit?.atMs as number) ?? 0) - answersMs} ms later`,
+      );
+      expect(tally(ends[spared] ?? [])).toEqual({ exited: EXECUTIONS / 2 });
+      expect(ends[hit]).toHaveLength(EXECUTIONS / 2);
+      for (const { event, body, stdout } of ends[hit] ?? [])
+        if (event === 'result')
+          expect({ outcome: body.outcome, stdout }).toEqual({ outcome: 'exited', stdout: 'begun\nended\n' });
+        else expect(body).toMatchObject({ code: expect.any(String) });
+    });
 
-  test('a template whose image does not exist says so, and has nothing free', async () => {
-    const [name = ''] = clusters.names;
-    const missing = smallTemplate({
-      name: 'missing',
-      image: 'registry.invalid/none:1',
-      pool: { min: 1, max: 1 },
+    test('an agent that is killed amid executions leaves callers the truth, and no pod', async () => {
+      const [name = ''] = clusters.names;
+      const wanted = { contexts: [name], templates: [smallTemplate({ pool: { min: POOL, max: POOL } })] };
+      const first = await start(wanted);
+      await running(name, POOL);
+      const code = 'import time\nprint("begun", flush=True)\ntime.sleep(2)\nprint("ended")';
+      const runs = Array.from({ length: 50 }, () =>
+        streamRun(stack, { code, cluster: name, timeout_ms: 30_000, queue_timeout_ms: 120_000 }),
+      );
+      await Promise.any(runs.slice(-30).map(({ begun }) => begun));
+      const old = new Set((await clusters.pods(name)).map(({ metadata }) => metadata?.uid));
+      const killedMs = performance.now();
+      await first.kill('SIGKILL');
+      const second = await start(wanted);
+      const ends = await Promise.all(runs.map(({ last }) => last));
+      say(`${JSON.stringify(tally(ends))} ${spread(ends)}`);
+      for (const { event, body, stdout } of ends) {
+        if (event === 'result') expect(stdout).toBe('begun\nended\n');
+        else if (stdout !== '') expect(body).toMatchObject({ code: 'agent_lost', started: 'yes' });
+        else
+          expect(body).toMatchObject({
+            code: expect.any(String),
+            started: expect.stringMatching(/no|unknown|yes/),
+          });
+      }
+      await eventually(async () => !(await live(name)).some(({ metadata }) => old.has(metadata?.uid)));
+      say(`pods of the killed one gone after ${((performance.now() - killedMs) / 1000).toFixed(1)} s`);
+      expect(performance.now() - killedMs).toBeLessThan(60_000);
+      await second.kill('SIGTERM');
+      await eventually(async () => (await podCount(name)) === 0);
+      expect(performance.now() - killedMs).toBeLessThan(120_000);
     });
-    const agent = await start({
-      contexts: [name],
-      templates: [smallTemplate({ pool: { min: 1, max: 1 } }), missing],
+
+    test('a namespace with a quota of 5 pods serves with five, and says quota_exceeded', async () => {
+      const [name = ''] = clusters.names;
+      const kind = { apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name: 'few' } };
+      await clusters.create(name, 'resourcequotas', { ...kind, spec: { hard: { pods: '5' } } });
+      const agent = await start({
+        contexts: [name],
+        templates: [smallTemplate({ pool: { min: 8, max: 8 } })],
+      });
+      const found = await eventually(async () =>
+        (await listed(name))?.templates.find((each) => each.trouble),
+      );
+      expect(found.trouble).toMatchObject({ code: 'quota_exceeded' });
+      await running(name, 5);
+      let most = 0;
+      const counting = setInterval(async () => {
+        // The server's quota forgets a pod that is being deleted once its grace is over.
+        most = Math.max(most, (await live(name)).length);
+      }, 50);
+      const ends = await Promise.all(
+        Array.from(
+          { length: 20 },
+          () => streamRun(stack, { code: 'print(1)', cluster: name, queue_timeout_ms: 60_000 }).last,
+        ),
+      );
+      clearInterval(counting);
+      say(`${JSON.stringify(tally(ends))} ${spread(ends)}; at most ${most} pods`);
+      expect(tally(ends)).toEqual({ exited: 20 });
+      expect(most).toBeLessThanOrEqual(5);
+      expect(agent.log.filter(({ event }) => event === 'pool_trouble')).toHaveLength(1);
+      await clusters.remove(name, 'resourcequotas', 'few');
     });
-    const found = await eventually(async () =>
-      (await listed(name))?.templates.find((each) => each.name === 'missing' && each.trouble),
-    );
-    expect(found).toMatchObject({ slots_free: 0, slots_total: 1, trouble: { code: 'image_error' } });
-    const response = await stack.post('/v1/execute', { code: '1', cluster: name, template: 'missing' });
-    expect(response.status).toBe(503);
-    expect(await response.json()).toMatchObject({ code: 'image_error' });
-    expect(
-      (await stack.run('print(1)', { cluster: name, template: 'default', queue_timeout_ms: 30_000 })).stdout,
-    ).toBe('1\n');
-    expect(
-      agent.log.filter(({ event, template }) => event === 'pool_trouble' && template === 'missing'),
-    ).toHaveLength(1);
+
+    test('a template whose image does not exist says so, and has nothing free', async () => {
+      const [name = ''] = clusters.names;
+      const missing = smallTemplate({
+        name: 'missing',
+        image: 'registry.invalid/none:1',
+        pool: { min: 1, max: 1 },
+      });
+      const agent = await start({
+        contexts: [name],
+        templates: [smallTemplate({ pool: { min: 1, max: 1 } }), missing],
+      });
+      const found = await eventually(async () =>
+        (await listed(name))?.templates.find((each) => each.name === 'missing' && each.trouble),
+      );
+      expect(found).toMatchObject({ slots_free: 0, slots_total: 1, trouble: { code: 'image_error' } });
+      const response = await stack.post('/v1/execute', { code: '1', cluster: name, template: 'missing' });
+      expect(response.status).toBe(503);
+      expect(await response.json()).toMatchObject({ code: 'image_error' });
+      expect(
+        (await stack.run('print(1)', { cluster: name, template: 'default', queue_timeout_ms: 30_000 }))
+          .stdout,
+      ).toBe('1\n');
+      expect(
+        agent.log.filter(({ event, template }) => event === 'pool_trouble' && template === 'missing'),
+      ).toHaveLength(1);
+    });
   });
-});

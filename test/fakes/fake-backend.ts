@@ -32,6 +32,8 @@ export type FakeBackend = Backend & {
   /** Rejects streams that replace another while set. */
   unreachable: boolean;
   creations: number;
+  /** Says that sandboxes may be made again. */
+  reachable(): void;
   closed: boolean;
 };
 
@@ -41,6 +43,7 @@ export function createFakeBackend(
   const { freshPerExecution = true, reconnects = false } = options;
   const made: FakeSandbox[] = [];
   const waiting: (() => void)[] = [];
+  const listeners = new Set<() => void>();
   let onTheirWay = 0;
   let peak = 0;
 
@@ -99,6 +102,13 @@ export function createFakeBackend(
       if (!found) return;
       found.destroyed = true;
       found.runner.die();
+    },
+    onReachable(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
+    reachable() {
+      for (const listener of listeners) listener();
     },
     list: async () => backend.alive.map(({ sandbox }) => sandbox),
     async close() {

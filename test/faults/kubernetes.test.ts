@@ -238,6 +238,18 @@ test('an instance whose Lease was taken away makes another, and new pods belong 
   expect(now?.metadata.uid).not.toBe(lease?.metadata.uid);
 });
 
+test('a backend whose server was away says when it is there again', async () => {
+  const own = await cluster.backend({ installation: 'away', log });
+  const told = vi.fn();
+  own.onReachable?.(told);
+  await fake.stop();
+  await vi.waitFor(() => expect(log).toHaveBeenCalledWith('pod_watch_interrupted', expect.anything()));
+  expect(told).not.toHaveBeenCalled();
+  await fake.start();
+  await vi.waitFor(() => expect(told).toHaveBeenCalledOnce(), 15_000);
+  await own.close();
+});
+
 describe('a watch', () => {
   const open = (idleMs?: number) =>
     createPodWatch({

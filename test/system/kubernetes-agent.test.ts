@@ -7,9 +7,10 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { readAgentConfig } from '../../agent/config.ts';
 import { startConfiguredAgent } from '../../agent/run-agent.ts';
 import type { RunningAgent } from '../../agent/start-agent.ts';
-import { readServerSentEvents } from '../../client/server-sent-events.ts';
+import type { ExecuteRequest } from '../../client/types.ts';
 import { createKubeApi, type KubeApi } from '../fakes/kube-api/kube-api.ts';
 import { type Entry, type Stack, startStack } from '../fakes/stack.ts';
+import { streamRun } from '../fakes/streamed-run.ts';
 import { until } from '../fakes/until.ts';
 
 const PROCESS = fileURLToPath(new URL('../fakes/agent-process.ts', import.meta.url));
@@ -93,25 +94,7 @@ const warm = (name: string) =>
   eventually(async () => (await cluster(name))?.templates.some(({ slots_free }) => slots_free > 0));
 const pods = (api: KubeApi, namespace = 'default') => api.store('pods').list(namespace);
 
-/** The events of one streamed execution; `begun` resolves with its first output. */
-function follow(request: object) {
-  const begun = Promise.withResolvers<void>();
-  let stdout = '';
-  const read = async () => {
-    const response = await stack.post('/v1/execute/stream', request);
-    if (!response.body) throw new Error('no stream');
-    for await (const { event, data } of readServerSentEvents(response.body)) {
-      const body = JSON.parse(data);
-      if (event !== 'output') return { event, body, stdout };
-      stdout += body.text ?? body.data;
-      begun.resolve();
-    }
-    throw new Error('the stream ended without a last event');
-  };
-  const last = read();
-  last.catch(begun.reject);
-  return { begun: begun.promise, last };
-}
+const follow = (request: ExecuteRequest) => streamRun(stack, request);
 
 beforeAll(async () => {
   stack = await startStack({ agents: [] });
@@ -164,7 +147,7 @@ describe('an agent with two contexts', () => {
     const found = await eventually(async () =>
       (await cluster('one'))?.templates.find(({ name, trouble }) => name === 'nowhere' && trouble),
     );
-    expect(found.trouble).toMatchObject({ code: 'image_error' });
+    expect(found).toMatchObject({ slots_free: 0, slots_total: 1, trouble: { code: 'image_error' } });
     const response = await stack.post('/v1/execute', { code: '1', cluster: 'one', template: 'nowhere' });
     expect(response.status).toBe(503);
     expect(await response.json()).toMatchObject({ code: 'image_error' });

@@ -277,6 +277,82 @@ describe('a pool that cannot make sandboxes', () => {
     expect(logged.filter(([event]) => event === 'pool_recovered')).toHaveLength(1);
   });
 
+  test('goes on trying where min asks for none, so that it learns when the trouble is over', async () => {
+    const { pool, backend, clock } = await createBench({ pool: { min: 0, max: 1 } });
+    backend.failure = quota;
+    const refused = expect(pool.wait('a', never())).rejects.toMatchObject({ code: 'quota_exceeded' });
+    await clock.settle();
+    await refused;
+    expect(pool.capacity()).toBe(0);
+    backend.failure = undefined;
+    await clock.advance(60_000);
+    expect(pool.trouble).toBeNull();
+    expect(pool.capacity()).toBe(1);
+  });
+
+  test('serves those who wait with what it has, and says the trouble once', async () => {
+    const { pool, backend, clock, logged } = await createBench({ pool: { min: 4, max: 8 } }, false);
+    // As a quota of two: a creation fails while two live.
+    const create = backend.create.bind(backend);
+    backend.create = (template, signal) => {
+      backend.failure = backend.alive.length >= 2 ? quota : undefined;
+      return create(template, signal);
+    };
+    await clock.advance(2_000);
+    expect(pool.trouble).toMatchObject({ code: 'quota_exceeded' });
+    expect(pool.hopeful).toBe(true);
+    let served = 0;
+    const runs = Array.from({ length: 10 }, async () => {
+      const lease = await pool.wait('a', never());
+      served += 1;
+      await lease.release('reuse');
+    });
+    for (let turn = 0; turn < 60 && served < runs.length; turn += 1) await clock.advance(1_000);
+    await Promise.all(runs);
+    expect(pool.trouble).toMatchObject({ code: 'quota_exceeded' });
+    expect(logged.filter(([event]) => event === 'pool_trouble')).toHaveLength(1);
+  });
+
+  test('refuses those who wait once nothing has lived for a while', async () => {
+    const { pool, backend, clock } = await createBench({ pool: { min: 1, max: 1 } });
+    await clock.settle();
+    backend.failure = quota;
+    await clock.advance(20_000);
+    const lease = pool.take('a');
+    await lease?.release('discard');
+    await clock.settle();
+    const wait = pool.wait('a', never());
+    const refused = expect(wait).rejects.toMatchObject({ code: 'quota_exceeded' });
+    await clock.advance(100_000);
+    await refused;
+    await expect(pool.wait('a', never())).rejects.toMatchObject({ code: 'quota_exceeded' });
+    expect(pool.hopeful).toBe(false);
+  });
+
+  test('tries again at once when the backend can be reached again', async () => {
+    const { pool, backend, clock } = await createBench();
+    backend.failure = new Failure('backend_unavailable', 'The API server cannot be reached.');
+    await clock.advance(300_000);
+    expect(pool.trouble).toMatchObject({ code: 'backend_unavailable' });
+    backend.failure = undefined;
+    backend.reachable();
+    await clock.settle();
+    expect(pool.trouble).toBeNull();
+    expect(pool.counts()).toMatchObject({ idle: 2 });
+  });
+
+  test('counts creations that fail together as one', async () => {
+    const { pool, backend, clock } = await createBench({ pool: { min: 8, max: 8 } });
+    backend.failure = quota;
+    await clock.settle();
+    expect(backend.creations).toBe(8);
+    backend.failure = undefined;
+    // Half of the first wait's bound of 1 s.
+    await clock.advance(500);
+    expect(pool.counts()).toMatchObject({ idle: 8 });
+    expect(pool.trouble).toBeNull();
+  });
+
   test('tells those who wait why', async () => {
     const { pool, backend, clock } = await createBench({ pool: { min: 0, max: 1 } });
     backend.failure = quota;

@@ -142,22 +142,45 @@ describe('the template', () => {
     });
   });
 
-  test('in trouble with nothing ready says what is wrong, at once', async () => {
+  const trouble = { code: 'image_error', detail: 'The image cannot be pulled.', free: 0, waits: false };
+  const troubled = (changes: Partial<typeof trouble> = {}) =>
+    announceCluster({ templates: [announceTemplate({ trouble: { ...trouble, ...changes } })] });
+  const listing = async (bench: GatewayBench) =>
+    ((await (await bench.ask('/v1/clusters')).json()) as { clusters: { templates: object[] }[] }).clusters[0]
+      ?.templates[0];
+
+  test('in trouble says what is wrong, at once, whatever was granted before', async () => {
     const bench = await createGatewayBench();
-    const trouble = { code: 'image_error', detail: 'The image cannot be pulled.' };
-    const troubled = announceCluster({ templates: [announceTemplate({ trouble })] });
-    const agent = await bench.agent({ clusters: [troubled], slots: 0 });
+    const agent = await bench.agent({ clusters: [troubled()], slots: 4 });
     await bench.clock.settle();
     expect(await problemOf(await bench.ask('/v1/execute', { body: { code: '' } }))).toMatchObject({
       status: 503,
       code: 'image_error',
       detail: trouble.detail,
     });
-    agent.grant(1);
+    const { code, detail } = trouble;
+    expect(await listing(bench)).toMatchObject({ slots_free: 0, slots_total: 4, trouble: { code, detail } });
+    agent.send('SLOTS', { grants: [], clusters: [troubled({ free: 1 })] });
     await bench.clock.settle();
+    expect(await listing(bench)).toMatchObject({ slots_free: 1 });
     const answer = bench.ask('/v1/execute', { body: { code: '' } });
     (await agent.next()).succeed();
     expect((await answer).status).toBe(200);
+  });
+
+  test('in trouble with sandboxes that come free queues for them, and names the trouble when none did', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent({ clusters: [troubled({ waits: true })], slots: 4 });
+    await bench.clock.settle();
+    const late = bench.ask('/v1/execute', { body: { code: '', queue_timeout_ms: 100 } });
+    await until(() => bench.gateway.status().queued === 1);
+    await bench.clock.advance(100);
+    expect(await problemOf(await late)).toMatchObject({ status: 503, code: 'image_error' });
+    const served = bench.ask('/v1/execute', { body: { code: '' } });
+    await until(() => bench.gateway.status().queued === 1);
+    agent.send('SLOTS', { grants: [], clusters: [troubled({ waits: true, free: 1 })] });
+    (await agent.next()).succeed();
+    expect((await served).status).toBe(200);
   });
 });
 

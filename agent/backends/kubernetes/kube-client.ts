@@ -31,7 +31,12 @@ export type KubeClient = {
   watch<T>(path: string, query: Record<string, string>, options: WatchOptions): AsyncGenerator<WatchEvent<T>>;
 };
 
-export type WatchOptions = { signal: AbortSignal; idleMs: number };
+export type WatchOptions = {
+  signal: AbortSignal;
+  idleMs: number;
+  /** The server has taken the watch. */
+  onOpen?: () => void;
+};
 
 /** Plain REST over `node:https`: signals, sockets that stay open, and the server's words kept out of messages. */
 export function createKubeClient(access: KubeAccess): KubeClient {
@@ -81,7 +86,7 @@ export function createKubeClient(access: KubeAccess): KubeClient {
   async function* watch<T>(
     path: string,
     query: Record<string, string>,
-    { signal, idleMs }: WatchOptions,
+    { signal, idleMs, onOpen }: WatchOptions,
   ): AsyncGenerator<WatchEvent<T>> {
     const idle = new AbortController();
     const both = AbortSignal.any([signal, idle.signal]);
@@ -91,6 +96,7 @@ export function createKubeClient(access: KubeAccess): KubeClient {
       const response = await send(wanted, both);
       if (response.statusCode !== 200)
         throw refusal(response, await readText(response, MAX_EVENT_BYTES), wanted);
+      onOpen?.();
       for await (const line of readLines(response, MAX_EVENT_BYTES)) {
         clearTimeout(timer);
         timer = setTimeout(() => idle.abort(), idleMs);

@@ -3,6 +3,7 @@ import { Failure } from '../../../shared/errors.ts';
 import type { Template } from '../../../shared/template.ts';
 import { createBackoff } from '../../backoff.ts';
 import type { Clock } from '../../clock.ts';
+import { createListeners } from '../../listeners.ts';
 import type { Log } from '../../log.ts';
 import { pause } from '../../pause.ts';
 import { runnerCommand } from '../../runner/bundle.ts';
@@ -78,7 +79,12 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     ...(deps.leaseSeconds === undefined ? {} : { seconds: deps.leaseSeconds }),
     onReplaced: () => log('instance_taken_for_dead', { namespace }),
   });
-  const watch = createPodWatch({ ...deps, labelSelector: labelSelector(installation, instance) });
+  const reachable = createListeners();
+  const watch = createPodWatch({
+    ...deps,
+    labelSelector: labelSelector(installation, instance),
+    onRestored: reachable.tell,
+  });
   const reaper = createReaper({ ...deps, lease });
   const start = createPodStart({
     watch,
@@ -251,6 +257,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     destroy: (sandbox) => remove(sandbox.id),
     list,
     endOf,
+    onReachable: reachable.add,
     get calls() {
       return client.calls + execs;
     },

@@ -20,6 +20,8 @@ export type PodWatchDeps = {
   random: () => number;
   log: Log;
   idleMs?: number;
+  /** The server is there again, after a watch that broke. */
+  onRestored?: () => void;
 };
 
 /**
@@ -55,6 +57,7 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
   const backoff = createBackoff({ baseMs: 250, maxMs: 10_000, random: deps.random });
   let version: string | undefined;
   let lists = 0;
+  let broken = false;
 
   function set(name: string, pod: Pod | undefined): void {
     if (pod === undefined) pods.delete(name);
@@ -85,7 +88,11 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
       allowWatchBookmarks: 'true',
       timeoutSeconds: String(WATCH_SECONDS),
     };
-    for await (const event of client.watch<Pod>(path, query, { signal: stop.signal, idleMs })) {
+    const onOpen = () => {
+      if (broken) deps.onRestored?.();
+      broken = false;
+    };
+    for await (const event of client.watch<Pod>(path, query, { signal: stop.signal, idleMs, onOpen })) {
       if (event.type === 'ERROR') throw watchError(event);
       const { name, resourceVersion } = event.object.metadata ?? {};
       if (resourceVersion !== undefined) version = resourceVersion;
@@ -102,6 +109,7 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
         await follow(version ?? '');
       } catch (cause) {
         if (stop.signal.aborted) return;
+        broken = true;
         const isGone = isRefused(cause, 410) || cause instanceof WatchExpired;
         // Whatever the server could not follow is read anew; a mere drop goes on from where it was.
         if (isGone || cause instanceof WatchFailed) version = undefined;
