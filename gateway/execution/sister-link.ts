@@ -35,13 +35,18 @@ export function sisterLink(
 
 /**
  * What an instance knows of an execution whose link was lost, asked over another link; null where none can be had.
- * With `fence` it refuses from now on what it does not know.
+ * A link that goes while it is asked leaves the question to the next: what cut one link has often cut its sister.
+ * With `fence` the instance refuses from now on what it does not know.
  */
 export async function askSister(
   deps: SisterDeps,
   whereabouts: Whereabouts,
   fence: boolean,
 ): Promise<StatusAnswer | null> {
-  const link = await sisterLink(deps, whereabouts);
-  return link ? link.status(whereabouts.executionId, fence, STATUS_TIMEOUT_MS) : null;
+  for (;;) {
+    const link = await sisterLink(deps, whereabouts);
+    if (!link) return null;
+    const answer = await link.status(whereabouts.executionId, fence, STATUS_TIMEOUT_MS);
+    if (answer || link.joined) return answer;
+  }
 }

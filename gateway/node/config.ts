@@ -15,6 +15,8 @@ import { DEFAULT_GATEWAY_CONFIG, type GatewayConfig } from '../gateway-deps.ts';
 
 const MIB = 1_048_576;
 const MAX_FILES = 1_000_000;
+/** A link that was silent for so many heartbeats is dead. */
+const DEAD_HEARTBEATS = 2.5;
 /** Long enough for a balancer that asks /ready every second, and for connections in use to end with an answer. */
 const REPLICA_DRAIN_DELAY_MS = 2_000;
 
@@ -51,6 +53,7 @@ const VARIABLES = {
     .pipe(z.array(originVariable()))
     .default([]),
   PODGATE_REPLICAS: integerVariable(1, 10_000).default(DEFAULT_GATEWAY_CONFIG.replicas),
+  PODGATE_HEARTBEAT_MS: integerVariable(1_000, 30_000).default(DEFAULT_GATEWAY_CONFIG.heartbeatMs),
   PODGATE_DRAIN_DELAY_MS: integerVariable(0, 600_000).optional(),
   PODGATE_DRAIN_MS: integerVariable(0, 3_600_000).default(30_000),
   PODGATE_OUTPUT_MEMORY_MB: integerVariable(16, 1_048_576).default(
@@ -114,6 +117,8 @@ export function readGatewayConfig(options: GatewayConfigOptions = {}): GatewayPr
       maxFileBytes,
       outputMemoryBytes: values.PODGATE_OUTPUT_MEMORY_MB * MIB,
       maxLinksPerTenant: values.PODGATE_MAX_LINKS_PER_TENANT,
+      heartbeatMs: values.PODGATE_HEARTBEAT_MS,
+      deadMs: values.PODGATE_HEARTBEAT_MS * DEAD_HEARTBEATS,
     }),
   });
 }

@@ -38,6 +38,16 @@ export function countRunning(...command: string[]): number {
     .length;
 }
 
+/** Processes that were started with this path among their arguments, or see it mounted, wherever they live. */
+export function processesSeeing(path: string): ProcessName[] {
+  return readdirSync('/proc').flatMap((name) => {
+    if (!/^\d+$/.test(name)) return [];
+    if (!read(`${name}/cmdline`).includes(path) && !read(`${name}/mountinfo`).includes(path)) return [];
+    const found = readProcess(Number(name));
+    return found && found.state !== 'Z' ? [found.name] : [];
+  });
+}
+
 /** Whether a process runs the program of this one: a command that a test started, no sandbox. */
 export function isNode(pid: number): boolean {
   try {

@@ -1,8 +1,20 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
-/** What the proxy does to one direction of a connection. */
-type Lane = { bytesPerSecond: number; nextAtMs: number };
+/** `up` is from whoever dialled to the target. */
+export type Direction = 'up' | 'down';
+
+/** What the proxy does to one direction of all connections. */
+type Lane = {
+  bytesPerSecond: number;
+  nextAtMs: number;
+  stalled: PromiseWithResolvers<void> | undefined;
+  /** Slices that still lose a bit. */
+  corrupt: number;
+};
+
+/** `halfOpen`: one end is gone and the other does not know. */
+type Connection = { readonly inner: Socket; readonly outer: Socket; halfOpen: boolean };
 
 export type TcpProxy = AsyncDisposable & {
   readonly port: number;
@@ -10,8 +22,12 @@ export type TcpProxy = AsyncDisposable & {
   setRate(bytesPerSecond: number): void;
   /** Resets every connection. New ones are taken. */
   cut(): void;
-  /** Moves no byte until told otherwise; connections stay up: a half-open peer. */
-  stall(on: boolean): void;
+  /** Moves no byte, and no end of a connection, until told otherwise: in one direction or in both. */
+  stall(on: boolean, direction?: Direction): void;
+  /** Resets one end of every connection: the other goes on to believe in it, and what it says goes nowhere. */
+  halfOpen(gone: 'dialler' | 'target'): void;
+  /** Flips a bit of the next so many slices in each direction. */
+  corrupt(slices: number): void;
   /** Takes new connections, or resets them at once. */
   accept(on: boolean): void;
   readonly connections: number;
@@ -21,13 +37,12 @@ export type TcpProxy = AsyncDisposable & {
 const SLICE_BYTES = 8_192;
 
 /**
- * A TCP proxy on loopback that stands for a network: it can slow, stall and cut. It holds one slice per direction and
- * reads no more until that has gone, so a slow wire pushes back on the sender as a real one does.
+ * A TCP proxy on loopback that stands for a network: it can slow, stall, cut, half-open and corrupt. It holds one slice
+ * per direction and reads no more until that has gone, so a slow wire pushes back on the sender as a real one does.
  */
 export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
-  const sockets = new Set<Socket>();
-  const lanes = { up: lane(), down: lane() };
-  let stalled: PromiseWithResolvers<void> | undefined;
+  const connections = new Set<Connection>();
+  const lanes: Record<Direction, Lane> = { up: lane(), down: lane() };
   let accepting = true;
 
   const server = createServer({ pauseOnConnect: false, noDelay: true }, (inner) => {
@@ -36,57 +51,85 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
       return;
     }
     const outer = connect({ port: targetPort, host: '127.0.0.1', noDelay: true });
+    const connection = { inner, outer, halfOpen: false };
+    connections.add(connection);
     for (const socket of [inner, outer]) {
-      sockets.add(socket);
       socket.on('error', () => socket.destroy());
-      socket.on('close', () => sockets.delete(socket));
+      socket.on('close', () => {
+        if (inner.destroyed && outer.destroyed) connections.delete(connection);
+      });
     }
-    void move(inner, outer, lanes.up);
-    void move(outer, inner, lanes.down);
+    void move(connection, inner, outer, lanes.up);
+    void move(connection, outer, inner, lanes.down);
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
 
-  async function move(from: Socket, to: Socket, wire: Lane): Promise<void> {
+  async function move(connection: Connection, from: Socket, to: Socket, wire: Lane): Promise<void> {
+    let whole = false;
     try {
       for await (const chunk of from as AsyncIterable<Buffer>) {
         for (let at = 0; at < chunk.length; at += SLICE_BYTES) {
           const slice = chunk.subarray(at, at + SLICE_BYTES);
-          await stalled?.promise;
+          await wire.stalled?.promise;
           await pace(wire, slice.length);
+          if (connection.halfOpen) continue;
+          spoil(wire, slice);
           if (!to.write(slice)) await Promise.race([once(to, 'drain'), once(to, 'close')]);
         }
       }
-      to.end();
+      whole = true;
     } catch {
-      to.destroy();
+      // Reset: passed on below.
     }
+    await wire.stalled?.promise;
+    if (connection.halfOpen) return;
+    if (whole) to.end();
+    else to.destroy();
   }
 
   return {
     port: (server.address() as AddressInfo).port,
     get connections() {
-      return sockets.size / 2;
+      return connections.size;
     },
     setRate: (bytesPerSecond) => {
       for (const wire of Object.values(lanes)) wire.bytesPerSecond = bytesPerSecond;
     },
     cut: () => {
-      for (const socket of sockets) socket.resetAndDestroy();
-    },
-    stall: (on) => {
-      if (on) stalled ??= Promise.withResolvers<void>();
-      else {
-        stalled?.resolve();
-        stalled = undefined;
+      for (const { inner, outer } of connections) {
+        inner.resetAndDestroy();
+        outer.resetAndDestroy();
       }
+    },
+    stall: (on, direction) => {
+      for (const each of direction ? [direction] : (['up', 'down'] as const)) {
+        const wire = lanes[each];
+        if (on) wire.stalled ??= Promise.withResolvers<void>();
+        else {
+          wire.stalled?.resolve();
+          wire.stalled = undefined;
+        }
+      }
+    },
+    halfOpen: (gone) => {
+      for (const connection of connections) {
+        connection.halfOpen = true;
+        connection[gone === 'dialler' ? 'inner' : 'outer'].resetAndDestroy();
+      }
+    },
+    corrupt: (slices) => {
+      for (const wire of Object.values(lanes)) wire.corrupt = slices;
     },
     accept: (on) => {
       accepting = on;
     },
     async [Symbol.asyncDispose]() {
-      stalled?.resolve();
-      for (const socket of sockets) socket.destroy();
+      for (const wire of Object.values(lanes)) wire.stalled?.resolve();
+      for (const { inner, outer } of connections) {
+        inner.destroy();
+        outer.destroy();
+      }
       server.close();
       await once(server, 'close');
     },
@@ -94,7 +137,14 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
 }
 
 function lane(): Lane {
-  return { bytesPerSecond: Number.POSITIVE_INFINITY, nextAtMs: 0 };
+  return { bytesPerSecond: Number.POSITIVE_INFINITY, nextAtMs: 0, stalled: undefined, corrupt: 0 };
+}
+
+function spoil(wire: Lane, slice: Buffer): void {
+  if (wire.corrupt === 0) return;
+  wire.corrupt -= 1;
+  const at = slice.length >> 1;
+  slice[at] = (slice[at] as number) ^ 0x10;
 }
 
 /** Timers tick in whole milliseconds: the wire's schedule is kept in fractions, so that the rate holds over many slices. */

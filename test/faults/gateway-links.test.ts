@@ -66,6 +66,20 @@ describe('a link that is lost before ACCEPT', () => {
     expect(await problemOf(await answer)).toMatchObject({ code: 'maybe_started', started: 'unknown' });
   });
 
+  test('together with its sister, is asked about over the link that follows', async () => {
+    const { bench, links, answer, execution } = await sisters(2);
+    const [first, second] = links as [MockAgent, MockAgent];
+    second.silent = true;
+    first.cut();
+    await second.seen('STATUS');
+    second.cut();
+    await bench.clock.settle();
+    const back = await bench.agent({ identity: first.options.identity });
+    expect(await back.seen('STATUS')).toMatchObject({ execution_id: execution.id, refuse_if_unknown: true });
+    (await back.next()).succeed('once');
+    expect(await (await answer).json()).toMatchObject({ stdout: 'once' });
+  });
+
   test('and whose instance comes back in time is asked then', async () => {
     const { bench, links, answer, execution } = await sisters(1);
     const [first] = links as [MockAgent];

@@ -7,7 +7,13 @@ import { WebSocket } from 'ws';
 import { readGatewayConfig } from '../../gateway/node/config.ts';
 import { AGENT_LINK_PATH, AGENT_SUBPROTOCOL } from '../../gateway/routes/agents.ts';
 import { problem } from '../../shared/api.ts';
-import { MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import {
+  DEAD_MS,
+  HEARTBEAT_MS,
+  MAX_MESSAGE_BYTES,
+  MAX_REQUEST_BYTES,
+  STREAM_WINDOW_BYTES,
+} from '../../shared/limits.ts';
 import { type ServedGateway, serveTestGateway } from '../fakes/gateway-process.ts';
 import { until } from '../fakes/until.ts';
 
@@ -325,7 +331,13 @@ describe('the configuration', () => {
       idKeysFile: null,
       origins: [],
       files: { limits: { maxFileBytes: 104_857_600, ttlMs: 3_600_000 } },
-      gateway: { maxTimeoutMs: 60_000, maxOutputBytes: 1_000_000, replicas: 1 },
+      gateway: {
+        maxTimeoutMs: 60_000,
+        maxOutputBytes: 1_000_000,
+        replicas: 1,
+        heartbeatMs: HEARTBEAT_MS,
+        deadMs: DEAD_MS,
+      },
     });
     expect(Object.isFrozen(config)).toBe(true);
   });
@@ -366,6 +378,8 @@ describe('the configuration', () => {
     ['FILE_TTL_SEC', '1h'],
     ['PODGATE_ORIGINS', 'gate.example'],
     ['PODGATE_REPLICAS', '2'],
+    ['PODGATE_HEARTBEAT_MS', '999'],
+    ['PODGATE_HEARTBEAT_MS', '30001'],
     ['PODGATE_REPLICAS', 'many'],
     ['PODGATE_ISUERS', 'typo'],
   ] as const)('stops at %s=%s with name and value', ([name, value]) => {

@@ -1,0 +1,207 @@
+import { createHash } from 'node:crypto';
+import { afterEach, expect, test } from 'vitest';
+import { RUNNER_GRACE_MS } from '../../shared/limits.ts';
+import type { FleetAgent, FleetGateway } from '../fakes/fleet.ts';
+import { holdRun } from '../fakes/held-run.ts';
+import { isAlive } from '../fakes/process-tree.ts';
+import { until } from '../fakes/until.ts';
+import { ask, describeFleet } from './suite.ts';
+
+/** Long enough to be noticed, shorter than a dead link's 2.5 heartbeats. */
+const SHORT_MS = 1_500;
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+const BYTES = 300_000;
+const PRINT = `print("x" * ${BYTES}, end="")`;
+const digest = (text: string) => createHash('sha256').update(text).digest('hex');
+const PRINTED = digest('x'.repeat(BYTES));
+
+// The table of DESIGN.md, "When things break", row by row, over processes and a wire that breaks. What takes a pod is in
+// kubernetes.test.ts; what takes a clock or a peer that lies in gateway-links.test.ts.
+describeFleet(
+  'When things break:',
+  {
+    gateways: 1,
+    agents: [{ cluster: 'lab' }, { cluster: 'away' }],
+    tls: true,
+    templates: [{ name: 'default', pool: { min: 1, max: 2 } }],
+    variables: { PODGATE_HEARTBEAT_MS: '1000' },
+  },
+  (fleet) => {
+    const gateway = () => fleet().gateways[0] as FleetGateway;
+    const lab = () => fleet().agents[0] as FleetAgent;
+    const away = () => fleet().agents[1] as FleetAgent;
+    const wire = () => lab().wire;
+    const hold = (key = fleet().key) => holdRun({ url: fleet().url, key }, { cluster: 'lab' });
+    const askLab = (code: string, rest: object = {}) => ask(fleet(), code, { cluster: 'lab', ...rest });
+
+    /** A request whose START has left the gateway and reached nobody. */
+    async function askIntoTheVoid() {
+      wire().stall(true, 'down');
+      const asked = askLab('print(1)');
+      await expect
+        .poll(async () => [await gateway().metric('running'), await gateway().metric('queued')], {
+          interval: 5,
+        })
+        .toEqual([1, 0]);
+      return asked;
+    }
+
+    afterEach(async () => {
+      for (const { wire } of fleet().agents) {
+        wire.accept(true);
+        wire.stall(false);
+        wire.corrupt(0);
+        wire.setRate(Number.POSITIVE_INFINITY);
+      }
+      await fleet().ready();
+    });
+
+    test('no agent for the cluster is 503 no_agent, at once', async () => {
+      away().kill('SIGTERM');
+      await away().ended();
+      const { status, body, headers, tookMs } = await ask(fleet(), '', { cluster: 'away' }).answer;
+      expect([status, body.code, body.retryable]).toEqual([503, 'no_agent', true]);
+      expect(headers.get('retry-after')).toMatch(/^\d+$/);
+      expect(tookMs).toBeLessThan(1_000);
+    });
+
+    test('all slots taken is a wait, then 503 at_capacity with Retry-After', async () => {
+      const held = [await hold(), await hold()];
+      const late = askLab('', { queue_timeout_ms: 200 });
+      const { status, body, headers } = await late.answer;
+      expect([status, body.code, headers.get('retry-after'), late.runs()]).toEqual([
+        503,
+        'at_capacity',
+        '1',
+        0,
+      ]);
+      const patient = askLab('print(1)', { queue_timeout_ms: 20_000 });
+      await held[0]?.leave();
+      expect((await patient.answer).body.stdout).toBe('1\n');
+      await held[1]?.leave();
+    });
+
+    test('a principal over its ceiling is 429 rate_limited with Retry-After', async () => {
+      const key = await fleet().callerKey('busy', { concurrency: 1 });
+      await using _held = await hold(key);
+      const { status, body, headers } = await askLab('', { key }).answer;
+      expect([status, body.code, headers.get('retry-after')]).toEqual([429, 'rate_limited', '1']);
+    });
+
+    test('a link lost before ACCEPT, its instance back and ignorant, is a run elsewhere, once', async () => {
+      const asked = await askIntoTheVoid();
+      wire().cut();
+      wire().stall(false);
+      expect((await asked.answer).body).toMatchObject({ stdout: '1\n', exit_code: 0 });
+      expect(asked.runs()).toBe(1);
+    });
+
+    test('a link lost before ACCEPT, its instance out of reach, is 502 maybe_started, and did not run', async () => {
+      const asked = await askIntoTheVoid();
+      wire().accept(false);
+      wire().cut();
+      const { status, body } = await asked.answer;
+      expect([status, body]).toEqual([
+        502,
+        expect.objectContaining({ code: 'maybe_started', started: 'unknown', retryable: false }),
+      ]);
+      wire().accept(true);
+      wire().stall(false);
+      await fleet().ready();
+      expect(asked.runs()).toBe(0);
+    });
+
+    test('a caller who goes away ends the program and all it started', async () => {
+      const held = await hold();
+      expect(held.alive()).toBe(1);
+      await held.leave();
+      await expect.poll(() => held.alive(), { interval: 2 }).toBe(0);
+    });
+
+    test('an agent that dies is 502 agent_lost with started, and its sandboxes die with it', async () => {
+      const asked = askLab('import time; time.sleep(60)', { timeout_ms: 60_000 });
+      await until(() => asked.runs() === 1);
+      lab().kill('SIGKILL');
+      const { status, body } = await asked.answer;
+      expect([status, body]).toEqual([
+        502,
+        expect.objectContaining({ code: 'agent_lost', started: 'yes', retryable: false }),
+      ]);
+      await until(() => lab().leftBehind().length === 0);
+      await fleet().ready();
+      expect(asked.runs()).toBe(1);
+    });
+
+    test('a runner that is silent past its timeout and 2 s is timed_out', async () => {
+      const asked = askLab('import time; time.sleep(60)', { timeout_ms: 500 });
+      await until(() => asked.runs() === 1);
+      const stopped = lab().sandboxProcesses();
+      const signal = (name: NodeJS.Signals) => {
+        for (const each of stopped) if (isAlive(each)) process.kill(each.pid, name);
+      };
+      signal('SIGSTOP');
+      const { status, body, tookMs } = await asked.answer;
+      expect([status, body]).toEqual([200, expect.objectContaining({ timed_out: true, exit_code: null })]);
+      expect(tookMs).toBeGreaterThan(500 + RUNNER_GRACE_MS);
+      signal('SIGCONT');
+    });
+
+    test.for([
+      ['fails', 'raise SystemExit(3)', { exit_code: 3, outcome: 'exited' }],
+      ['kills itself', 'import os; os.kill(os.getpid(), 9)', { exit_code: 137, outcome: 'signaled' }],
+      ['runs out of time', 'while True: pass', { timed_out: true, exit_code: null, outcome: 'timed_out' }],
+      [
+        'runs out of memory',
+        'import mmap; m = mmap.mmap(-1, 1 << 31)\nfor i in range(0, 1 << 31, 4096): m[i] = 1',
+        { exit_code: 137, outcome: 'memory_limit' },
+      ],
+    ] as const)('a program that %s is 200 with the outcome', async ([, code, outcome]) => {
+      const asked = askLab(code, { timeout_ms: 1_500 });
+      const { status, body } = await asked.answer;
+      expect([status, body]).toEqual([200, expect.objectContaining(outcome)]);
+      expect(asked.runs()).toBe(1);
+    });
+
+    test.for([
+      ['stalls', (on: boolean) => wire().stall(on)],
+      ['stalls in one direction', (on: boolean) => wire().stall(on, 'up')],
+      ['is slow', (on: boolean) => wire().setRate(on ? 100_000 : Number.POSITIVE_INFINITY)],
+      ['has an agent that is stopped', (on: boolean) => lab().kill(on ? 'SIGSTOP' : 'SIGCONT')],
+      ['has a gateway that is stopped', (on: boolean) => gateway().kill(on ? 'SIGSTOP' : 'SIGCONT')],
+    ] as const)('a link that %s for a while is noticed by nobody', async ([, fault]) => {
+      const asked = askLab(`import time; time.sleep(0.3); ${PRINT}`, { timeout_ms: 10_000 });
+      await until(() => asked.runs() === 1);
+      fault(true);
+      await pause(SHORT_MS);
+      fault(false);
+      const { status, body } = await asked.answer;
+      expect([status, digest(body.stdout), body.outcome, asked.runs()]).toEqual([200, PRINTED, 'exited', 1]);
+    });
+
+    test.for([
+      ['is cut', () => wire().cut()],
+      ['only the agent knows is gone', () => wire().halfOpen('dialler')],
+      ['only the gateway knows is gone', () => wire().halfOpen('target')],
+      ['corrupts', () => wire().corrupt(1)],
+    ] as const)(
+      'a link that %s is replaced, and what is asked meanwhile runs or says why not',
+      async ([, fault]) => {
+        fault();
+        for (let n = 0; n < 4; n += 1) {
+          const asked = askLab(PRINT, { timeout_ms: 5_000 });
+          const { status, body } = await asked.answer;
+          if (status === 200) expect([digest(body.stdout), asked.runs()]).toEqual([PRINTED, 1]);
+          else if (status === 503) expect([body.code, asked.runs()]).toEqual(['no_agent', 0]);
+          else
+            expect([body.code, body.started]).toEqual([
+              expect.stringMatching(/agent_lost|maybe_started/),
+              expect.stringMatching(/^(yes|unknown)$/),
+            ]);
+          await pause(100);
+        }
+        await fleet().ready();
+        expect((await askLab(PRINT).answer).status).toBe(200);
+      },
+    );
+  },
+);
