@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { podgateFolder } from './config.ts';
+import { dirOption, podgateFolder } from './config.ts';
 import { type Io, UsageError, write } from './io.ts';
 import { issueAgentToken } from './issue-keys.ts';
 import { parseCount, parseDuration, parseNames, parseSubject, readPublicKey } from './key-options.ts';
@@ -56,8 +56,9 @@ export async function runAgentsCommand(
   if (values.cluster === undefined)
     throw new UsageError('name the clusters that the agent may serve with --cluster');
   const { sub, expires, 'max-instances': maxInstances, 'public-key': publicKey } = values;
+  const dir = values.dir ?? podgateFolder();
   const issued = await issueAgentToken(
-    values.dir ?? podgateFolder(),
+    dir,
     {
       clusters: parseNames('--cluster', values.cluster),
       ...(sub !== undefined && { sub: parseSubject(sub) }),
@@ -69,6 +70,9 @@ export async function runAgentsCommand(
   );
   await write(io.stdout, `${issued.text}\n`);
   const until = new Date(issued.expiresAtMs).toISOString();
-  await write(io.stderr, `Good until ${until}. Revoke it with: podgate keys revoke ${issued.jti}\n`);
+  await write(
+    io.stderr,
+    `Good until ${until}. Revoke it with: podgate keys revoke ${issued.jti}${dirOption(dir)}\n`,
+  );
   return 0;
 }

@@ -55,7 +55,7 @@ ${lines.join('\n')}
   podgate COMMAND --help   says what a command takes
   podgate --version        prints the version
 
-exec, files and clusters talk to PODGATE_URL (default http://127.0.0.1:8000) with the key in PODGATE_KEY or in the
+exec, files and clusters talk to PODGATE_URL (default http://127.0.0.1:PORT, 8000) with the key in PODGATE_KEY or in the
 file PODGATE_KEY_FILE; on this machine they find the key that \`podgate dev\` wrote.
 `;
 }

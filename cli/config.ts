@@ -2,8 +2,11 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isLoopback } from '../agent/loopback.ts';
 import { UsageError } from './io.ts';
+import { shellQuote } from './shell-quote.ts';
 
-const DEFAULT_URL = 'http://127.0.0.1:8000';
+const DEFAULT_HOST = '127.0.0.1';
+const DEFAULT_PORT = '8000';
+const EXAMPLE_URL = `http://${DEFAULT_HOST}:${DEFAULT_PORT}`;
 
 /** `PODGATE_*` names that the command itself reads. */
 export const CLI_VARIABLE_NAMES: readonly string[] = [
@@ -19,6 +22,11 @@ export function podgateFolder(): string {
   return process.env.PODGATE_DIR || '.podgate';
 }
 
+/** `--dir` as a printed command needs it: nothing where the command would find the folder by itself. */
+export function dirOption(dir: string): string {
+  return dir === podgateFolder() ? '' : ` --dir ${shellQuote(dir)}`;
+}
+
 export type ClientConfig = { baseUrl: string; key: string; cluster: string | undefined };
 
 /**
@@ -26,14 +34,23 @@ export type ClientConfig = { baseUrl: string; key: string; cluster: string | und
  * found on disk is never sent to another host. Throws UsageError that names what is missing.
  */
 export function clientConfig(): ClientConfig {
-  const baseUrl = process.env.PODGATE_URL || DEFAULT_URL;
+  const baseUrl = process.env.PODGATE_URL || devUrl();
   let url: URL;
   try {
     url = new URL(baseUrl);
   } catch {
-    throw new UsageError(`PODGATE_URL '${baseUrl}' is not a URL; it looks like ${DEFAULT_URL}`);
+    throw new UsageError(`PODGATE_URL '${baseUrl}' is not a URL; it looks like ${EXAMPLE_URL}`);
   }
   return { baseUrl, key: findKey(url), cluster: process.env.PODGATE_CLUSTER || undefined };
+}
+
+/** Where `podgate dev` listens with the same HOST and PORT. */
+function devUrl(): string {
+  const { HOST = '', PORT } = process.env;
+  if (PORT && !(/^\d{1,5}$/.test(PORT) && Number(PORT) <= 65_535))
+    throw new UsageError(`PORT '${PORT}' is no port; set PODGATE_URL, which looks like ${EXAMPLE_URL}`);
+  const host = isLoopback(HOST) ? HOST : DEFAULT_HOST;
+  return `http://${/^[^[].*:/.test(host) ? `[${host}]` : host}:${PORT || DEFAULT_PORT}`;
 }
 
 function findKey(url: URL): string {

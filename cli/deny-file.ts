@@ -1,7 +1,8 @@
 import { open, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type DenyDocument, parseDenyList } from '../gateway/auth/deny-list.ts';
+import { dirOption } from './config.ts';
 import { UsageError } from './io.ts';
 import { KEY_FILES, readKeyFile, writeKeyFile } from './key-folder.ts';
 
@@ -43,7 +44,9 @@ async function takeLock(path: string): Promise<AsyncDisposable> {
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === 'ENOENT')
-        throw new UsageError(`there is no folder for ${path}: make it with 'podgate keys init'`);
+        throw new UsageError(
+          `there is no folder for ${path}: make it with 'podgate keys init${dirOption(dirname(path))}'`,
+        );
       if (code !== 'EEXIST') throw new UsageError(`${path} cannot be written (${code})`);
       await sleep(LOCK_PAUSE_MS);
     }

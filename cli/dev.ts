@@ -14,6 +14,7 @@ import { type Io, UsageError, write } from './io.ts';
 import { issueAgentToken, issueCallerKey } from './issue-keys.ts';
 import { hasKeyFolder, initKeyFolder, KEY_FILES } from './key-folder.ts';
 import { parseCommand } from './parse-command.ts';
+import { shellQuote } from './shell-quote.ts';
 import { VERSION } from './version.ts';
 
 const HELP = `Usage: podgate dev [--log] [--allow-remote]
@@ -185,7 +186,7 @@ function greeting(url: string, dir: string, obstacle: string | undefined): strin
 ${trouble}
 Try it:
 
-  curl -s ${url}/v1/execute -H "Authorization: Bearer $(cat ${key})" -H 'Content-Type: application/json' -d '{"code": "print(6 * 7)"}'
+  curl -s ${url}/v1/execute -H "Authorization: Bearer $(cat ${shellQuote(key)})" -H 'Content-Type: application/json' -d '{"code": "print(6 * 7)"}'
 
 The key in ${key} is yours alone. The local backend isolates code with namespaces, seccomp and Landlock of this machine's
 kernel: it is for development. For code of strangers run an agent in a cluster.

@@ -8,6 +8,7 @@ import { generateKeyring } from '../shared/ids.ts';
 import { generateKeyPair, importSigningKey, type SigningKey, toKeySetDocument } from '../shared/key-set.ts';
 import { randomId } from '../shared/keys.ts';
 import { tenantName } from '../shared/principal.ts';
+import { dirOption } from './config.ts';
 import { UsageError } from './io.ts';
 
 /**
@@ -108,7 +109,7 @@ export async function readKeyFile(dir: string, name: string): Promise<string> {
     const { code } = error as NodeJS.ErrnoException;
     if (code !== 'ENOENT') throw new UsageError(`${join(dir, name)} cannot be read (${code})`);
     throw new UsageError(
-      `there are no keys in ${dir}: make them with 'podgate keys init', or name the folder with --dir`,
+      `there are no keys in ${dir}: make them with 'podgate keys init${dirOption(dir)}', or name the folder with --dir`,
     );
   }
 }

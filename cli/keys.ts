@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { podgateFolder } from './config.ts';
+import { dirOption, podgateFolder } from './config.ts';
 import { addToDenyFile } from './deny-file.ts';
 import { type Io, printable, UsageError, write } from './io.ts';
 import { issueCallerKey } from './issue-keys.ts';
@@ -73,7 +73,7 @@ async function init(args: string[], io: Io): Promise<void> {
     ...(values.tenant !== undefined && { tenant: values.tenant }),
     ...(values.force !== undefined && { force: values.force }),
   });
-  await write(io.stdout, `Made keys in ${dir}. Next: podgate keys create --sub NAME\n`);
+  await write(io.stdout, `Made keys in ${dir}. Next: podgate keys create --sub NAME${dirOption(dir)}\n`);
 }
 
 async function create(args: string[], io: Io, now: () => number): Promise<void> {
@@ -94,8 +94,9 @@ async function create(args: string[], io: Io, now: () => number): Promise<void> 
   );
   if (values.sub === undefined) throw new UsageError('say who the key is for with --sub NAME');
   const { scope, clusters, 'default-cluster': defaultCluster, templates, limit, expires } = values;
+  const dir = values.dir ?? podgateFolder();
   const issued = await issueCallerKey(
-    values.dir ?? podgateFolder(),
+    dir,
     {
       sub: parseSubject(values.sub),
       ...(scope && { scopes: parseScopeNames(scope) }),
@@ -109,7 +110,10 @@ async function create(args: string[], io: Io, now: () => number): Promise<void> 
   );
   await write(io.stdout, `${issued.text}\n`);
   const until = new Date(issued.expiresAtMs).toISOString();
-  await write(io.stderr, `Good until ${until}. Revoke it with: podgate keys revoke ${issued.jti}\n`);
+  await write(
+    io.stderr,
+    `Good until ${until}. Revoke it with: podgate keys revoke ${issued.jti}${dirOption(dir)}\n`,
+  );
 }
 
 function parseClusterName(name: string): string {

@@ -110,7 +110,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
       {
         path: '/v1/files',
         scope: 'files',
-        app: (callerOf) => createFileRoutes({ store: deps.fileStore, callerOf }),
+        app: (callerOf) => createFileRoutes({ store: deps.fileStore, callerOf, timers }),
       },
     ],
     deps,

@@ -99,16 +99,25 @@ function envFault(variables: Record<string, unknown>): string | undefined {
 /** Ceilings that shape the request schema: they are configuration, so the schema is made once at boot. */
 export type RequestCeilings = { maxTimeoutMs: number; maxQueueTimeoutMs?: number };
 
+/** Whatever its size, a number is told the bound that it breaks and not that of integers. */
+const timeoutMs = (maxMs: number) =>
+  z
+    .int({
+      error: ({ input }) => {
+        if (typeof input !== 'number') return undefined;
+        if (input > maxMs) return `timeout_ms exceeds maximum of ${maxMs} ms`;
+        return input < 1 ? 'Too small: expected number to be >=1' : undefined;
+      },
+    })
+    .min(1)
+    .max(maxMs, `timeout_ms exceeds maximum of ${maxMs} ms`);
+
 /** `POST /v1/execute` and `/v1/execute/stream`. Unknown members are ignored. */
 export function executeRequestSchema({ maxTimeoutMs, maxQueueTimeoutMs = 600_000 }: RequestCeilings) {
   return z.object({
     code: text,
     stdin: text.nullable().default(null),
-    timeout_ms: z
-      .int()
-      .min(1)
-      .max(maxTimeoutMs, `timeout_ms exceeds maximum of ${maxTimeoutMs} ms`)
-      .default(Math.min(2000, maxTimeoutMs)),
+    timeout_ms: timeoutMs(maxTimeoutMs).default(Math.min(2000, maxTimeoutMs)),
     last_line_interactive: z.boolean().default(true),
     files: z
       .array(requestFile)
@@ -267,11 +276,7 @@ export const createSessionResponse = z.object({ session_id: z.string(), expires_
 export function bashRequestSchema({ maxTimeoutMs }: RequestCeilings) {
   return z.object({
     cmd: text,
-    timeout_ms: z
-      .int()
-      .min(1)
-      .max(maxTimeoutMs, `timeout_ms exceeds maximum of ${maxTimeoutMs} ms`)
-      .default(Math.min(30_000, maxTimeoutMs)),
+    timeout_ms: timeoutMs(maxTimeoutMs).default(Math.min(30_000, maxTimeoutMs)),
   });
 }
 export const bashResponse = z.object({

@@ -5,6 +5,9 @@
 const TABLE = {
   invalid_request: { status: 422, retryable: false, title: 'The request is not valid' },
   too_large: { status: 413, retryable: false, title: 'The request is too large', close: 4413 },
+  malformed_request: { status: 400, retryable: false, title: 'This is not HTTP' },
+  headers_too_large: { status: 431, retryable: false, title: 'The headers are too large' },
+  request_timeout: { status: 408, retryable: false, title: 'The request did not arrive in time' },
   unauthorized: { status: 401, retryable: false, title: 'The key was not accepted', close: 4401 },
   forbidden: { status: 403, retryable: false, title: 'The key does not allow this', close: 4403 },
   policy_denied: { status: 403, retryable: false, title: 'The cluster refuses this' },
@@ -115,6 +118,7 @@ export type Problem = {
 };
 
 export function toProblem(failure: Failure, requestId: string): Problem {
+  const { errors = failure.status === 422 ? [{ path: '', message: failure.detail }] : undefined } = failure;
   return {
     type: `urn:podgate:error:${failure.code}`,
     title: failure.title,
@@ -124,6 +128,6 @@ export function toProblem(failure: Failure, requestId: string): Problem {
     retryable: failure.retryable,
     ...(failure.status === 502 ? { started: failure.started } : {}),
     request_id: requestId,
-    ...(failure.errors ? { errors: failure.errors } : {}),
+    ...(errors ? { errors } : {}),
   };
 }

@@ -39,7 +39,7 @@ type Candidate = Offer & { of: Instance };
  * not use answers exactly like one that does not exist.
  */
 export function requirePlace(directory: ClusterDirectory, wanted: Wanted): void {
-  const clusters = reachable(directory, wanted);
+  const clusters = requireClusters(directory, wanted);
   const { caller, template, language } = wanted;
   const serving = clusters.flatMap(({ name, instances }) =>
     [...instances].flatMap((instance) => {
@@ -98,8 +98,11 @@ export function mayBePlaced(
   return candidates(directory, wanted, refused).length > 0;
 }
 
-/** Clusters that the request may mean and that have an agent here. */
-function reachable(directory: ClusterDirectory, { caller, cluster }: Wanted): Cluster[] {
+/** Clusters that a request may mean and that have an agent here. Throws `no_cluster` or `no_agent` where there is none. */
+export function requireClusters(
+  directory: ClusterDirectory,
+  { caller, cluster }: Pick<Wanted, 'caller' | 'cluster'>,
+): Cluster[] {
   const { tenant } = caller;
   const live = [...directory.clusters(tenant)].filter(isLive);
   const noAgent = (detail: string) => new Failure('no_agent', detail, { retryAfterMs: NO_AGENT_RETRY_MS });

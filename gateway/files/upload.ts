@@ -1,19 +1,15 @@
 import { Failure } from '../../shared/errors.ts';
+import type { Timers } from '../gateway-deps.ts';
+import { DISCARD_BOUNDS, type DiscardBounds, discardRest } from '../http/discard.ts';
 import { parseFieldDisposition } from './disposition.ts';
 import { fileName } from './file-name.ts';
 import type { FileMeta, FileWriter } from './file-store.ts';
 import { MultipartParser, readBoundary } from './multipart.ts';
 
-/**
- * How long a refused upload is still read before it is answered: a client that is cut off while it sends reports a
- * broken pipe and never sees the answer.
- */
-export type DiscardBounds = { maxBytes: number; maxMs: number };
-export const DISCARD_BOUNDS: DiscardBounds = { maxBytes: 268_435_456, maxMs: 10_000 };
-
 export type UploadDeps = {
   /** Opens the writer when the file's first byte is near: a form without a file costs nothing. */
   open: (signal: AbortSignal) => Promise<FileWriter>;
+  timers: Timers;
   discard?: DiscardBounds;
 };
 
@@ -25,7 +21,7 @@ type Source = ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
  */
 export async function receiveUpload(
   request: Request,
-  { open, discard = DISCARD_BOUNDS }: UploadDeps,
+  { open, timers, discard = DISCARD_BOUNDS }: UploadDeps,
 ): Promise<FileMeta> {
   const source = request.body?.getReader() as Source | undefined;
   const upload = new Upload(open, request.signal);
@@ -47,7 +43,7 @@ export async function receiveUpload(
     return await upload.commit();
   } catch (failure) {
     await upload.abort();
-    if (failure instanceof Failure && source) await discardRest(source, discard);
+    if (failure instanceof Failure && source) await discardRest(source, timers, discard);
     throw failure;
   }
 }
@@ -103,23 +99,5 @@ async function* chunksOf(
     const { done, value } = (await source?.read()) ?? { done: true };
     if (done) return;
     yield value;
-  }
-}
-
-/** Never rejects: the refusal that led here is the answer, whatever becomes of the rest. */
-async function discardRest(source: Source, { maxBytes, maxMs }: DiscardBounds): Promise<void> {
-  const late = Promise.withResolvers<{ done: true; value: undefined }>();
-  const timer = setTimeout(() => late.resolve({ done: true, value: undefined }), maxMs);
-  try {
-    for (let bytes = 0; bytes < maxBytes; ) {
-      const { done, value } = await Promise.race([source.read(), late.promise]);
-      if (done) break;
-      bytes += value.byteLength;
-    }
-    await source.cancel();
-  } catch {
-    // The client left.
-  } finally {
-    clearTimeout(timer);
   }
 }

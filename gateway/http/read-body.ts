@@ -2,10 +2,10 @@ import { Failure } from '../../shared/errors.ts';
 import { MAX_REQUEST_BYTES } from '../../shared/limits.ts';
 import type { MemoryBudget, Reservation } from '../execution/memory-budget.ts';
 import type { Timers } from '../gateway-deps.ts';
+import { discardRest } from './discard.ts';
 
-/** How much of a refused body is still read, and how long: clients that are cut off never see the answer. */
-export const DISCARD_BYTES = 268_435_456;
-export const DISCARD_MS = 10_000;
+/** Bodies up to this length are reserved as declared and read at once. */
+export const EAGER_BODY_BYTES = 16_384;
 
 export type ReadBodyOptions = {
   timers: Timers;
@@ -24,8 +24,9 @@ export async function readBody(request: Request, options: ReadBodyOptions): Prom
   const reservation = memory.reserve(owner);
   try {
     const declared = Number(request.headers.get('content-length') ?? Number.NaN);
-    // One buffer of a known length is what servers read fastest; an HTTP server holds a body to its declared length.
-    if (declared <= maxBytes) {
+    // One buffer of a known length is what servers read fastest, and they hold a body to its declared length. What is
+    // long is reserved as it comes: a slow sender holds what it sent and not what it spoke of.
+    if (declared <= Math.min(EAGER_BODY_BYTES, maxBytes)) {
       claim(reservation, declared);
       const bytes = new Uint8Array(await request.arrayBuffer());
       if (bytes.byteLength > maxBytes) throw tooLarge(maxBytes);
@@ -67,23 +68,6 @@ async function readChunks(
     throw error;
   }
   return concat(chunks, length);
-}
-
-async function discardRest(reader: ReadableStreamDefaultReader<Uint8Array>, timers: Timers): Promise<void> {
-  const late = Promise.withResolvers<{ done: true; value: undefined }>();
-  const timer = timers.setTimeout(() => late.resolve({ done: true, value: undefined }), DISCARD_MS);
-  try {
-    for (let discarded = 0; discarded < DISCARD_BYTES; ) {
-      const { done, value } = await Promise.race([reader.read(), late.promise]);
-      if (done) break;
-      discarded += value.byteLength;
-    }
-    await reader.cancel();
-  } catch {
-    // The client left: there is nobody to answer.
-  } finally {
-    timers.clearTimeout(timer);
-  }
 }
 
 function claim(reservation: Reservation, bytes: number): void {

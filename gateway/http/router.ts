@@ -4,7 +4,8 @@ import { Failure } from '../../shared/errors.ts';
 import type { Authenticator } from '../auth/authenticator.ts';
 import { type Caller, requireScope } from '../auth/caller.ts';
 import type { RateLimiter } from '../auth/rate-limiter.ts';
-import type { Log } from '../gateway-deps.ts';
+import type { Log, Timers } from '../gateway-deps.ts';
+import { discardUnread } from './discard.ts';
 import { problemResponse, toFailure } from './problem-response.ts';
 import { requestIdOf, traceparentOf } from './request-ids.ts';
 import type { RequestInfo, Route, RouteContext } from './route.ts';
@@ -12,6 +13,7 @@ import type { RequestInfo, Route, RouteContext } from './route.ts';
 export type RouterDeps = {
   authenticator: Pick<Authenticator, 'authenticate'>;
   rateLimiter: RateLimiter;
+  timers: Timers;
   random: (bytes: number) => Uint8Array;
   log: Log;
 };
@@ -47,6 +49,7 @@ export function createRouter(
   return async (request, info = {}) => {
     const requestId = requestIdOf(request.headers, deps.random);
     const response = await app.fetch(request, { requestId, info });
+    if (!response.ok) await discardUnread(request, deps.timers);
     response.headers.set('X-Request-Id', requestId);
     return response;
   };

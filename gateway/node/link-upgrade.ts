@@ -1,11 +1,12 @@
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type RawData, type WebSocket, WebSocketServer } from 'ws';
-import { Failure, toProblem } from '../../shared/errors.ts';
+import { Failure } from '../../shared/errors.ts';
 import { MAX_MESSAGE_BYTES } from '../../shared/limits.ts';
 import type { Gateway } from '../create-gateway.ts';
 import type { LinkSocketPort } from '../link/link-socket.ts';
 import { AGENT_LINK_PATH, AGENT_SUBPROTOCOL } from '../routes/agents.ts';
+import { answerRaw } from './raw-answer.ts';
 
 /** ws closes with this when a message is over `maxPayload`; the protocol has a code of its own for it. */
 const WS_TOO_LARGE = 1009;
@@ -26,7 +27,7 @@ export function acceptLinkUpgrades(server: Server, gateway: Gateway): { close():
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', () => socket.destroy());
     const refusal = refusalOf(request, gateway);
-    if (refusal) refuse(socket, refusal);
+    if (refusal) answerRaw(socket, refusal);
     else sockets.handleUpgrade(request, socket, head, (webSocket) => join(webSocket, socket, gateway));
   });
   return {
@@ -49,18 +50,6 @@ function refusalOf(request: IncomingMessage, gateway: Gateway): Failure | null {
   if (!gateway.acceptsLinks())
     return new Failure('draining', 'No more agents are taken right now.', { retryAfterMs: 5_000 });
   return null;
-}
-
-function refuse(socket: Duplex, failure: Failure): void {
-  const body = JSON.stringify(toProblem(failure, ''));
-  const head = [
-    `HTTP/1.1 ${failure.status} ${failure.title}`,
-    'Connection: close',
-    'Content-Type: application/problem+json',
-    `Content-Length: ${Buffer.byteLength(body)}`,
-    ...(failure.retryAfterMs ? [`Retry-After: ${Math.ceil(failure.retryAfterMs / 1_000)}`] : []),
-  ];
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
 }
 
 function join(webSocket: WebSocket, socket: Duplex, gateway: Gateway): void {

@@ -17,6 +17,7 @@ import { acceptLinkUpgrades } from './link-upgrade.ts';
 import { closeServer, listen, stopListening } from './listen.ts';
 import { createGatewayMetrics } from './metrics.ts';
 import { createMetricsServer } from './metrics-server.ts';
+import { answerClientErrors } from './raw-answer.ts';
 
 /** A request's headers must be here within; a token has 8 KiB at most, other headers the rest. */
 const HEADERS_TIMEOUT_MS = 15_000;
@@ -189,6 +190,7 @@ function createHttpServer(gateway: () => Gateway | undefined, leaving: () => boo
       void listener(incoming, outgoing);
     },
   );
+  answerClientErrors(server);
   return server;
 }
 

@@ -1,6 +1,7 @@
 import { clusterList } from '../../shared/api.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { describeClusters } from '../clusters/describe-clusters.ts';
+import { requireClusters } from '../clusters/placement.ts';
 import { PAGE_QUERY, pageOf } from '../http/page.ts';
 import { jsonResponse } from '../http/problem-response.ts';
 import type { Route } from '../http/route.ts';
@@ -12,18 +13,20 @@ export function createClusterRoutes({ directory }: { directory: ClusterDirectory
       method: 'GET',
       path: '/v1/clusters',
       scope: 'clusters',
-      handle: ({ request, caller }) => {
-        const { page, next_cursor } = pageOf(
-          describeClusters(directory, caller),
-          new URL(request.url).searchParams,
-        );
+      handle: ({ request, caller, pathCluster }) => {
+        const all = describeClusters(directory, caller);
+        const clusters = pathCluster === null ? all : all.filter(({ name }) => name === pathCluster);
+        // Below /clusters/{name} it is that cluster alone, and a name that is none is refused as everywhere.
+        if (pathCluster !== null && clusters.length === 0)
+          requireClusters(directory, { caller, cluster: pathCluster });
+        const { page, next_cursor } = pageOf(clusters, new URL(request.url).searchParams);
         return jsonResponse({ clusters: page, next_cursor });
       },
       doc: {
         summary: 'Clusters, templates and free slots',
         query: PAGE_QUERY,
         responses: { 200: { description: 'What the key may use', schema: clusterList } },
-        problems: [403, 422, 429],
+        problems: [403, 404, 422, 429, 503],
       },
     },
   ];

@@ -1,38 +1,22 @@
 import { type Context, Hono } from 'hono';
-import * as z from 'zod';
-import { Failure } from '../../shared/errors.ts';
 import { type Caller, requireScope } from '../auth/caller.ts';
 import { attachmentDisposition } from '../files/disposition.ts';
 import type { FileStore } from '../files/file-store.ts';
-import { type DiscardBounds, receiveUpload } from '../files/upload.ts';
-
-/** Files of one page, unless asked for fewer; clients that know no cursor see this many. */
-export const MAX_LISTED_FILES = 1_000;
+import { receiveUpload } from '../files/upload.ts';
+import type { Timers } from '../gateway-deps.ts';
+import type { DiscardBounds } from '../http/discard.ts';
+import { readPage } from '../http/page.ts';
 
 export type FileRoutesDeps = {
   store: FileStore;
   /** Who was authenticated before these routes ran. */
   callerOf: (context: Context) => Caller;
+  timers: Timers;
   discard?: DiscardBounds;
 };
 
-const pageQuery = z.object({
-  limit: z
-    .string()
-    .regex(/^\d{1,9}$/, 'limit must be a whole number')
-    .transform(Number)
-    .pipe(
-      z
-        .int()
-        .min(1, 'limit must be at least 1')
-        .max(MAX_LISTED_FILES, `limit exceeds maximum of ${MAX_LISTED_FILES}`),
-    )
-    .default(MAX_LISTED_FILES),
-  cursor: z.string().max(256, 'cursor is not one that this list gave').optional(),
-});
-
 /** The routes below `/v1/files`; Failures are the mounting app's to answer. */
-export function createFileRoutes({ store, callerOf, discard }: FileRoutesDeps): Hono {
+export function createFileRoutes({ store, callerOf, timers, discard }: FileRoutesDeps): Hono {
   const permitted = (context: Context): Caller => {
     const caller = callerOf(context);
     requireScope(caller, 'files');
@@ -44,6 +28,7 @@ export function createFileRoutes({ store, callerOf, discard }: FileRoutesDeps): 
     const { principal, holder, limits } = permitted(context);
     const { file_id, filename, size_bytes } = await receiveUpload(context.req.raw, {
       open: (signal) => store.create(principal, { account: holder, ceilings: limits, signal }),
+      timers,
       ...(discard ? { discard } : {}),
     });
     return context.json({ file_id, filename, size_bytes }, 201);
@@ -51,7 +36,7 @@ export function createFileRoutes({ store, callerOf, discard }: FileRoutesDeps): 
 
   routes.get('/', async (context) => {
     const { principal } = permitted(context);
-    return context.json(await store.list(principal, readPage(context.req.query())));
+    return context.json(await store.list(principal, readPage(new URL(context.req.url).searchParams)));
   });
 
   routes.get('/:id', async (context) => {
@@ -81,11 +66,4 @@ export function createFileRoutes({ store, callerOf, discard }: FileRoutesDeps): 
   });
 
   return routes;
-}
-
-function readPage(query: Record<string, string>): z.output<typeof pageQuery> {
-  const page = pageQuery.safeParse(query);
-  if (page.success) return page.data;
-  const errors = page.error.issues.map(({ path, message }) => ({ path: path.join('.'), message }));
-  throw new Failure('invalid_request', errors.map(({ message }) => message).join('; '), { errors });
 }

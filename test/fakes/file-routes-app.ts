@@ -1,7 +1,7 @@
 import { Hono } from 'hono';
 import type { Caller } from '../../gateway/auth/caller.ts';
 import type { FileStore } from '../../gateway/files/file-store.ts';
-import type { DiscardBounds } from '../../gateway/files/upload.ts';
+import type { DiscardBounds } from '../../gateway/http/discard.ts';
 import { createFileRoutes } from '../../gateway/routes/files.ts';
 import { Failure, toProblem } from '../../shared/errors.ts';
 
@@ -37,6 +37,7 @@ export function createFileRoutesApp(store: FileStore, discard?: DiscardBounds): 
   const routes = createFileRoutes({
     store,
     callerOf: (context) => ({ ...CALLER, ...JSON.parse(context.req.header('test-caller') ?? '{}') }),
+    timers: { setTimeout, clearTimeout: (timer) => clearTimeout(timer as NodeJS.Timeout) },
     ...(discard ? { discard } : {}),
   });
   const app = new Hono().route('/v1/files', routes);

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import { issueAgentToken, issueCallerKey } from '../../cli/issue-keys.ts';
+import { type CallerKeyRequest, issueAgentToken, issueCallerKey } from '../../cli/issue-keys.ts';
 import { initKeyFolder, KEY_FILES } from '../../cli/key-folder.ts';
 import type { LogEntry } from '../../gateway/gateway-deps.ts';
 import { readGatewayConfig } from '../../gateway/node/config.ts';
@@ -20,6 +20,8 @@ export type ServedGateway = {
   readonly url: string;
   readonly key: string;
   readonly log: LogEntry[];
+  /** A key like `key`, unless the request says otherwise. */
+  issue(request?: Partial<CallerKeyRequest>): Promise<string>;
   /** A mock agent that has joined over a WebSocket. */
   agent(options?: Partial<MockAgentOptions>): Promise<MockAgent>;
   execute(body: object, path?: string, init?: RequestInit): Promise<Response>;
@@ -29,11 +31,15 @@ export async function serveTestGateway(environment: Record<string, string> = {})
   const dir = await mkdtemp(join(tmpdir(), 'podgate-gateway-'));
   onTestFinished(() => rm(dir, { recursive: true, force: true }));
   await initKeyFolder(dir);
-  const { text: key } = await issueCallerKey(
-    dir,
-    { sub: 'tester', scopes: ['execute', 'files', 'clusters', 'sessions'] },
-    Date.now(),
-  );
+  const issue = async (request: Partial<CallerKeyRequest> = {}) => {
+    const asked = {
+      sub: 'tester',
+      scopes: ['execute', 'files', 'clusters', 'sessions'] as const,
+      ...request,
+    };
+    return (await issueCallerKey(dir, asked, Date.now())).text;
+  };
+  const key = await issue();
   const log: LogEntry[] = [];
   const running = await serveGateway({
     config: readGatewayConfig({
@@ -57,6 +63,7 @@ export async function serveTestGateway(environment: Record<string, string> = {})
     url,
     key,
     log,
+    issue,
     async agent(options = {}) {
       const issued = await issueAgentToken(dir, { clusters: ['*'] }, Date.now());
       const identity = await identityOf(issued.text, url);

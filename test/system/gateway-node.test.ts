@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { get } from 'node:http';
 import { connect, type Socket } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
@@ -136,6 +137,45 @@ describe('HTTP over real sockets', () => {
       } as RequestInit);
       expect(problem.parse(await response.json())).toMatchObject({ status: 413, code: 'too_large' });
     }
+  });
+
+  test.for([
+    ['without a key', 401, { authorization: '' }, '/v1/execute'],
+    ['to nowhere', 404, {}, '/v1/nowhere'],
+    ['by a method that is not served', 405, {}, '/v1/clusters'],
+    ['that is no form', 422, { 'content-type': 'text/plain' }, '/v1/files'],
+    ['over the rate', 429, { authorization: 'limited' }, '/v1/execute'],
+    ['for what is not built yet', 501, { 'idempotency-key': 'x' }, '/v1/execute'],
+  ] as const)('gives a large request %s its %d, and not a broken pipe', async ([, status, headers, path]) => {
+    const served = await serveTestGateway();
+    const limited = await served.issue({ limits: { requests_per_minute: 1 } });
+    await served.execute({ code: '' }, '/v1/execute', { headers: { authorization: `Bearer ${limited}` } });
+    const { authorization = served.key, ...rest } = headers as Record<string, string>;
+    const key = authorization === 'limited' ? limited : authorization;
+    const answer = await sendWhole(served.running.port, path, 30_000_000, {
+      ...(key && { authorization: `Bearer ${key}` }),
+      ...rest,
+    });
+    expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+    expect(answer).toContain('"code":');
+  });
+
+  test.for([
+    ['that is no HTTP', 400, 'malformed_request', 'nonsense\r\n\r\n'],
+    [
+      'with headers beyond their bound',
+      431,
+      'headers_too_large',
+      `GET / HTTP/1.1\r\nX: ${'x'.repeat(200_000)}`,
+    ],
+  ] as const)('answers a request %s with %d as problem+json', async ([, status, code, bytes]) => {
+    const { running } = await serveTestGateway();
+    const socket = connect(running.port, '127.0.0.1', () => socket.write(bytes));
+    const answer = await text(socket);
+    const [head = '', body = ''] = answer.split('\r\n\r\n');
+    expect(head).toContain(`HTTP/1.1 ${status} `);
+    expect(head).toContain('Content-Type: application/problem+json');
+    expect(problem.parse(JSON.parse(body))).toMatchObject({ status, code, retryable: false });
   });
 
   test('cancels what a caller leaves, plain or streamed', async () => {
@@ -392,3 +432,15 @@ describe('the configuration', () => {
     expect(() => readGatewayConfig({ environment: {} })).toThrow('PODGATE_ISSUERS is not set');
   });
 });
+
+/** A client that sends all of its request before it listens. Resolves to the whole answer. */
+async function sendWhole(port: number, path: string, bytes: number, headers: Record<string, string>) {
+  const socket = connect(port, '127.0.0.1');
+  const fields = { Host: 'x', 'Content-Length': bytes, Connection: 'close', ...headers };
+  const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}`);
+  socket.write(`POST ${path} HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n`);
+  const chunk = new Uint8Array(1_000_000).fill(0x20);
+  for (let sent = 0; sent < bytes; sent += chunk.byteLength)
+    if (!socket.write(chunk.subarray(0, bytes - sent))) await once(socket, 'drain');
+  return text(socket);
+}

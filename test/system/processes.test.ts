@@ -159,7 +159,8 @@ describeSandboxed('A gateway as a process', () => {
 
 describeSandboxed('podgate dev', () => {
   const start = async (args: string[] = []) => {
-    const dir = join(await newFolder(), 'keys');
+    // A name that a shell would take apart.
+    const dir = join(await newFolder(), "my key's $folder");
     const dev = startPodgate(['dev', ...args], { env: { PODGATE_DIR: dir, PORT: '0' } });
     const [, url = ''] = await dev.shows(/listens on (http:\S+)/);
     const key = (await readFile(join(dir, 'dev-key'), 'utf8')).trim();

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { DISCARD_BOUNDS } from '../../gateway/files/upload.ts';
+import type { DISCARD_BOUNDS } from '../../gateway/http/discard.ts';
 import { fileList, fileUploaded } from '../../shared/api.ts';
 import { createFileRoutesApp } from '../fakes/file-routes-app.ts';
 import { createMemoryFileStore } from '../fakes/memory-file-store.ts';
@@ -104,6 +104,7 @@ describe('POST /v1/files', () => {
     expect(await problemOf(response)).toMatchObject({
       code: 'invalid_request',
       detail: expect.stringContaining(sentence),
+      errors: [{ path: expect.any(String), message: expect.stringContaining(sentence) }],
     });
     expect(await store.usage(OWNER)).toEqual({ bytes: 0, count: 0 });
   });
@@ -324,17 +325,19 @@ describe('the other routes of files', () => {
     expect(names).toEqual(['0', '1', '2', '3', '4']);
   });
 
-  test.for(['?limit=0', '?limit=1001', '?limit=x', '?limit=1.5', '?limit=', '?cursor=x', '?cursor='])(
-    'GET refuses %s with 422',
-    async (query) => {
-      const response = await start().request(query);
-      expect(response.status).toBe(422);
-      expect(await problemOf(response)).toMatchObject({
-        code: 'invalid_request',
-        detail: expect.any(String),
-      });
-    },
-  );
+  test.for([
+    ['?limit=0', 'limit must be at least 1'],
+    ['?limit=1001', 'limit exceeds maximum of 1000'],
+    ['?limit=abc', 'limit must be a whole number'],
+    ['?limit=1.5', 'limit must be a whole number'],
+    ['?limit=', 'limit must be a whole number'],
+    ['?cursor=x', 'cursor is not one that this list gave'],
+    ['?cursor=', 'cursor is not one that this list gave'],
+  ] as const)('GET refuses %s with 422', async ([query, detail]) => {
+    const response = await start().request(query);
+    expect(response.status).toBe(422);
+    expect(await problemOf(response)).toMatchObject({ code: 'invalid_request', detail });
+  });
 
   test.for([
     ['POST', ''],

@@ -466,6 +466,25 @@ describe('/v1/clusters', () => {
     expect((await list('?limit=2&cursor=b')).clusters.map(({ name }) => name)).toEqual(['c']);
     for (const query of ['?limit=0', '?limit=1001', '?limit=x', '?cursor=%20'])
       expect((await bench.ask(`/v1/clusters${query}`)).status).toBe(422);
+    expect(await problemOf(await bench.ask('/v1/clusters?limit=abc'))).toMatchObject({
+      detail: 'limit must be a whole number',
+      errors: [{ path: 'limit', message: 'limit must be a whole number' }],
+    });
+  });
+
+  test('below the path of one cluster shows that one, and refuses a name that is none', async () => {
+    const bench = await createGatewayBench();
+    await bench.agent({ clusters: [cluster('a', 'default'), cluster('b', 'default')] });
+    await bench.clock.settle();
+    const key = await bench.key({ clusters: ['a'] });
+    const found = await (await bench.ask('/clusters/a/v1/clusters', { key })).json();
+    expect(found).toMatchObject({ clusters: [{ name: 'a' }], next_cursor: null });
+    for (const name of ['b', 'nope'])
+      expect(await problemOf(await bench.ask(`/clusters/${name}/v1/clusters`, { key }))).toMatchObject({
+        status: 404,
+        code: 'no_cluster',
+        detail: `No cluster '${name}'.`,
+      });
   });
 
   test('still shows a cluster whose agent went away', async () => {

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
+import { DISCARD_BOUNDS } from '../../gateway/http/discard.ts';
 import { problemResponse } from '../../gateway/http/problem-response.ts';
-import { DISCARD_MS } from '../../gateway/http/read-body.ts';
+import { EAGER_BODY_BYTES } from '../../gateway/http/read-body.ts';
 import { problem } from '../../shared/api.ts';
 import { Failure, isErrorCode } from '../../shared/errors.ts';
 import {
@@ -41,6 +42,9 @@ describe('a request that is not valid', () => {
     ],
     [{ code: '', timeout_ms: 0 }, 'timeout_ms', 'timeout_ms: Too small: expected number to be >=1'],
     [{ code: '', timeout_ms: 60_001 }, 'timeout_ms', timeout],
+    [{ code: '', timeout_ms: 2 ** 53 }, 'timeout_ms', timeout],
+    [{ code: '', timeout_ms: 1e300 }, 'timeout_ms', timeout],
+    [{ code: '', timeout_ms: -(2 ** 53) }, 'timeout_ms', 'timeout_ms: Too small: expected number to be >=1'],
     [
       { code: '', last_line_interactive: 1 },
       'last_line_interactive',
@@ -241,8 +245,38 @@ describe('a body that is too large', () => {
       } as RequestInit),
     );
     await until(() => bench.clock.pending > timers);
-    await bench.clock.advance(DISCARD_MS);
+    await bench.clock.advance(DISCARD_BOUNDS.maxMs);
     expect((await answer).status).toBe(413);
+  });
+
+  test('that comes slowly holds what has come, and not what it spoke of', async () => {
+    let end: () => void = () => {};
+    const body = new ReadableStream({
+      start(controller) {
+        controller.enqueue(new Uint8Array(1_000));
+        end = () => controller.close();
+      },
+    });
+    const answer = bench.gateway.fetch(
+      new Request('http://gate.example/v1/execute', {
+        method: 'POST',
+        headers: {
+          authorization: `Bearer ${await bench.key()}`,
+          'content-length': String(MAX_REQUEST_BYTES),
+        },
+        body,
+        duplex: 'half',
+      } as RequestInit),
+    );
+    await expect.poll(() => bench.gateway.status().requestBytes).toBe(1_000);
+    end();
+    expect((await answer).status).toBe(422);
+    expect(bench.gateway.status().requestBytes).toBe(0);
+  });
+
+  test.for([EAGER_BODY_BYTES, EAGER_BODY_BYTES + 1])('of %d bytes is read whole', async (bytes) => {
+    const code = 'x'.repeat(bytes - '{"code":""}'.length);
+    expect((await post({ code })).status).toBe(200);
   });
 
   test('of one key takes a share of the memory and no more', async () => {
@@ -399,6 +433,9 @@ describe('problem+json', () => {
   const codes = [
     'invalid_request',
     'too_large',
+    'malformed_request',
+    'headers_too_large',
+    'request_timeout',
     'unauthorized',
     'forbidden',
     'policy_denied',
@@ -448,6 +485,7 @@ describe('problem+json', () => {
     });
     expect(response.headers.get('retry-after')).toBe([429, 503].includes(body.status) ? '2' : null);
     expect('started' in body).toBe(body.status === 502);
+    expect(body.errors).toEqual(body.status === 422 ? [{ path: '', message: 'One sentence.' }] : undefined);
   });
 
   test('of a fault of ours says nothing of the inside', async () => {

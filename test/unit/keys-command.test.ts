@@ -93,6 +93,14 @@ describe('podgate keys init', () => {
     expect(readFileSync(join(dir, '.gitignore'), 'utf8')).toBe('*\n');
   });
 
+  test('says what comes next for this folder, as a shell takes it', async () => {
+    expect((await keys('init')).stdout).toContain(`Next: podgate keys create --sub NAME --dir ${dir}\n`);
+    expect((await keys('create --sub a')).stderr).toMatch(new RegExp(`keys revoke \\S+ --dir ${dir}\n`));
+    expect((await agents('token --cluster lab')).stderr).toMatch(new RegExp(`revoke \\S+ --dir ${dir}\n`));
+    dir = join(parent, "it's mine");
+    expect((await keys('init')).stdout).toContain(`--dir '${parent}/it'\\''s mine'\n`);
+  });
+
   test('never overwrites a key, whichever is left, unless told', async () => {
     await keys('init');
     const before = contents();
@@ -199,7 +207,8 @@ describe('podgate keys create', () => {
 
   test('without a folder says how to make one', async () => {
     rmSync(dir, { recursive: true });
-    await expect(keys('create --sub a')).rejects.toThrow(/podgate keys init/);
+    await expect(keys('create --sub a')).rejects.toThrow(`'podgate keys init --dir ${dir}'`);
+    await expect(keys('revoke --sub a')).rejects.toThrow(/podgate keys init/);
   });
 
   test('shows nothing of a private key that is broken', async () => {

@@ -1,0 +1,35 @@
+import type { Timers } from '../gateway-deps.ts';
+
+/** How much of a refused body is still read, and how long: a client that is cut off while it sends never sees the answer. */
+export type DiscardBounds = { maxBytes: number; maxMs: number };
+export const DISCARD_BOUNDS: DiscardBounds = { maxBytes: 268_435_456, maxMs: 10_000 };
+
+type Source = Pick<ReadableStreamDefaultReader<Uint8Array>, 'read' | 'cancel'>;
+
+/** Reads and forgets. Never rejects: the refusal that led here is the answer, whatever becomes of the rest. */
+export async function discardRest(
+  source: Source,
+  timers: Timers,
+  { maxBytes, maxMs }: DiscardBounds = DISCARD_BOUNDS,
+): Promise<void> {
+  const late = Promise.withResolvers<{ done: true; value: undefined }>();
+  const timer = timers.setTimeout(() => late.resolve({ done: true, value: undefined }), maxMs);
+  try {
+    for (let discarded = 0; discarded < maxBytes; ) {
+      const { done, value } = await Promise.race([source.read(), late.promise]);
+      if (done) break;
+      discarded += value.byteLength;
+    }
+    await source.cancel();
+  } catch {
+    // The client left: there is nobody to answer.
+  } finally {
+    timers.clearTimeout(timer);
+  }
+}
+
+/** The same for a request that was refused before anybody looked at its body. */
+export async function discardUnread(request: Request, timers: Timers): Promise<void> {
+  if (request.bodyUsed || request.body === null || request.body.locked) return;
+  await discardRest(request.body.getReader(), timers);
+}
