@@ -122,6 +122,16 @@ export class Inbox {
     return limit;
   }
 
+  /** The peer cannot send `from` to `to` of a channel any more. False where the channel does not stand at `from`. */
+  skip(stream: number, channel: number, from: number, to: number): boolean {
+    const state = this.#streams.get(stream);
+    if (!state) return true;
+    if (!this.#channels.has(channel) || state.offsets[channel as 1 | 2 | 3] !== from || to <= from)
+      return false;
+    state.offsets[channel as 1 | 2 | 3] = to;
+    return true;
+  }
+
   /** Bytes that have arrived on a stream and that its consumer has not taken. */
   waiting(stream: number): number {
     const state = this.#streams.get(stream);

@@ -16,6 +16,8 @@ export const LINKS_PER_REPLICA = 2;
 export const REPLAY_BYTES = 1_048_576;
 export const ORPHAN_MS = 30_000;
 export const RECORD_TTL_MS = 600_000;
+/** Readers of one execution's output at once. */
+export const MAX_READERS = 8;
 
 /** Executions whose records an agent keeps at most; the oldest ended ones go first. */
 export const MAX_RECORDS = 100_000;

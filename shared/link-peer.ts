@@ -33,6 +33,8 @@ export type LinkPeerOptions<Schemas extends Record<string, z.ZodType>> = {
   now: () => number;
 };
 
+type Gap = { channel: number; from: number; to: number };
+
 /** Message bytes handed to the socket and not yet gone: enough to keep it busy, little for control to wait behind. */
 const SOCKET_HIGH_WATER_BYTES = 131_072;
 
@@ -75,7 +77,8 @@ export class LinkPeer<Schemas extends Record<string, z.ZodType>> {
       return;
     }
     if (frame.type === TYPE.DATA) this.#acknowledge();
-    if (verdict === 'drop') return;
+    // A stream on which nothing more is received may have much to send, for which its reader gives credit.
+    if (verdict === 'drop' && frame.type !== TYPE.WINDOW) return;
     if (frame.type === TYPE.DATA) {
       this.#options.handlers.data(frame.stream, frame.channel, frame.sequence, frame.body);
     } else {
@@ -97,6 +100,12 @@ export class LinkPeer<Schemas extends Record<string, z.ZodType>> {
 
   data(stream: number, channel: 0 | 1 | 2 | 3, bytes: Uint8Array): void {
     this.outbox.data(stream, channel, bytes);
+    this.pump();
+  }
+
+  /** Says that bytes of a channel are lost; what is sent next on it begins at `to`. */
+  gap(stream: number, channel: 1 | 2 | 3, from: number, to: number): void {
+    this.outbox.gap(stream, channel, to, encodeBody({ channel, from, to }));
     this.pump();
   }
 
@@ -142,8 +151,14 @@ export class LinkPeer<Schemas extends Record<string, z.ZodType>> {
   #receiveControl(frame: Frame): void {
     const control = decodeControl(this.#options.schemas, frame.type, frame.body);
     if ('code' in control) this.#fault(control);
+    else if (control.name === 'REPLAY_GAP' && !this.#skip(frame.stream, control.body as Gap))
+      this.#fault({ code: 'protocol_error', detail: 'REPLAY_GAP does not begin where its channel stands' });
     else if (control.name === 'WINDOW') this.#window(frame.stream, (control.body as { limit: number }).limit);
     else this.#options.handlers.control(control, frame.stream, frame.channel);
+  }
+
+  #skip(stream: number, { channel, from, to }: Gap): boolean {
+    return this.inbox.skip(stream, channel, from, to);
   }
 
   #acknowledge(): void {

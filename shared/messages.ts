@@ -22,6 +22,7 @@ export const TYPE = {
   STATUS: 0x20,
   ATTACH: 0x21,
   REPLAY_GAP: 0x22,
+  DETACH: 0x23,
   GOAWAY: 0x30,
   DRAIN: 0x31,
   ATTACH_RUNNER: 0x40,
@@ -163,6 +164,9 @@ export const startBody = z.object({
   }),
   concurrency: z.int().min(0).nullable(),
   accept_within_ms: count,
+  /** How long it waited for its slot: told again to whoever attaches. */
+  queue_ms: count,
+  /** Nobody has to listen: it goes on to its end when its link is lost. */
   detach: z.boolean(),
 });
 export type StartBody = z.infer<typeof startBody>;
@@ -203,6 +207,10 @@ export const fileEndBody = z.object({
 });
 export type FileEnd = z.infer<typeof fileEndBody>;
 
+/** What ATTACH is answered with: what the gateway that sent START knew. */
+const attachedBody = z.object({ max_output_bytes: count, queue_ms: count });
+export type AttachedBody = z.infer<typeof attachedBody>;
+
 const windowBody = z.object({ limit: z.int().min(0) });
 const empty = z.object({});
 
@@ -229,7 +237,15 @@ export const FROM_GATEWAY = {
   CANCEL: z.object({ reason: z.string().max(64), execution_id: executionId.optional() }),
   RESULT_ACK: z.object({ execution_id: executionId }),
   STATUS: z.object({ ref: count, execution_id: executionId, refuse_if_unknown: z.boolean() }),
-  ATTACH: z.object({ execution_id: executionId, offsets: z.object({ '1': count, '2': count, '3': count }) }),
+  ATTACH: z.object({
+    execution_id: executionId,
+    /** Who reads: an ATTACH takes the place of the one before by the same reader. Null: who sent START. */
+    reader: z.string().min(1).max(64).nullable(),
+    offsets: z.object({ '1': count, '2': count, '3': count }),
+    /** Files whose END has come: an empty one leaves no trace in the offsets. */
+    files: count,
+  }),
+  DETACH: empty,
   GOAWAY: z.object({ reason: sentence, deadline_ms: count, reconnect_after_ms: count }),
 } as const;
 
@@ -247,7 +263,7 @@ export const FROM_AGENT = {
   AUTH_REFRESH: z.object({ token, time: count, signature }),
   HEARTBEAT: FROM_GATEWAY.HEARTBEAT,
   SLOTS: z.object({ grants, clusters: z.array(clusterAnnouncement).max(256).nullable() }),
-  ACCEPT: empty,
+  ACCEPT: z.object({ attached: attachedBody.optional() }),
   NACK: z.object({ code: z.string().max(64), detail: sentence, retry_after_ms: count.nullable() }),
   STARTED: empty,
   END: fileEndBody,

@@ -4,7 +4,8 @@ import { TYPE } from './messages.ts';
 
 type Item =
   | { kind: 'data'; channel: number; bytes: Uint8Array }
-  | { kind: 'behind'; type: number; channel: number; body: Uint8Array };
+  | { kind: 'behind'; type: number; channel: number; body: Uint8Array }
+  | { kind: 'gap'; skips: number; to: number; body: Uint8Array };
 
 type Stream = {
   id: number;
@@ -92,6 +93,11 @@ export class Outbox {
     this.#queue(stream, { kind: 'behind', type, channel, body }, 0);
   }
 
+  /** Queues REPLAY_GAP: what follows on the channel begins at `to`. */
+  gap(stream: number, channel: 1 | 2 | 3, to: number, body: Uint8Array): void {
+    this.#queue(stream, { kind: 'gap', skips: channel, to, body }, 0);
+  }
+
   /** The peer's WINDOW for a stream. Returns false when it falls: a protocol error. */
   grant(stream: number, limit: number): boolean {
     const state = this.#streams.get(stream);
@@ -132,6 +138,11 @@ export class Outbox {
   room(stream: number): number {
     const state = this.#streams.get(stream);
     return state ? Math.max(0, state.limit - state.sent - state.queuedBytes) : 0;
+  }
+
+  /** Bytes that the peer lets this side send on a stream, in all. */
+  limit(stream: number): number {
+    return this.#streams.get(stream)?.limit ?? 0;
   }
 
   /** Control frames that wait: a peer that asks and does not read lets them grow. */
@@ -211,6 +222,12 @@ export class Outbox {
   #take(stream: Stream): Frame | undefined {
     const item = stream.items[stream.head];
     if (!item) return undefined;
+    if (item.kind === 'gap') {
+      this.#drop(stream);
+      stream.offsets[item.skips as 1 | 2 | 3] = item.to;
+      const sequence = ++this.#counter;
+      return { type: TYPE.REPLAY_GAP, channel: 0, stream: stream.id, sequence, body: item.body };
+    }
     if (item.kind === 'behind') {
       this.#drop(stream);
       if (item.type === TYPE.EXIT) this.#streams.delete(stream.id);

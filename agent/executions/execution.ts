@@ -1,13 +1,15 @@
 import { Failure, type Started } from '../../shared/errors.ts';
-import { RUNNER_GRACE_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import { ORPHAN_MS, RUNNER_GRACE_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { ExitBody } from '../../shared/messages.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
 import type { Lease, Verdict } from '../pool/pool.ts';
 import type { SandboxHandlers } from '../pool/steady-runner.ts';
 import type { RunnerExecution } from '../runner/client.ts';
 import type { Admission } from './admission.ts';
+import { ExecutionOutput } from './execution-output.ts';
 import { failureExit, memoryLimitExit, silentTimeoutExit } from './exits.ts';
 import type { ExecutionInput, ExecutionPort } from './port.ts';
+import type { Retention } from './retention.ts';
 
 /** A runner that has all its input and says nothing for so long is given up. */
 export const STAGE_SILENCE_MS = 10_000;
@@ -18,6 +20,9 @@ export type ExecutionDeps = {
   clock: Clock;
   admission: Admission;
   port: ExecutionPort;
+  retention: Retention;
+  /** Nobody has to listen: it goes on when nobody does. */
+  detach: boolean;
   onStarted: () => void;
   /** Nothing ran: the last call. `lease` is to be given back where there is one. */
   onRefused: (failure: Failure, lease: Lease | undefined, verdict: Verdict) => void;
@@ -32,18 +37,19 @@ export type Execution = ExecutionInput & {
   refuse(failure: Failure): void;
   /** Ends it now, whatever it does: its sandbox goes. */
   kill(failure: Failure): void;
+  readonly output: ExecutionOutput;
   readonly outputBytes: number;
 };
 
 /**
- * One execution from START to EXIT: a relay between a stream on a link and a stream to a runner. Both directions start
- * with the same window and the limits of one are passed on to the other, so that there is never a byte here for which
- * the next hop has no room; only what comes before the sandbox is there is kept, at most one window of it.
+ * One execution from START to EXIT: a relay between streams on links and a stream to a runner. Both directions start with
+ * the same window and the limits of one are passed on to the other: there is never a byte here for which the next hop has
+ * no room, but for what `ExecutionOutput` keeps, and for one window of input that comes before the sandbox is there.
+ * Once its input is whole it outlives its link.
  */
 export function createExecution(deps: ExecutionDeps): Execution {
   const { clock, admission, onStarted, onRefused, onEnded } = deps;
   const { inputBytes, body } = admission;
-  let port: ExecutionPort | undefined = deps.port;
   let phase: 'waiting' | 'staging' | 'started' | 'over' = 'waiting';
   let early: Uint8Array[] = [];
   let received = 0;
@@ -52,12 +58,22 @@ export function createExecution(deps: ExecutionDeps): Execution {
   let runner: RunnerExecution | undefined;
   let startedAtMs = 0;
   let lastSignMs = 0;
-  const sent = { 1: 0, 2: 0, 3: 0 };
   let outputBytes = 0;
-  let outputLimit = STREAM_WINDOW_BYTES;
   let dropsOutput = false;
   let cancelled = false;
+  let isLinked = true;
   let cancelWatch: CancelTimer = () => {};
+  let cancelWait: CancelTimer = () => {};
+  const output = new ExecutionOutput(deps.port, {
+    retention: deps.retention,
+    onLimit: (limit) => runner?.window(limit),
+    onAwaited(isAwaited) {
+      cancelWait();
+      if (isAwaited && phase !== 'over') cancelWait = clock.after(ORPHAN_MS, orphaned);
+    },
+  });
+  const { length: sent } = output.log;
+  const first = output.first;
 
   const handlers: SandboxHandlers = {
     started() {
@@ -66,26 +82,25 @@ export function createExecution(deps: ExecutionDeps): Execution {
       startedAtMs = sign();
       watchIn(body.limits.timeout_ms + RUNNER_GRACE_MS);
       onStarted();
-      port?.started();
+      output.started();
     },
     data(channel, _offset, bytes) {
       if (phase === 'over') return;
       sign();
       outputBytes += bytes.byteLength;
-      sent[channel] += bytes.byteLength;
-      if (port && !dropsOutput) port.data(channel, bytes);
-      else runner?.window(outputBytes + STREAM_WINDOW_BYTES);
+      output.data(channel, bytes);
+      if (dropsOutput) runner?.window(outputBytes + STREAM_WINDOW_BYTES);
     },
     fileEnd(file) {
       sign();
-      if (phase !== 'over' && !dropsOutput) port?.fileEnd(file);
+      if (phase !== 'over') output.fileEnd(file);
     },
     inputWindow(limit) {
       sign();
       const bytes = limit - STREAM_WINDOW_BYTES - taken;
       if (bytes <= 0) return;
       taken += bytes;
-      port?.consumed(bytes);
+      if (isLinked) deps.port.consumed(bytes);
     },
     exit(exit) {
       const broken =
@@ -118,8 +133,8 @@ export function createExecution(deps: ExecutionDeps): Execution {
     if (phase === 'over' || !lease) return;
     phase = 'over';
     cancelWatch();
-    port?.exit(exit);
-    port = undefined;
+    cancelWait();
+    output.exit(exit);
     onEnded(exit, lease, verdict);
   }
 
@@ -127,9 +142,9 @@ export function createExecution(deps: ExecutionDeps): Execution {
     if (phase === 'over') return;
     phase = 'over';
     cancelWatch();
+    cancelWait();
     early = [];
-    port?.nack(failure.code, failure.detail, failure.retryAfterMs ?? null);
-    port = undefined;
+    output.refuse(failure);
     onRefused(failure, lease, verdict);
   }
 
@@ -147,7 +162,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
   function watch(): void {
     const silentMs = clock.now() - lastSignMs;
     if (cancelled) {
-      if (!dropsOutput && outputBytes >= outputLimit) dropOutput();
+      if (!dropsOutput && output.isHeld) dropOutput();
       else kill(new Failure('cancelled', 'The runner did not confirm the end; its sandbox was discarded.'));
       return;
     }
@@ -165,7 +180,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
       return;
     }
     // A runner that may send nothing is not silent by its own will: how long a reader may stall is the gateway's.
-    if (outputBytes >= outputLimit) watchIn(RUNNER_GRACE_MS);
+    if (output.isHeld) watchIn(RUNNER_GRACE_MS);
     else if (silentMs < RUNNER_GRACE_MS) watchIn(RUNNER_GRACE_MS - silentMs);
     else if (sent[3] > 0) kill(new Failure('runner_error', 'The runner fell silent while it sent files.'));
     else end(silentTimeoutExit(clock.now() - startedAtMs, sent[1], sent[2]), 'discard');
@@ -174,8 +189,14 @@ export function createExecution(deps: ExecutionDeps): Execution {
   /** Nobody takes the output any more: the runner gets rid of it, so that its EXIT can come. */
   function dropOutput(): void {
     dropsOutput = true;
+    output.dropRest();
     runner?.window(outputBytes + STREAM_WINDOW_BYTES);
     watchIn(RUNNER_GRACE_MS);
+  }
+
+  /** Whoever lost its link did not come back in time. */
+  function orphaned(): void {
+    if (output.giveUpWaiting() && !deps.detach) cancel('orphaned');
   }
 
   function cancel(reason: string): void {
@@ -197,7 +218,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
         return true;
       }
       phase = 'staging';
-      port?.accept();
+      deps.port.accept();
       sign();
       watchIn(STAGE_SILENCE_MS);
       try {
@@ -210,7 +231,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
         );
         return true;
       }
-      runner.window(outputLimit);
+      runner.window(output.granted);
       for (const bytes of early) runner.write(bytes);
       early = [];
       return true;
@@ -218,28 +239,32 @@ export function createExecution(deps: ExecutionDeps): Execution {
     data(bytes) {
       if (phase === 'over') return true;
       received += bytes.byteLength;
-      if (received > inputBytes) return false;
+      if (received > inputBytes) {
+        cancel('protocol_error');
+        return false;
+      }
       sign();
       if (runner) runner.write(bytes);
       else early.push(bytes);
       return true;
     },
     end: () => phase === 'over' || received === inputBytes,
-    window(limit) {
-      if (limit <= outputLimit) return;
-      outputLimit = limit;
-      runner?.window(limit);
-    },
+    window: first.window,
     cancel,
     refuse: (failure) => refuseNow(failure, 'unused'),
     kill,
-    detach() {
-      port = undefined;
-      if (phase === 'over') return;
-      dropsOutput = true;
-      runner?.window(outputBytes + STREAM_WINDOW_BYTES);
-      cancel('link_lost');
+    leave(why) {
+      isLinked = false;
+      first.leave(why);
+      // Nothing has run and nothing can: whoever asks is told that it may run elsewhere.
+      const isStranded = phase === 'waiting' || received < inputBytes;
+      if (phase !== 'over' && isStranded)
+        refuseNow(
+          new Failure('cancelled', 'The link was lost before the input was whole.'),
+          runner ? 'discard' : 'unused',
+        );
     },
+    output,
     get outputBytes() {
       return outputBytes;
     },

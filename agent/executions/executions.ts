@@ -8,6 +8,7 @@ import { createExecution, type Execution } from './execution.ts';
 import { outcomeOf } from './exits.ts';
 import type { ExecutionInput, ExecutionPort } from './port.ts';
 import { createRegistry, type ExecutionRecord } from './registry.ts';
+import { Retention } from './retention.ts';
 
 /** The longest that one START may wait for a sandbox, whatever it asks for. */
 export const MAX_ACCEPT_WITHIN_MS = 600_000;
@@ -38,14 +39,20 @@ export type ExecutionsDeps = {
   onReport: (report: ExecutionReport) => void;
   /** An execution has begun or ended, so that somebody's capacity is another. */
   onChange: () => void;
+  /** Bytes of output that are kept for readers to come. */
+  maxRetainedBytes?: number;
 };
 
 /** Every execution of this instance, whatever link it came over. */
 export type Executions = {
   /** Takes or refuses a START. Undefined: it was refused, and the port has been told. */
   start(start: StartBody, port: ExecutionPort): ExecutionInput | undefined;
-  /** CANCEL by id. */
-  cancel(executionId: string, reason: string): void;
+  /** Takes or refuses an ATTACH. Undefined: the port has been told all there is. */
+  attach(request: FromGateway['ATTACH'], port: ExecutionPort): ExecutionInput | undefined;
+  /** CANCEL by id. Resolves when it has ended, or never ran here. */
+  cancel(executionId: string, reason: string): Promise<void>;
+  /** RESULT_ACK: its output may go, its outcome stays. */
+  acknowledge(executionId: string): void;
   status(request: FromGateway['STATUS']): FromAgent['STATUS'];
   running(): number;
   /** Refuses every START from now on. Resolves when nothing runs. */
@@ -60,11 +67,15 @@ type Live = {
   readonly arrivedMs: number;
   execution: Execution;
   acceptedMs: number | null;
+  /** Resolves when it is over. */
+  readonly over: PromiseWithResolvers<void>;
   /** Ends the wait for a sandbox. */
   readonly abort: AbortController;
 };
 
-export function createExecutions({ clock, policy, onReport, onChange }: ExecutionsDeps): Executions {
+export function createExecutions(deps: ExecutionsDeps): Executions {
+  const { clock, policy, onReport, onChange } = deps;
+  const retention = new Retention(deps.maxRetainedBytes);
   const registry = createRegistry({ clock });
   const running = new Map<string, Live>();
   const perHolder = new Map<string, number>();
@@ -105,28 +116,32 @@ export function createExecutions({ clock, policy, onReport, onChange }: Executio
   }
 
   function begin(start: StartBody, admission: Admission, port: ExecutionPort): Live {
-    const record = registry.begin(start.execution_id);
-    const arrivedMs = record.acceptedAtMs;
+    const arrivedMs = clock.now();
     perHolder.set(start.holder, (perHolder.get(start.holder) ?? 0) + 1);
     const execution = createExecution({
       clock,
       admission,
       port,
+      retention,
+      detach: start.detach,
       onStarted: () => {
-        record.startedAtMs = clock.now();
+        live.record.startedAtMs = clock.now();
       },
       onRefused: (failure, lease, verdict) => refused(live, failure, lease, verdict),
       onEnded: (exit, lease, verdict) => ended(live, exit, lease, verdict),
     });
+    const { execution_id, queue_ms } = start;
+    const told = { max_output_bytes: admission.body.limits.max_output_bytes, queue_ms };
     const live: Live = {
       start,
-      record,
+      record: registry.begin(execution_id, execution.output, told),
       arrivedMs,
       execution,
       acceptedMs: null,
+      over: Promise.withResolvers(),
       abort: new AbortController(),
     };
-    running.set(start.execution_id, live);
+    running.set(execution_id, live);
     return live;
   }
 
@@ -168,8 +183,27 @@ export function createExecutions({ clock, policy, onReport, onChange }: Executio
     void settle(live, lease, verdict, { outcome: outcomeOf(exit), refused: false, started });
   }
 
-  function leave({ start }: Live): void {
+  function attach(request: FromGateway['ATTACH'], port: ExecutionPort): ExecutionInput | undefined {
+    const { execution_id, reader, offsets, files } = request;
+    const record = registry.get(execution_id);
+    try {
+      if (!record) throw new Failure('not_found', 'This agent does not know the execution.');
+      const from = { reader, offsets: { 1: offsets[1], 2: offsets[2], 3: offsets[3] }, files };
+      const handle = record.output.attach(port, from, record.told);
+      const live = running.get(execution_id);
+      // Its input is whole: there is none to take.
+      return live && { ...handle, data: () => false, end: () => false, cancel: live.execution.cancel };
+    } catch (error) {
+      const { code, detail, retryAfterMs } =
+        error instanceof Failure ? error : new Failure('internal', 'The agent failed.', { cause: error });
+      port.nack(code, detail, retryAfterMs ?? null);
+      return undefined;
+    }
+  }
+
+  function leave({ start, over }: Live): void {
     running.delete(start.execution_id);
+    over.resolve();
     const left = (perHolder.get(start.holder) ?? 1) - 1;
     if (left === 0) perHolder.delete(start.holder);
     else perHolder.set(start.holder, left);
@@ -202,8 +236,14 @@ export function createExecutions({ clock, policy, onReport, onChange }: Executio
 
   return {
     start,
+    attach,
     cancel(executionId, reason) {
-      running.get(executionId)?.execution.cancel(reason);
+      const live = running.get(executionId);
+      live?.execution.cancel(reason);
+      return live?.over.promise ?? Promise.resolve();
+    },
+    acknowledge(executionId) {
+      registry.get(executionId)?.output.acknowledge();
     },
     status({ ref, execution_id, refuse_if_unknown }) {
       return { ref, execution_id, ...registry.status(execution_id, refuse_if_unknown) };

@@ -1,5 +1,5 @@
 import type { ErrorCode } from '../../shared/errors.ts';
-import type { ExitBody, FileEnd } from '../../shared/messages.ts';
+import type { AttachedBody, ExitBody, FileEnd } from '../../shared/messages.ts';
 
 /** What an execution says to the gateway, over whatever stream of whatever link it has now. */
 export type ExecutionPort = {
@@ -7,6 +7,12 @@ export type ExecutionPort = {
   /** Definite: nothing ran and nothing will. Ends the stream and cancels what it has queued. */
   nack(code: ErrorCode, detail: string, retryAfterMs: number | null): void;
   started(): void;
+  /** Answers ATTACH. */
+  attached(body: AttachedBody): void;
+  /** These bytes of a channel are lost. */
+  gap(channel: 1 | 2 | 3, from: number, to: number): void;
+  /** Ends the stream without a word: its reader reads elsewhere. */
+  close(): void;
   /** The bytes are kept by reference until they have left. */
   data(channel: 1 | 2 | 3, bytes: Uint8Array): void;
   fileEnd(file: FileEnd): void;
@@ -25,6 +31,6 @@ export type ExecutionInput = {
   /** Output may be sent until this many bytes over all channels. */
   window(limit: number): void;
   cancel(reason: string): void;
-  /** The port is dead: nothing more can be said over it. */
-  detach(): void;
+  /** The port is dead: nothing more can be said over it. `link_lost`: its reader may come back over another. */
+  leave(why: 'link_lost' | 'detached'): void;
 };

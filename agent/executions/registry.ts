@@ -1,11 +1,16 @@
 import { MAX_RECORDS, RECORD_TTL_MS } from '../../shared/limits.ts';
-import type { ExitBody, FromAgent } from '../../shared/messages.ts';
+import type { AttachedBody, ExitBody, FromAgent } from '../../shared/messages.ts';
 import type { Clock } from '../clock.ts';
+import type { ExecutionOutput } from './execution-output.ts';
 
 /** What an agent remembers of an execution (shared/protocol.md 9). */
 export type ExecutionRecord = {
   readonly executionId: string;
   readonly acceptedAtMs: number;
+  /** What it said, for those who ask later. */
+  readonly output: ExecutionOutput;
+  /** What ATTACH is answered with. */
+  readonly told: AttachedBody;
   startedAtMs: number | null;
   endedAtMs: number | null;
   exit: ExitBody | null;
@@ -18,7 +23,8 @@ export type Registry = {
   /** The id is known or fenced: a START with it is a duplicate. */
   has(executionId: string): boolean;
   /** Remembers an execution. It stays at least until `end`, however many there are. */
-  begin(executionId: string): ExecutionRecord;
+  begin(executionId: string, output: ExecutionOutput, told: AttachedBody): ExecutionRecord;
+  get(executionId: string): ExecutionRecord | undefined;
   /** The execution ended. `exit` is kept without the names of omitted files, which could fill the memory. */
   end(record: ExecutionRecord, exit: ExitBody): void;
   /** Nothing ran and nothing will: the id may come again. */
@@ -46,6 +52,7 @@ export function createRegistry({
       if ((record.endedAtMs ?? 0) > before && records.size + fences.size <= maxRecords) break;
       ended.delete(record);
       records.delete(record.executionId);
+      record.output.forget();
     }
     // A fence is a promise: it is never dropped early to make room.
     for (const fence of fences.values()) {
@@ -80,11 +87,15 @@ export function createRegistry({
       expire();
       return records.has(executionId) || fences.has(executionId);
     },
-    begin(executionId) {
-      const acceptedAtMs = clock.now();
-      const record = { executionId, acceptedAtMs, startedAtMs: null, endedAtMs: null, exit: null };
+    begin(executionId, output, told) {
+      const times = { acceptedAtMs: clock.now(), startedAtMs: null, endedAtMs: null };
+      const record = { executionId, ...times, output, told, exit: null };
       records.set(executionId, record);
       return record;
+    },
+    get(executionId) {
+      expire();
+      return records.get(executionId);
     },
     end(record, exit) {
       record.endedAtMs = clock.now();

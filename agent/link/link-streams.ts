@@ -14,7 +14,7 @@ export type LinkStreams = {
   /** The gateway raised a stream's window. */
   room(stream: number): void;
   /** The link is lost: tells every execution on it. */
-  detach(): void;
+  lose(): void;
 };
 
 export type LinkStreamsDeps = {
@@ -28,6 +28,7 @@ export type LinkStreamsDeps = {
 
 export function createLinkStreams({ peer, executions, broke, onStart }: LinkStreamsDeps): LinkStreams {
   const ports = new Map<number, StreamPort>();
+  let isLost = false;
   const forget = (stream: number) => void ports.delete(stream);
 
   function start(body: FromGateway['START'], stream: number): void {
@@ -38,11 +39,18 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
     port.input = executions.start(body, port);
   }
 
-  /** Not built yet: an execution whose link is lost is ended (shared/protocol.md 9.6). */
-  function refuseAttach(stream: number): void {
-    peer.open(stream);
-    const detail = 'This agent ends an execution whose link is lost.';
-    new StreamPort(peer, stream, forget).nack('not_found', detail, null);
+  function attach(body: FromGateway['ATTACH'], stream: number): void {
+    const { offsets } = body;
+    peer.open(stream, [0, offsets[1], offsets[2], offsets[3]]);
+    const port = new StreamPort(peer, stream, forget);
+    ports.set(stream, port);
+    port.input = executions.attach(body, port);
+  }
+
+  function detach(stream: number): void {
+    const port = ports.get(stream);
+    port?.close();
+    port?.input?.leave('detached');
   }
 
   function cancel({ execution_id, reason }: FromGateway['CANCEL'], stream: number): void {
@@ -54,8 +62,10 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
       broke('CANCEL names no execution');
       return;
     }
-    executions.cancel(execution_id, reason);
-    peer.control('STATUS', 0, executions.status({ ref: 0, execution_id, refuse_if_unknown: false }));
+    const question = { ref: 0, execution_id, refuse_if_unknown: false };
+    void executions.cancel(execution_id, reason).then(() => {
+      if (!isLost) peer.control('STATUS', 0, executions.status(question));
+    });
   }
 
   return {
@@ -72,8 +82,8 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
           cancel(message.body, stream);
           break;
         case 'RESULT_ACK':
-          // Frees output, and none is kept.
           if (stream !== 0) broke('RESULT_ACK on a stream');
+          else executions.acknowledge(message.body.execution_id);
           break;
         case 'STATUS':
           if (stream !== 0) broke('STATUS on a stream');
@@ -81,7 +91,10 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
           break;
         case 'ATTACH':
           if (stream === 0) broke('ATTACH on stream 0');
-          else refuseAttach(stream);
+          else attach(message.body, stream);
+          break;
+        case 'DETACH':
+          detach(stream);
           break;
         default:
         // The rest is the link's own.
@@ -94,10 +107,11 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
       const port = ports.get(stream);
       port?.input?.window(port.limit);
     },
-    detach() {
+    lose() {
+      isLost = true;
       const inputs = [...ports.values()];
       ports.clear();
-      for (const { input } of inputs) input?.detach();
+      for (const { input } of inputs) input?.leave('link_lost');
     },
   };
 }

@@ -177,7 +177,7 @@ export function createLink(deps: LinkDeps): Link {
     for (const cancel of timers.values()) cancel();
     timers.clear();
     socket.terminate();
-    streams.detach();
+    streams.lose();
     deps.onEnded(link, why);
   }
 

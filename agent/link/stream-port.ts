@@ -1,6 +1,6 @@
 import type { ErrorCode } from '../../shared/errors.ts';
 import type { LinkPeer } from '../../shared/link-peer.ts';
-import type { ExitBody, FileEnd, FROM_GATEWAY } from '../../shared/messages.ts';
+import type { AttachedBody, ExitBody, FileEnd, FROM_GATEWAY } from '../../shared/messages.ts';
 import type { ExecutionInput, ExecutionPort } from '../executions/port.ts';
 
 export type AgentPeer = LinkPeer<typeof FROM_GATEWAY>;
@@ -9,8 +9,6 @@ export type AgentPeer = LinkPeer<typeof FROM_GATEWAY>;
 export class StreamPort implements ExecutionPort {
   /** What the gateway's frames go to; undefined once the stream has ended. */
   input: ExecutionInput | undefined;
-  /** DATA bytes queued or sent: with `outbox.room` they make the gateway's limit. */
-  queuedBytes = 0;
   readonly #peer: AgentPeer;
   readonly #stream: number;
   readonly #onEnd: (stream: number) => void;
@@ -32,12 +30,24 @@ export class StreamPort implements ExecutionPort {
     this.#onEnd(this.#stream);
   }
 
+  attached(attached: AttachedBody): void {
+    this.#peer.control('ACCEPT', this.#stream, { attached });
+  }
+
+  gap(channel: 1 | 2 | 3, from: number, to: number): void {
+    this.#peer.gap(this.#stream, channel, from, to);
+  }
+
+  close(): void {
+    this.#peer.close(this.#stream, true);
+    this.#onEnd(this.#stream);
+  }
+
   started(): void {
     this.#peer.control('STARTED', this.#stream);
   }
 
   data(channel: 1 | 2 | 3, bytes: Uint8Array): void {
-    this.queuedBytes += bytes.byteLength;
     this.#peer.data(this.#stream, channel, bytes);
   }
 
@@ -57,6 +67,6 @@ export class StreamPort implements ExecutionPort {
 
   /** The gateway's limit for this stream, as WINDOW gave it. */
   get limit(): number {
-    return this.queuedBytes + this.#peer.outbox.room(this.#stream);
+    return this.#peer.outbox.limit(this.#stream);
   }
 }

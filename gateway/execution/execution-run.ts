@@ -223,7 +223,7 @@ export class ExecutionRun {
     this.#phases.mark('placed');
     this.#stream = new AgentStream({
       link,
-      start: startBodyOf(this.#order, id, cluster, this.#clocks.queueLeftMs()),
+      start: startBodyOf(this.#order, id, cluster, this.#clocks.queueLeftMs(), this.#phases.queueMs ?? 0),
       input: this.#order.input,
       owner: caller.principal,
       store: this.#deps.fileStore,

@@ -7,6 +7,7 @@ export function startBodyOf(
   executionId: string,
   cluster: string,
   acceptWithinMs: number,
+  queueMs: number,
 ): StartBody {
   const { caller, template, language } = order.wanted;
   return {
@@ -30,6 +31,7 @@ export function startBodyOf(
     },
     concurrency: caller.limits.concurrency,
     accept_within_ms: acceptWithinMs,
+    queue_ms: queueMs,
     detach: false,
   };
 }

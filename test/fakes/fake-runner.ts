@@ -18,6 +18,8 @@ export type FakeRun = {
   /** Output that may be sent, in all. */
   readonly limit: number;
   readonly cancelled: string | undefined;
+  /** What an EXIT must count. */
+  readonly counted: { stdout_bytes: number; stderr_bytes: number };
   /** Acknowledges input that came: its sender may send as much more. */
   takeInput(): void;
   started(): void;
@@ -137,7 +139,7 @@ export function createFakeRunner(
     onCancel: (run) =>
       run.exit(
         run.inputComplete
-          ? resultOf({ outcome: 'cancelled', exit_code: null })
+          ? resultOf({ outcome: 'cancelled', exit_code: null, ...run.counted })
           : { result: null, failure: { code: 'cancelled', detail: 'Cancelled.', started: 'no' } },
       ),
     resets: 0,
@@ -173,6 +175,9 @@ function createFakeRun(
     },
     get cancelled() {
       return cancelled;
+    },
+    get counted() {
+      return { stdout_bytes: offsets[1] ?? 0, stderr_bytes: offsets[2] ?? 0 };
     },
     takeInput: () => control(TYPE.WINDOW, stream, { limit: received + 262_144 }),
     started: () => control(TYPE.STARTED, stream, {}),

@@ -31,6 +31,8 @@ export type MockLink = {
   send<Name extends keyof FromGateway>(name: Name, body: FromGateway[Name], stream?: number): void;
   /** Opens a stream, sends START and the input, END last. */
   start(start?: Partial<StartBody>, input?: StartInput): number;
+  /** Opens a stream for an execution that is under way, or over. */
+  attach(executionId: string, request: Partial<FromGateway['ATTACH']>): number;
   input(stream: number, bytes: Uint8Array): void;
   text(stream: number, channel: 1 | 2 | 3): string;
   /** A frame as no gateway would send it. */
@@ -223,6 +225,7 @@ function createMockLink(socket: WebSocket, request: IncomingMessage): MockLink {
           },
           concurrency: null,
           accept_within_ms: 5_000,
+          queue_ms: 0,
           detach: false,
           ...start,
         },
@@ -231,6 +234,14 @@ function createMockLink(socket: WebSocket, request: IncomingMessage): MockLink {
       for (const part of parts) peer.data(stream, 0, part);
       peer.behind('END', stream, 0);
       return stream;
+    },
+    attach(executionId, request) {
+      lastStream += 1;
+      const body = { reader: null, offsets: { '1': 0, '2': 0, '3': 0 }, files: 0, ...request };
+      const { offsets } = body;
+      peer.open(lastStream, [0, offsets[1], offsets[2], offsets[3]]);
+      link.send('ATTACH', { execution_id: executionId, ...body }, lastStream);
+      return lastStream;
     },
     input: (stream, bytes) => peer.data(stream, 0, bytes),
     text: (stream, channel) => Buffer.concat(link.output.get(`${stream}/${channel}`) ?? []).toString(),

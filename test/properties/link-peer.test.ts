@@ -69,6 +69,7 @@ const START = {
   },
   concurrency: null,
   accept_within_ms: 1,
+  queue_ms: 0,
   detach: false,
 };
 const EXIT = { result: null, failure: { code: 'runner_error', detail: '', started: 'yes' } };

@@ -8,8 +8,11 @@ import type { ExecutionInput, ExecutionPort } from '../../agent/executions/port.
 import { createPool, type Pool } from '../../agent/pool/pool.ts';
 import { Failure } from '../../shared/errors.ts';
 import {
+  MAX_READERS,
   MAX_REQUEST_BYTES,
+  ORPHAN_MS,
   RECORD_TTL_MS,
+  REPLAY_BYTES,
   RUNNER_GRACE_MS,
   STREAM_WINDOW_BYTES,
 } from '../../shared/limits.ts';
@@ -25,11 +28,12 @@ type Heard = {
   exit?: ExitBody;
   consumed: number;
   bytes: number;
+  text: string;
   files: FileEnd[];
 };
 
 function listen(): { port: ExecutionPort; heard: Heard } {
-  const heard: Heard = { words: [], consumed: 0, bytes: 0, files: [] };
+  const heard: Heard = { words: [], consumed: 0, bytes: 0, text: '', files: [] };
   const port: ExecutionPort = {
     accept: () => void heard.words.push('ACCEPT'),
     nack(code) {
@@ -37,8 +41,12 @@ function listen(): { port: ExecutionPort; heard: Heard } {
       heard.nack = code;
     },
     started: () => void heard.words.push('STARTED'),
+    attached: () => void heard.words.push('ATTACHED'),
+    gap: (channel, from, to) => void heard.words.push(`GAP ${channel} ${from} ${to}`),
+    close: () => void heard.words.push('CLOSED'),
     data(channel, bytes) {
       heard.bytes += bytes.byteLength;
+      heard.text += Buffer.from(bytes).toString();
       if (heard.words.at(-1) !== `DATA ${channel}`) heard.words.push(`DATA ${channel}`);
     },
     fileEnd: (file) => void heard.files.push(file),
@@ -77,6 +85,7 @@ function startBody(changes: Partial<StartBody> = {}): StartBody {
     },
     concurrency: null,
     accept_within_ms: 5_000,
+    queue_ms: 0,
     detach: false,
     ...changes,
   };
@@ -513,28 +522,171 @@ describe('CANCEL', () => {
 });
 
 describe('an execution whose link is lost', () => {
-  test('is killed, says nothing more, and keeps its record', async () => {
-    const { begin, clock, executions } = await createBench();
+  const CODE_ONLY = { reader: null, offsets: { '1': 0, '2': 0, '3': 0 }, files: 0 };
+
+  test('goes on, and tells whoever attaches all that was said and is to come', async () => {
+    const { begin, clock, executions, reports } = await createBench();
     const { heard, run, input, start } = await begin();
     run.started();
+    run.output(1, 'before ');
     await clock.settle();
-    input?.detach();
+    input?.leave('link_lost');
+    run.output(1, 'between ');
     await clock.settle();
-    expect(run.cancelled).toBe('link_lost');
-    expect(heard.words).toEqual(['ACCEPT', 'STARTED']);
-    const status = executions.status({ ref: 1, execution_id: start.execution_id, refuse_if_unknown: true });
-    expect(status).toMatchObject({ state: 'ended', record: { exit: { result: { outcome: 'cancelled' } } } });
+    const again = listen();
+    executions.attach(
+      { ...CODE_ONLY, execution_id: start.execution_id, offsets: { '1': 3, '2': 0, '3': 0 } },
+      again.port,
+    );
+    run.output(1, 'after');
+    run.exit(resultOf({ stdout_bytes: 20 }));
+    await clock.settle();
+    expect(run.cancelled).toBeUndefined();
+    expect(heard.words).toEqual(['ACCEPT', 'STARTED', 'DATA 1']);
+    expect(again.heard.words).toEqual(['ATTACHED', 'STARTED', 'DATA 1', 'EXIT']);
+    expect(again.heard.text).toBe('ore between after');
+    expect(reports).toMatchObject([{ outcome: 'exited', settled: 'returned' }]);
   });
 
-  test('before it had a sandbox never ran', async () => {
+  test('is killed where nobody attaches for 30 s, unless nobody has to', async () => {
+    const { begin, clock, executions } = await createBench();
+    const plain = await begin();
+    const detached = await begin({ detach: true });
+    for (const { run, input } of [plain, detached]) {
+      run.started();
+      await clock.settle();
+      input?.leave('link_lost');
+    }
+    // A byte a second: silence past its time would end it too.
+    for (let second = 0; second < ORPHAN_MS / 1_000 - 1; second += 1) {
+      plain.run.output(1, '.');
+      detached.run.output(1, '.');
+      await clock.advance(1_000);
+    }
+    await clock.advance(999);
+    expect(plain.run.cancelled).toBeUndefined();
+    await clock.advance(1);
+    expect(plain.run.cancelled).toBe('orphaned');
+    expect(detached.run.cancelled).toBeUndefined();
+    const { execution_id } = plain.start;
+    expect(executions.status({ ref: 1, execution_id, refuse_if_unknown: true })).toMatchObject({
+      state: 'ended',
+      record: { exit: { result: { outcome: 'cancelled' } } },
+    });
+  });
+
+  test('is held back past 1 MiB that nobody has acknowledged, and goes on when somebody has', async () => {
+    const { begin, clock, executions } = await createBench();
+    const { run, input, start } = await begin();
+    run.started();
+    await clock.settle();
+    input?.leave('link_lost');
+    await clock.settle();
+    expect(run.limit).toBe(REPLAY_BYTES);
+    // Of files: what is printed ends at the cap of the request before.
+    run.output(3, new Uint8Array(REPLAY_BYTES));
+    for (let turn = 0; turn < 20; turn += 1) await clock.settle();
+    expect(run.limit).toBe(REPLAY_BYTES);
+    const again = listen();
+    const attached = executions.attach({ ...CODE_ONLY, execution_id: start.execution_id }, again.port);
+    attached?.window(REPLAY_BYTES + 5);
+    await clock.settle();
+    expect(run.limit).toBe(REPLAY_BYTES + 5);
+    expect(again.heard.bytes).toBe(REPLAY_BYTES);
+  });
+
+  test('before its input was whole never ran, nor before it had a sandbox', async () => {
     const { begin, executions } = await createBench({ pool: { min: 1, max: 1 } });
-    await begin();
-    const { input, start } = await begin();
-    input?.detach();
-    expect(executions.running()).toBe(1);
-    expect(
-      executions.status({ ref: 1, execution_id: start.execution_id, refuse_if_unknown: true }).state,
-    ).toBe('fenced');
+    const staging = await begin({ sizes: { manifest: 0, code: 5, stdin: null, files: 0 } });
+    const waiting = await begin();
+    for (const { input, start, heard } of [staging, waiting]) {
+      const { execution_id } = start;
+      input?.leave('link_lost');
+      expect(heard.nack).toBeUndefined();
+      expect(executions.status({ ref: 1, execution_id, refuse_if_unknown: true }).state).toBe('fenced');
+    }
+    expect(executions.running()).toBe(0);
+  });
+
+  test('tells what it said for ten minutes after its end, and its outcome alone once that was acknowledged', async () => {
+    const { begin, clock, executions } = await createBench();
+    const { run, start } = await begin();
+    run.started();
+    run.output(1, 'all of it');
+    run.file({ path: 'empty', size: 0, sha256: '0'.repeat(64) });
+    run.exit(resultOf({ stdout_bytes: 9 }));
+    await clock.advance(RECORD_TTL_MS - 1);
+    const request = { ...CODE_ONLY, reader: 'late', execution_id: start.execution_id };
+    const whole = listen();
+    executions.attach(request, whole.port);
+    expect(whole.heard).toMatchObject({ text: 'all of it', files: [{ path: 'empty' }], exit: {} });
+    const partial = listen();
+    executions.attach({ ...request, offsets: { '1': 9, '2': 0, '3': 0 }, files: 1 }, partial.port);
+    expect(partial.heard).toMatchObject({ text: '', files: [], exit: {} });
+    executions.acknowledge(start.execution_id);
+    const late = listen();
+    executions.attach(request, late.port);
+    expect(late.heard.words).toEqual(['ATTACHED', 'STARTED', 'GAP 1 0 9', 'EXIT']);
+    expect(late.heard.files).toHaveLength(1);
+    await clock.advance(1);
+    const gone = listen();
+    executions.attach(request, gone.port);
+    expect(gone.heard.nack).toBe('not_found');
+  });
+
+  test('has one stream for each reader: its next takes the place of the one before', async () => {
+    const { begin, clock, executions } = await createBench();
+    const { heard, run, start } = await begin();
+    run.started();
+    await clock.settle();
+    const again = listen();
+    executions.attach({ ...CODE_ONLY, execution_id: start.execution_id }, again.port);
+    run.output(1, 'x');
+    await clock.settle();
+    expect(heard.words).toEqual(['ACCEPT', 'STARTED', 'CLOSED']);
+    expect(again.heard.text).toBe('x');
+    const others = Array.from({ length: MAX_READERS }, (_, index) => {
+      const { port, heard } = listen();
+      executions.attach({ ...CODE_ONLY, reader: `r${index}`, execution_id: start.execution_id }, port);
+      return heard.nack;
+    });
+    expect(others).toEqual([...Array.from({ length: MAX_READERS - 1 }), 'rate_limited']);
+  });
+
+  test('sends no more than there is', async () => {
+    const { begin, clock, executions } = await createBench();
+    const { run, start } = await begin();
+    run.started();
+    run.output(1, 'xy');
+    await clock.settle();
+    const refusals = [
+      { offsets: { '1': 3, '2': 0, '3': 0 } },
+      { offsets: { '1': 0, '2': 1, '3': 0 } },
+      { files: 1 },
+    ].map((changes) => {
+      const { port, heard } = listen();
+      executions.attach({ ...CODE_ONLY, execution_id: start.execution_id, ...changes }, port);
+      return heard.nack;
+    });
+    expect(refusals).toEqual(['invalid_request', 'invalid_request', 'invalid_request']);
+  });
+
+  test('is held back by the slower of two readers, until that one leaves', async () => {
+    const { begin, clock, executions } = await createBench();
+    const { run, start, input } = await begin();
+    run.started();
+    await clock.settle();
+    const second = executions.attach(
+      { ...CODE_ONLY, reader: 'second', execution_id: start.execution_id },
+      listen().port,
+    );
+    input?.window(STREAM_WINDOW_BYTES + 1_000);
+    await clock.settle();
+    expect(run.limit).toBe(STREAM_WINDOW_BYTES);
+    second?.leave('detached');
+    await clock.settle();
+    expect(run.limit).toBe(STREAM_WINDOW_BYTES + 1_000);
+    expect(run.cancelled).toBeUndefined();
   });
 });
 

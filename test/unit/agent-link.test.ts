@@ -219,12 +219,18 @@ describe('a gateway that misbehaves before WELCOME', () => {
   test.for(faults)(
     '%s: the link closes with its code, and the agent dials again',
     async ([, onLink, code]) => {
-      const mock = await gateway({ onLink });
+      const mock = await gateway();
+      // The first link alone: the agent may be back before this test has seen that one close.
+      mock.options = {
+        onLink(link) {
+          mock.options = { serverId: 'replica-1' };
+          onLink(link, mock);
+        },
+      };
       const test = await startTestAgent(mock);
       cleanups.push(() => test.agent.close());
       const link = await mock.nextLink();
       expect((await link.closed).code).toBe(code);
-      mock.options = { serverId: 'replica-1' };
       const second = await mock.nextLink();
       await second.next('SLOTS');
     },
@@ -407,16 +413,79 @@ describe('an agent whose gateway goes', () => {
     await until(() => sum(sister) === 4);
   });
 
-  test('kills what ran on it, keeps the record, and says so over the sister', async () => {
+  test('lets what ran on it go on, and attaches it to the sister, byte for byte', async () => {
     const { link, mock, backend } = await join();
     const sister = await mock.nextLink();
-    for (const { runner } of backend.made) runner.onRun = (run) => run.started();
-    link.start({ execution_id: 'lost' });
-    await link.next('STARTED');
+    await sister.next('SLOTS');
+    for (const { runner } of backend.made)
+      runner.onRun = (run) => {
+        run.started();
+        run.output(1, 'begin');
+      };
+    const lost = link.start({ execution_id: 'lost' });
+    await until(() => link.text(lost, 1) === 'begin');
     link.socket.terminate();
-    await until(() => backend.made.some(({ runner }) => runner.runs[0]?.cancelled === 'link_lost'));
-    sister.send('STATUS', { ref: 3, execution_id: 'lost', refuse_if_unknown: true });
-    const { body } = await sister.next('STATUS', ({ ref }) => ref === 3);
+    const stream = sister.attach('lost', { offsets: { '1': 2, '2': 0, '3': 0 } });
+    await until(() => sister.text(stream, 1) === 'gin');
+    const run = backend.made.flatMap(({ runner }) => runner.runs)[0];
+    run?.output(2, 'err');
+    run?.exit(resultOf({ stdout_bytes: 5, stderr_bytes: 3 }));
+    const { body } = await sister.next('EXIT', (_body, on) => on === stream);
+    expect(body.result?.outcome).toBe('exited');
+    expect(sister.text(stream, 2)).toBe('err');
+    expect(sister.fault).toBeUndefined();
+    sister.send('RESULT_ACK', { execution_id: 'lost' });
+    const after = sister.attach('lost', {});
+    await sister.next('EXIT', (_body, on) => on === after);
+    const gaps = sister.seen.flatMap(({ name, body: gap }) => (name === 'REPLAY_GAP' ? [gap] : []));
+    expect(gaps).toEqual([
+      { channel: 1, from: 0, to: 5 },
+      { channel: 2, from: 0, to: 3 },
+    ]);
+  });
+
+  test('sends more than a window to whoever attaches, behind it the end, and lets it go when told', async () => {
+    const { link, mock, backend } = await join();
+    const sister = await mock.nextLink();
+    await sister.next('SLOTS');
+    const size = 1_000_000;
+    for (const { runner } of backend.made)
+      runner.onRun = (run) => {
+        run.started();
+        run.output(1, new Uint8Array(200_000).fill(1));
+      };
+    const lost = link.start({ execution_id: 'big', detach: true });
+    await until(() => link.text(lost, 1).length === 200_000);
+    link.socket.terminate();
+    const run = backend.made.flatMap(({ runner }) => runner.runs)[0];
+    await until(() => (run?.limit ?? 0) >= size);
+    run?.output(1, new Uint8Array(size - 200_000).fill(2));
+    run?.exit(resultOf({ stdout_bytes: size }));
+    const stream = sister.attach('big', {});
+    await sister.next('EXIT', (_body, on) => on === stream);
+    expect(sister.text(stream, 1)).toHaveLength(size);
+    const dropped = sister.attach('big', {});
+    sister.send('DETACH', {}, dropped);
+    sister.send('HEARTBEAT', { id: 1, reply: true, echo: null, running: 0 });
+    await sister.next('HEARTBEAT', ({ echo }) => echo === 1);
+    expect(sister.fault).toBeUndefined();
+  });
+
+  test('answers CANCEL by id when the runner has confirmed the end', async () => {
+    const { link, backend } = await join();
+    const cancelled: (() => void)[] = [];
+    for (const { runner } of backend.made) {
+      runner.onRun = (run) => run.started();
+      runner.onCancel = (run) =>
+        cancelled.push(() => run.exit(resultOf({ outcome: 'cancelled', exit_code: null })));
+    }
+    link.start({ execution_id: 'ended' });
+    await link.next('STARTED');
+    link.send('CANCEL', { reason: 'cancelled', execution_id: 'ended' });
+    await until(() => cancelled.length === 1);
+    expect(link.seen.some(({ name }) => name === 'STATUS')).toBe(false);
+    cancelled[0]?.();
+    const { body } = await link.next('STATUS');
     expect(body).toMatchObject({ state: 'ended', record: { exit: { result: { outcome: 'cancelled' } } } });
   });
 });

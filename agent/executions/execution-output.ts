@@ -1,0 +1,265 @@
+import { Failure } from '../../shared/errors.ts';
+import { MAX_READERS, REPLAY_BYTES, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import type { AttachedBody, ExitBody, FileEnd } from '../../shared/messages.ts';
+import type { OutputChannel } from '../runner/execution-stream.ts';
+import { type Offsets, OutputLog } from './output-log.ts';
+import type { ExecutionPort } from './port.ts';
+import type { Retained, Retention } from './retention.ts';
+
+const CHANNELS = [1, 2, 3] as const;
+
+/** One who reads the output: over START's stream, or over one that ATTACH opened. */
+type Reader = {
+  readonly id: string | null;
+  readonly port: ExecutionPort;
+  /** Where its stream began: offsets, and their sum. */
+  readonly from: Offsets;
+  readonly base: number;
+  /** Bytes that it may be sent on its stream. */
+  limit: number;
+};
+
+/** What a reader has already. */
+export type ReadFrom = { readonly reader: string | null; readonly offsets: Offsets; readonly files: number };
+
+export type ExecutionOutputDeps = {
+  retention: Retention;
+  /** The runner may send until this many bytes in all. Never falls. */
+  onLimit: (limit: number) => void;
+  /** A reader left, and is waited for or was the last; or nobody is waited for any more. */
+  onAwaited: (isAwaited: boolean) => void;
+};
+
+/**
+ * What one execution says, to everybody who reads it, and kept for those who come later (shared/protocol.md 9.3). The
+ * slowest reader holds the program back; without a reader REPLAY_BYTES a channel do. Every byte that a reader may still
+ * need is here: a gap can only be before what it had acknowledged.
+ */
+export class ExecutionOutput implements Retained {
+  readonly log: OutputLog;
+  readonly #deps: ExecutionOutputDeps;
+  readonly #readers = new Set<Reader>();
+  #granted = STREAM_WINDOW_BYTES;
+  #started = false;
+  #exit: ExitBody | undefined;
+  /** The first bytes that a reader may want who was here before. */
+  #wanted: Offsets = { 1: 0, 2: 0, 3: 0 };
+  /** A reader lost its link and may come back. */
+  #isAwaited = false;
+  /** Nobody came back: nothing holds the program back while nobody reads. */
+  #isLoose = false;
+  #dropped = false;
+
+  constructor(port: ExecutionPort, deps: ExecutionOutputDeps) {
+    this.#deps = deps;
+    this.log = new OutputLog(deps.retention);
+    this.#readers.add({ id: null, port, from: this.#wanted, base: 0, limit: STREAM_WINDOW_BYTES });
+  }
+
+  get inUse(): boolean {
+    return this.#readers.size > 0;
+  }
+
+  /** Whether the runner may send nothing now. */
+  get isHeld(): boolean {
+    return this.log.total >= this.#granted;
+  }
+
+  /** What the runner may send in all. */
+  get granted(): number {
+    return this.#granted;
+  }
+
+  refuse({ code, detail, retryAfterMs }: Failure): void {
+    for (const { port } of this.#clear()) port.nack(code, detail, retryAfterMs ?? null);
+    this.log.forget();
+  }
+
+  started(): void {
+    this.#started = true;
+    for (const { port } of this.#readers) port.started();
+  }
+
+  data(channel: OutputChannel, bytes: Uint8Array): void {
+    if (this.#dropped) return;
+    this.log.push(channel, bytes);
+    for (const { port } of this.#readers) port.data(channel, bytes);
+    if (this.#isAwaited || !this.inUse) this.#grant();
+    this.#trim();
+  }
+
+  fileEnd(file: FileEnd): void {
+    if (this.#dropped) return;
+    this.log.end(file);
+    for (const { port } of this.#readers) port.fileEnd(file);
+  }
+
+  /** The last word. What was said stays for those who ask, until RESULT_ACK or the end of its record. */
+  exit(exit: ExitBody): void {
+    this.#exit = exit;
+    for (const { port } of this.#clear()) port.exit(exit);
+    this.#deps.retention.ended(this);
+  }
+
+  /** Output is thrown away from now on: whoever would read it does not. */
+  dropRest(): void {
+    this.#dropped = true;
+  }
+
+  /** Whoever is waited for did not come back. True where nobody else reads: then nothing holds the program back. */
+  giveUpWaiting(): boolean {
+    this.#isAwaited = false;
+    this.#isLoose = !this.inUse;
+    this.#grant();
+    return this.#isLoose;
+  }
+
+  /** Sends all that a reader has not had, and what is still to come. Throws what it is to be refused with. */
+  attach(port: ExecutionPort, { reader, offsets, files }: ReadFrom, told: AttachedBody): ReaderHandle {
+    const { length, floor } = this.log;
+    if (CHANNELS.some((channel) => offsets[channel] > length[channel]) || files > this.log.files.length)
+      throw new Failure('invalid_request', 'There is not so much output.');
+    this.#replace(reader);
+    if (this.#readers.size >= MAX_READERS)
+      throw new Failure('rate_limited', 'Too many read this execution already.', { retryAfterMs: 1_000 });
+    const from = {
+      1: Math.max(offsets[1], floor[1]),
+      2: Math.max(offsets[2], floor[2]),
+      3: Math.max(offsets[3], floor[3]),
+    };
+    const joined = { id: reader, port, from, base: from[1] + from[2] + from[3], limit: STREAM_WINDOW_BYTES };
+    port.attached(told);
+    if (this.#started) port.started();
+    for (const channel of CHANNELS)
+      if (from[channel] > offsets[channel]) port.gap(channel, offsets[channel], from[channel]);
+    for (const item of this.log.items(from, files)) {
+      if ('file' in item) port.fileEnd(item.file);
+      else port.data(item.channel, item.bytes);
+    }
+    if (this.#exit) {
+      port.exit(this.#exit);
+      return NO_READER;
+    }
+    this.#readers.add(joined);
+    if (reader === null) this.#isAwaited = false;
+    if (!this.#isAwaited) this.#deps.onAwaited(false);
+    this.#grant();
+    return this.#handle(joined);
+  }
+
+  /** Of the reader that START came with. */
+  get first(): ReaderHandle {
+    const [reader] = this.#readers;
+    return reader ? this.#handle(reader) : NO_READER;
+  }
+
+  /** The caller has the result: its output may go, its outcome stays. */
+  acknowledge(): void {
+    if (this.#exit && !this.inUse) this.log.clear();
+  }
+
+  /** There is no room for it any more. */
+  drop(): void {
+    const files = this.log.forget();
+    if (files > 0 && this.#exit?.result) this.#exit = withoutFiles(this.#exit.result, files);
+  }
+
+  /** Nobody can ask any more. */
+  forget(): void {
+    this.log.forget();
+    this.#deps.retention.gone(this);
+  }
+
+  #handle(reader: Reader): ReaderHandle {
+    return {
+      window: (limit) => {
+        if (limit <= reader.limit) return;
+        reader.limit = limit;
+        this.#grant();
+        if (this.#deps.retention.isFull) this.#trim();
+      },
+      leave: (why) => {
+        if (!this.#readers.delete(reader)) return;
+        const isAwaited = why === 'link_lost' && reader.id === null;
+        if (isAwaited || (!this.inUse && !this.#isAwaited)) this.#wanted = this.#neededBy(reader);
+        this.#isAwaited ||= isAwaited;
+        if (isAwaited || !this.inUse) this.#deps.onAwaited(true);
+        this.#grant();
+      },
+    };
+  }
+
+  /** A reader that comes again has given its earlier stream up, even where that still looks alive from here. */
+  #replace(id: string | null): void {
+    for (const each of this.#readers) {
+      if (each.id !== id) continue;
+      this.#readers.delete(each);
+      each.port.close();
+    }
+  }
+
+  #clear(): Reader[] {
+    const readers = [...this.#readers];
+    this.#readers.clear();
+    return readers;
+  }
+
+  #grant(): void {
+    const limit = Math.min(
+      this.#limitOfSlowest(),
+      this.#isAwaited || !this.inUse ? this.#limitOfNobody() : Infinity,
+    );
+    if (limit <= this.#granted) return;
+    this.#granted = limit;
+    this.#deps.onLimit(limit);
+  }
+
+  #limitOfSlowest(): number {
+    let lowest = Infinity;
+    for (const { base, limit } of this.#readers) lowest = Math.min(lowest, base + limit);
+    return lowest;
+  }
+
+  #limitOfNobody(): number {
+    const { length, total } = this.log;
+    if (this.#isLoose) return total + STREAM_WINDOW_BYTES;
+    const room = CHANNELS.map((channel) => REPLAY_BYTES - (length[channel] - this.#wanted[channel]));
+    return total + Math.max(0, Math.min(...room));
+  }
+
+  /** A lower bound of what a reader has: all but what it has not acknowledged, whichever channel that was on. */
+  #neededBy({ from, base, limit }: Reader): Offsets {
+    const { length, total } = this.log;
+    const unacknowledged = total - base - Math.max(0, limit - STREAM_WINDOW_BYTES);
+    const needed = (channel: OutputChannel) => Math.max(from[channel], length[channel] - unacknowledged);
+    return { 1: needed(1), 2: needed(2), 3: needed(3) };
+  }
+
+  #trim(): void {
+    // With room to spare the last REPLAY_BYTES stay for those who come later.
+    const maxBytes = this.#deps.retention.isFull ? 0 : REPLAY_BYTES;
+    if (this.log.isOver(maxBytes)) this.log.trim(this.#needed(), maxBytes);
+  }
+
+  #needed(): Offsets {
+    const all = [...this.#readers].map((reader) => this.#neededBy(reader));
+    if (this.#isAwaited || (all.length === 0 && !this.#isLoose)) all.push(this.#wanted);
+    const lowest = (channel: OutputChannel) =>
+      Math.min(this.log.length[channel], ...all.map((offsets) => offsets[channel]));
+    return { 1: lowest(1), 2: lowest(2), 3: lowest(3) };
+  }
+}
+
+/** A reader's end of its stream. */
+export type ReaderHandle = {
+  /** Output may be sent until this many bytes on its stream. */
+  window(limit: number): void;
+  /** `link_lost`: it may come back. `detached`: it has all it wants. */
+  leave(why: 'link_lost' | 'detached'): void;
+};
+
+const NO_READER: ReaderHandle = { window: () => {}, leave: () => {} };
+
+function withoutFiles(result: NonNullable<ExitBody['result']>, files: number): ExitBody {
+  return { result: { ...result, files_omitted_count: result.files_omitted_count + files }, failure: null };
+}
