@@ -212,6 +212,36 @@ else
       await clusters.remove(name, 'resourcequotas', 'few');
     });
 
+    test('a program that fills its container’s memory is told so, and the next one is served', async () => {
+      const [name = ''] = clusters.names;
+      await start({ contexts: [name], templates: [smallTemplate({ pool: { min: 2, max: 2 } })] });
+      await running(name, 2);
+      // What no process has mapped: only the container's own limit sees it, and the kernel kills what it finds.
+      const code = `
+import os
+print('begun', flush=True)
+held = []
+for _ in range(64):
+    fd = os.memfd_create('m')
+    held.append(fd)
+    for _ in range(16): os.write(fd, bytes(1 << 20))
+print('all of it')`;
+      const { last } = streamRun(stack, {
+        code,
+        cluster: name,
+        timeout_ms: 30_000,
+        queue_timeout_ms: 30_000,
+      });
+      const { event, body } = await last;
+      expect({ event, outcome: body.outcome, exit_code: body.exit_code }).toEqual({
+        event: 'result',
+        outcome: 'memory_limit',
+        exit_code: 137,
+      });
+      const next = await stack.run('print(1)', { cluster: name, queue_timeout_ms: 60_000 });
+      expect(next).toMatchObject({ outcome: 'exited', stdout: '1\n' });
+    });
+
     test('a template whose image does not exist says so, and has nothing free', async () => {
       const [name = ''] = clusters.names;
       const missing = smallTemplate({

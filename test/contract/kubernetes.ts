@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { Sandbox } from '../../agent/backends/backend.ts';
-import { type ExecStream, openExec } from '../../agent/backends/kubernetes/exec-stream.ts';
+import { EXEC_PROTOCOLS, type ExecStream, openExec } from '../../agent/backends/kubernetes/exec-stream.ts';
 import type { Pod } from '../../agent/backends/kubernetes/kube-objects.ts';
 import type { KubernetesBackend } from '../../agent/backends/kubernetes/kubernetes-backend.ts';
 import { CONTAINER } from '../../agent/backends/kubernetes/pod-spec.ts';
@@ -206,6 +206,17 @@ export function describeKubernetes(name: string, open: () => Promise<TestCluster
       expect(stream.writableNeedDrain).toBe(true);
       expect(written).toBeLessThan(32 * MIB);
       stream.destroy();
+    });
+
+    test('v4 carries a runner too, where the server is held to it', async () => {
+      const old = await cluster.backend({ installation: 'old', execProtocols: EXEC_PROTOCOLS.slice(1) });
+      const sandbox = await old.create(await cluster.template(), soon());
+      const stream = (await old.connect(sandbox, soon())) as ExecStream;
+      expect(stream.protocol).toBe('v4');
+      const runner = createRunnerClient({ stream, epoch: 1 });
+      const bytes = 'x'.repeat(300_000);
+      expect((await runOn(runner, 1, `print(len(${JSON.stringify(bytes)}))`, {})).stdout).toBe('300000\n');
+      await old.close();
     });
 
     test('an exec into a pod that is not there is sandbox_lost', async () => {

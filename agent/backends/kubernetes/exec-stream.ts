@@ -9,6 +9,8 @@ import { statusFailure } from './kube-failure.ts';
 
 const V5 = 'v5.channel.k8s.io';
 const V4 = 'v4.channel.k8s.io';
+/** What is offered, the best first. */
+export const EXEC_PROTOCOLS: readonly string[] = [V5, V4];
 const CHANNEL = { stdin: 0, stdout: 1, stderr: 2, status: 3, close: 255 } as const;
 
 /** Proxies cut what is silent for 60 s. */
@@ -33,6 +35,8 @@ export type ExecOptions = {
   onStderr?: (chunk: Buffer) => void;
   /** The command has ended. What it wrote may still be unread, and `end` with it. */
   onStatus?: (status: ExecStatus) => void;
+  /** `EXEC_PROTOCOLS` unless given: a server that has both can be held to the older. */
+  protocols?: readonly string[];
   pingMs?: number;
   pongTimeoutMs?: number;
 };
@@ -55,10 +59,10 @@ export type ExecStream = Duplex & {
 
 /** Opens the exec. Rejects with a Failure when the server refuses it or cannot be reached. */
 export async function openExec(options: ExecOptions): Promise<ExecStream> {
-  const { access, signal } = options;
+  const { access, signal, protocols = EXEC_PROTOCOLS } = options;
   const { headers, tls, proxy } = await access.connection();
   signal.throwIfAborted();
-  const socket = new WebSocket(execUrl(options), [V5, V4], {
+  const socket = new WebSocket(execUrl(options), [...protocols], {
     ...tls,
     headers,
     ...(proxy ? { agent: proxy } : {}),

@@ -43,6 +43,8 @@ export type KubernetesBackendDeps = {
   clock: Clock;
   random: () => number;
   log: Log;
+  /** Exec protocols to offer; both unless given. */
+  execProtocols?: readonly string[];
   unschedulableMs?: number;
   startTimeoutMs?: number;
   leaseSeconds?: number;
@@ -153,7 +155,14 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
 
   function open(pod: string, python: string, signal: AbortSignal): Promise<ExecStream> {
     execs += 1;
-    const place = { access: client.access, namespace, pod, container: CONTAINER };
+    const { execProtocols: protocols } = deps;
+    const place = {
+      access: client.access,
+      namespace,
+      pod,
+      container: CONTAINER,
+      ...(protocols && { protocols }),
+    };
     return openRunnerStream({
       python,
       signal,
