@@ -16,7 +16,11 @@ import {
 const EXECUTIONS = 200;
 const POOL = 8;
 const LONG_MS = 600_000;
-const { PODGATE_TEST_API_STOP: apiStop, PODGATE_TEST_API_START: apiStart } = process.env;
+const {
+  PODGATE_TEST_API_STOP: apiStop,
+  PODGATE_TEST_API_START: apiStart,
+  PODGATE_TEST_FILL: fill,
+} = process.env;
 
 vi.setConfig({ testTimeout: LONG_MS, hookTimeout: LONG_MS });
 
@@ -240,6 +244,30 @@ print('all of it')`;
       });
       const next = await stack.run('print(1)', { cluster: name, queue_timeout_ms: 60_000 });
       expect(next).toMatchObject({ outcome: 'exited', stdout: '1\n' });
+    });
+
+    test('a container that is killed whole for its memory is the outcome memory_limit', async (context) => {
+      context.skip(!fill, 'PODGATE_TEST_FILL is not set');
+      const [name = ''] = clusters.names;
+      await start({ contexts: [name], templates: [smallTemplate({ pool: { min: 1, max: 1 } })] });
+      await running(name, 1);
+      const code = 'import time\nprint("begun", flush=True)\ntime.sleep(60)';
+      const run = streamRun(stack, { code, cluster: name, timeout_ms: 60_000, queue_timeout_ms: 30_000 });
+      await run.begun;
+      const [pod] = await live(name);
+      await shell(`${fill} ${pod?.metadata?.uid}`);
+      const { event, body } = await run.last;
+      const ended = await eventually(async () => {
+        const states = (await clusters.pods(name)).map(({ status }) => status?.containerStatuses?.[0]?.state);
+        return states.find((state) => state?.terminated) ?? true;
+      });
+      say(`the pod: ${JSON.stringify(ended)}; the caller: ${event} ${JSON.stringify(body)}`);
+      expect({ event, outcome: body.outcome, exit_code: body.exit_code }).toEqual({
+        event: 'result',
+        outcome: 'memory_limit',
+        exit_code: 137,
+      });
+      expect(body).toMatchObject({ stdout_truncated: true, stderr_truncated: true });
     });
 
     test('a template whose image does not exist says so, and has nothing free', async () => {
