@@ -134,17 +134,7 @@ export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
     gatewayCa: caFile === undefined ? undefined : readSmallFile('PODGATE_GATEWAY_CA_FILE', caFile),
     credential,
     templatesFile: values.PODGATE_TEMPLATES,
-    templateVariables: Object.freeze({
-      POOL_SIZE: values.POOL_SIZE,
-      MAX_EXEC_TIMEOUT_MS: values.MAX_EXEC_TIMEOUT_MS,
-      CPU_TIME_LIMIT_SEC: values.CPU_TIME_LIMIT_SEC,
-      MEMORY_LIMIT_MB: values.MEMORY_LIMIT_MB,
-      // Each backend has its own: what is set for another one must not be taken.
-      ...(values.EXECUTOR_BACKEND === 'docker'
-        ? { DOCKER_IMAGE: values.DOCKER_IMAGE }
-        : { KUBERNETES_IMAGE: values.KUBERNETES_IMAGE }),
-      KUBERNETES_SERVICE_ACCOUNT: values.KUBERNETES_SERVICE_ACCOUNT,
-    }),
+    templateVariables: templateVariablesOf(values, values.EXECUTOR_BACKEND),
     cluster: values.PODGATE_CLUSTER ?? clusterFromHost(hostname()),
     http: Object.freeze({ host: values.HOST, port: values.PODGATE_AGENT_PORT }),
     maxOutputBytes: values.MAX_OUTPUT_BYTES,
@@ -158,13 +148,50 @@ export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
       installation: values.PODGATE_INSTALLATION,
       cluster: values.PODGATE_CLUSTER,
     }),
-    docker: Object.freeze({
-      host: values.DOCKER_HOST,
-      tlsVerify: values.DOCKER_TLS_VERIFY !== undefined,
-      certPath: values.DOCKER_CERT_PATH,
-      sockets: engineSockets(environment),
-      installation: values.PODGATE_INSTALLATION,
-    }),
+    docker: dockerOf(values, environment),
+  });
+}
+
+/** What `podgate images` reads: it needs no gateway, and is for Docker whatever the agent would run. */
+export function readImagesConfig(
+  environment: Environment,
+  alsoKnown: readonly string[] = [],
+): Pick<AgentConfig, 'docker' | 'templatesFile' | 'templateVariables'> {
+  const values = readEnvironment(VARIABLES, environment, {
+    secrets: ['PODGATE_AGENT_TOKEN'],
+    aliases: ALIASES,
+    alsoKnown,
+  });
+  return {
+    docker: dockerOf(values, environment),
+    templatesFile: values.PODGATE_TEMPLATES,
+    templateVariables: templateVariablesOf(values, 'docker'),
+  };
+}
+
+type Values = ReturnType<typeof readEnvironment<typeof VARIABLES>>;
+
+/** Each backend has an image of its own: what is set for another one must not be taken. */
+function templateVariablesOf(values: Values, backend: AgentConfig['backend']): TemplateVariables {
+  const { POOL_SIZE, MAX_EXEC_TIMEOUT_MS, CPU_TIME_LIMIT_SEC, MEMORY_LIMIT_MB } = values;
+  const { KUBERNETES_IMAGE, KUBERNETES_SERVICE_ACCOUNT, DOCKER_IMAGE } = values;
+  return Object.freeze({
+    POOL_SIZE,
+    MAX_EXEC_TIMEOUT_MS,
+    CPU_TIME_LIMIT_SEC,
+    MEMORY_LIMIT_MB,
+    ...(backend === 'docker' ? { DOCKER_IMAGE } : { KUBERNETES_IMAGE }),
+    KUBERNETES_SERVICE_ACCOUNT,
+  });
+}
+
+function dockerOf(values: Values, environment: Environment): AgentConfig['docker'] {
+  return Object.freeze({
+    host: values.DOCKER_HOST,
+    tlsVerify: values.DOCKER_TLS_VERIFY !== undefined,
+    certPath: values.DOCKER_CERT_PATH,
+    sockets: engineSockets(environment),
+    installation: values.PODGATE_INSTALLATION,
   });
 }
 

@@ -20,6 +20,10 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'run an agent, which reaches a cluster and dials the gateway',
     load: async () => ({ run: (await import('./serve.ts')).runAgentCommand }),
   },
+  images: {
+    summary: 'fetch the images of the Docker backend, and say which are there',
+    load: async () => ({ run: (await import('./images.ts')).runImages }),
+  },
   keys: {
     summary: 'make, show and revoke the keys of callers',
     load: async () => ({ run: (await import('./keys.ts')).runKeysCommand }),

@@ -1,0 +1,186 @@
+import { execFileSync } from 'node:child_process';
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import type { DockerBackend } from '../../agent/backends/docker/docker-backend.ts';
+import { ownMark } from '../../agent/backends/docker/process-mark.ts';
+import { createRunnerClient } from '../../agent/runner/client.ts';
+import { createTestEngine, type TestEngine } from '../fakes/docker-engine.ts';
+import { type OwnEngine, startOwnEngine } from '../fakes/own-engine.ts';
+import { runOn } from '../fakes/runner-run.ts';
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 120_000 });
+const soon = () => AbortSignal.timeout(30_000);
+const TIMES = { keepMs: 100, unwantedMs: 300, silentMs: 500 };
+
+async function attach(backend: DockerBackend, sandbox: Awaited<ReturnType<DockerBackend['create']>>) {
+  const client = createRunnerClient({ stream: await backend.connect(sandbox, soon()), epoch: 1 });
+  await client.ready;
+  return client;
+}
+
+async function containers({ client, installation }: TestEngine): Promise<string[]> {
+  const filters = JSON.stringify({ label: [`podgate.dev/installation=${installation}`] });
+  const found = await client.call<{ Id: string }[]>({
+    method: 'GET',
+    path: '/containers/json',
+    query: { all: 'true', filters },
+  });
+  return found.map(({ Id }) => Id);
+}
+
+describe('an engine that is up', () => {
+  let engine: TestEngine;
+  beforeAll(() => {
+    engine = createTestEngine();
+  });
+  afterAll(() => engine[Symbol.asyncDispose]());
+
+  test.for([
+    ['an image that is not there', { image: 'registry.invalid/none:1' }, 'image_error'],
+    ['a name that leads to another route', { image: '../containers' }, 'image_error'],
+    ['an interpreter that is not there', { python: '/nonexistent/python3' }, 'image_error'],
+    ['an interpreter that is none', { python: '/bin/true' }, 'image_error'],
+    ['a runtime that is not there', { docker: { runtime: 'runsc-none' } }, 'isolation_failed'],
+    ['a network', { network: 'cluster' as const }, 'policy_denied'],
+  ] as const)('refuses %s, fetches nothing, and keeps no container', async ([, input, code]) => {
+    const backend = await engine.backend();
+    const startedMs = performance.now();
+    const creation = backend.create(await engine.template(input), soon());
+    await expect(creation).rejects.toMatchObject({ name: 'Failure', code });
+    expect(performance.now() - startedMs).toBeLessThan(20_000);
+    await expect.poll(() => containers(engine)).toEqual([]);
+  });
+
+  test('runs code without a call to it', async () => {
+    const backend = await engine.backend({ keepMs: 3_600_000 });
+    const sandbox = await backend.create(await engine.template(), soon());
+    const client = await attach(backend, sandbox);
+    const before = backend.calls;
+    for (let stream = 1; stream <= 3; stream += 1)
+      expect((await runOn(client, stream, 'print(1)', {})).stdout).toBe('1\n');
+    expect(backend.calls).toBe(before);
+    await backend.destroy(sandbox);
+  });
+
+  test('says why a container ended, and nothing while it runs', async () => {
+    const backend = await engine.backend();
+    const sandbox = await backend.create(await engine.template(), soon());
+    const kill = () => engine.client.call({ method: 'POST', path: `/containers/${sandbox.id}/kill` });
+    expect(await backend.endOf(sandbox, AbortSignal.timeout(200))).toBeUndefined();
+    await kill();
+    expect(await backend.endOf(sandbox, soon())).toMatchObject({ why: 'exited' });
+    await backend.destroy(sandbox);
+    expect(await backend.endOf(sandbox, soon())).toMatchObject({ why: 'deleted' });
+  });
+
+  test('says that a container whose runner was killed for memory was', async () => {
+    const backend = await engine.backend();
+    const sandbox = await backend.create(await engine.template(), soon());
+    onTestFinished(() => backend.destroy(sandbox));
+    const { State } = await engine.client.call<{ State: { Pid: number } }>({
+      method: 'GET',
+      path: `/containers/${sandbox.id}/json`,
+    });
+    // The kernel would take the program first: here the runner is the one to go.
+    await writeFile(`/proc/${State.Pid}/oom_score_adj`, '1000');
+    const hog = 'hoard = []\nwhile True: hoard.append(bytearray(b"x") * (1 << 20))';
+    const { Id } = await engine.client.call<{ Id: string }>({
+      method: 'POST',
+      path: `/containers/${sandbox.id}/exec`,
+      body: { Cmd: ['python3', '-c', hog] },
+    });
+    await engine.client.call({ method: 'POST', path: `/exec/${Id}/start`, body: { Detach: true } });
+    await expect
+      .poll(async () => (await backend.endOf(sandbox, soon()))?.why, { timeout: 20_000 })
+      .toBe('memory');
+    await backend.destroy(sandbox);
+  });
+
+  test('has no container left of an instance whose process is gone, when the next one is there', async () => {
+    const [boot, namespace] = (ownMark() as string).split('/');
+    const dead = await engine.backend({ mark: `${boot}/${namespace}/1/1` });
+    const alive = await engine.backend();
+    const template = await engine.template();
+    const [gone, kept] = [await dead.create(template, soon()), await alive.create(template, soon())];
+    const next = await engine.backend();
+    const ids = (await next.list()).map(({ id }) => id);
+    expect(ids).toContain(kept.id);
+    expect(ids).not.toContain(gone.id);
+    await alive.destroy(kept);
+  });
+
+  test('keeps the containers of an instance elsewhere that holds a stream, and none of one that holds none', async () => {
+    const elsewhere = await engine.backend({ mark: 'another-machine/1/2/3' });
+    const sandbox = await elsewhere.create(await engine.template(), soon());
+    const client = await attach(elsewhere, sandbox);
+    const next = await engine.backend(TIMES);
+    await new Promise((resolve) => setTimeout(resolve, 3 * TIMES.silentMs));
+    expect((await next.list()).map(({ id }) => id)).toContain(sandbox.id);
+    client.close();
+    await expect.poll(() => next.list(), { timeout: 20_000 }).toEqual([]);
+  });
+
+  test('covers the volumes that an image declares', async () => {
+    const { Id } = await engine.client.call<{ Id: string }>({
+      method: 'POST',
+      path: '/containers/create',
+      body: { Image: (await engine.template()).image, Cmd: ['true'] },
+    });
+    const query = { container: Id, repo: 'podgate-volumes', tag: 'test', changes: 'VOLUME /srv' };
+    await engine.client.call({ method: 'POST', path: '/commit', query, body: {} });
+    await engine.client.call({ method: 'DELETE', path: `/containers/${Id}`, query: { v: 'true' } });
+    onTestFinished(() => engine.client.call({ method: 'DELETE', path: '/images/podgate-volumes:test' }));
+    const backend = await engine.backend();
+    const sandbox = await backend.create(await engine.template({ image: 'podgate-volumes:test' }), soon());
+    const client = await attach(backend, sandbox);
+    const ran = await runOn(client, 1, 'import os; print(os.access("/srv", os.W_OK))', {});
+    expect(ran.stdout).toBe('False\n');
+    await backend.destroy(sandbox);
+  });
+});
+
+describe('an engine that fails', () => {
+  let own: OwnEngine;
+  let engine: TestEngine;
+  beforeAll(async () => {
+    own = await startOwnEngine({ diskMb: 1_500 });
+    engine = createTestEngine(own.host);
+  });
+  afterAll(async () => {
+    await engine?.[Symbol.asyncDispose]();
+    await own?.[Symbol.asyncDispose]();
+  });
+
+  test('with a full disk has no room, and serves again when it has', async () => {
+    const backend = await engine.backend();
+    const full = join(own.data, 'full');
+    execFileSync('sh', ['-c', 'head -c 3G /dev/zero > "$1" 2>/dev/null || true', 'sh', full]);
+    const template = await engine.template();
+    await expect(backend.create(template, soon())).rejects.toMatchObject({ code: 'unschedulable' });
+    await rm(full);
+    const sandbox = await backend.create(template, soon());
+    await backend.destroy(sandbox);
+  });
+
+  test.for(['stop', 'kill'] as const)(
+    'by %s is backend_unavailable, and used again when it is back',
+    async (how) => {
+      const backend = await engine.backend(TIMES);
+      const template = await engine.template();
+      const sandbox = await backend.create(template, soon());
+      const client = await attach(backend, sandbox);
+      await own[how]();
+      expect((await client.closed).code).toBe('sandbox_lost');
+      await expect(backend.create(template, soon())).rejects.toMatchObject({ code: 'backend_unavailable' });
+      await expect.poll(() => backend.trouble, { timeout: 10_000 }).toMatch(/cannot be reached/);
+      await own.start();
+      await expect.poll(() => backend.trouble, { timeout: 10_000 }).toBeNull();
+      expect(await backend.endOf(sandbox, soon())).toMatchObject({ failure: { code: 'sandbox_lost' } });
+      const next = await backend.create(template, soon());
+      expect((await runOn(await attach(backend, next), 1, 'print(1)', {})).stdout).toBe('1\n');
+      await Promise.all([backend.destroy(sandbox), backend.destroy(next)]);
+      expect(await containers(engine)).toEqual([]);
+    },
+  );
+});

@@ -1,0 +1,58 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { ENGINE_HOST, ENGINE_IMAGE } from './docker-engine.ts';
+
+const ENGINE = fileURLToPath(new URL('../../.ci/engine', import.meta.url));
+const run = promisify(execFile);
+
+export type OwnEngineOptions = {
+  /** MB of a disk of its own: without it images and containers lie beside everything else. */
+  diskMb?: number;
+  /** Options of dockerd. */
+  flags?: readonly string[];
+};
+
+/** An engine that a test may stop, kill and fill, with the tests' image on it. */
+export type OwnEngine = AsyncDisposable & {
+  readonly host: string;
+  readonly dir: string;
+  /** Where it keeps images and containers. */
+  readonly data: string;
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  kill(): Promise<void>;
+};
+
+/** Needs root and dockerd, which is what started the tests' engine. */
+export async function startOwnEngine({ diskMb, flags = [] }: OwnEngineOptions = {}): Promise<OwnEngine> {
+  await using opened = new AsyncDisposableStack();
+  // A socket's path has 107 bytes at most.
+  const dir = await mkdtemp('/run/podgate-engine-');
+  opened.defer(() => rm(dir, { recursive: true, force: true }));
+  const data = join(dir, 'data');
+  await run('mkdir', [data]);
+  // The engine mounts its folder over itself, and leaves that behind when it is killed.
+  opened.defer(async () => void (await run('umount', ['-l', data]).catch(() => {})));
+  if (diskMb !== undefined)
+    await run('mount', ['-t', 'tmpfs', '-o', `size=${diskMb}m`, 'podgate-engine', data]);
+  const engine = (verb: string, ...more: string[]) => run(ENGINE, [verb, dir, ...more]);
+  const start = async () => void (await engine('start', ...flags));
+  opened.defer(async () => void (await engine('stop')));
+  await start();
+  const host = `unix://${dir}/docker.sock`;
+  const script = `docker -H "$1" save "$3" | docker -H "$2" load`;
+  await run('bash', ['-o', 'pipefail', '-c', script, 'sh', ENGINE_HOST ?? '', host, ENGINE_IMAGE]);
+  const held = opened.move();
+  return {
+    host,
+    dir,
+    data,
+    start,
+    stop: async () => void (await engine('stop')),
+    kill: async () => void (await engine('kill')),
+    [Symbol.asyncDispose]: () => held.disposeAsync(),
+  };
+}
