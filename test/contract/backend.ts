@@ -122,6 +122,15 @@ export function backendContract(
       await expect(failure).rejects.toMatchObject({ name: 'Failure', retryable: true });
     });
 
+    kept('gives back the files of a workspace that its program closed', async () => {
+      const { run } = await open();
+      const ran = await run(
+        'import os\nos.mkdir("d")\nfor p in ("a", "d/b"): open(p, "w").write(p)\nos.chmod("d", 0)\nos.chmod(".", 0)',
+      );
+      const omitted = ran.exit.result?.files_omitted.map(({ path }) => path) ?? [];
+      expect([...ran.files.keys(), ...omitted].sort()).toEqual(['a', 'd/b']);
+    });
+
     for (const reuse of ['single_use', 'reset'] as const) {
       describe(`with reuse ${reuse}`, () => {
         kept('gives no privilege and no way to one', async () => {

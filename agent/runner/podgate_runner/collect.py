@@ -78,7 +78,10 @@ class Collector:
     def _look(self, fd, path, name):
         try:
             info = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return
         except OSError:
+            self._omit(path, "unreadable")
             return
         if not stat.S_ISREG(info.st_mode):
             return
@@ -187,6 +190,13 @@ class Reader:
 
 def _entries(fd):
     """(name, is a directory) of a directory, ordered by name so that what is chosen does not depend on the disk."""
+    mode = stat.S_IMODE(os.fstat(fd).st_mode)
+    if mode & stat.S_IRWXU != stat.S_IRWXU:
+        # It was opened, and its names can be listed; what they name is out of reach without the right to enter it.
+        try:
+            os.fchmod(fd, mode | stat.S_IRWXU)
+        except OSError:
+            pass  # Somebody else's: what cannot be looked at is named.
     with os.scandir(fd) as found:
         entries = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in found]
     entries.sort()

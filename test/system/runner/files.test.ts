@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
+import { WORKSPACE } from '../../fakes/runner-process.ts';
 import { describeSandbox, expectNext, expectUnharmed, MIB, patience, py } from './suite.ts';
 
 const NAMES = {
@@ -272,6 +273,27 @@ describeSandbox('files collected', (sandbox) => {
     expect([...named].some((path) => path.startsWith('closed'))).toBe(true);
     await expectUnharmed(sandbox());
   });
+
+  test.each([0o000, 0o100, 0o200, 0o400, 0o500])(
+    'are found where the workspace and a folder in it have mode %o at the end',
+    async (mode) => {
+      const ran = await sandbox().run(
+        py`
+        import os
+        os.makedirs("folder/inner")
+        for name in ("here", "folder/there", "folder/inner/deep"):
+            open(name, "w").write(name)
+        for path in ("folder/inner", "folder", "."):
+            os.chmod(os.path.join(os.environ["TOP"], path), ${mode})
+      `,
+        { env: { TOP: WORKSPACE } },
+      );
+      expect(ran.result).toMatchObject({ exit_code: 0, files_omitted: [] });
+      expect([...ran.files.keys()].sort()).toEqual(['folder/inner/deep', 'folder/there', 'here']);
+      await sandbox().client.reset(patience());
+      await expectUnharmed(sandbox());
+    },
+  );
 
   test('whose name is no UTF-8 are named and break nothing', async () => {
     const ran = await sandbox().run(
