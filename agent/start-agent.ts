@@ -21,6 +21,8 @@ import { createSlots } from './slots.ts';
 /** What a drained agent has left to send may take so long. */
 const FLUSH_MS = 2_000;
 const FLUSH_LOOK_MS = 10;
+/** A gateway that does not echo a heartbeat within this sends no START either. */
+const HEARD_MS = 2_000;
 
 export type AgentOptions = {
   readonly clusters: readonly ClusterOptions[];
@@ -135,6 +137,13 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       await new Promise<void>((resolve) => clock.after(FLUSH_LOOK_MS, resolve));
   }
 
+  async function within(ms: number, done: Promise<unknown>): Promise<void> {
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const cancel = clock.after(ms, resolve);
+    await Promise.race([done, late]);
+    cancel();
+  }
+
   async function shutDown(): Promise<void> {
     draining = true;
     slots.hold();
@@ -157,14 +166,16 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   async function drain(deadlineMs: number): Promise<void> {
     if (!draining) {
       draining = true;
+      const untilMs = clock.now() + deadlineMs;
       log('agent_draining', { deadline_ms: deadlineMs, running: executions.running() });
       slots.hold();
       linkSet.hold();
       for (const link of linkSet.links()) link.send('DRAIN', { deadline_ms: deadlineMs });
-      const { promise: deadline, resolve } = Promise.withResolvers<void>();
-      const cancel = clock.after(deadlineMs, resolve);
-      await Promise.race([executions.drain(), deadline]);
-      cancel();
+      const ended = executions.drain();
+      // A START that crossed DRAIN is on its way: it must find somebody who refuses it, or its caller never knows.
+      const heard = Promise.all(linkSet.links().map((link) => link.heard()));
+      await within(Math.min(HEARD_MS, deadlineMs), heard);
+      await within(Math.max(0, untilMs - clock.now()), ended);
     }
     await close();
   }

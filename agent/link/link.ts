@@ -49,6 +49,11 @@ export type Link = {
   readonly roundTripMs: number | null;
   /** Without effect on a link that has not joined. */
   send<Name extends 'SLOTS' | 'DRAIN'>(name: Name, body: FromAgent[Name]): void;
+  /**
+   * Resolves when the gateway has taken all that was said so far, and what it had said before that has come; also when
+   * the link has ended.
+   */
+  heard(): Promise<void>;
   /** Everything queued has left the process. */
   readonly flushed: boolean;
   /** Ends the link in order. */
@@ -63,6 +68,8 @@ export function createLink(deps: LinkDeps): Link {
   let lastFrameMs = clock.now();
   let beats = 0;
   let asked: { id: number; atMs: number } | undefined;
+  /** Who waits for the echo of a heartbeat. */
+  const echoes = new Map<number, () => void>();
   let roundTripMs: number | null = null;
 
   const socket = createAgentSocket(deps.dial(), clock, {
@@ -108,6 +115,11 @@ export function createLink(deps: LinkDeps): Link {
     send(name, body) {
       if (isJoined()) peer.control(name, 0, body);
     },
+    heard() {
+      if (!isJoined()) return Promise.resolve();
+      beat(true, null);
+      return new Promise((resolve) => echoes.set(beats, resolve));
+    },
     get flushed() {
       return !isJoined() || (peer.outbox.empty && socket.unsent === 0);
     },
@@ -129,9 +141,15 @@ export function createLink(deps: LinkDeps): Link {
     if (event && stream !== 0) broke(`${message.name} on a stream`);
     else apply(event ?? { type: 'work' });
     if (!isJoined()) return;
-    if (message.name === 'HEARTBEAT' && asked?.id === message.body.echo)
-      roundTripMs = clock.now() - asked.atMs;
+    if (message.name === 'HEARTBEAT') echoed(message.body.echo);
     if (!event) streams.message(message, stream);
+  }
+
+  function echoed(id: number | null): void {
+    if (id === null) return;
+    if (asked?.id === id) roundTripMs = clock.now() - asked.atMs;
+    echoes.get(id)?.();
+    echoes.delete(id);
   }
 
   function apply(event: LinkEvent): void {
@@ -176,6 +194,8 @@ export function createLink(deps: LinkDeps): Link {
   function onEnded(why: LinkEnd): void {
     for (const cancel of timers.values()) cancel();
     timers.clear();
+    for (const resolve of echoes.values()) resolve();
+    echoes.clear();
     socket.terminate();
     streams.lose();
     deps.onEnded(link, why);

@@ -20,6 +20,8 @@ export async function runGateway({ config, version, ...deps }: RunGatewayDeps): 
     else again.resolve();
   };
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, onSignal);
+  // The gateway's timers keep no process alive, and one that listens no more may have nothing else for a moment.
+  const alive = setInterval(() => {}, 2 ** 30);
   try {
     const running = await serveGateway({ config, version, log });
     const { url, metricsPort } = running;
@@ -38,6 +40,7 @@ export async function runGateway({ config, version, ...deps }: RunGatewayDeps): 
     log({ level: 'info', event: 'gateway_stopped' });
     return 0;
   } finally {
+    clearInterval(alive);
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.off(name, onSignal);
   }
 }

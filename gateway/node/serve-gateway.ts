@@ -1,5 +1,5 @@
 import { hash, randomUUID } from 'node:crypto';
-import { createServer, type Server } from 'node:http';
+import { createServer, type Server, type ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import { createIdSealer, generateKeyring, importKeyring, type Keyring, openId } from '../../shared/ids.ts';
@@ -75,11 +75,7 @@ export async function serveGateway({
     : createNoFileStore();
 
   let gateway: Gateway | undefined;
-  let leaving = false;
-  const server = createHttpServer(
-    () => gateway,
-    () => leaving,
-  );
+  const { server, leave } = createHttpServer(() => gateway);
   const port = await listen(server, config.host, config.port, 'PORT');
   let stopped: Promise<void> | undefined;
   const stop = () => {
@@ -105,7 +101,11 @@ export async function serveGateway({
   const deps: GatewayDeps = {
     config: { ...config.gateway, version, serverId: randomUUID() },
     now: Date.now,
-    timers: { setTimeout, clearTimeout: (timer) => clearTimeout(timer as NodeJS.Timeout) },
+    // What is left to be forgotten a minute after an execution keeps no process from its end.
+    timers: {
+      setTimeout: (callback, ms) => setTimeout(callback, ms).unref(),
+      clearTimeout: (timer) => clearTimeout(timer as NodeJS.Timeout),
+    },
     random: (bytes) => crypto.getRandomValues(new Uint8Array(bytes)),
     log,
     authenticator,
@@ -141,7 +141,7 @@ export async function serveGateway({
   let closing: Promise<void> | undefined;
   const hurry = new AbortController();
   const close = () => {
-    leaving = true;
+    leave();
     hurry.abort();
     closing ??= held.disposeAsync();
     return closing;
@@ -152,7 +152,7 @@ export async function serveGateway({
     port,
     metricsPort,
     async drain(deadlineMs, delayMs = 0) {
-      leaving = true;
+      leave();
       opened.leave();
       if (delayMs > 0) await pause(delayMs, hurry.signal);
       if (config.gateway.replicas > 1) void stop();
@@ -163,7 +163,10 @@ export async function serveGateway({
   };
 }
 
-function createHttpServer(gateway: () => Gateway | undefined, leaving: () => boolean): Server {
+/** `leave`: every answer whose head has not been sent is the last on its connection. */
+function createHttpServer(gateway: () => Gateway | undefined): { server: Server; leave(): void } {
+  const answering = new Set<ServerResponse>();
+  let leaving = false;
   const listener = getRequestListener(async (request, env) => {
     const { outgoing } = env as HttpBindings;
     const current = gateway();
@@ -181,17 +184,22 @@ function createHttpServer(gateway: () => Gateway | undefined, leaving: () => boo
       shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
     },
     (incoming, outgoing) => {
-      // Connections end with their next answer: one that is cut while a request is on its way leaves its caller guessing.
-      if (leaving()) outgoing.shouldKeepAlive = false;
+      if (leaving) outgoing.shouldKeepAlive = false;
+      answering.add(outgoing);
       outgoing.once('prefinish', () => incoming.socket.setTimeout(ANSWER_STALL_MS));
-      outgoing.once('finish', () => {
-        if (leaving()) incoming.socket.destroySoon();
-      });
+      outgoing.once('close', () => answering.delete(outgoing));
       void listener(incoming, outgoing);
     },
   );
   answerClientErrors(server);
-  return server;
+  return {
+    server,
+    leave() {
+      leaving = true;
+      // An answer that was told to keep its connection keeps it: cut, its caller's next request would be lost.
+      for (const outgoing of answering) if (!outgoing.headersSent) outgoing.shouldKeepAlive = false;
+    },
+  };
 }
 
 /** Resolves when the time is over or the signal is aborted. */

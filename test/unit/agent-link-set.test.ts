@@ -179,6 +179,7 @@ function createBench(random = 0.5) {
         },
         roundTripMs: null,
         flushed: true,
+        heard: async () => {},
         send: () => {},
         letGo() {
           phase = 'ended';
