@@ -260,7 +260,9 @@ print(len([name for name in os.listdir('/proc') if name.isdigit()]) <= 4)
       const execution = await began.promise;
       expect((await two.run(look)).stdout).toBe('[]\nrefused\nTrue\n');
       execution.cancel('seen');
-      expect((await leaving).result.outcome).toBe('cancelled');
+      const ended = await leaving;
+      expect(ended).toMatchObject({ stdout: 'left\n', stderr: '' });
+      expect(ended.result.outcome).toBe('cancelled');
     });
 
     kept(

@@ -1,6 +1,7 @@
 import { readServerSentEvents } from '../../client/server-sent-events.ts';
 import type { ExecuteRequest } from '../../client/types.ts';
 import { countRunning } from './process-tree.ts';
+import { until } from './until.ts';
 
 /** How a stream ended: its last event. */
 export type LastEvent = { event: string; data: Record<string, unknown> };
@@ -43,13 +44,21 @@ time.sleep(60)
   const last = followToLast(response.body, begun.resolve);
   last.catch(begun.reject);
   await begun.promise;
+  const alive = () => countRunning('sleep', marker);
+  let over = false;
+  const settle = () => {
+    over = true;
+  };
+  last.then(settle, settle);
+  // The kernel lets a parent go on a moment before its child shows what it executes.
+  await until(() => over || alive() > 0);
   const leave = async () => {
     leaving.abort();
     await last.catch(() => {});
   };
   return {
     executionId: response.headers.get('podgate-execution-id') ?? '',
-    alive: () => countRunning('sleep', marker),
+    alive,
     last,
     leave,
     [Symbol.asyncDispose]: leave,

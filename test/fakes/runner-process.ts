@@ -236,11 +236,11 @@ function spawnShim(python: string, pid: number, parent: string[] = []): ChildPro
   return spawn('sh', args, { stdio: ['ignore', 'ignore', 'inherit', 'pipe'] });
 }
 
-/** The host's number of the sandbox's PID 1: the first below `child` whose NSpid ends in 1. */
+/** The host's number of the sandbox's PID 1: the first below `child` whose NSpid ends in 1, once it can be entered. */
 async function pidOne(child: ChildProcess): Promise<number> {
   for (;;) {
     for (const { pid } of processesBelow(child.pid as number)) {
-      if (/^NSpid:\s.*\s1$/m.test(statusOf(pid))) return pid;
+      if (/^NSpid:\s.*\s1$/m.test(statusOf(pid)) && hasGroups(pid)) return pid;
     }
     if (child.exitCode !== null) throw new Error('the sandbox ended before it began');
     await new Promise((resolve) => setImmediate(resolve));
@@ -300,6 +300,15 @@ function statusOf(pid: number): string {
     return readFileSync(`/proc/${pid}/status`, 'latin1');
   } catch {
     return '';
+  }
+}
+
+/** `unshare` maps groups last, after it has forked PID 1; before that nobody enters as one of them. */
+function hasGroups(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/gid_map`, 'latin1') !== '';
+  } catch {
+    return false;
   }
 }
 

@@ -1,6 +1,7 @@
 """stdout and stderr of the program: read as credit allows, counted past the cap, dropped there."""
 
 import os
+import select
 
 from podgate_runner.limits import READ_BYTES
 from podgate_runner.outbox import STDERR, STDOUT
@@ -23,6 +24,7 @@ class Output:
         self._kill_at = limits["output_limit_bytes"]
         self.stdout, self.stderr = _Pipe(STDOUT), _Pipe(STDERR)
         self._pipes = (self.stdout, self.stderr)
+        self._draining = False
 
     def write_ends(self):
         return [pipe.write_fd for pipe in self._pipes]
@@ -55,14 +57,18 @@ class Output:
             if self.may_read(pipe):
                 if not listening:
                     self._poller.read(pipe.read_fd, pipe_reader(self, pipe))
-            elif listening:
+                continue
+            if listening:
                 self._poller.forget(pipe.read_fd)
+            if self._draining and _is_over(pipe.read_fd):
+                self._end(pipe)
 
     def may_read(self, pipe):
         return pipe.counted >= self._cap or self._outbox.room() > 0
 
     def drain(self):
-        """Reads what is there until credit or the pipes end."""
+        """Reads what is there until credit or the pipes end: nobody writes any more."""
+        self._draining = True
         for pipe in self._pipes:
             while not pipe.ended and self.may_read(pipe) and self.read(pipe):
                 pass
@@ -101,6 +107,13 @@ class Output:
             except BlockingIOError:
                 pass
             self._end(pipe)
+
+
+def _is_over(fd):
+    """Empty and without a writer: a reader whose last credit went to the last byte owes none for the end."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return any(not events & select.POLLIN for _, events in poll.poll(0))
 
 
 def pipe_reader(output, pipe):

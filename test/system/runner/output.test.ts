@@ -126,6 +126,23 @@ describeSandbox('output', (sandbox) => {
     expect(ran.result.duration_ms).toBeGreaterThanOrEqual(200);
   });
 
+  test.each([
+    ['stdout', 'import os\nos.write(1, b"x" * SIZE)'],
+    ['stderr', 'import os\nos.write(2, b"x" * SIZE)'],
+    ['both', 'import os\nos.write(1, b"x" * (SIZE // 2))\nos.write(2, b"x" * (SIZE // 2))'],
+  ])(
+    'that takes the last of its credit by the last byte, on %s, has an end all the same',
+    async (_, code) => {
+      const ran = await sandbox().run(`SIZE = ${STREAM_WINDOW_BYTES}\n${code}\nNone`, {
+        grant: STREAM_WINDOW_BYTES,
+        timeoutMs: 5_000,
+      });
+      expect(ran.result).toMatchObject({ outcome: 'exited', exit_code: 0, stdout_truncated: false });
+      expect(ran.result.stdout_bytes + ran.result.stderr_bytes).toBe(STREAM_WINDOW_BYTES);
+      expect(ran.stdoutBytes.length + ran.stderrBytes.length).toBe(STREAM_WINDOW_BYTES);
+    },
+  );
+
   test('of a reader that grants nothing holds the program back', async () => {
     const { client } = sandbox();
     let received = 0;
