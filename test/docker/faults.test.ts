@@ -121,6 +121,18 @@ describe('an engine that is up', () => {
     await expect.poll(() => next.list(), { timeout: 20_000 }).toEqual([]);
   });
 
+  test('that is left while a sandbox is being made keeps nothing of it', async () => {
+    // However far the creation has come.
+    for (const waitMs of [0, 20, 60, 150, 300]) {
+      const own = await engine.backend({ installation: `leaving-${waitMs}` });
+      const creation = own.create(await engine.template(), soon()).catch((cause: unknown) => cause);
+      await new Promise((resolve) => setTimeout(resolve, waitMs));
+      await own.close();
+      expect(await containers({ ...engine, installation: `leaving-${waitMs}` })).toEqual([]);
+      await creation;
+    }
+  });
+
   test('covers the volumes that an image declares', async () => {
     const { Id } = await engine.client.call<{ Id: string }>({
       method: 'POST',

@@ -3,7 +3,7 @@ import { Failure } from '../../../shared/errors.ts';
 import type { Template } from '../../../shared/template.ts';
 import { createBackoff } from '../../backoff.ts';
 import type { Clock } from '../../clock.ts';
-import { createDeadline } from '../../deadline.ts';
+import { createDeadline, orAborted } from '../../deadline.ts';
 import type { Log } from '../../log.ts';
 import { pause } from '../../pause.ts';
 import { runnerCommand } from '../../runner/bundle.ts';
@@ -69,6 +69,8 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
   const { client, installation, instance, mark, clock, random, log } = deps;
   const known = new Map<string, Known>();
   const closing = new AbortController();
+  /** Creations and removals under way: an end waits for them, as each may leave a container. */
+  const underWay = new Set<Promise<unknown>>();
   let trouble: Failure | undefined;
   let facts = await readFacts();
   const keeper = createContainerKeeper({
@@ -84,6 +86,13 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
     const found = await readEngineFacts(client, { isUnsafe: deps.isUnsafe, signal });
     log('engine_connected', { engine: client.shown, ...found });
     return found;
+  }
+
+  function tracked<T>(work: Promise<T>): Promise<T> {
+    underWay.add(work);
+    const forget = () => void underWay.delete(work);
+    work.then(forget, forget);
+    return work;
   }
 
   /** Who comes back after an absence may be another engine. */
@@ -137,7 +146,7 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
       // Until it is wanted nobody listens; connect() looks whether it still lives.
       entry.first.on('error', () => {});
     } catch (cause) {
-      if (known.has(name)) void remove(name);
+      if (known.has(name)) void tracked(remove(name));
       throw signal.aborted ? signal.reason : cause;
     }
     return { id: name, template: template.name, templateHash: template.hash, instance, createdAtMs };
@@ -238,6 +247,8 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
     keeper.close();
     const signal = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
     try {
+      // A creation that ends begins a removal.
+      while (underWay.size > 0) await orAborted(Promise.allSettled([...underWay]), signal);
       const own = await listContainers(client, { installation, instance, signal });
       await Promise.all(own.map(({ Id }) => removeContainer(client, Id)));
     } catch (cause) {
@@ -251,9 +262,9 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
     kind: 'docker',
     reconnects: true,
     freshPerExecution: false,
-    create,
+    create: (template, signal) => tracked(create(template, signal)),
     connect,
-    destroy: (sandbox) => remove(sandbox.id),
+    destroy: (sandbox) => tracked(remove(sandbox.id)),
     list,
     endOf,
     get calls() {
