@@ -7,6 +7,8 @@ import signal
 import sys
 from _weakref import ref
 
+from podgate_runner import outermost
+
 _FLUSH_FAILED = 120
 
 
@@ -86,7 +88,7 @@ def finish(known_modules):
             threading._shutdown()
         except BaseException as error:
             sys.__excepthook__(type(error), error, error.__traceback__)
-    atexit._run_exitfuncs()
+    outermost.call(atexit._run_exitfuncs)
     flush()
     release(known_modules)
 

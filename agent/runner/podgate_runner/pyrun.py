@@ -5,7 +5,8 @@ import os
 import sys
 from _frozen_importlib_external import SourceFileLoader
 
-from podgate_runner import pycompile, pyexit
+from podgate_runner import outermost, pycompile, pyexit
+
 
 class _Known(frozenset):
     """Names of modules; `last` is the one that was imported last."""
@@ -21,6 +22,7 @@ def warm():
     global _known_modules
     if sys.version_info >= (3, 13):
         __import__("traceback")
+    outermost.warm()
     forget_podgate()
     # Executions must not share what the importer remembers of directories that user code writes.
     sys.path_importer_cache.clear()
@@ -33,7 +35,7 @@ def rehearse():
     that waits for its job it copies the pages that every program writes to, so that no program waits for them."""
     main = type(sys)("__main__")
     for code in pycompile.compile_file("<none>", b"import sys\nNone\n", True):
-        exec(code, main.__dict__)
+        outermost.call(exec, code, main.__dict__)
     with open("/dev/null", "rb", buffering=0) as file:
         file.read().decode("utf-8", "replace").splitlines(True)
     SourceFileLoader("__main__", "<none>")
@@ -52,7 +54,7 @@ def forget_podgate():
 
 
 def run(path, args, interactive):
-    """Never returns. Its frame is the only one of ours below user code."""
+    """Never returns."""
     error = None
     try:
         codes = begin(path, args, interactive)
@@ -61,14 +63,22 @@ def run(path, args, interactive):
     else:
         for code in codes:
             try:
-                exec(code, sys.modules["__main__"].__dict__)
+                outermost.call(exec, code, sys.modules["__main__"].__dict__)
             except BaseException as raised:
-                error = raised.with_traceback(raised.__traceback__.tb_next)
+                # The class may be the program's, with methods of its own.
+                error = BaseException.with_traceback(raised, _above_ours(sys.exc_info()[2]))
                 break
         del code, codes
     box = [error]
     del error
     pyexit.leave(box, _known_modules)
+
+
+def _above_ours(trace):
+    """Without our two frames, which a program may have thrown away itself."""
+    for _ in range(2):
+        trace = trace and trace.tb_next
+    return trace
 
 
 def begin(path, args, interactive):

@@ -73,6 +73,59 @@ describeSandbox('Python code', (sandbox) => {
     await expectNext(sandbox());
   });
 
+  test('sees no frame below its own: it is the outermost, as for python itself', async () => {
+    const code = py`
+      import atexit, inspect, signal, sys, traceback, warnings
+      def names(frame):
+          while frame is not None:
+              yield frame.f_code.co_name
+              frame = frame.f_back
+      def deeper(): return list(names(sys._getframe()))
+      print(list(names(sys._getframe())), deeper())
+      print([each.function for each in inspect.stack()], [each.name for each in traceback.extract_stack()])
+      traceback.print_stack(file=sys.stdout)
+      try: sys._getframe(1)
+      except ValueError as error: print(error)
+      warnings.warn("beyond", stacklevel=2)
+      @lambda f: atexit.register(f)
+      def leaving(): print(list(names(sys._getframe())))
+      def caught(number, frame): print(list(names(frame)), deeper())
+      signal.signal(signal.SIGUSR1, caught)
+      signal.raise_signal(signal.SIGUSR1)
+      try: 1 / 0
+      except ZeroDivisionError as error: print(list(names(error.__traceback__.tb_frame)))
+      inspect.currentframe().f_back
+      [*deeper()]
+    `;
+    const ran = await sandbox().run(code);
+    expect(ran.stdout.split('\n')).toEqual([
+      "['<module>'] ['deeper', '<module>']",
+      "['<module>'] ['<module>']",
+      '  File "/srv/__main__.py", line 9, in <module>',
+      '    traceback.print_stack(file=sys.stdout)',
+      'call stack is not deep enough',
+      "['<module>'] ['deeper', 'caught', '<module>']",
+      "['<module>']",
+      "['deeper', '<module>']",
+      "['leaving']",
+      '',
+    ]);
+    expect(ran.stderr).toMatch(/^(sys:1|<sys>:0): UserWarning: beyond\n$/);
+  });
+
+  test('sees no frame of ours below the last expression’s, nor in what it raises, whatever it makes of traces', async () => {
+    const ran = await sandbox().run(
+      'import sys\ndef f(): raise SystemExit(sys._getframe().f_back.f_back is None)\nf()',
+    );
+    expect(ran.result.exit_code).toBe(1);
+    const bare = await sandbox().run(
+      'class E(Exception):\n    def with_traceback(self, trace): raise KeyError(2)\nraise E("bare")',
+    );
+    expect(bare.stderr).toMatch(
+      /^Traceback.*\n {2}File "\/srv\/__main__.py", line 3, in <module>\n.*\n.*E: bare\n$/,
+    );
+  });
+
   test('gets a syntax error with line and caret', async () => {
     const ran = await sandbox().run('x = 1\ny = = 2');
     expect(ran.stderr).toMatch(/__main__\.py", line 2\n\s+y = = 2\n\s+\^/);

@@ -1,0 +1,105 @@
+"""Calls without a frame of ours below: a program sees what it would see under `python file`, wherever it asks.
+
+The interpreter has no call for that. It keeps its current frame in one word of memory, and a frame that begins while that
+word is null is an outermost one, as the first of every interpreter is. The word is searched for once, by its value, and
+then tried in a child; where either fails, nothing is touched, and a program that asks sees our frames.
+"""
+
+import ctypes
+import os
+import sys
+
+_WORD_BYTES = ctypes.sizeof(ctypes.c_void_p)
+# In a frame object from 3.11 on: the frame that the interpreter itself works with.
+_INNER_FRAME = 3 * _WORD_BYTES
+# Of a thread's state, which is larger in every version.
+_STATE_WORDS = 32
+# 3.11 and 3.12 keep the word in a record on the C stack that this word of the state leads to.
+_RECORD = 7 * _WORD_BYTES
+_RECORD_WORDS = 2
+
+_nowhere = ctypes.c_void_p()
+_direct = _nowhere
+_record = None
+_record_offset = 0
+
+
+def warm():
+    """In the zygote, before anything is called: what is found holds for all that it forks."""
+    try:
+        _search()
+        if not _holds():
+            _forget()
+    except Exception:
+        _forget()
+
+
+def call(function, *args):
+    """`function` must be C's, as `exec` is: a Python function's frame would begin without a look at the word. What it raises
+    has one frame of ours, this one. With the return from here the word is what it was."""
+    _word().value = None
+    return function(*args)
+
+
+def _word():
+    if _record is None:
+        return _direct
+    return ctypes.c_void_p.from_address(_record.value + _record_offset)
+
+
+def _search():
+    global _direct, _record, _record_offset
+    if "t" in getattr(sys, "abiflags", ""):
+        # Without its lock the interpreter's collector looks for what is alive along the frames.
+        return
+    state = ctypes.pythonapi.PyThreadState_Get
+    state.restype, state.argtypes = ctypes.c_void_p, []
+    address = state()
+    frame = id(sys._getframe())
+    if sys.version_info >= (3, 11):
+        frame = _at(frame + _INNER_FRAME).value
+    for number in range(_STATE_WORDS):
+        if _at(address + number * _WORD_BYTES).value == frame:
+            _direct = _at(address + number * _WORD_BYTES)
+            return
+    if (3, 11) <= sys.version_info < (3, 13):
+        record = _at(address + _RECORD)
+        for number in range(_RECORD_WORDS):
+            if _at(record.value + number * _WORD_BYTES).value == frame:
+                _record, _record_offset = record, number * _WORD_BYTES
+                return
+
+
+def _at(address):
+    return ctypes.c_void_p.from_address(address)
+
+
+def _forget():
+    global _direct, _record
+    _direct, _record = _nowhere, None
+
+
+_TRIAL = """
+import sys
+def depth(frame=None):
+    frame, frames = sys._getframe(), 0
+    while frame is not None: frame, frames = frame.f_back, frames + 1
+    return frames
+depths = [depth(), *(depth() for _ in "x")]
+raise LookupError
+"""
+
+
+def _holds():
+    """A child that dies of it is an answer too."""
+    pid = os.fork()
+    if pid == 0:
+        seen = {}
+        try:
+            call(exec, _TRIAL, seen)
+        except LookupError as error:
+            alone = error.__traceback__.tb_next.tb_next.tb_next is None and sys._getframe(1) is not None
+            os._exit(0 if seen.get("depths") == [2, 3] and alone else 1)
+        finally:
+            os._exit(1)
+    return os.waitpid(pid, 0)[1] == 0
