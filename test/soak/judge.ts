@@ -1,0 +1,76 @@
+import type { Seen } from './asking.ts';
+import { type Program, QUEUE_TIMEOUT_MS, TIMEOUT_MS } from './programs.ts';
+
+/** Ways in which Podgate can fail its word. */
+export const MISSES = ['lost', 'doubled', 'wrong_bytes', 'wrongly_reported', 'late'] as const;
+export type Miss = (typeof MISSES)[number];
+
+/** What is known of an execution besides its answer. */
+export type Facts = {
+  /** How often the program has begun. */
+  runs: number;
+  /** A gateway was killed while the caller waited. */
+  gatewayKilled: boolean;
+};
+
+/** What may be answered for `timeout_ms` and `queue_timeout_ms` and the 3 s behind them, on a machine that is busy. */
+export const ANSWER_MS = TIMEOUT_MS + QUEUE_TIMEOUT_MS + 3_000;
+const BUSY_MS = 15_000;
+/** From here on an answer is not waited for any more. */
+export const PATIENCE_MS = ANSWER_MS + 60_000;
+
+/** Refusals: nothing ran, the caller may come again. */
+const REFUSALS = new Set(['no_agent', 'at_capacity', 'draining', 'backend_unavailable', 'rate_limited']);
+/** What started, or may have. */
+const LOSSES = new Set(['agent_lost', 'maybe_started', 'draining', 'sandbox_lost', 'deadline_exceeded']);
+
+/** What is wrong with an answer, if anything is. The runs are counted again when everything is over. */
+export function judge(program: Program, seen: Seen, facts: Facts): { miss: Miss; why: string } | undefined {
+  if (facts.runs > 1) return { miss: 'doubled', why: `ran ${facts.runs} times` };
+  const patient = program.reading.as === 'slow' ? program.reading.pauseMs : 0;
+  if (seen.saw === 'silence') return { miss: 'lost', why: 'no answer came' };
+  if (seen.tookMs > ANSWER_MS + BUSY_MS + patient)
+    return { miss: 'late', why: `${Math.round(seen.tookMs)} ms` };
+  switch (seen.saw) {
+    case 'result':
+      return judgeResult(program, seen, facts);
+    case 'failure':
+      return judgeFailure(program, seen, facts);
+    case 'break':
+      if (facts.gatewayKilled || program.kind === 'stalled_reader') return undefined;
+      return { miss: 'lost', why: `the connection broke: ${seen.cause}` };
+    case 'nonsense':
+      return { miss: 'wrongly_reported', why: seen.cause };
+    case 'nothing':
+      return undefined;
+  }
+}
+
+function judgeResult(
+  program: Program,
+  seen: Extract<Seen, { saw: 'result' }>,
+  { runs }: Facts,
+): { miss: Miss; why: string } | undefined {
+  const { exitCode, outcome, output } = program;
+  const timesOut = outcome === 'timed_out';
+  // One that is ended 300 ms after it began may not have come to count itself.
+  if (runs === 0 && !timesOut) return { miss: 'wrongly_reported', why: 'a result of what did not run' };
+  if (seen.outcome !== outcome || seen.exitCode !== exitCode || seen.timedOut !== timesOut)
+    return { miss: 'wrongly_reported', why: `${seen.outcome}, ${seen.exitCode}` };
+  if (output && (seen.stdout !== output.stdout || seen.stderr !== output.stderr))
+    return { miss: 'wrong_bytes', why: `stdout ${seen.stdout}, stderr ${seen.stderr}` };
+  return undefined;
+}
+
+function judgeFailure(
+  { kind }: Program,
+  { code, started, retryable, status, detail }: Extract<Seen, { saw: 'failure' }>,
+  { runs }: Facts,
+): { miss: Miss; why: string } | undefined {
+  const told = `${status} ${code}, started ${started}, ran ${runs}: ${detail}`;
+  const known = started === 'no' ? REFUSALS : LOSSES;
+  if (!known.has(code) && !(code === 'reader_stalled' && kind === 'stalled_reader'))
+    return { miss: 'wrongly_reported', why: told };
+  const denies = started === 'no' || retryable || status === 503 || status === 429;
+  return denies && runs > 0 ? { miss: 'wrongly_reported', why: told } : undefined;
+}

@@ -1,0 +1,204 @@
+import { createReadStream, createWriteStream } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Fleet, startFleet } from '../fakes/fleet.ts';
+import { counted } from '../fakes/run-counter.ts';
+import { type Asking, createAsking, type Seen } from './asking.ts';
+import { carryOut, type FaultLog } from './faults.ts';
+import { judge, PATIENCE_MS } from './judge.ts';
+import { watchMemory } from './memory-watch.ts';
+import { drawProgram, type Program } from './programs.ts';
+import { createRandom } from './random.ts';
+import { planFaults } from './schedule.ts';
+import { createTally, type Tally } from './tally.ts';
+
+export type SoakOptions = {
+  seed: string;
+  durationMs: number;
+  callers: number;
+  gateways: number;
+  agents: number;
+  /** A folder for the logs of all processes. */
+  logs: string;
+  say: (line: string) => void;
+};
+
+const MAX_OUTPUT_BYTES = 134_217_728;
+/** What a caller waits who was refused, as Retry-After would have it, or whose connection broke. */
+const REFUSED_MS = { least: 200, most: 1_500 };
+const SAMPLE_MS = 1_000;
+const TELL_MS = 60_000;
+const QUIET_MS = 60_000;
+/** How long after a kill connections may still be found broken. */
+const KILL_ECHO_MS = 2_000;
+
+type Told = { program: Program; seen: Seen; beganMs: number };
+
+/** One soak from start to end: faults and callers at once, then everything is looked at again in peace. */
+export async function soak(options: SoakOptions): Promise<Tally> {
+  const { seed, durationMs, say, logs } = options;
+  await using journal = createWriteStream(join(logs, 'soak.log'));
+  const write = (line: object) =>
+    void journal.write(`${JSON.stringify({ at: new Date().toISOString(), ...line })}\n`);
+  const faults: FaultLog = { write, counts: new Map(), gatewayKills: [], badEnds: [] };
+  const tally = createTally(write);
+  const fleet = await startSoakFleet(options);
+  const settled = new Map<string, Told>();
+  try {
+    const baseline = processesOf(fleet);
+    const memory = watchMemory(
+      [fleet.gateways[0], fleet.agents[0]].flatMap((each) => each ?? []),
+      durationMs,
+    );
+    await using asking = createAsking(fleet.url, fleet.key);
+    const beganMs = performance.now();
+    const over = new AbortController();
+    const lanes = planFaults({ ...options, seed });
+    const breaking = lanes.map((lane) => carryOut(fleet, lane, faults, over.signal));
+    const callers = Array.from({ length: options.callers }, (_, caller) =>
+      call({ seed, caller, fleet, asking, tally, faults, settled, untilMs: beganMs + durationMs }),
+    );
+    const watching = (async () => {
+      for (let tick = 1; !over.signal.aborted; tick += 1) {
+        await sleep(SAMPLE_MS);
+        memory.sample(performance.now() - beganMs);
+        if ((tick * SAMPLE_MS) % TELL_MS === 0) say(progress(tally, performance.now() - beganMs));
+      }
+    })();
+    await Promise.all([...callers, ...breaking]);
+    const asked = `${((tally.asked * 1_000) / (performance.now() - beganMs)).toFixed(1)} a second`;
+    await lookAtLeftovers(fleet, baseline, tally);
+    over.abort();
+    await watching;
+    recount(fleet, settled, faults, tally);
+    for (const why of faults.badEnds) tally.miss({ miss: 'broke', name: 'drain', why });
+    for (const { name, why } of memory.risen()) tally.miss({ miss: 'memory', name, why });
+    for (const line of tally.lines()) say(line);
+    say(`rate               ${asked}`);
+    say(`faults             ${[...faults.counts].map(([name, count]) => `${name} ${count}`).join(', ')}`);
+    for (const line of memory.lines()) say(line);
+  } finally {
+    try {
+      await fleet[Symbol.asyncDispose]();
+    } catch (error) {
+      tally.miss({ miss: 'left_over', name: 'fleet', why: String(error) });
+    }
+  }
+  for (const why of await complaintsIn(fleet, logs)) tally.miss({ miss: 'broke', name: 'log', why });
+  return tally;
+}
+
+function startSoakFleet({ gateways, agents, logs }: SoakOptions): Promise<Fleet> {
+  const resources = { cpu_seconds: 30, memory_mb: 128 };
+  return startFleet({
+    gateways,
+    agents: Array.from({ length: agents }, () => ({ cluster: 'soak' })),
+    tls: true,
+    logs,
+    templates: [
+      { name: 'default', reuse: 'reset', resources, pool: { min: 4, max: 4 } },
+      { name: 'fresh', reuse: 'single_use', resources, pool: { min: 1, max: 1 } },
+    ],
+    variables: {
+      PODGATE_HEARTBEAT_MS: '1000',
+      PODGATE_DRAIN_DELAY_MS: '1000',
+      PODGATE_DRAIN_MS: '8000',
+      MAX_OUTPUT_BYTES: String(MAX_OUTPUT_BYTES),
+    },
+  });
+}
+
+type Call = {
+  seed: string;
+  caller: number;
+  fleet: Fleet;
+  asking: Asking;
+  tally: Tally;
+  faults: FaultLog;
+  settled: Map<string, Told>;
+  untilMs: number;
+};
+
+/** One caller, who asks one thing after the other. */
+async function call({ seed, caller, fleet, asking, tally, faults, settled, untilMs }: Call): Promise<void> {
+  for (let step = 0; performance.now() < untilMs; step += 1) {
+    const name = `${seed}-${caller}-${step}`;
+    const random = createRandom(name);
+    const program = drawProgram(random, name);
+    const code = counted(fleet.counter.path, name) + program.request.code;
+    const beganMs = performance.now();
+    const seen = await asking.ask({ ...program.request, code }, program.reading, PATIENCE_MS);
+    tally.take(program.kind, seen);
+    const missed = judge(program, seen, factsOf(fleet, name, faults, beganMs, seen));
+    if (missed) tally.miss({ ...missed, name: `${name} (${program.kind}, ${seen.executionId})` });
+    else settled.set(name, { program, seen, beganMs });
+    if (seen.saw !== 'result' && seen.saw !== 'nothing')
+      await sleep(random.between(REFUSED_MS.least, REFUSED_MS.most));
+  }
+}
+
+function factsOf(fleet: Fleet, name: string, { gatewayKills }: FaultLog, beganMs: number, seen: Seen) {
+  const killed = (atMs: number) => atMs >= beganMs - KILL_ECHO_MS && atMs <= beganMs + seen.tookMs;
+  return { runs: fleet.counter.count(name), gatewayKilled: gatewayKills.some(killed) };
+}
+
+/** Everything is over: what has run since its answer shows now. */
+function recount(fleet: Fleet, settled: Map<string, Told>, faults: FaultLog, tally: Tally): void {
+  for (const [name, { program, seen, beganMs }] of settled) {
+    const missed = judge(program, seen, factsOf(fleet, name, faults, beganMs, seen));
+    if (missed) tally.miss({ ...missed, name: `${name} (${program.kind}, at the end)` });
+  }
+}
+
+/** With every fault lifted the fleet comes back by itself, and nothing of what was asked is there any more. */
+async function lookAtLeftovers(fleet: Fleet, baseline: readonly number[], tally: Tally): Promise<void> {
+  const miss = (name: string, why: string) => tally.miss({ miss: 'left_over', name, why });
+  try {
+    await fleet.ready();
+  } catch (error) {
+    miss('fleet', String(error));
+  }
+  const left = async () => {
+    const found: string[] = [];
+    for (const gateway of fleet.gateways)
+      for (const gauge of ['running', 'queued', 'request_bytes', 'output_bytes']) {
+        const value = await gateway.metric(gauge).catch(String);
+        if (value !== 0) found.push(`${gateway.name} has ${gauge} ${value}`);
+      }
+    for (const [index, count] of processesOf(fleet).entries())
+      if (count > (baseline[index] ?? 0))
+        found.push(`agent-${index} has ${count} processes, ${baseline[index]} at the start`);
+    for (const agent of fleet.agents)
+      for (const { pid, comm } of agent.leftBehind()) found.push(`${agent.name} left ${comm} (${pid})`);
+    return found;
+  };
+  const untilMs = performance.now() + QUIET_MS;
+  let found = await left();
+  while (found.length > 0 && performance.now() < untilMs) {
+    await sleep(SAMPLE_MS);
+    found = await left();
+  }
+  for (const why of found) miss('at the end', why);
+}
+
+/** How many processes the sandboxes of each agent are. */
+function processesOf(fleet: Fleet): number[] {
+  return fleet.agents.map((agent) => agent.sandboxProcesses().length);
+}
+
+/** Errors that processes logged, and whatever they wrote that is no log. */
+async function complaintsIn(fleet: Fleet, logs: string): Promise<string[]> {
+  const found = [...fleet.gateways, ...fleet.agents].flatMap(({ name, complaints }) =>
+    complaints === '' ? [] : [`${name}: ${complaints.slice(0, 2_000)}`],
+  );
+  for (const file of await readdir(logs))
+    for await (const line of createInterface(createReadStream(join(logs, file))))
+      if (line.includes('"level":"error"')) found.push(`${file}: ${line.slice(0, 2_000)}`);
+  return found;
+}
+
+function progress(tally: Tally, atMs: number): string {
+  return `${Math.round(atMs / 60_000)} min: asked ${tally.asked}, results ${tally.results}, misses ${tally.misses}`;
+}
