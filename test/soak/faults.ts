@@ -41,6 +41,14 @@ export async function carryOut(
   }
 }
 
+/** Ends what a wire still would do, to the next bytes or to new connections. */
+export function lift(wire: TcpProxy): void {
+  wire.corrupt(0);
+  wire.stall(false);
+  wire.accept(true);
+  wire.setRate(Number.POSITIVE_INFINITY);
+}
+
 async function breakWire(wire: TcpProxy, fault: Fault): Promise<void> {
   switch (fault.do) {
     case 'cut':

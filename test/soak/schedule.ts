@@ -71,7 +71,7 @@ function draw(random: Random, kind: Fault['do'], atMs: number): Fault {
         atMs,
         do: kind,
         direction: random.pick(['up', 'down', 'both'] as const),
-        forMs: random.between(200, 4_000),
+        forMs: random.between(200, 8_000),
       };
     case 'half_open':
       return { atMs, do: kind, gone: random.pick(['dialler', 'target'] as const) };
@@ -87,7 +87,7 @@ function draw(random: Random, kind: Fault['do'], atMs: number): Fault {
     case 'refuse':
       return { atMs, do: kind, forMs: random.between(200, 4_000) };
     case 'stop':
-      return { atMs, do: kind, forMs: random.between(100, 4_000) };
+      return { atMs, do: kind, forMs: random.between(100, 8_000) };
     case 'kill':
       return { atMs, do: kind, downMs: random.between(0, 2_000) };
   }
