@@ -1,6 +1,6 @@
 import { type FSWatcher, watch } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { basename, dirname } from 'node:path';
+import { readFile, readlink } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, normalize, sep } from 'node:path';
 import { Failure } from '../../shared/errors.ts';
 import { parseTemplate } from '../../shared/template.ts';
 import type { Clock } from '../clock.ts';
@@ -56,15 +56,39 @@ async function readTemplates(file: string): Promise<Templates> {
   return parseTemplates(text, basename(file));
 }
 
+/** Links that are followed from the file's name on. */
+const MAX_LINKS = 40;
+
+/**
+ * Names in the file's directory whose change can change what is read: its own, and those that its link leads through,
+ * as a ConfigMap's `..data`. Everything else that happens there is somebody else's.
+ */
+async function namesThatMatter(file: string): Promise<Set<string>> {
+  const folder = dirname(file);
+  const names = new Set<string>();
+  let path = basename(file);
+  for (let links = 0; links < MAX_LINKS; links += 1) {
+    const [name = '', ...rest] = path.split(sep);
+    if (name === '..') break;
+    names.add(name);
+    const target = await readlink(`${folder}${sep}${name}`).catch(() => undefined);
+    if (target === undefined || isAbsolute(target)) break;
+    path = normalize([target, ...rest].join(sep));
+  }
+  return names;
+}
+
 function followFile(file: string, first: Templates, { clock, log }: TemplateSourceDeps): TemplateSource {
   const listeners = new Set<(templates: Templates) => void>();
   let current = first;
+  let names: ReadonlySet<string> = new Set([basename(file)]);
   let lastFault: string | undefined;
   let cancelRead: (() => void) | undefined;
   let closed = false;
 
   async function reload(): Promise<void> {
     try {
+      names = await namesThatMatter(file);
       const templates = await readTemplates(file);
       if (closed) return;
       lastFault = undefined;
@@ -81,8 +105,9 @@ function followFile(file: string, first: Templates, { clock, log }: TemplateSour
     }
   }
 
-  function changed(): void {
-    if (closed || cancelRead) return;
+  /** `name` is null where the system does not say. */
+  function changed(_event?: string, name: string | null = null): void {
+    if (closed || cancelRead || (name !== null && !names.has(name))) return;
     cancelRead = clock.after(SETTLE_MS, () => {
       cancelRead = undefined;
       void reload();

@@ -7,10 +7,11 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import { systemClock } from '../../agent/clock.ts';
+import { type Clock, systemClock } from '../../agent/clock.ts';
 import { defaultTemplate } from '../../agent/templates/default-template.ts';
 import { parseTemplates } from '../../agent/templates/parse-templates.ts';
 import { createTemplateSource, type TemplateSource } from '../../agent/templates/template-source.ts';
@@ -145,7 +146,7 @@ type Followed = {
   next(event: string): Promise<void>;
 };
 
-async function follow(prepare: (folder: string) => string): Promise<Followed> {
+async function follow(prepare: (folder: string) => string, clock: Clock = systemClock): Promise<Followed> {
   const folder = mkdtempSync(join(tmpdir(), 'podgate-templates-'));
   cleanups.push(() => rmSync(folder, { recursive: true }));
   const logged: Followed['logged'] = [];
@@ -153,7 +154,7 @@ async function follow(prepare: (folder: string) => string): Promise<Followed> {
   const source = await createTemplateSource({
     file: prepare(folder),
     variables: {},
-    clock: systemClock,
+    clock,
     log(event, fields = {}) {
       logged.push([event, { ...fields }]);
       const at = waiting.findIndex(([name]) => name === event);
@@ -220,6 +221,27 @@ describe('a templates file that changes', () => {
     const changed = next('templates_changed');
     writeFileSync(file, `${ONE}  - name: more\n`);
     await changed;
+    expect(source.current().size).toBe(2);
+  });
+
+  test('is not read for what happens beside it, however much that is', async () => {
+    let reads = 0;
+    const hasty: Clock = {
+      ...systemClock,
+      after(_ms, run) {
+        reads += 1;
+        return systemClock.after(0, run);
+      },
+    };
+    const { source, folder, next } = await follow(plain, hasty);
+    for (let n = 0; n < 200; n += 1) await writeFile(join(folder, `other-${n % 10}`), String(n));
+    // Events come in order: when the file's own is here, those of the others were.
+    const changed = next('templates_changed');
+    writeFileSync(join(folder, 'other-0'), `${ONE}  - name: more\n`);
+    renameSync(join(folder, 'other-0'), join(folder, 'templates.yaml'));
+    await changed;
+    // The one after the first read, and the one for the change.
+    expect(reads).toBeLessThanOrEqual(2);
     expect(source.current().size).toBe(2);
   });
 
