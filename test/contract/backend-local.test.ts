@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -8,6 +8,7 @@ import { findInterpreter } from '../../agent/backends/local/find-interpreter.ts'
 import { createLocalBackend, type LocalBackendDeps } from '../../agent/backends/local/local-backend.ts';
 import { sandboxCommand } from '../../agent/backends/local/sandbox-command.ts';
 import { createSandboxUids } from '../../agent/backends/local/sandbox-uids.ts';
+import { UIDS_PER_AGENT } from '../../agent/backends/local/uid-range.ts';
 import { systemClock } from '../../agent/clock.ts';
 import { createRunnerClient } from '../../agent/runner/client.ts';
 import { runnerConfig } from '../../agent/runner/runner-config.ts';
@@ -136,11 +137,30 @@ describe('the local backend', () => {
   });
 
   test('gives each sandbox a UID that no other has', () => {
-    const uids = createSandboxUids();
+    const uids = createSandboxUids({ first: 65_532, count: 6 });
     expect([uids.take(), uids.take(), uids.take()]).toEqual([65_532, 65_533, 65_536]);
     uids.release(65_533);
     uids.release(65_534);
     expect([uids.take(), uids.take()]).toEqual([65_533, 65_537]);
+    expect(() => uids.take()).toThrow(
+      expect.objectContaining({ code: 'at_capacity', detail: expect.stringMatching(/All 6 UIDs/) }),
+    );
+  });
+
+  test('shares no UID with another agent of the machine', async (context) => {
+    context.skip(trouble !== undefined, trouble);
+    context.skip(!isRoot, 'an ordinary user has one UID');
+    const template = await parseTemplate({ name: 'uids' });
+    const backends = [await createLocalBackend(deps()), await createLocalBackend(deps())];
+    onTestFinished(async () => void (await Promise.all(backends.map((each) => each.close()))));
+    const uids = await Promise.all(
+      backends.map(async (backend) => {
+        const { id } = await backend.create(template, soon());
+        return statSync(`/proc/${id.split('-')[0]}`).uid;
+      }),
+    );
+    expect(Math.abs((uids[0] as number) - (uids[1] as number)) % UIDS_PER_AGENT).toBe(0);
+    expect(new Set(uids).size).toBe(2);
   });
 });
 

@@ -8,7 +8,6 @@ import { orAborted } from '../../deadline.ts';
 import type { Log } from '../../log.ts';
 import { type RunnerPlace, runnerConfig } from '../../runner/runner-config.ts';
 import type { Backend, Sandbox } from '../backend.ts';
-import { FIRST_SANDBOX_UID } from '../sandbox-uid.ts';
 import { findInterpreter, type Interpreter } from './find-interpreter.ts';
 import type { SandboxUser } from './sandbox-command.ts';
 import {
@@ -18,6 +17,7 @@ import {
   startSandboxProcess,
 } from './sandbox-process.ts';
 import { createSandboxUids } from './sandbox-uids.ts';
+import { takeUidRange } from './uid-range.ts';
 
 export type LocalBackendDeps = {
   /** Name of this run of the agent. */
@@ -49,11 +49,17 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
     );
   }
   const isRoot = process.getuid?.() === 0;
-  const uids = createSandboxUids();
+  // An ordinary user has one UID for all.
+  const range = isRoot ? await takeUidRange() : undefined;
+  const uids = range && createSandboxUids(range);
   const held = new Map<string, Held>();
   const interpreters = new Map<string | undefined, Promise<Interpreter>>();
   const ended = new AbortController();
-  const { namespaces } = await interpreterFor(await parseTemplate({ name: 'probe' }));
+  const probed = interpreterFor(await parseTemplate({ name: 'probe' }));
+  const { namespaces } = await probed.catch(async (error) => {
+    await range?.release();
+    throw error;
+  });
 
   /** Found once for each name; what was not found is looked for again. */
   function interpreterFor(template: Template): Promise<Interpreter> {
@@ -67,7 +73,7 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
 
   async function findFor({ python }: Template): Promise<Interpreter> {
     const runner = runnerConfig(await parseTemplate({ name: 'probe' }), { place: 'fresh', attach: 'stdio' });
-    const user = isRoot ? userOf(FIRST_SANDBOX_UID) : undefined;
+    const user = range && userOf(range.first);
     const options = { python, path: deps.path, user, runner, signal: ended.signal };
     try {
       return await find({ ...options, namespaces: true });
@@ -89,14 +95,15 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
       );
     }
     const interpreter = await orAborted(interpreterFor(template), signal);
-    const uid = template.uid ?? uids.take();
-    const user = isRoot ? userOf(uid) : undefined;
+    const own = template.uid === undefined ? uids?.take() : undefined;
+    const uid = own ?? template.uid;
+    const user = isRoot && uid !== undefined ? userOf(uid) : undefined;
     const bare = interpreter.namespaces ? undefined : await mkdtemp(join(tmpdir(), 'podgate-'));
     let started: SandboxProcess | undefined;
     const discard = async () => {
       await started?.end();
       if (bare !== undefined) await removeBareWorkspace(bare);
-      if (template.uid === undefined) uids.release(uid);
+      if (own !== undefined) uids?.release(own);
     };
     try {
       const runner = runnerConfig(template, await placeOf(template, bare, user));
@@ -144,6 +151,7 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
   async function close(): Promise<void> {
     ended.abort(new Failure('draining', 'The local backend is closed.'));
     await Promise.all([...held.values()].map(({ sandbox }) => destroy(sandbox)));
+    await range?.release();
   }
 
   return {
