@@ -45,6 +45,8 @@ const VARIABLES = {
   PODGATE_ALLOW_REMOTE: booleanVariable().default(false),
   KUBECONFIG: textVariable().optional(),
   KUBE_CONTEXTS: listVariable().optional(),
+  /** One context, as `podgate cluster` reads it. */
+  PODGATE_K8S_CONTEXT: textVariable().optional(),
   KUBERNETES_NAMESPACE: textVariable().optional(),
   KUBERNETES_IMAGE: textVariable().optional(),
   KUBERNETES_SERVICE_ACCOUNT: textVariable().optional(),
@@ -61,6 +63,7 @@ const ALIASES = {
   KUBERNETES_EXECUTOR_NAMESPACE: 'KUBERNETES_NAMESPACE',
   KUBERNETES_EXECUTOR_IMAGE: 'KUBERNETES_IMAGE',
   KUBERNETES_EXECUTOR_SERVICE_ACCOUNT: 'KUBERNETES_SERVICE_ACCOUNT',
+  LIVECODEBENCH_K8S_CONTEXT: 'PODGATE_K8S_CONTEXT',
 } as const;
 
 /** Names that a command which also runs something else must let through. */
@@ -143,7 +146,9 @@ export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
     path: environment.PATH ?? '/usr/local/bin:/usr/bin:/bin',
     kubernetes: Object.freeze({
       kubeconfig: values.KUBECONFIG,
-      contexts: values.KUBE_CONTEXTS,
+      contexts:
+        values.KUBE_CONTEXTS ??
+        (values.PODGATE_K8S_CONTEXT === undefined ? undefined : [values.PODGATE_K8S_CONTEXT]),
       namespace: values.KUBERNETES_NAMESPACE,
       installation: values.PODGATE_INSTALLATION,
       cluster: values.PODGATE_CLUSTER,

@@ -1,13 +1,11 @@
-import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { parse, parseAllDocuments, stringify } from 'yaml';
+import { stringify } from 'yaml';
 import { parseCredential } from '../shared/credential.ts';
 import { readToken } from '../shared/keys.ts';
 import { clusterName } from '../shared/messages.ts';
 import { type Io, UsageError, write } from './io.ts';
+import { DEFAULT_NAMESPACE, readManifestBase } from './manifest-base.ts';
 import { parseCommand } from './parse-command.ts';
 
 const HELP = `Usage: podgate agent manifest --gateway URL (--token CREDENTIAL | --token-file FILE) [OPTIONS]
@@ -24,7 +22,6 @@ the credential, so it is as secret as that. No inbound port, no rights beyond th
   --namespace NAME       where sandboxes run (default podgate-sandboxes)
 `;
 
-const DEFAULT_NAMESPACE = 'podgate-sandboxes';
 const OPTIONS = {
   help: { type: 'boolean', short: 'h' },
   gateway: { type: 'string' },
@@ -35,14 +32,6 @@ const OPTIONS = {
   'sandbox-image': { type: 'string' },
   namespace: { type: 'string' },
 } as const;
-
-type KubeObject = {
-  kind: string;
-  metadata: { name: string; namespace?: string };
-  subjects?: { namespace?: string }[];
-  spec?: { template?: { spec?: { containers?: Container[] } } };
-};
-type Container = { image: string; env: { name: string; value: string }[] };
 
 /** `podgate agent manifest`. */
 export async function runAgentManifest(args: string[], io: Io): Promise<number> {
@@ -63,9 +52,8 @@ export async function runAgentManifest(args: string[], io: Io): Promise<number> 
     KUBERNETES_NAMESPACE: namespace,
     ...(values['sandbox-image'] === undefined ? {} : { KUBERNETES_IMAGE: values['sandbox-image'] }),
   };
-  const objects = await readBase(join(manifestsFolder(), 'agent'));
+  const objects = await readManifestBase('agent', namespace);
   for (const object of objects) {
-    moveTo(object, namespace);
     for (const container of object.spec?.template?.spec?.containers ?? []) {
       if (image !== undefined) container.image = image;
       for (const entry of container.env) entry.value = variables[entry.name] ?? entry.value;
@@ -102,33 +90,4 @@ function onlyCluster(credential: string): string {
   if (others.length > 0 || !clusterName.safeParse(only).success)
     throw new UsageError('say with --cluster which of its clusters the token is to serve');
   return only as string;
-}
-
-/** The bases lie beside the sources and beside `dist`. */
-function manifestsFolder(): string {
-  const here = dirname(fileURLToPath(import.meta.url));
-  const besideSources = join(here, '..', 'manifests');
-  return existsSync(besideSources) ? besideSources : join(here, '..', '..', 'manifests');
-}
-
-/** The objects of a kustomize base, in its order. */
-async function readBase(folder: string): Promise<KubeObject[]> {
-  const { resources } = parse(await readFile(join(folder, 'kustomization.yaml'), 'utf8')) as {
-    resources: string[];
-  };
-  const objects: KubeObject[] = [];
-  for (const resource of resources) {
-    const path = join(folder, resource);
-    if (!resource.endsWith('.yaml')) objects.push(...(await readBase(path)));
-    else
-      for (const document of parseAllDocuments(await readFile(path, 'utf8')))
-        objects.push(document.toJS() as KubeObject);
-  }
-  return objects;
-}
-
-function moveTo(object: KubeObject, namespace: string): void {
-  const { metadata } = object;
-  if (metadata.namespace === DEFAULT_NAMESPACE) metadata.namespace = namespace;
-  if (object.kind === 'Namespace' && metadata.name === DEFAULT_NAMESPACE) metadata.name = namespace;
 }

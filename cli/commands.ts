@@ -20,6 +20,10 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'run an agent, which reaches a cluster and dials the gateway',
     load: async () => ({ run: (await import('./serve.ts')).runAgentCommand }),
   },
+  cluster: {
+    summary: 'make a Kubernetes cluster on this machine with kind or minikube, and prepare it',
+    load: async () => ({ run: (await import('./cluster.ts')).runCluster }),
+  },
   images: {
     summary: 'fetch the images of the Docker backend, and say which are there',
     load: async () => ({ run: (await import('./images.ts')).runImages }),

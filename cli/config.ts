@@ -15,6 +15,10 @@ export const CLI_VARIABLE_NAMES: readonly string[] = [
   'PODGATE_KEY',
   'PODGATE_KEY_FILE',
   'PODGATE_CLUSTER',
+  'PODGATE_K8S_LOCAL',
+  'PODGATE_K8S_PROVIDER',
+  'PODGATE_K8S_CONTEXT',
+  'PODGATE_DELETE_CLUSTER_ON_CLEANUP',
 ];
 
 /** Folder with keys and configuration that `podgate dev` and `podgate keys` work in. */

@@ -10,7 +10,7 @@ import { type CommandOptions, podgate, startPodgate } from '../fakes/podgate-com
 import { countRunning } from '../fakes/process-tree.ts';
 import { describeStack } from './suite.ts';
 
-const COMMANDS = ['dev', 'gateway', 'agent', 'keys', 'agents', 'exec', 'files', 'clusters'];
+const COMMANDS = ['dev', 'gateway', 'agent', 'cluster', 'keys', 'agents', 'exec', 'files', 'clusters'];
 const FAILED = 125;
 
 const newFolder = async () => {

@@ -82,6 +82,15 @@ describe("the agent's configuration", () => {
     });
   });
 
+  test('serves the context that livecodebench names, unless contexts of its own are named', () => {
+    const given = { LIVECODEBENCH_K8S_LOCAL: 'false', LIVECODEBENCH_K8S_CONTEXT: 'production-cluster' };
+    expect(read(given).kubernetes.contexts).toEqual(['production-cluster']);
+    expect(read({ PODGATE_K8S_CONTEXT: 'far' }).kubernetes.contexts).toEqual(['far']);
+    expect(read({ ...given, KUBE_CONTEXTS: 'a=production-cluster' }).kubernetes.contexts).toEqual([
+      'a=production-cluster',
+    ]);
+  });
+
   test('reads a credential from a file each time it is asked, so that a newer one counts', () => {
     const file = join(folder, 'credential');
     writeFileSync(file, 'podgate_agent_one\n');
