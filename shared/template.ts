@@ -81,7 +81,7 @@ export const templateSchema = z.strictObject({
       memory_mb: z.int().min(16).max(1_048_576).default(256),
       cpu_seconds: z.int().min(1).max(86_400).default(5),
       cpus: z.number().min(0.05).max(256).default(1),
-      processes: z.int().min(1).max(32_768).default(64),
+      processes: z.int().min(1).max(32_768).default(128),
       open_files: z.int().min(16).max(1_048_576).default(256),
       file_mb: z.int().min(1).max(1_048_576).default(64),
       workspace_mb: z.int().min(1).max(1_048_576).default(64),

@@ -26,7 +26,7 @@ _DEFAULTS = {
 _LIMITS = {
     "memory_bytes": 268435456,
     "cpu_seconds": 5,
-    "processes": 64,
+    "processes": 128,
     "open_files": 256,
     "file_bytes": 104857600,
 }

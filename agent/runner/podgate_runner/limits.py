@@ -58,6 +58,10 @@ LARGE_DIGEST_BYTES = 1 << 20
 # A change within one tick of the kernel's clock may leave no trace in a file's times.
 CLOCK_TICK_NS = 20000000
 
+# Of a Python thread, unless the program says otherwise: whole stacks count in RLIMIT_DATA, and of the usual 8 MiB a limit of
+# 256 MiB has room for 30. A recursion to Python's own limit fits, but for one through sort.
+THREAD_STACK_BYTES = 2 << 20
+
 MAX_LEFTOVERS = 50
 MAX_PRELOAD_ERRORS = 64
 MAX_DETAIL_CHARS = 1000

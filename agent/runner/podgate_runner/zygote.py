@@ -14,9 +14,10 @@ import os
 import sys
 import time
 import _socket
+import _thread
 
 from podgate_runner import child, confine, courier, harden, priority, pyrun, syscalls
-from podgate_runner.limits import MAX_PRELOAD_ERRORS
+from podgate_runner.limits import MAX_PRELOAD_ERRORS, THREAD_STACK_BYTES
 
 
 # A cell's own processes, as its programs count.
@@ -188,6 +189,7 @@ def prepare(config, cell):
     left = threads() - 1
     if left:
         missing.append("Preloading left %d threads in the zygote; executions begin without them." % left)
+    _thread.stack_size(THREAD_STACK_BYTES)
     pyrun.warm()
     for _ in range(REHEARSALS):
         pyrun.rehearse()
