@@ -57,7 +57,7 @@ export class ClusterDirectory {
     let instance = tenant.instances.get(link.instance);
     if (instance && (instance.sub !== sub || instance.thumbprint !== thumbprint)) return 'forbidden';
     if (tenant.links >= this.#options.maxLinksPerTenant) return 'forbidden';
-    if (!instance?.links.size && maxInstances !== null && linked(tenant, sub) >= maxInstances)
+    if (!instance?.links.size && maxInstances !== null && working(tenant, sub) >= maxInstances)
       return 'forbidden';
     if (!instance) {
       if (tenant.instances.size >= this.#options.maxLinksPerTenant) return 'forbidden';
@@ -217,7 +217,10 @@ function forgetEmpty(tenant: Tenant): boolean {
   return false;
 }
 
-/** Instances of one token's holder that have a link. */
-function linked(tenant: Tenant, sub: string): number {
-  return [...tenant.instances.values()].filter((each) => each.links.size > 0 && each.sub === sub).length;
+/** Instances of one token's holder that take work. One that drains has made room for the one that follows it. */
+function working(tenant: Tenant, sub: string): number {
+  const isWorking = (link: GatewayLink) => !link.draining;
+  return [...tenant.instances.values()].filter(
+    (each) => each.sub === sub && [...each.links.keys()].some(isWorking),
+  ).length;
 }

@@ -40,11 +40,16 @@ const WEIGHTS = {
 } as const;
 export type Kind = keyof typeof WEIGHTS;
 
-export const TIMEOUT_MS = 25_000;
-export const QUEUE_TIMEOUT_MS = 15_000;
+const TIMEOUT_MS = 25_000;
+/** Each 256 KiB of a stream make a round trip through all processes: on a busy machine that takes a second. */
+const BULK_TIMEOUT_MS = 60_000;
+const QUEUE_TIMEOUT_MS = 15_000;
+/** What may be answered behind the program's time and its wait. */
+const GRACE_MS = 3_000;
 const SHORT_TIMEOUT_MS = 300;
 /** Above what a reader may take nothing for. */
 const STALL_MS = 18_000;
+const BULK = { timeout_ms: BULK_TIMEOUT_MS };
 const MARKER = '\n...[truncated]';
 const STREAMS = ['stdout', 'stderr'] as const;
 
@@ -94,14 +99,15 @@ function make(kind: Kind, random: Random, name: string): Program {
     case 'echo':
       return echo(base, random, name);
     case 'bulk':
-      return plain(printing(random.between(20, 120), 65_536), { as: 'stream' });
+      return plain(printing(random.between(10, 40), 65_536), { as: 'stream' }, BULK);
     case 'slow_reader':
-      return plain(printing(random.between(100, 200), 65_536), {
-        as: 'slow',
-        pauseMs: random.between(500, 4_000),
-      });
+      return plain(
+        printing(random.between(20, 60), 65_536),
+        { as: 'slow', pauseMs: random.between(500, 4_000) },
+        BULK,
+      );
     case 'stalled_reader':
-      return plain(printing(800, 65_536), { as: 'slow', pauseMs: STALL_MS });
+      return plain(printing(800, 65_536), { as: 'slow', pauseMs: STALL_MS }, BULK);
     case 'truncated':
       return truncated(base, random, name);
     case 'fails': {
@@ -156,6 +162,11 @@ function truncated(base: Base, random: Random, name: string): Program {
     reading: { as: 'json' },
     output: { stdout: cut(outputs[0]), stderr: cut(outputs[1]) },
   };
+}
+
+/** When the answer to a program is due, after which it is late. */
+export function dueMs({ request: { timeout_ms = 0, queue_timeout_ms = 0 }, reading }: Program): number {
+  return timeout_ms + queue_timeout_ms + GRACE_MS + (reading.as === 'slow' ? reading.pauseMs : 0);
 }
 
 function requestOf(code: string, rest: Partial<ExecuteRequest>): ExecuteRequest {

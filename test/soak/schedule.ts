@@ -27,8 +27,8 @@ const AGENT = { stop: 2, kill: 2, drain: 2 } as const;
 const GATEWAY = { stop: 3, kill: 2, drain: 3 } as const;
 /** They are never restarted: what their memory does in the whole run is seen. */
 const WITNESS = { stop: 1 } as const;
-const WIRE_EVERY_MS = 7_000;
-const PROCESS_EVERY_MS = 18_000;
+const WIRE_EVERY_MS = 20_000;
+const PROCESS_EVERY_MS = 45_000;
 /** Before the first fault all is well for so long, and behind the last. */
 const PEACE_MS = 2_000;
 

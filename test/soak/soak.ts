@@ -9,7 +9,7 @@ import { type Asking, createAsking, type Seen } from './asking.ts';
 import { carryOut, type FaultLog, lift } from './faults.ts';
 import { judge, PATIENCE_MS } from './judge.ts';
 import { watchMemory } from './memory-watch.ts';
-import { drawProgram, type Program } from './programs.ts';
+import { drawProgram, dueMs, type Program } from './programs.ts';
 import { createRandom } from './random.ts';
 import { planFaults } from './schedule.ts';
 import { createTally, type Tally } from './tally.ts';
@@ -129,7 +129,11 @@ async function call({ seed, caller, fleet, asking, tally, faults, settled, until
     const program = drawProgram(random, name);
     const code = counted(fleet.counter.path, name) + program.request.code;
     const beganMs = performance.now();
-    const seen = await asking.ask({ ...program.request, code }, program.reading, PATIENCE_MS);
+    const seen = await asking.ask(
+      { ...program.request, code },
+      program.reading,
+      dueMs(program) + PATIENCE_MS,
+    );
     tally.take(program.kind, seen);
     const missed = judge(program, seen, factsOf(fleet, name, faults, beganMs, seen));
     if (missed) tally.miss({ ...missed, name: `${name} (${program.kind}, ${seen.executionId})` });

@@ -159,6 +159,29 @@ describe('instances', () => {
     expect(first.closed).toBeUndefined();
   });
 
+  test.for([
+    ['are gone', (link: MockAgent) => link.cut()],
+    ['drain', (link: MockAgent) => link.send('DRAIN', { deadline_ms: 1_000 })],
+  ] as const)('that %s make room for as many others', async ([, leave]) => {
+    const bench = await createGatewayBench();
+    const identity = await bench.identity({ claims: { max_instances: 1 } });
+    const links = [
+      await bench.agent({ identity, instance: 'instance-1' }),
+      await bench.agent({ identity, instance: 'instance-1' }),
+    ];
+    links.forEach(leave);
+    await bench.clock.settle();
+    expect((await bench.agent({ identity, instance: 'instance-2' })).closed).toBeUndefined();
+    expect((await bench.agent({ identity, instance: 'instance-3' })).closed?.code).toBe(4403);
+  });
+
+  test('of one token leave those of another alone', async () => {
+    const bench = await createGatewayBench();
+    const identity = await bench.identity({ claims: { max_instances: 1 } });
+    await bench.agent({ identity, instance: 'instance-1' });
+    expect((await bench.agent({ instance: 'instance-2' })).closed).toBeUndefined();
+  });
+
   test("are bounded by their tenant's links, at the limit and one past it", async () => {
     const bench = await createGatewayBench({ config: { maxLinksPerTenant: 2 } });
     expect((await bench.agent({ instance: 'instance-1' })).closed).toBeUndefined();

@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import type { Seen } from '../soak/asking.ts';
-import { ANSWER_MS, judge } from '../soak/judge.ts';
-import { drawProgram, type Kind, type Program, sha256 } from '../soak/programs.ts';
+import { BUSY_MS, judge } from '../soak/judge.ts';
+import { drawProgram, dueMs, type Kind, type Program, sha256 } from '../soak/programs.ts';
 import { createRandom } from '../soak/random.ts';
 import { planFaults, spanMs } from '../soak/schedule.ts';
 import { createTally } from '../soak/tally.ts';
@@ -79,6 +79,7 @@ describe('the judge of a soak', () => {
     expect(verdict(failure('no_agent', 'no', { status: 503, retryable: true }), { runs: 0 })).toBeUndefined();
     expect(verdict({ ...about, saw: 'break', cause: 'ECONNRESET' }, { gatewayKilled: true })).toBeUndefined();
     expect(verdict({ ...about, saw: 'nothing' }, { runs: 0 })).toBeUndefined();
+    expect(verdict({ ...result, tookMs: dueMs(short) + BUSY_MS })).toBeUndefined();
   });
 
   test.for([
@@ -91,7 +92,12 @@ describe('the judge of a soak', () => {
     ['a loss that says it did not start', failure('agent_lost', 'no'), { runs: 0 }, 'wrongly_reported'],
     ['a connection that breaks', { ...about, saw: 'break', cause: 'ECONNRESET' }, {}, 'lost'],
     ['silence', { ...about, saw: 'silence' }, { runs: 0 }, 'lost'],
-    ['an answer long past its time', { ...result, tookMs: ANSWER_MS + 60_000 }, {}, 'late'],
+    [
+      'an answer long past its time',
+      { ...result, tookMs: dueMs(programOf('short')) + BUSY_MS + 1 },
+      {},
+      'late',
+    ],
     ['what is no answer', { ...about, saw: 'nonsense', cause: '<html>' }, {}, 'wrongly_reported'],
   ] as const)('finds %s', ([, seen, known, miss]) => {
     expect(verdict(seen as Seen, known)).toBe(miss);
