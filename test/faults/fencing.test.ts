@@ -67,13 +67,6 @@ describeFleet(
     test.for([
       ['its machine slept', (on: boolean) => away().kill(on ? 'SIGSTOP' : 'SIGCONT')],
       ['its network was away', (on: boolean) => away().wire.stall(on)],
-      [
-        'its links were lost and no new ones let in',
-        (on: boolean) => {
-          away().wire.accept(!on);
-          if (on) away().wire.cut();
-        },
-      ],
     ] as const)(
       'after %s answers for nothing that was given up, ends it, and is used again',
       { timeout: TEST_MS },
