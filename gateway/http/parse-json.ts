@@ -7,8 +7,13 @@ const [QUOTE, COMMA, BACKSLASH, OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJE
   34, 44, 92, 91, 93, 123, 125,
 ];
 const MAX_ERRORS = 32;
+/** Strict integers of the contract, written with a fraction or an exponent: what `1000.0` says is lost by parsing. */
+const FRACTION = /"(timeout_ms|queue_timeout_ms|ttl_seconds)"\s*:\s*-?\d+(?=[.eE])/;
 
-/** JSON in UTF-8, within MAX_JSON_DEPTH and MAX_JSON_COMMAS. Throws `invalid_request` for anything else. */
+/**
+ * JSON in UTF-8, within MAX_JSON_DEPTH and MAX_JSON_COMMAS, its integers written as such. Throws `invalid_request` for
+ * anything else.
+ */
 export function parseJson(bytes: Uint8Array): unknown {
   let text: string;
   try {
@@ -20,22 +25,30 @@ export function parseJson(bytes: Uint8Array): unknown {
   // for seconds.
   const excess = excessOf(text);
   if (excess) throw invalid([{ path: '', message: excess }]);
+  let value: unknown;
   try {
-    return JSON.parse(text);
+    value = JSON.parse(text);
   } catch {
     throw invalid([{ path: '', message: 'The request body is not JSON.' }]);
   }
+  const name = FRACTION.exec(text)?.[1];
+  // Anything else of this name is for the schema to judge.
+  if (name !== undefined && Number.isSafeInteger((value as Record<string, unknown> | null)?.[name]))
+    throw invalid([{ path: name, message: 'Invalid input: expected int, received number' }]);
+  return value;
 }
 
 /** Checks a value against a schema. Throws `invalid_request` that lists what is wrong. */
 export function checkSchema<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
   const checked = schema.safeParse(value);
   if (checked.success) return checked.data;
-  throw invalid(
-    checked.error.issues
-      .slice(0, MAX_ERRORS)
-      .map(({ path, message }) => ({ path: path.map(String).join('.'), message })),
-  );
+  const errors = new Map<string, { path: string; message: string }>();
+  for (const { path, message } of checked.error.issues.slice(0, MAX_ERRORS)) {
+    const error = { path: path.map(String).join('.'), message };
+    // Two checks of one member may say the same.
+    errors.set(JSON.stringify(error), error);
+  }
+  throw invalid([...errors.values()]);
 }
 
 /** 422 with `errors`; its `detail` is the first of them, with its path where the message does not speak for itself. */

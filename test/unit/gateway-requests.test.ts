@@ -96,7 +96,26 @@ describe('a request that is not valid', () => {
       const answer = problem.parse(await problemOf(response));
       expect(answer).toMatchObject({ status: 422, code: 'invalid_request', retryable: false, detail });
       expect(answer.errors?.[0]?.path).toBe(path);
+      expect(new Set(answer.errors?.map((error) => JSON.stringify(error))).size).toBe(answer.errors?.length);
     }
+  });
+
+  test.each([
+    ['{"code":"","timeout_ms":1000.0}', 'timeout_ms'],
+    ['{"timeout_ms" : 1e3,"code":""}', 'timeout_ms'],
+    ['{"code":"","queue_timeout_ms":\n5000.00}', 'queue_timeout_ms'],
+  ])('%s holds a number that is no integer to a strict reader', async (body, path) => {
+    expect(await problemOf(await post(body))).toMatchObject({
+      status: 422,
+      detail: `${path}: Invalid input: expected int, received number`,
+      errors: [{ path }],
+    });
+  });
+
+  test('is not one for what its strings hold', async () => {
+    const code = '{"timeout_ms": 1.0}';
+    expect((await post({ code, stdin: '"timeout_ms":1.0', timeout_ms: 1_000 })).status).toBe(200);
+    expect((await post({ code, limits: { memory_mb: null } })).status).toBe(200);
   });
 
   test('at each limit is accepted, and one past it is not', async () => {
