@@ -7,6 +7,8 @@ const FIGURES: Readonly<Record<string, () => Promise<Row[]>>> = {
   memory: async () => (await import('./figures/memory.ts')).memory(),
   control: async () => (await import('./figures/control-latency.ts')).controlLatency(),
   idle: async () => (await import('./figures/idle-links.ts')).idleLinks(),
+  kubernetes: async () => (await import('./figures/kubernetes.ts')).kubernetes(),
+  pods: async () => (await import('./figures/kubernetes.ts')).pods(),
 };
 
 const wanted = process.argv.slice(2);

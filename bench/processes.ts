@@ -29,6 +29,8 @@ export type FrontOptions = {
   between?: (gatewayPort: number) => Promise<number>;
   /** Templates that must have a free sandbox before the figure starts. */
   warm: string[];
+  /** What the agent serves; `bench` unless given. */
+  clusters?: readonly string[];
 };
 
 /** Starts a gateway and an agent as processes of their own, as in production but on loopback. */
@@ -39,7 +41,9 @@ export async function startFront(options: FrontOptions): Promise<Front> {
   const key = (
     await command(['keys', 'create', '--dir', keys, '--sub', 'bench', '--scope', 'execute,files,clusters'])
   ).trim();
-  const token = (await command(['agents', 'token', '--dir', keys, '--cluster', 'bench'])).trim();
+  const { clusters = ['bench'] } = options;
+  const named = clusters.flatMap((cluster) => ['--cluster', cluster]);
+  const token = (await command(['agents', 'token', '--dir', keys, ...named])).trim();
   const templates = join(folder, 'templates.yaml');
   await writeFile(templates, options.templates);
   const port = await freePort();
@@ -63,7 +67,8 @@ export async function startFront(options: FrontOptions): Promise<Front> {
   const gateway = start(['gateway'], environment);
   const agent = start(['agent'], environment);
   const client = createBenchClient(`http://127.0.0.1:${port}`, key);
-  for (const template of options.warm) await untilWarm(client, template);
+  for (const cluster of clusters)
+    for (const template of options.warm) await untilWarm(client, cluster, template);
   return {
     url: `http://127.0.0.1:${port}`,
     port,
@@ -120,13 +125,18 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-async function untilWarm(client: ReturnType<typeof createBenchClient>, template: string): Promise<void> {
-  const deadline = performance.now() + 60_000;
+async function untilWarm(
+  client: ReturnType<typeof createBenchClient>,
+  cluster: string,
+  template: string,
+): Promise<void> {
+  const deadline = performance.now() + 120_000;
   let last: unknown;
   while (performance.now() < deadline) {
     try {
       await client.post('/v1/execute', {
         code: 'pass',
+        cluster,
         template,
         timeout_ms: 10_000,
         queue_timeout_ms: 30_000,
