@@ -47,12 +47,12 @@ export class Inbox {
     this.#peerOpens = options.peerOpens;
   }
 
-  /** Opens a stream for receiving. `offsets` continue channels 0…3. */
-  open(stream: number, offsets: readonly [number, number, number, number] = [0, 0, 0, 0]): void {
+  /** Opens a stream for receiving. `offsets` continue channels 0…3; `pending` bytes before them have not been taken yet. */
+  open(stream: number, offsets: readonly [number, number, number, number] = [0, 0, 0, 0], pending = 0): void {
     this.#highest = Math.max(this.#highest, stream);
     this.#streams.set(stream, {
       offsets: [...offsets],
-      received: 0,
+      received: pending,
       consumed: 0,
       limit: this.#streamWindow,
       window: this.#streamWindow,

@@ -116,9 +116,17 @@ export class LinkPeer<Schemas extends Record<string, z.ZodType>> {
   }
 
   /** Opens a stream in both directions. */
-  open(stream: number, offsets?: readonly [number, number, number, number]): void {
-    this.outbox.open(stream, offsets);
-    this.inbox.open(stream, offsets);
+  open(stream: number): void {
+    this.outbox.open(stream);
+    this.inbox.open(stream);
+  }
+
+  /** Opens a stream on which channels 1 to 3 go on at `at`, in the direction of output; `pending` as `ATTACH` has it. */
+  reopen(stream: number, at: Readonly<Record<1 | 2 | 3, number>>, pending: number): void {
+    const offsets = [0, at[1], at[2], at[3]] as const;
+    const { peerOpens } = this.#options;
+    this.outbox.open(stream, offsets, peerOpens ? pending : 0);
+    this.inbox.open(stream, offsets, peerOpens ? 0 : pending);
   }
 
   /** Ends receiving on a stream at once; what it has queued to send still goes unless `discard`. */

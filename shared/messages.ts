@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { STREAM_WINDOW_BYTES } from './limits.ts';
 import { LANGUAGES } from './template.ts';
 
 /** Frame types of shared/protocol.md section 4; 0x40 and up are the runner's (agent/runner/protocol.md 3). */
@@ -244,6 +245,8 @@ export const FROM_GATEWAY = {
     offsets: z.object({ '1': count, '2': count, '3': count }),
     /** Files whose END has come: an empty one leaves no trace in the offsets. */
     files: count,
+    /** Bytes before the offsets that have not been taken yet: they fill the new stream's window. */
+    pending: z.int().min(0).max(STREAM_WINDOW_BYTES),
   }),
   DETACH: empty,
   GOAWAY: z.object({ reason: sentence, deadline_ms: count, reconnect_after_ms: count }),

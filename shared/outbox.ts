@@ -53,14 +53,17 @@ export class Outbox {
     this.#linkLimit = this.#linkWindow;
   }
 
-  /** Opens a stream for sending; `offsets` continue channels 0…3 of an execution that is attached again. */
-  open(stream: number, offsets: readonly [number, number, number, number] = [0, 0, 0, 0]): void {
+  /**
+   * Opens a stream for sending; `offsets` continue channels 0…3 of an execution that is attached again, and `pending`
+   * bytes before them lie in the peer's window still.
+   */
+  open(stream: number, offsets: readonly [number, number, number, number] = [0, 0, 0, 0], pending = 0): void {
     this.#streams.set(stream, {
       id: stream,
       items: [],
       head: 0,
       offsets: [...offsets],
-      sent: 0,
+      sent: pending,
       limit: this.#streamWindow,
       queuedBytes: 0,
       ready: false,

@@ -12,15 +12,20 @@ const CHANNELS = [1, 2, 3] as const;
 type Reader = {
   readonly id: string | null;
   readonly port: ExecutionPort;
-  /** Where its stream began: offsets, and their sum. */
+  /** Where its stream began: offsets, and their sum but for what it had not acknowledged. */
   readonly from: Offsets;
   readonly base: number;
   /** Bytes that it may be sent on its stream. */
   limit: number;
 };
 
-/** What a reader has already. */
-export type ReadFrom = { readonly reader: string | null; readonly offsets: Offsets; readonly files: number };
+/** What a reader has already, `pending` bytes of which it has not acknowledged. */
+export type ReadFrom = {
+  readonly reader: string | null;
+  readonly offsets: Offsets;
+  readonly files: number;
+  readonly pending: number;
+};
 
 export type ExecutionOutputDeps = {
   retention: Retention;
@@ -115,19 +120,25 @@ export class ExecutionOutput implements Retained {
   }
 
   /** Sends all that a reader has not had, and what is still to come. Throws what it is to be refused with. */
-  attach(port: ExecutionPort, { reader, offsets, files }: ReadFrom, told: AttachedBody): ReaderHandle {
+  attach(
+    port: ExecutionPort,
+    { reader, offsets, files, pending }: ReadFrom,
+    told: AttachedBody,
+  ): ReaderHandle {
     const { length, floor } = this.log;
     if (CHANNELS.some((channel) => offsets[channel] > length[channel]) || files > this.log.files.length)
       throw new Failure('invalid_request', 'There is not so much output.');
     this.#replace(reader);
-    if (this.#readers.size >= MAX_READERS)
+    // The run that sent START has its place, however many others read.
+    if (reader !== null && this.#readers.size >= MAX_READERS)
       throw new Failure('rate_limited', 'Too many read this execution already.', { retryAfterMs: 1_000 });
     const from = {
       1: Math.max(offsets[1], floor[1]),
       2: Math.max(offsets[2], floor[2]),
       3: Math.max(offsets[3], floor[3]),
     };
-    const joined = { id: reader, port, from, base: from[1] + from[2] + from[3], limit: STREAM_WINDOW_BYTES };
+    const base = from[1] + from[2] + from[3] - pending;
+    const joined = { id: reader, port, from, base, limit: STREAM_WINDOW_BYTES };
     port.attached(told);
     if (this.#started) port.started();
     for (const channel of CHANNELS)

@@ -35,6 +35,8 @@ export type Execution = ExecutionInput & {
   run(lease: Lease): boolean;
   /** Ends it before it has a sandbox. */
   refuse(failure: Failure): void;
+  /** The link that its input came over is lost: refuses it where the input is not whole. */
+  strand(): void;
   /** Ends it now, whatever it does: its sandbox goes. */
   kill(failure: Failure): void;
   readonly output: ExecutionOutput;
@@ -153,6 +155,15 @@ export function createExecution(deps: ExecutionDeps): Execution {
     else end(failureExit(failure, howStarted()), 'discard');
   }
 
+  /** Nothing has run and nothing can: whoever asks is told that it may run elsewhere. */
+  function strand(): void {
+    if (phase === 'waiting' || received < inputBytes)
+      refuseNow(
+        new Failure('cancelled', 'The link was lost before the input was whole.'),
+        runner ? 'discard' : 'unused',
+      );
+  }
+
   function watchIn(delayMs: number): void {
     cancelWatch();
     cancelWatch = clock.after(delayMs, watch);
@@ -256,14 +267,9 @@ export function createExecution(deps: ExecutionDeps): Execution {
     leave(why) {
       isLinked = false;
       first.leave(why);
-      // Nothing has run and nothing can: whoever asks is told that it may run elsewhere.
-      const isStranded = phase === 'waiting' || received < inputBytes;
-      if (phase !== 'over' && isStranded)
-        refuseNow(
-          new Failure('cancelled', 'The link was lost before the input was whole.'),
-          runner ? 'discard' : 'unused',
-        );
+      strand();
     },
+    strand,
     output,
     get outputBytes() {
       return outputBytes;

@@ -184,11 +184,13 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   }
 
   function attach(request: FromGateway['ATTACH'], port: ExecutionPort): ExecutionInput | undefined {
-    const { execution_id, reader, offsets, files } = request;
-    const record = registry.get(execution_id);
+    const { execution_id, reader, offsets, files, pending } = request;
     try {
+      // Its link is lost, though nobody here has noticed: what was still to come of its input never will.
+      if (reader === null) running.get(execution_id)?.execution.strand();
+      const record = registry.get(execution_id);
       if (!record) throw new Failure('not_found', 'This agent does not know the execution.');
-      const from = { reader, offsets: { 1: offsets[1], 2: offsets[2], 3: offsets[3] }, files };
+      const from = { reader, offsets: { 1: offsets[1], 2: offsets[2], 3: offsets[3] }, files, pending };
       const handle = record.output.attach(port, from, record.told);
       const live = running.get(execution_id);
       // Its input is whole: there is none to take.

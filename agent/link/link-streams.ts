@@ -40,8 +40,7 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
   }
 
   function attach(body: FromGateway['ATTACH'], stream: number): void {
-    const { offsets } = body;
-    peer.open(stream, [0, offsets[1], offsets[2], offsets[3]]);
+    peer.reopen(stream, body.offsets, body.pending);
     const port = new StreamPort(peer, stream, forget);
     ports.set(stream, port);
     port.input = executions.attach(body, port);

@@ -1,9 +1,10 @@
 import type { ErrorCode } from '../../shared/errors.ts';
-import type { StartBody } from '../../shared/messages.ts';
+import type { AttachedBody, StartBody } from '../../shared/messages.ts';
 import type { FileStore } from '../files/file-store.ts';
 import type { Timers } from '../gateway-deps.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import type { AgentMessage } from '../link/link-state.ts';
+import type { StreamHandlers } from '../link/link-streams.ts';
 import type { ExecutionInput } from './execution-input.ts';
 import type { ExecutionEvent } from './execution-state.ts';
 import { InputSender } from './input-sender.ts';
@@ -14,85 +15,108 @@ const CANCEL_GRACE_MS = 60_000;
 
 export type AgentStreamOptions = {
   link: GatewayLink;
-  start: StartBody;
-  input: ExecutionInput;
-  /** Whose stored files may be read. */
-  owner: string;
-  store: FileStore;
   timers: Timers;
   output: RunOutput;
   /** Returns what the peer did wrong, if it did. */
   apply(event: ExecutionEvent): ErrorCode | null;
   /** Whether user code runs, so that output may come; or the execution is over, and what comes is thrown away. */
   phase(): 'before' | 'running' | 'over';
+  /** ATTACH was answered. */
+  attached?(body: AttachedBody): void;
+  /** Bytes that are lost; false where the execution cannot do without them. */
+  gap?(channel: number, from: number, to: number): boolean;
 };
 
-/** One execution's stream on one link: START and input go out; what comes back becomes events and output. */
+export type StreamInput = {
+  input: ExecutionInput;
+  /** Whose stored files may be read. */
+  owner: string;
+  store: FileStore;
+};
+
+/** One execution's stream on one link: what comes on it becomes events and output. */
 export class AgentStream {
   readonly #options: AgentStreamOptions;
   readonly #stream: number;
-  readonly #sender: InputSender;
+  #sender: InputSender | undefined;
+  #isLost = false;
 
-  constructor(options: AgentStreamOptions) {
+  private constructor(options: AgentStreamOptions, open: (handlers: StreamHandlers) => number) {
     this.#options = options;
-    const { link, start, input, owner, store, apply } = options;
-    this.#stream = link.streams.start(start, {
+    this.#stream = open({
       control: (message) => this.#control(message),
       data: (channel, bytes) => this.#data(channel, bytes),
-      room: () => this.#sender.room(),
+      room: () => this.#sender?.room(),
       lost: () => {
-        this.#sender.stop();
-        apply({ type: 'link_lost' });
+        this.#isLost = true;
+        this.#sender?.stop();
+        options.apply({ type: 'link_lost' });
       },
     });
-    this.#sender = new InputSender({
-      streams: link.streams,
-      stream: this.#stream,
-      input,
-      owner,
-      store,
-      failed: (failure) => apply({ type: 'input_failed', failure }),
+  }
+
+  /** START, and the input behind it. */
+  static start(options: AgentStreamOptions, start: StartBody, input: StreamInput): AgentStream {
+    const { streams } = options.link;
+    const stream = new AgentStream(options, (handlers) => streams.start(start, handlers));
+    stream.#sender = new InputSender({
+      ...input,
+      streams,
+      stream: stream.#stream,
+      failed: (failure) => options.apply({ type: 'input_failed', failure }),
     });
-    this.#sender.start();
+    stream.#sender.start();
+    return stream;
+  }
+
+  /** ATTACH, from where the output stands. `reader`: null for the run that sent START. */
+  static attach(options: AgentStreamOptions, executionId: string, reader: string | null): AgentStream {
+    const { link, output } = options;
+    const body = { execution_id: executionId, reader, ...output.position };
+    return new AgentStream(options, (handlers) => link.streams.attach(body, handlers));
   }
 
   /** The consumer of output took bytes: the agent may send as many more. */
   consumed(bytes: number): void {
-    this.#options.link.streams.consumed(this.#stream, bytes);
+    if (!this.#isLost) this.#options.link.streams.consumed(this.#stream, bytes);
   }
 
   /** Sends no more input. */
   stopInput(): void {
-    this.#sender.stop();
+    this.#sender?.stop();
   }
 
   cancel(reason: string): void {
     const { link, timers } = this.#options;
-    this.#sender.stop();
+    this.#sender?.stop();
     link.streams.cancel(this.#stream, reason);
     timers.setTimeout(() => link.streams.release(this.#stream), CANCEL_GRACE_MS);
   }
 
-  acknowledge(): void {
-    const { link, start } = this.#options;
-    link.acknowledge(start.execution_id);
+  /** Reads no more; the execution goes on. */
+  detach(): void {
+    this.#options.link.streams.detach(this.#stream);
   }
 
   #control(message: AgentMessage): ErrorCode | null {
-    const { apply, output, phase } = this.#options;
+    const { apply, output, phase, attached } = this.#options;
     switch (message.name) {
       case 'ACCEPT':
+        if (message.body.attached) attached?.(message.body.attached);
         return apply({ type: 'accept' });
       case 'STARTED':
-        return apply({ type: 'started' });
+        // Whoever attaches is told again.
+        return !this.#sender && phase() === 'running' ? null : apply({ type: 'started' });
       case 'NACK': {
         const { code, detail, retry_after_ms } = message.body;
-        this.#sender.stop();
+        this.#sender?.stop();
         return apply({ type: 'nack', code, detail, retryAfterMs: retry_after_ms });
       }
       case 'END':
         if (phase() === 'over') return null;
         return phase() === 'running' && output.endFile(message.body) ? null : 'protocol_error';
+      case 'REPLAY_GAP':
+        return this.#gap(message.body);
       case 'EXIT':
         if (output.inFile && phase() !== 'over') return 'protocol_error';
         return apply({ type: 'exit', body: message.body });
@@ -108,5 +132,11 @@ export class AgentStream {
     if (phase() === 'over') this.consumed(bytes.byteLength);
     else output.take(channel, bytes);
     return null;
+  }
+
+  #gap({ channel, from, to }: { channel: number; from: number; to: number }): ErrorCode | null {
+    const { apply, phase, gap } = this.#options;
+    if (this.#sender || phase() === 'before') return 'protocol_error';
+    return phase() === 'over' || gap?.(channel, from, to) ? null : apply({ type: 'gap' });
   }
 }

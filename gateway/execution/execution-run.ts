@@ -4,8 +4,9 @@ import type { ExecutionResult, ExitBody } from '../../shared/messages.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import type { Placement } from '../clusters/placement.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
+import type { GatewayLink } from '../link/gateway-link.ts';
 import type { SlotQueue } from '../queue/slot-queue.ts';
-import { AgentStream } from './agent-stream.ts';
+import { AgentStream, type AgentStreamOptions } from './agent-stream.ts';
 import type { ExecutionOrder } from './execution-order.ts';
 import {
   type ExecutionEffect,
@@ -172,6 +173,9 @@ export class ExecutionRun {
       case 'ask':
         void this.#ask(effect.fence);
         break;
+      case 'attach':
+        void this.#attach();
+        break;
       case 'open':
         this.#opened.resolve();
         break;
@@ -221,18 +225,32 @@ export class ExecutionRun {
     }
     this.#executionId = id;
     this.#phases.mark('placed');
-    this.#stream = new AgentStream({
+    const queueMs = this.#phases.queueMs ?? 0;
+    this.#stream = AgentStream.start(
+      this.#streamOn(link),
+      startBodyOf(this.#order, id, cluster, this.#clocks.queueLeftMs(), queueMs),
+      { input: this.#order.input, owner: caller.principal, store: this.#deps.fileStore },
+    );
+    this.#deps.onSent(this);
+  }
+
+  #streamOn(link: GatewayLink): AgentStreamOptions {
+    return {
       link,
-      start: startBodyOf(this.#order, id, cluster, this.#clocks.queueLeftMs(), this.#phases.queueMs ?? 0),
-      input: this.#order.input,
-      owner: caller.principal,
-      store: this.#deps.fileStore,
       timers: this.#deps.timers,
       output: this.#output,
       apply: (event) => this.#apply(event),
       phase: () => (this.#state.at === 'started' ? 'running' : this.#state.at === 'over' ? 'over' : 'before'),
-    });
-    this.#deps.onSent(this);
+    };
+  }
+
+  async #attach(): Promise<void> {
+    const link = await sisterLink(this.#deps, this.#whereabouts());
+    if (this.#state.at !== 'attaching') return;
+    // Found in an earlier turn, it may be gone in this one.
+    if (link && !link.joined) void this.#attach();
+    else if (link) this.#stream = AgentStream.attach(this.#streamOn(link), this.executionId, null);
+    else this.#apply({ type: 'untold' });
   }
 
   async #ask(fence: boolean): Promise<void> {
@@ -243,6 +261,14 @@ export class ExecutionRun {
   async #cancelById(reason: string): Promise<void> {
     const link = await sisterLink(this.#deps, this.#whereabouts());
     await link?.cancelExecution(this.executionId, reason, STATUS_TIMEOUT_MS);
+  }
+
+  /** Its output may go at the agent. Over any link: the stream's own may have been lost since. */
+  #acknowledge(): void {
+    const { tenant, instance, executionId } = this.#whereabouts();
+    const own = this.#placement?.link;
+    const link = own?.joined ? own : this.#deps.directory.linkTo(tenant, instance);
+    link?.acknowledge(executionId);
   }
 
   #whereabouts(): { tenant: string; instance: string; executionId: string } {
@@ -264,7 +290,7 @@ export class ExecutionRun {
       const output = await this.#output.settle(result);
       if (this.#output.reader.ended) return;
       this.#clocks.close();
-      this.#stream?.acknowledge();
+      this.#acknowledge();
       const { cluster = '' } = this.#placement ?? {};
       const { executionId } = this;
       const ending = { executionId, cluster, result, queueMs: this.#phases.queueMs ?? 0, ...output };

@@ -11,6 +11,8 @@ export type ExecutionState = { attempts: number } & (
   | { at: Underway }
   /** The link is lost; what the agent knows is being asked over another one. */
   | { at: 'recovering'; was: Underway }
+  /** The agent has it; its stream is being opened again over another link. */
+  | { at: 'attaching'; was: Underway }
   | { at: 'over' }
 );
 
@@ -27,6 +29,8 @@ export type ExecutionEvent =
   | { type: 'link_lost' }
   | { type: 'told'; answer: Pick<FromAgent['STATUS'], 'state' | 'record'> }
   | { type: 'untold' }
+  /** Bytes are lost that nobody has seen. */
+  | { type: 'gap' }
   /** No slot within the queue timeout. */
   | { type: 'queue_over'; failure: Failure }
   /** Nobody else could take what was refused. */
@@ -44,6 +48,8 @@ export type ExecutionEffect =
   | { do: 'elsewhere'; failure: Failure }
   /** Ask over another link of the instance. */
   | { do: 'ask'; fence: boolean }
+  /** Open a stream for it over another link, behind what has come. */
+  | { do: 'attach' }
   | { do: 'open' }
   | { do: 'cancel'; reason: string }
   /** Over a link of the instance, as the stream is gone. */
@@ -59,7 +65,7 @@ export const FIRST_EXECUTION_STATE: ExecutionState = { at: 'queued', attempts: 0
 
 /** What `started` an execution in this state has, as far as the gateway can know. */
 export function startedIn(state: ExecutionState): Started {
-  const at = state.at === 'recovering' ? state.was : state.at;
+  const at = isUnlinked(state) ? state.was : state.at;
   if (at === 'started') return 'yes';
   return at === 'queued' || at === 'over' ? 'no' : 'unknown';
 }
@@ -71,7 +77,7 @@ export function nextExecution(state: ExecutionState, event: ExecutionEvent): Exe
     case 'placed':
       return step({ at: 'sent', attempts: state.attempts + 1 }, { do: 'send' });
     case 'accept':
-      return state.at === 'sent' ? step({ ...state, at: 'accepted' }) : fault(state);
+      return accepted(state);
     case 'nack':
       return nacked(state, event);
     case 'started':
@@ -86,11 +92,13 @@ export function nextExecution(state: ExecutionState, event: ExecutionEvent): Exe
       return told(state, event.answer);
     case 'untold':
       return untold(state);
+    case 'gap':
+      return stopped(state, 'agent_lost', 'The link to the agent was lost, and part of the output with it.');
     case 'queue_over':
     case 'nowhere_else':
       return state.at === 'queued' ? over(state, { do: 'fail', failure: event.failure }) : step(state);
     case 'deadline':
-      return stopped(state, 'deadline_exceeded', 'No answer came in time.');
+      return late(state);
     case 'input_failed':
       return over(state, ...cancels(state, event.failure.code), { do: 'fail', failure: event.failure });
     case 'stop':
@@ -98,10 +106,18 @@ export function nextExecution(state: ExecutionState, event: ExecutionEvent): Exe
   }
 }
 
+function accepted(state: Live): ExecutionStep {
+  const { attempts } = state;
+  if (state.at === 'sent') return step({ at: 'accepted', attempts });
+  if (state.at !== 'attaching') return fault(state);
+  return step({ at: state.was === 'started' ? 'started' : 'accepted', attempts });
+}
+
 function nacked(
   state: Live,
   { code, detail, retryAfterMs }: Extract<ExecutionEvent, { type: 'nack' }>,
 ): ExecutionStep {
+  if (state.at === 'attaching') return unattached(state, code);
   if (state.at !== 'sent' && state.at !== 'accepted') return fault(state);
   const failure = new Failure(refusalCode(code), detail, { retryAfterMs: retryAfterMs ?? 1_000 });
   if (AT_ONCE.has(failure.code)) return over(state, { do: 'fail', failure });
@@ -124,11 +140,23 @@ function exited(state: Live, body: ExitBody): ExecutionStep {
 }
 
 function lost(state: Live): ExecutionStep {
+  const { attempts } = state;
   if (state.at === 'queued' || state.at === 'recovering') return step(state);
-  return step(
-    { at: 'recovering', was: state.at, attempts: state.attempts },
-    { do: 'ask', fence: state.at === 'sent' },
-  );
+  if (state.at === 'attaching') return step(state, { do: 'attach' });
+  if (state.at === 'started') return step({ at: 'attaching', was: 'started', attempts }, { do: 'attach' });
+  return ask({ at: 'recovering', was: state.at, attempts });
+}
+
+/** Nothing may have begun yet: what the agent does not have, it must refuse from now on. */
+function ask(state: Extract<ExecutionState, { at: 'recovering' }>): ExecutionStep {
+  return step(state, { do: 'ask', fence: true });
+}
+
+/** The agent does not have it any more. It may have refused it in between: then it says so. */
+function unattached(state: Extract<ExecutionState, { at: 'attaching' }>, code: string): ExecutionStep {
+  const { was, attempts } = state;
+  if (code === 'not_found' && was !== 'started') return ask({ at: 'recovering', was, attempts });
+  return untold(state);
 }
 
 function told(
@@ -136,45 +164,39 @@ function told(
   { state: known, record }: Pick<FromAgent['STATUS'], 'state' | 'record'>,
 ): ExecutionStep {
   if (state.at !== 'recovering') return step(state);
-  if (state.was === 'sent' && known === 'fenced') {
-    const failure = new Failure('agent_lost', 'The link to the agent was lost before the code started.');
-    if (state.attempts >= MAX_ATTEMPTS) return over(state, { do: 'fail', failure });
-    return step({ at: 'queued', attempts: state.attempts }, { do: 'requeue' });
-  }
+  const { attempts, was } = state;
   // Neither known nor refused: the agent had no room for the fence.
-  if (state.was === 'sent' && known === 'unknown') return untold(state);
-  const started = startedBy(state, known, record);
-  const detail = 'The link to the agent was lost, and the output with it.';
-  return over(
-    state,
-    ...(known === 'accepted' || known === 'started'
-      ? [{ do: 'cancel_by_id', reason: 'link_lost' } as const]
-      : []),
-    { do: 'fail', failure: new Failure('agent_lost', detail, { started }) },
-  );
-}
-
-function startedBy(
-  state: Live,
-  known: FromAgent['STATUS']['state'],
-  record: FromAgent['STATUS']['record'],
-): Started {
-  if (startedIn(state) === 'yes' || known === 'started' || typeof record?.started_at_ms_ago === 'number')
-    return 'yes';
-  if (known === 'ended' && record?.exit) return record.exit.failure ? record.exit.failure.started : 'yes';
-  return 'unknown';
+  if (known === 'unknown') return untold(state);
+  if (known !== 'fenced') {
+    const hasStarted = typeof record?.started_at_ms_ago === 'number';
+    // STARTED was lost with the link; it is known all the same.
+    const opens: ExecutionEffect[] = hasStarted && was !== 'started' ? [{ do: 'open' }] : [];
+    return step({ at: 'attaching', was: hasStarted ? 'started' : 'accepted', attempts }, ...opens, {
+      do: 'attach',
+    });
+  }
+  const failure = new Failure('agent_lost', 'The link to the agent was lost before the code started.');
+  if (attempts >= MAX_ATTEMPTS) return over(state, { do: 'fail', failure });
+  return step({ at: 'queued', attempts }, { do: 'requeue' });
 }
 
 function untold(state: Live): ExecutionStep {
-  if (state.at !== 'recovering') return step(state);
+  return isUnlinked(state) ? over(state, { do: 'fail', failure: lostFailure(state) }) : step(state);
+}
+
+/** The answer is due. Where the agent has not come back by then, that is why. */
+function late(state: Live): ExecutionStep {
+  if (!isUnlinked(state)) return stopped(state, 'deadline_exceeded', 'No answer came in time.');
+  return over(state, ...cancels(state, 'deadline_exceeded'), { do: 'fail', failure: lostFailure(state) });
+}
+
+function lostFailure(state: Unlinked): Failure {
   const started = startedIn(state);
-  const failure =
-    state.was === 'sent'
-      ? new Failure('maybe_started', 'The link to the agent was lost; the code may or may not have run.', {
-          started: 'unknown',
-        })
-      : new Failure('agent_lost', 'The agent was lost while it had the code.', { started });
-  return over(state, { do: 'fail', failure });
+  return state.was === 'sent'
+    ? new Failure('maybe_started', 'The link to the agent was lost; the code may or may not have run.', {
+        started,
+      })
+    : new Failure('agent_lost', 'The agent was lost while it had the code.', { started });
 }
 
 function stopped(state: Live, code: ErrorCode, detail: string): ExecutionStep {
@@ -184,10 +206,15 @@ function stopped(state: Live, code: ErrorCode, detail: string): ExecutionStep {
 
 function cancels(state: Live, reason: string): ExecutionEffect[] {
   if (state.at === 'queued') return [];
-  return [state.at === 'recovering' ? { do: 'cancel_by_id', reason } : { do: 'cancel', reason }];
+  return [isUnlinked(state) ? { do: 'cancel_by_id', reason } : { do: 'cancel', reason }];
+}
+
+function isUnlinked(state: ExecutionState): state is Unlinked {
+  return state.at === 'recovering' || state.at === 'attaching';
 }
 
 type Live = Exclude<ExecutionState, { at: 'over' }>;
+type Unlinked = Extract<ExecutionState, { was: Underway }>;
 
 function step(state: ExecutionState, ...effects: ExecutionEffect[]): ExecutionStep {
   return { state, effects };

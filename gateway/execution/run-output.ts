@@ -1,6 +1,6 @@
 import { Failure } from '../../shared/errors.ts';
 import { MAX_FILES_OMITTED } from '../../shared/limits.ts';
-import { CHANNEL, type ExecutionResult, type FileEnd } from '../../shared/messages.ts';
+import { CHANNEL, type ExecutionResult, type FileEnd, type FromGateway } from '../../shared/messages.ts';
 import type { Caller } from '../auth/caller.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { exitFault } from './check-exit.ts';
@@ -28,10 +28,19 @@ export class RunOutput {
   readonly reader: OutputReader;
   /** Bytes that came, past the cap included. */
   readonly received = { stdout: 0, stderr: 0 };
+  #fileBytes = 0;
+  #fileEnds = 0;
+  /** Bytes that came and were not taken. */
+  #pending = 0;
   readonly #files: ResultFiles;
   readonly #options: RunOutputOptions;
 
-  constructor(options: RunOutputOptions) {
+  constructor(given: RunOutputOptions) {
+    const consumed = (bytes: number) => {
+      this.#pending -= bytes;
+      given.consumed(bytes);
+    };
+    const options = { ...given, consumed };
     this.#options = options;
     this.reader = new OutputReader(options);
     this.#files = new ResultFiles({
@@ -52,8 +61,20 @@ export class RunOutput {
     return this.#files.unfinished;
   }
 
+  /** Where another stream is to go on, as ATTACH says it. */
+  get position(): Omit<FromGateway['ATTACH'], 'execution_id' | 'reader'> {
+    const { stdout, stderr } = this.received;
+    return {
+      offsets: { '1': stdout, '2': stderr, '3': this.#fileBytes },
+      files: this.#fileEnds,
+      pending: this.#pending,
+    };
+  }
+
   take(channel: number, bytes: Uint8Array): void {
+    this.#pending += bytes.byteLength;
     if (channel === CHANNEL.files) {
+      this.#fileBytes += bytes.byteLength;
       this.#files.data(bytes);
       return;
     }
@@ -67,6 +88,7 @@ export class RunOutput {
 
   /** False where the agent breaks the protocol. */
   endFile(end: FileEnd): boolean {
+    this.#fileEnds += 1;
     return this.#files.end(end);
   }
 

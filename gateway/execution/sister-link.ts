@@ -1,10 +1,14 @@
+import { DEAD_MS } from '../../shared/limits.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import type { Timers } from '../gateway-deps.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import type { StatusAnswer } from '../link/status-asks.ts';
 
-/** How long an instance that has no link may take to come back: its first dial waits 1 s at most. */
-export const SISTER_WAIT_MS = 1_500;
+/**
+ * How long an instance that has no link may take to come back: it may have to find out first, by silence, that its links
+ * are dead, and its third dial comes 7 s after that at the latest.
+ */
+export const COMEBACK_MS = DEAD_MS + 10_000;
 /** An answer to STATUS is in memory; what takes longer is not coming. */
 export const STATUS_TIMEOUT_MS = 2_000;
 
@@ -24,7 +28,7 @@ export function sisterLink(
       stop();
       resolve(link);
     };
-    const timer = timers.setTimeout(() => settle(undefined), SISTER_WAIT_MS);
+    const timer = timers.setTimeout(() => settle(undefined), COMEBACK_MS);
     const stop = directory.onJoin((joinedTenant, joined) => {
       const link =
         joinedTenant === tenant && joined === instance ? directory.linkTo(tenant, instance) : undefined;

@@ -1,6 +1,6 @@
 import type { ErrorCode } from '../../shared/errors.ts';
 import type { LinkPeer } from '../../shared/link-peer.ts';
-import { CHANNEL, type FROM_AGENT, type StartBody } from '../../shared/messages.ts';
+import { CHANNEL, type FROM_AGENT, type FromGateway, type StartBody } from '../../shared/messages.ts';
 import type { AgentMessage } from './link-state.ts';
 
 /** One execution's end of a link. Each returns what the peer did wrong, if it did. */
@@ -34,6 +34,21 @@ export class LinkStreams {
     this.#peer.open(stream);
     this.#peer.control('START', stream, body);
     return stream;
+  }
+
+  /** Opens a stream for an execution that the agent has already, and sends ATTACH on it. */
+  attach(body: FromGateway['ATTACH'], handlers: StreamHandlers): number {
+    const stream = ++this.#last;
+    this.#streams.set(stream, handlers);
+    this.#peer.reopen(stream, body.offsets, body.pending);
+    this.#peer.control('ATTACH', stream, body);
+    return stream;
+  }
+
+  /** Reads no more of an execution that goes on. */
+  detach(stream: number): void {
+    if (this.#streams.has(stream)) this.#peer.control('DETACH', stream);
+    this.release(stream);
   }
 
   /** Queues input. What lies in memory anyway may be queued at once; the rest keeps within `room`. */

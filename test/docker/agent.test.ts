@@ -64,7 +64,7 @@ describe('an agent with the Docker backend', () => {
   test('that is killed leaves nothing to the one that comes next', async () => {
     const before = await start('killed');
     await stack.warm(['killed']);
-    const held = await stack.hold({ cluster: 'killed' });
+    const held = await stack.hold({ cluster: 'killed', timeout_ms: 10_000 });
     const old = (await containers('killed')).map(({ Id }) => Id);
     before.kill('SIGKILL');
     expect(await held.last).toMatchObject({ event: 'error', data: { code: 'agent_lost', started: 'yes' } });

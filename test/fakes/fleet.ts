@@ -153,7 +153,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   entrance.setTargets(gateways);
   const { text: key } = await issueCallerKey(
     dir,
-    { sub: 'fleet', scopes: ['execute', 'clusters'] },
+    { sub: 'fleet', scopes: ['execute', 'clusters', 'files'] },
     Date.now(),
   );
   const url = `http://127.0.0.1:${balancer.port}`;

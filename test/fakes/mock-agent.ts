@@ -43,6 +43,8 @@ export class MockAgent {
   readonly options: MockAgentOptions;
   readonly instance: string;
   readonly executions: MockExecution[] = [];
+  /** ATTACHes that no test has taken. */
+  readonly attaches: { body: FromGateway['ATTACH']; stream: number }[] = [];
   readonly received: { name: keyof FromGateway; body: unknown; stream: number }[] = [];
   readonly peer: LinkPeer<typeof FROM_GATEWAY>;
   readonly granted = new Map<string, number>();
@@ -138,6 +140,18 @@ export class MockAgent {
     return this.executions.shift() as MockExecution;
   }
 
+  /** The stream that an ATTACH opened for an execution of any link, which goes on there. */
+  async attached(execution: MockExecution): Promise<MockExecution & { from: FromGateway['ATTACH'] }> {
+    const { id } = execution;
+    await until(() => this.attaches.some(({ body }) => body.execution_id === id));
+    const at = this.attaches.findIndex(({ body }) => body.execution_id === id);
+    const [{ body, stream }] = this.attaches.splice(at, 1) as [(typeof this.attaches)[number]];
+    const again = Object.assign(new MockExecution(this, stream, execution.start), { from: body });
+    Object.assign(again.sent, execution.sent);
+    this.#streams.set(stream, again);
+    return again;
+  }
+
   /** The first frame of that name, now or later. */
   async seen<Name extends keyof FromGateway>(name: Name): Promise<FromGateway[Name]> {
     await until(() => this.received.some((frame) => frame.name === name));
@@ -182,6 +196,9 @@ export class MockAgent {
       case 'START':
         this.#start(body as StartBody, stream);
         break;
+      case 'ATTACH':
+        this.#attach(body as FromGateway['ATTACH'], stream);
+        break;
       case 'END':
         this.#streams.get(stream)?.inputEnded();
         break;
@@ -222,6 +239,11 @@ export class MockAgent {
     this.#streams.set(stream, execution);
     if (this.options.run) this.options.run(execution);
     else this.executions.push(execution);
+  }
+
+  #attach(body: FromGateway['ATTACH'], stream: number): void {
+    this.peer.reopen(stream, body.offsets, body.pending);
+    this.attaches.push({ body, stream });
   }
 
   #cancel({ reason, execution_id }: FromGateway['CANCEL'], stream: number): void {

@@ -38,6 +38,20 @@ export class MockExecution {
     return this;
   }
 
+  /** Answers ATTACH; `began`: and STARTED. */
+  resume(began = true): this {
+    const attached = { max_output_bytes: this.start.limits.max_output_bytes, queue_ms: this.start.queue_ms };
+    this.agent.send('ACCEPT', { attached }, this.stream);
+    if (began) this.agent.send('STARTED', {}, this.stream);
+    return this;
+  }
+
+  /** Bytes of a channel are lost. */
+  gap(channel: 1 | 2 | 3, from: number, to: number): this {
+    this.agent.peer.gap(this.stream, channel, from, to);
+    return this;
+  }
+
   nack(code: string, detail = 'No.', retryAfterMs: number | null = null): void {
     this.agent.send('NACK', { code, detail, retry_after_ms: retryAfterMs }, this.stream);
     this.agent.ended(this);

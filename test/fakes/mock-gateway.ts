@@ -237,9 +237,9 @@ function createMockLink(socket: WebSocket, request: IncomingMessage): MockLink {
     },
     attach(executionId, request) {
       lastStream += 1;
-      const body = { reader: null, offsets: { '1': 0, '2': 0, '3': 0 }, files: 0, ...request };
-      const { offsets } = body;
-      peer.open(lastStream, [0, offsets[1], offsets[2], offsets[3]]);
+      const from = { reader: null, offsets: { '1': 0, '2': 0, '3': 0 }, files: 0, pending: 0 };
+      const body = { ...from, ...request };
+      peer.reopen(lastStream, body.offsets, body.pending);
       link.send('ATTACH', { execution_id: executionId, ...body }, lastStream);
       return lastStream;
     },

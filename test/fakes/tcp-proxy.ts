@@ -20,8 +20,8 @@ export type TcpProxy = AsyncDisposable & {
   readonly port: number;
   /** Bytes per second in each direction, over all connections together; Infinity lifts the bound. */
   setRate(bytesPerSecond: number): void;
-  /** Resets every connection. New ones are taken. */
-  cut(): void;
+  /** Resets every connection, or the oldest so many. New ones are taken. */
+  cut(connections?: number): void;
   /** Moves no byte, and no end of a connection, until told otherwise: in one direction or in both. */
   stall(on: boolean, direction?: Direction): void;
   /** Resets one end of every connection: the other goes on to believe in it, and what it says goes nowhere. */
@@ -96,8 +96,8 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     setRate: (bytesPerSecond) => {
       for (const wire of Object.values(lanes)) wire.bytesPerSecond = bytesPerSecond;
     },
-    cut: () => {
-      for (const { inner, outer } of connections) {
+    cut: (count = connections.size) => {
+      for (const { inner, outer } of [...connections].slice(0, count)) {
         inner.resetAndDestroy();
         outer.resetAndDestroy();
       }

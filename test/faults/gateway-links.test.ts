@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { SISTER_WAIT_MS, STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
+import { COMEBACK_MS, STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
 import { executionStatus } from '../../shared/api.ts';
 import { ANSWER_GRACE_MS } from '../../shared/limits.ts';
 import { createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
@@ -8,6 +8,8 @@ import type { MockExecution } from '../fakes/mock-execution.ts';
 import { until } from '../fakes/until.ts';
 
 const RECORD = { accepted_at_ms_ago: 30, started_at_ms_ago: null, ended_at_ms_ago: null, exit: null };
+
+const FROM_THE_START = { reader: null, offsets: { '1': 0, '2': 0, '3': 0 }, files: 0, pending: 0 };
 
 type Sisters = {
   bench: GatewayBench;
@@ -30,6 +32,9 @@ async function sisters(count: number, path = '/v1/execute', request: object = {}
   return { bench, links, answer, execution: await first.next() };
 }
 
+/** Frames of mock agents cross in microtasks. */
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+
 describe('a link that is lost before ACCEPT', () => {
   test('is asked about over its sister, with fence, and what was fenced runs elsewhere', async () => {
     const { bench, links, answer, execution } = await sisters(2);
@@ -44,10 +49,10 @@ describe('a link that is lost before ACCEPT', () => {
   });
 
   test('and has no sister may have started', async () => {
-    const { bench, links, answer } = await sisters(1);
+    const { bench, links, answer } = await sisters(1, '/v1/execute', { timeout_ms: 60_000 });
     links[0]?.cut();
     await bench.clock.settle();
-    await bench.clock.advance(SISTER_WAIT_MS);
+    await bench.clock.advance(COMEBACK_MS);
     expect(await problemOf(await answer)).toMatchObject({
       status: 502,
       code: 'maybe_started',
@@ -81,67 +86,171 @@ describe('a link that is lost before ACCEPT', () => {
   });
 
   test('and whose instance comes back in time is asked then', async () => {
-    const { bench, links, answer, execution } = await sisters(1);
+    const { bench, links, answer, execution } = await sisters(1, '/v1/execute', { timeout_ms: 60_000 });
     const [first] = links as [MockAgent];
     const { identity } = first.options;
     first.cut();
     await bench.clock.settle();
-    await bench.clock.advance(SISTER_WAIT_MS - 500);
+    await bench.clock.advance(COMEBACK_MS - 500);
     const back = await bench.agent({ identity });
     expect(await back.seen('STATUS')).toMatchObject({ execution_id: execution.id });
     (await back.next()).succeed('late');
     expect(await (await answer).json()).toMatchObject({ stdout: 'late' });
   });
 
-  test.for([
-    ['accepted', null, 'unknown'],
-    ['started', 5, 'yes'],
-    ['ended', 5, 'yes'],
-  ] as const)('and is %s there is lost truthfully, and killed', async ([state, startedAgo, started]) => {
+  test.for(['accepted', 'started', 'ended'] as const)(
+    'and had got to %s there goes on over its sister, from its first byte',
+    async (state) => {
+      const { links, answer, execution } = await sisters(2);
+      const [first, second] = links as [MockAgent, MockAgent];
+      const startedAgo = state === 'accepted' ? null : 5;
+      second.records.set(execution.id, { state, record: { ...RECORD, started_at_ms_ago: startedAgo } });
+      first.cut();
+      const again = await second.attached(execution);
+      expect(again.from).toEqual({ ...FROM_THE_START, execution_id: execution.id });
+      again.resume().out('all of it').exit();
+      expect(await (await answer).json()).toMatchObject({ stdout: 'all of it', exit_code: 0 });
+      expect(second.executions).toEqual([]);
+    },
+  );
+
+  test('and which its agent drops while it is attached to is asked about once more', async () => {
     const { links, answer, execution } = await sisters(2);
-    links[1]?.records.set(execution.id, { state, record: { ...RECORD, started_at_ms_ago: startedAgo } });
-    links[0]?.cut();
-    expect(await problemOf(await answer)).toMatchObject({ status: 502, code: 'agent_lost', started });
-    if (state !== 'ended')
-      expect(await links[1]?.seen('CANCEL')).toEqual({ reason: 'link_lost', execution_id: execution.id });
-    expect(links[1]?.executions).toEqual([]);
+    const [first, second] = links as [MockAgent, MockAgent];
+    second.records.set(execution.id, { state: 'accepted', record: RECORD });
+    first.cut();
+    const again = await second.attached(execution);
+    second.records.delete(execution.id);
+    again.nack('not_found');
+    (await second.next()).succeed('once');
+    expect(await (await answer).json()).toMatchObject({ stdout: 'once' });
   });
 });
 
 describe('a link that is lost later', () => {
   test('after ACCEPT, its agent gone too, is agent_lost and unknown', async () => {
-    const { bench, links, answer, execution } = await sisters(1);
+    const { bench, links, answer, execution } = await sisters(1, '/v1/execute', { timeout_ms: 60_000 });
     execution.accept();
     await bench.clock.settle();
     links[0]?.cut();
     await bench.clock.settle();
-    await bench.clock.advance(SISTER_WAIT_MS);
+    await bench.clock.advance(COMEBACK_MS);
     expect(await problemOf(await answer)).toMatchObject({ code: 'agent_lost', started: 'unknown' });
   });
 
-  test('while it streams ends the stream with one error that says it started', async () => {
-    const { bench, links, answer, execution } = await sisters(1, '/v1/execute/stream');
+  test('while it streams, and is never back, ends the stream with one error that says it started', async () => {
+    const { bench, links, answer, execution } = await sisters(1, '/v1/execute/stream', {
+      timeout_ms: 60_000,
+    });
     execution.begin().out('partial');
     const response = await answer;
     await bench.clock.settle();
     links[0]?.cut();
+    const reading = response.text();
     await bench.clock.settle();
-    await bench.clock.advance(SISTER_WAIT_MS);
-    const text = await response.text();
+    await bench.clock.advance(COMEBACK_MS);
+    const text = await reading;
     expect(text).toContain('{"stream":"stdout","data":"partial"}');
     expect(text).toMatch(
       /event: error\ndata: \{"message":"[^"]+","code":"agent_lost","started":"yes"\}\n\n$/,
     );
   });
 
-  test('by silence is found by its heartbeats and asked about like any other', async () => {
+  test('goes on over its sister at once, behind the last byte and the last file that came', async () => {
+    const { links, answer, execution } = await sisters(2);
+    const [first, second] = links as [MockAgent, MockAgent];
+    execution.begin().out('one ').err('!').file('empty', '').file('a.txt', 'alpha');
+    await settled();
+    first.cut();
+    const again = await second.attached(execution);
+    expect(again.from).toMatchObject({ reader: null, offsets: { '1': 4, '2': 1, '3': 5 }, files: 2 });
+    again.resume().out('two').file('b.txt', 'beta').exit();
+    const body = (await (await answer).json()) as { files: { path: string }[] };
+    expect(body).toMatchObject({ stdout: 'one two', stderr: '!', exit_code: 0, files_omitted: [] });
+    expect(body.files.map(({ path }) => path)).toEqual(['empty', 'a.txt', 'b.txt']);
+    expect(await second.seen('RESULT_ACK')).toEqual({ execution_id: execution.id });
+  });
+
+  test('goes on over a link that comes later, as often as it is lost', async () => {
+    const { bench, links, answer, execution } = await sisters(1, '/v1/execute', { timeout_ms: 60_000 });
+    let [link] = links as [MockAgent];
+    const { identity } = link.options;
+    let at = execution.begin();
+    for (const part of ['a', 'b', 'c', 'd']) {
+      at.out(part);
+      await bench.clock.settle();
+      link.cut();
+      await bench.clock.settle();
+      await bench.clock.advance(5_000);
+      link = await bench.agent({ identity, refill: false });
+      at = (await link.attached(execution)).resume();
+      Object.assign(at.sent, { stdout: part.charCodeAt(0) - 96 });
+    }
+    at.out('e').exit();
+    expect(await (await answer).json()).toMatchObject({ stdout: 'abcde', exit_code: 0 });
+  });
+
+  test('while what came of it waits for its reader gives the new stream no second window', async () => {
+    const { bench, links, answer, execution } = await sisters(2, '/v1/execute/stream');
+    const [first, second] = links as [MockAgent, MockAgent];
+    execution.begin().out('x'.repeat(200_000));
+    const response = await answer;
+    await bench.clock.settle();
+    first.cut();
+    const again = await second.attached(execution);
+    expect(again.from).toMatchObject({ offsets: { '1': 200_000 }, pending: 200_000 });
+    again.resume().out('y'.repeat(62_144)).exit();
+    expect(second.closed).toBeUndefined();
+    expect(await response.text()).toContain('event: result');
+  });
+
+  test('with bytes that are gone is agent_lost, never output with a hole', async () => {
+    const { links, answer, execution } = await sisters(2);
+    const [first, second] = links as [MockAgent, MockAgent];
+    execution.begin().out('one');
+    await settled();
+    first.cut();
+    const again = await second.attached(execution);
+    again.resume().gap(1, 3, 10);
+    expect(await problemOf(await answer)).toMatchObject({ status: 502, code: 'agent_lost', started: 'yes' });
+    await until(() => again.cancelled === 'agent_lost');
+  });
+
+  test('by silence is found by its heartbeats and goes on like any other', async () => {
     const { bench, links, answer, execution } = await sisters(2, '/v1/execute', { timeout_ms: 60_000 });
     execution.begin();
-    if (links[0]) links[0].silent = true;
-    links[1]?.records.set(execution.id, { state: 'started', record: { ...RECORD, started_at_ms_ago: 10 } });
+    const [first, second] = links as [MockAgent, MockAgent];
+    first.silent = true;
     await bench.clock.advance(30_000);
-    expect(await problemOf(await answer)).toMatchObject({ code: 'agent_lost', started: 'yes' });
-    expect(links[0]?.closed?.code).toBe(1006);
+    expect(first.closed?.code).toBe(1006);
+    (await second.attached(execution)).resume().out('still here').exit();
+    expect(await (await answer).json()).toMatchObject({ stdout: 'still here' });
+  });
+
+  test.for([
+    ['DELETE', 'cancelled'],
+    ['the caller who leaves', 'cancelled'],
+  ] as const)('and cancelled by %s before it is back is cancelled by its id', async ([how]) => {
+    const bench = await createGatewayBench();
+    const identity = await bench.identity();
+    const agent = await bench.agent({ identity, refill: false });
+    const leaving = new AbortController();
+    const answer = bench.ask('/v1/execute', {
+      body: { code: '', timeout_ms: 60_000 },
+      signal: leaving.signal,
+    });
+    const execution = (await agent.next()).begin();
+    await bench.clock.settle();
+    agent.cut();
+    await bench.clock.settle();
+    if (how !== 'DELETE') leaving.abort();
+    const back = await bench.agent({ identity, refill: false });
+    if (how === 'DELETE') await bench.ask(`/v1/executions/${execution.id}`, { method: 'DELETE' });
+    expect(await back.seen('CANCEL')).toEqual({ reason: 'cancelled', execution_id: execution.id });
+    if (how === 'DELETE')
+      (await back.attached(execution)).resume().exit({ outcome: 'cancelled', exit_code: null });
+    await answer;
+    expect(bench.gateway.status().running).toBe(0);
   });
 
   test('touches no execution of another link', async () => {
@@ -151,9 +260,11 @@ describe('a link that is lost later', () => {
     await until(() => (links[1]?.executions.length ?? 0) > 0);
     links[0]?.message('not a frame');
     await bench.clock.settle();
-    (await links[1]?.next())?.succeed('fine');
+    const [first, second] = [await links[1]?.attached(execution), await links[1]?.next()];
+    second?.succeed('fine');
     expect(await (await other).json()).toMatchObject({ stdout: 'fine' });
-    expect((await answer).status).toBe(502);
+    first?.resume().exit();
+    expect((await answer).status).toBe(200);
   });
 });
 
@@ -206,7 +317,7 @@ describe('the answer', () => {
     links[0]?.cut();
     await bench.clock.settle();
     await bench.clock.advance(501);
-    expect(await problemOf(await answer)).toMatchObject({ code: 'deadline_exceeded', started: 'unknown' });
+    expect(await problemOf(await answer)).toMatchObject({ code: 'maybe_started', started: 'unknown' });
   });
 });
 

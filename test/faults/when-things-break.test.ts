@@ -119,7 +119,7 @@ describeFleet(
     });
 
     test('an agent that dies is 502 agent_lost with started, and its sandboxes die with it', async () => {
-      const asked = askLab('import time; time.sleep(60)', { timeout_ms: 60_000 });
+      const asked = askLab('import time; time.sleep(60)', { timeout_ms: 5_000 });
       await until(() => asked.runs() === 1);
       lab().kill('SIGKILL');
       const { status, body } = await asked.answer;

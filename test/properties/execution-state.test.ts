@@ -19,12 +19,13 @@ const event: fc.Arbitrary<ExecutionEvent> = fc.oneof(
     { type: 'exit', body: { result: RESULT, failure: null } },
     { type: 'link_lost' },
     { type: 'untold' },
+    { type: 'gap' },
     { type: 'deadline' },
     { type: 'queue_over', failure },
     { type: 'stop', code: 'cancelled', detail: '' },
   ),
   fc
-    .constantFrom('sandbox_lost', 'at_capacity', 'rate_limited', 'nonsense')
+    .constantFrom('sandbox_lost', 'not_found', 'at_capacity', 'rate_limited', 'nonsense')
     .map((code): ExecutionEvent => ({ type: 'nack', code, detail: '', retryAfterMs: null })),
   fc
     .constantFrom('unknown', 'fenced', 'accepted', 'started', 'ended')
@@ -37,22 +38,20 @@ test('whatever an agent says, an execution ends once, is sent again only when it
       let state = FIRST_EXECUTION_STATE;
       let ends = 0;
       let counted = 0;
-      /** The agent has answered ACCEPT, so only its NACK is leave to send again. */
-      let accepted = false;
+      /** Whatever is lost or told afterwards. */
+      let started = false;
       for (const next of [...events]) {
         if (state.at === 'queued') {
           state = nextExecution(state, { type: 'placed' }).state;
           counted += 1;
-          accepted = false;
         }
         const before = state;
         const step = nextExecution(state, next);
         state = step.state;
-        if (state.at === 'accepted' || state.at === 'started') accepted = true;
+        if (state.at === 'started') started = true;
         ends += step.effects.filter((effect) => effect.do === 'finish' || effect.do === 'fail').length;
         const again = before.at !== 'queued' && state.at === 'queued';
-        if (again && before.at === 'started') return false;
-        if (again && accepted && next.type !== 'nack') return false;
+        if (again && started) return false;
         if (again && next.type !== 'nack' && !(next.type === 'told' && next.answer.state === 'fenced'))
           return false;
         if (again && next.type === 'nack' && ['at_capacity', 'draining'].includes(next.code)) counted -= 1;

@@ -26,6 +26,11 @@ class Reader {
   #handle: ReaderHandle | undefined;
   #waiting = 0;
 
+  /** Bytes that its own reader has not taken. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
   get isLinked(): boolean {
     return this.#wire !== undefined;
   }
@@ -33,7 +38,6 @@ class Reader {
   /** A link of its own, on which stream 1 is the execution's. */
   open(output: (port: StreamPort) => ReaderHandle): void {
     const wire = { toGateway: [] as Uint8Array[], toAgent: [] as Uint8Array[] };
-    const offsets = [0, this.offsets[1], this.offsets[2], this.offsets[3]] as const;
     const gateway = new LinkPeer({
       socket: { send: carry(wire.toAgent) },
       schemas: FROM_AGENT,
@@ -65,12 +69,11 @@ class Reader {
     });
     gateway.joined = true;
     agent.joined = true;
-    gateway.open(1, offsets);
-    agent.open(1, offsets);
+    gateway.reopen(1, this.offsets, this.#waiting);
+    agent.reopen(1, this.offsets, this.#waiting);
     this.#wire = wire;
     this.#gateway = gateway;
     this.#agent = agent;
-    this.#waiting = 0;
     const port = new StreamPort(agent, 1, () => {});
     this.#handle = output(port);
   }
@@ -213,7 +216,7 @@ function createBench(maxRetainedBytes?: number) {
   const told = { max_output_bytes: 1_000_000, queue_ms: 0 };
   const attach = (of: Reader, name: string | null) =>
     of.open((port) => {
-      const from = { reader: name, offsets: { ...of.offsets }, files: of.files.length };
+      const from = { reader: name, offsets: { ...of.offsets }, files: of.files.length, pending: of.waiting };
       return (output as ExecutionOutput).attach(port, from, told);
     });
   return { retention, reader, program, attach, output: output as ExecutionOutput };
@@ -258,6 +261,7 @@ test('whoever lost its link has every byte and every file in the end, once, wher
         const { length } = output.log;
         const unread = ([1, 2, 3] as const).map((channel) => length[channel] - reader.offsets[channel]);
         expect(Math.max(...unread)).toBeLessThanOrEqual(REPLAY_BYTES);
+        expect(reader.waiting).toBeLessThanOrEqual(STREAM_WINDOW_BYTES);
       }
       output.exit(resultOf());
       if (!reader.isLinked) attach(reader, null);

@@ -238,7 +238,7 @@ describe('an agent that is killed with -9 amid executions', () => {
     const before = start();
     await warm('killed');
     const code = 'import time\nprint("begun", flush=True)\ntime.sleep(30)';
-    const runs = [1, 2, 3, 4].map(() => follow({ code, cluster: 'killed', queue_timeout_ms: 20_000 }));
+    const runs = [1, 2, 3, 4].map(() => follow({ code, cluster: 'killed', queue_timeout_ms: 10_000 }));
     await Promise.all(runs.map(({ begun }) => begun));
     const old = pods(api, 'killed').map(({ metadata }) => metadata.uid);
     expect(old.length).toBeGreaterThanOrEqual(4);

@@ -522,7 +522,7 @@ describe('CANCEL', () => {
 });
 
 describe('an execution whose link is lost', () => {
-  const CODE_ONLY = { reader: null, offsets: { '1': 0, '2': 0, '3': 0 }, files: 0 };
+  const CODE_ONLY = { reader: null, offsets: { '1': 0, '2': 0, '3': 0 }, files: 0, pending: 0 };
 
   test('goes on, and tells whoever attaches all that was said and is to come', async () => {
     const { begin, clock, executions, reports } = await createBench();

@@ -1,4 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
+import { COMEBACK_MS } from '../../gateway/execution/sister-link.ts';
 import { REFRESH_AHEAD_MS } from '../../gateway/link/token-watch.ts';
 import { encodeBody } from '../../shared/control.ts';
 import { encodeFrame, type Frame } from '../../shared/frame.ts';
@@ -386,7 +387,7 @@ describe('a frame that breaks the protocol', () => {
     act(agent);
     await until(() => agent.closed !== undefined);
     expect(agent.closed?.code).toBe(4400);
-    await bench.clock.advance(2_000);
+    await bench.clock.advance(COMEBACK_MS);
     expect((await answer).status).toBe(502);
     expect(bench.gateway.status()).toMatchObject({ running: 0, links: 0 });
   });
