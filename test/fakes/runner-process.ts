@@ -36,6 +36,8 @@ export type SandboxProcess = { pid: number; comm: string; state: string; parent:
 
 export type Sandbox = AsyncDisposable & {
   readonly python: string;
+  /** Where programs start. */
+  readonly workspace: string;
   /** PID 1 of the sandbox, as the host numbers it. */
   readonly pid: number;
   /** The newest stream's client. */
@@ -193,6 +195,7 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
 
   return {
     python,
+    workspace: WORKSPACE,
     pid,
     get client() {
       return client;
@@ -248,7 +251,7 @@ async function pidOne(child: ChildProcess): Promise<number> {
 }
 
 /** `root` and all that descends from it. Orphans of a PID namespace become its PID 1's children: nothing escapes this. */
-function processesBelow(root: number): SandboxProcess[] {
+export function processesBelow(root: number): SandboxProcess[] {
   const all = readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
@@ -285,7 +288,7 @@ function processOf(pid: number): SandboxProcess | undefined {
 }
 
 /** A child of the zygote that has the zygote's standard streams, and not yet a program's. */
-function isWaiting({ pid, parent }: SandboxProcess, root: number): boolean {
+export function isWaiting({ pid, parent }: SandboxProcess, root: number): boolean {
   if (pid === root || parent === root || processOf(parent)?.parent !== root) return false;
   try {
     return readlinkSync(`/proc/${pid}/fd/0`) === readlinkSync(`/proc/${parent}/fd/0`);
@@ -312,11 +315,11 @@ function hasGroups(pid: number): boolean {
   }
 }
 
-function residentBytes(pid: number): number {
+export function residentBytes(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(statusOf(pid))?.[1] ?? 0) * 1024;
 }
 
-function descriptorsOf(pids: number[]): number | undefined {
+export function descriptorsOf(pids: number[]): number | undefined {
   try {
     return pids.reduce((sum, pid) => sum + readdirSync(`/proc/${pid}/fd`).length, 0);
   } catch {

@@ -1,13 +1,12 @@
 import { afterAll, beforeAll, beforeEach, describe, expect } from 'vitest';
 import {
-  createSandbox,
   PYTHONS,
   type Sandbox,
   type SandboxOptions,
   SCRATCH,
   sandboxTrouble,
-  WORKSPACE,
 } from '../../fakes/runner-process.ts';
+import { sandboxKind } from '../../fakes/sandbox-kind.ts';
 
 /** How long anything may take that is not a limit under test. */
 export const PATIENCE_MS = 20_000;
@@ -15,19 +14,20 @@ export const MIB = 1_048_576;
 export const patience = () => AbortSignal.timeout(PATIENCE_MS);
 
 /**
- * One sandbox per interpreter of PODGATE_TEST_PYTHONS, shared by the tests of `body`. A machine without namespaces
- * skips them and says why.
+ * One sandbox per interpreter of PODGATE_TEST_PYTHONS, or one container, shared by the tests of `body`. A machine that
+ * cannot have it skips them and says why.
  */
 export function describeSandbox(
   title: string,
   body: (sandbox: () => Sandbox) => void,
   options: SandboxOptions = {},
 ): void {
-  describe.each(PYTHONS)(`${title} (%s)`, (python) => {
-    const trouble = sandboxTrouble(python);
+  const kind = sandboxKind();
+  describe.each(kind.pythons)(`${title} (%s)`, (python) => {
+    const trouble = kind.trouble(python, options);
     let sandbox: Sandbox | undefined;
     beforeAll(async () => {
-      if (trouble === undefined) sandbox = await createSandbox({ python, ...options });
+      if (trouble === undefined) sandbox = await kind.create({ python, ...options });
     });
     beforeEach((context) => {
       if (trouble !== undefined) context.skip(trouble);
@@ -100,7 +100,7 @@ export async function filesIn(sandbox: Sandbox): Promise<string[]> {
     import json, os
     def fail(error): raise error
     found = []
-    for root in ${JSON.stringify([WORKSPACE, ...SCRATCH])}:
+    for root in ${JSON.stringify([sandbox.workspace, ...SCRATCH])}:
         for base, directories, files in os.walk(root, onerror=fail):
             found += [os.path.join(base, name) for name in directories + files]
     found.remove(os.path.abspath(__file__))
