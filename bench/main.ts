@@ -6,6 +6,7 @@ const FIGURES: Readonly<Record<string, () => Promise<Row[]>>> = {
   rate: async () => (await import('./figures/rate.ts')).rate(),
   memory: async () => (await import('./figures/memory.ts')).memory(),
   control: async () => (await import('./figures/control-latency.ts')).controlLatency(),
+  docker: async () => (await import('./figures/docker.ts')).docker(),
   idle: async () => (await import('./figures/idle-links.ts')).idleLinks(),
   kubernetes: async () => (await import('./figures/kubernetes.ts')).kubernetes(),
   pods: async () => (await import('./figures/kubernetes.ts')).pods(),

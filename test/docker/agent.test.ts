@@ -1,16 +1,11 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
-import type { Container } from '../../agent/backends/docker/containers.ts';
-import { listContainers } from '../../agent/backends/docker/containers.ts';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { startDockerAgent } from '../fakes/docker-agent.ts';
 import { ENGINE_HOST, ENGINE_IMAGE, openEngine } from '../fakes/docker-engine.ts';
 import { podgate } from '../fakes/podgate-command.ts';
 import { type Stack, startStack } from '../fakes/stack.ts';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 60_000 });
 
-const PROCESS = fileURLToPath(new URL('../fakes/agent-process.ts', import.meta.url));
 const client = openEngine();
 let stack: Stack;
 beforeAll(async () => {
@@ -21,61 +16,38 @@ afterAll(async () => {
   client.close();
 });
 
-async function start(cluster: string, more: Record<string, string> = {}) {
-  const env = {
-    PATH: process.env.PATH ?? '',
-    EXECUTOR_BACKEND: 'docker',
-    DOCKER_HOST: ENGINE_HOST ?? '',
-    DOCKER_IMAGE: ENGINE_IMAGE,
-    POOL_SIZE: '2',
-    PODGATE_INSTALLATION: `agent-test-${cluster}`,
-    PODGATE_GATEWAY_URL: stack.url,
-    PODGATE_AGENT_TOKEN: await stack.agentToken(cluster),
-    PODGATE_CLUSTER: cluster,
-    PODGATE_AGENT_PORT: '0',
-    ...more,
-  };
-  const child = spawn(process.execPath, [PROCESS], { env, stdio: 'ignore' });
-  onTestFinished(() => void child.kill('SIGKILL'));
-  return child;
-}
-
-const containers = (cluster: string): Promise<Container[]> =>
-  listContainers(client, { installation: `agent-test-${cluster}` });
-
-async function end(child: ReturnType<typeof spawn>, cluster: string): Promise<void> {
-  child.kill('SIGTERM');
-  if (child.exitCode === null) await once(child, 'exit');
-  expect(await containers(cluster)).toEqual([]);
-}
+const start = (cluster: string, variables: Record<string, string> = {}) =>
+  startDockerAgent({ stack, client, cluster, variables });
 
 describe('an agent with the Docker backend', () => {
   test('runs code in every language of the image, and leaves no container', async () => {
     const agent = await start('languages');
     await stack.warm(['languages']);
     const run = (language: 'python' | 'bash' | 'node', code: string) =>
-      stack.run(code, { language, cluster: 'languages', queue_timeout_ms: 30_000 });
+      stack.run(code, { language, cluster: 'languages', timeout_ms: 30_000, queue_timeout_ms: 30_000 });
     expect((await run('python', 'print(6 * 7)')).stdout).toBe('42\n');
     expect((await run('bash', 'echo $((6 * 7))')).stdout).toBe('42\n');
     expect((await run('node', 'console.log(6 * 7)')).stdout).toBe('42\n');
-    await end(agent, 'languages');
+    await agent.end();
+    expect(await agent.containers()).toEqual([]);
   });
 
   test('that is killed leaves nothing to the one that comes next', async () => {
     const before = await start('killed');
     await stack.warm(['killed']);
     const held = await stack.hold({ cluster: 'killed', timeout_ms: 10_000 });
-    const old = (await containers('killed')).map(({ Id }) => Id);
-    before.kill('SIGKILL');
+    const old = (await before.containers()).map(({ Id }) => Id);
+    before.child.kill('SIGKILL');
     expect(await held.last).toMatchObject({ event: 'error', data: { code: 'agent_lost', started: 'yes' } });
     const after = await start('killed');
     await stack.warm(['killed']);
     // Slots are promised before the engine is reached; nothing is made before what the dead one left is gone.
     const ran = await stack.run('print(1)', { cluster: 'killed', queue_timeout_ms: 30_000 });
     expect(ran.stdout).toBe('1\n');
-    const left = (await containers('killed')).map(({ Id }) => Id);
+    const left = (await after.containers()).map(({ Id }) => Id);
     expect(left.filter((id) => old.includes(id))).toEqual([]);
-    await end(after, 'killed');
+    await after.end();
+    expect(await after.containers()).toEqual([]);
   });
 
   test('says image_error, and fetches nothing, while a caller waits', async () => {
@@ -91,7 +63,8 @@ describe('an agent with the Docker backend', () => {
         detail: expect.stringContaining('podgate images pull'),
       }),
     ]);
-    await end(agent, 'imageless');
+    await agent.end();
+    expect(await agent.containers()).toEqual([]);
   });
 });
 
