@@ -186,6 +186,13 @@ export const runnerStartBody = z.object({
     output_limit_bytes: z.int().min(1).nullable(),
   }),
   collect: z.boolean(),
+  /** What a kept sandbox is to do (agent/runner/protocol.md 6). Absent: an execution like any other. */
+  session: z
+    .discriminatedUnion('do', [
+      z.object({ do: z.literal('open'), ttl_seconds: z.int().min(1) }),
+      z.object({ do: z.literal('bash') }),
+    ])
+    .optional(),
 });
 export type RunnerStartBody = z.infer<typeof runnerStartBody>;
 

@@ -20,6 +20,7 @@ export type RunOptions = {
   memoryBytes?: number;
   cpuSeconds?: number;
   outputLimitBytes?: number | null;
+  session?: RunnerStartBody['session'];
   /** `all` (the default) grants output as it comes; a number is all that is ever granted. */
   grant?: 'all' | number;
   onStarted?: (execution: RunnerExecution) => void;
@@ -83,7 +84,8 @@ export function runOn(
       cpu_seconds: options.cpuSeconds ?? 20,
       output_limit_bytes: options.outputLimitBytes ?? null,
     },
-    collect: options.collect ?? true,
+    collect: options.collect ?? options.session === undefined,
+    ...(options.session && { session: options.session }),
   };
   const input = Buffer.concat([
     manifest,

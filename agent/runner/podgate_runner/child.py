@@ -30,6 +30,9 @@ def prepare(message, fds, receiver, sock, config, confinement):
         if job["program"]:
             return lambda: execute(job, sock)
         begun(sock)
+        if "boot" in job:
+            # A process of Podgate's own, confined as a program is: session.py.
+            return lambda: exec(job["boot"], {"job": job})
         path, args, interactive = job["path"], job["args"], job["interactive"]
         return lambda: pyrun.run(path, args, interactive)
     except BaseException as error:

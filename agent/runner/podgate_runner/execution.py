@@ -20,6 +20,8 @@ INPUT, STARTING, RUNNING, DRAINING, COLLECTING, ENDED = range(6)
 class Execution:
     """`host` is the runner: its configuration, poller, reaper, control group. `place` comes when one is free."""
 
+    staging_type = Staging
+
     def __init__(self, host, stream_id, request):
         self.host = host
         self.request = request
@@ -64,7 +66,7 @@ class Execution:
             return
         try:
             if self._staging is None:
-                self._staging = Staging(self.request["language"], self.request["sizes"])
+                self._staging = self.staging_type(self.request["language"], self.request["sizes"])
             waiting, self._waiting = self._waiting, []
             for data in waiting or [b""]:
                 self._staging.feed(data, self.place.workspace_fd)
@@ -201,9 +203,12 @@ class Execution:
             self._killed_for = "cpu_limit"
             self._cpu_hard_at = now + CPU_GRACE_SECONDS
             try:
-                os.kill(self.main_pid, signal.SIGXCPU)
+                self._warn_cpu()
             except OSError:
                 pass
+
+    def _warn_cpu(self):
+        os.kill(self.main_pid, signal.SIGXCPU)
 
     def kill(self, reason):
         """The zygote, or the end of the cell, reports what became of it."""

@@ -25,11 +25,11 @@ def describe(request, limits, staging, host):
         "args": staging.args,
         "env": env,
         "interactive": request["last_line_interactive"],
-        "rlimits": _rlimits(limits, host, program),
+        "rlimits": rlimits(limits, host, program),
     }
 
 
-def _rlimits(limits, host, program):
+def rlimits(limits, host, program):
     ours = host.config["limits"]
     # What the zygote holds is not the program's: the limits are what it may add.
     data = limits["memory_bytes"] + (0 if program else host.zygote_data_bytes)

@@ -62,6 +62,10 @@ CLOCK_TICK_NS = 20000000
 # 256 MiB has room for 30. A recursion to Python's own limit fits, but for one through sort.
 THREAD_STACK_BYTES = 2 << 20
 
+# Pieces of work that one session has under way at once.
+MAX_SESSION_WORK = 16
+MAX_SESSION_SECONDS = 90000
+
 MAX_LEFTOVERS = 50
 MAX_PRELOAD_ERRORS = 64
 MAX_DETAIL_CHARS = 1000

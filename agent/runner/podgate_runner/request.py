@@ -3,7 +3,10 @@
 import os
 
 from podgate_runner.config import LANGUAGES
-from podgate_runner.limits import MAX_DETAIL_CHARS, RUNNER_VERSION
+from podgate_runner.limits import MAX_DETAIL_CHARS, MAX_SESSION_SECONDS, RUNNER_VERSION
+
+
+SESSION_WORK = ("open", "bash")
 
 
 class RequestError(Exception):
@@ -45,7 +48,22 @@ def parse(body):
             "output_limit_bytes": integer(limits, "output_limit_bytes", True),
         },
         "collect": _of(body, "collect", bool),
+        "session": session(body.get("session")),
     }
+
+
+def session(asked):
+    """What a kept sandbox is to do; None for an execution like any other."""
+    if asked is None:
+        return None
+    if not isinstance(asked, dict) or asked.get("do") not in SESSION_WORK:
+        raise RequestError("session")
+    found = {"do": asked["do"]}
+    if found["do"] == "open":
+        found["ttl_seconds"] = integer(asked, "ttl_seconds")
+        if not 0 < found["ttl_seconds"] <= MAX_SESSION_SECONDS:
+            raise RequestError("ttl_seconds")
+    return found
 
 
 def ready(config, facts, trouble, programs):

@@ -79,18 +79,20 @@ class Runner:
     def on_attach(self, offsets):
         self._send_ready()
         for execution in (self._last, self._execution):
-            if execution is None:
-                continue
-            seen = offsets.get(str(execution.outbox.stream_id))
-            if isinstance(seen, dict):
-                if not execution.outbox.replay(self._attachment.stream, seen):
-                    raise FrameError("ATTACH names offsets that never were")
-                if execution.starved:
-                    execution.fail("sandbox_lost", "A part of the input was lost with the stream before.", "no")
-            elif execution is self._execution:
-                # The agent knows nothing of it: nobody will take its output.
-                execution.cancel()
+            if execution is not None:
+                self._resume(execution, offsets.get(str(execution.outbox.stream_id)))
         self._refuse_unheard(offsets)
+
+    def _resume(self, execution, seen):
+        """`seen`: the offsets that the agent knows; None where it knows nothing of it."""
+        if isinstance(seen, dict):
+            if not execution.outbox.replay(self._attachment.stream, seen):
+                raise FrameError("ATTACH names offsets that never were")
+            if execution.starved:
+                execution.fail("sandbox_lost", "A part of the input was lost with the stream before.", "no")
+        else:
+            # Nobody will take its output. Nothing, where it has ended.
+            execution.cancel()
 
     def _refuse_unheard(self, offsets):
         """A START that was lost with its stream is answered: nothing ran, and nobody has to guess."""
@@ -139,6 +141,16 @@ class Runner:
         if stream_id <= self._last_stream:
             raise FrameError("a stream id was used twice")
         self._last_stream = stream_id
+        if asked["session"] is not None and self._execution is None:
+            self._become_session()
+        self._accept(stream_id, asked)
+
+    def _become_session(self):
+        from podgate_runner import session
+
+        session.keep(self)
+
+    def _accept(self, stream_id, asked):
         language = asked["language"]
         offered = language in self.config["languages"] and (language == "python" or language in self._programs)
         if self._execution is not None:
@@ -167,6 +179,9 @@ class Runner:
             if self._supply.trouble:
                 leftovers.append(self._supply.trouble)
             self.known, self._last = {}, None
+        self._say_reset(leftovers)
+
+    def _say_reset(self, leftovers):
         self._say(frames.RESET_DONE, {"ok": not leftovers, "leftovers": leftovers})
 
     def _say(self, kind, body):
@@ -182,8 +197,11 @@ class Runner:
         body["epoch"] = self._attachment.epoch
         body["features"]["cgroup"] = self._cgroup.kind if self._cgroup else None
         body["base_memory_bytes"] = self._base_memory_bytes
-        body["running"] = [running.outbox.stream_id] if running is not None else []
+        body["running"] = self._running()
         self._say(frames.READY, body)
+
+    def _running(self):
+        return [self._execution.outbox.stream_id] if self._execution is not None else []
 
     # What executions ask
 

@@ -16,7 +16,7 @@ class Supply:
         self._host = host
         self._fresh = host.config["place"] == "fresh"
         config = host.config
-        self._environ = environment.without_places([config["workspace"]] + config["scratch"], environ)
+        self.environ = environment.without_places([config["workspace"]] + config["scratch"], environ)
         self._zygote = None
         self._cell_link = None
         self.place = None
@@ -35,7 +35,7 @@ class Supply:
         wanted = ("preload", "place", "network", "workspace", "scratch", "require")
         settings = {name: self._host.config[name] for name in wanted}
         try:
-            self._zygote = zygote_link.spawn(settings, self._environ, write_fd)
+            self._zygote = zygote_link.spawn(settings, self.environ, write_fd)
         finally:
             os.close(write_fd)
         self._host.reaper.own.add(self._zygote.pid)

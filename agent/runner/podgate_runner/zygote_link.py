@@ -94,7 +94,7 @@ def spawn(config, environ, noise_fd):
     )
     theirs.close()
     os.close(nothing)
-    blob = marshal.dumps((_sources(), config))
+    blob = marshal.dumps((sources(), config))
     link = Link(ours, pid)
     try:
         ours.sendall(len(blob).to_bytes(8, "big") + blob)
@@ -103,17 +103,17 @@ def spawn(config, environ, noise_fd):
     return link
 
 
-def _sources():
+def sources():
     """Module name → source, from wherever the loader of this package has them."""
     held = getattr(podgate_runner.__spec__.loader, "sources", None)
     if held is not None:
         return dict(held)
-    sources = {}
+    found = {}
     (folder,) = podgate_runner.__path__
     for name in os.listdir(folder):
         if name.endswith(".py"):
             stem = name[:-3]
             module = "podgate_runner" if stem == "__init__" else "podgate_runner." + stem
             with open(folder + "/" + name, encoding="utf-8") as file:
-                sources[module] = file.read()
-    return sources
+                found[module] = file.read()
+    return found

@@ -1,0 +1,235 @@
+"""The runner of a sandbox that somebody keeps: several executions side by side in one place, which nobody resets."""
+
+import os
+import time
+from collections import deque
+
+from podgate_runner import zygote_link
+from podgate_runner.limits import MAX_SESSION_WORK
+from podgate_runner.runner import Runner
+from podgate_runner.session_command import Command, Opening
+from podgate_runner.session_place import ProgramPlace
+
+# What the keeper and its programs are made of; it is read only where a session begins.
+_KEEPER_MODULES = (
+    "confine", "courier", "landlock", "limits", "processes", "seccomp", "session_keeper", "session_program",
+    "session_tree", "syscall_table", "syscalls",
+)  # fmt: skip
+_BOOT = """
+import sys
+def boot(job):
+    sources = job["sources"]
+    class Modules:
+        def find_spec(self, name, path=None, target=None):
+            if name in sources: return type(sys.__spec__)(name, self, origin="<" + name + ">", is_package="." not in name)
+        def create_module(self, spec): return None
+        def exec_module(self, module):
+            name = module.__spec__.name
+            exec(compile(sources[name], "<" + name + ">", "exec", 0, True), module.__dict__)
+    finder = Modules()
+    sys.meta_path.insert(0, finder)
+    from podgate_runner import session_keeper
+    sys.meta_path.remove(finder)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "podgate_runner"]: del sys.modules[name]
+    session_keeper.main(job["settings"])
+boot(job)
+"""
+_KINDS = {"bash": Command}
+
+
+def keep(runner):
+    """From here on the runner is a session's."""
+    runner.__class__ = SessionRunner
+    runner.begin_session()
+
+
+class SessionRunner(Runner):
+    def _become_session(self):
+        """It is one."""
+
+    def begin_session(self):
+        self._kept = None
+        self._keeper = None
+        self._keeper_ready = False
+        self._work = {}
+        # They said EXIT, which may not have arrived.
+        self._over = deque(maxlen=MAX_SESSION_WORK)
+        self._expires = None
+        self._broken = None
+        # The keeper, and who watches over each program.
+        self.own_tasks += 1 + MAX_SESSION_WORK
+        self.environ = self._supply.environ
+
+    # The loop
+
+    def _timeout(self):
+        if any(work.restless for work in self._work.values()):
+            return 0
+        dues = [work.due for work in self._work.values()] + [self._supply.due, self._attachment.due, self._expires]
+        first = min((due for due in dues if due is not None), default=None)
+        return -1 if first is None else max(0.0, first - time.monotonic())
+
+    def _pump(self):
+        now = time.monotonic()
+        for work in list(self._work.values()):
+            if work.due is not None and now >= work.due:
+                work.tick(now)
+        if self._expires is not None and now >= self._expires:
+            self._attachment.over = True
+        self._pump_work()
+        if self._attachment.flush():
+            self._pump_work()
+
+    def _pump_work(self):
+        for work in list(self._work.values()):
+            work.pump()
+
+    # What the agent says
+
+    def on_attach(self, offsets):
+        self._send_ready()
+        for work in list(self._over) + list(self._work.values()):
+            self._resume(work, offsets.get(str(work.outbox.stream_id)))
+        self._refuse_unheard(offsets)
+
+    def _running(self):
+        return sorted(self._work)[:MAX_SESSION_WORK]
+
+    def on_lost(self):
+        for work in list(self._over) + list(self._work.values()):
+            work.outbox.stream = None
+
+    def on_frame(self, kind, channel, stream_id, sequence, body):
+        work = self._work.get(stream_id)
+        if work is not None:
+            self._on_execution_frame(work, kind, channel, sequence, body)
+        else:
+            super().on_frame(kind, channel, stream_id, sequence, body)
+
+    def on_input_end(self):
+        for work in list(self._work.values()):
+            work.advance()
+
+    def _accept(self, stream_id, asked):
+        session = asked["session"]
+        if session is None or (session["do"] == "open") != (self._kept is None and not self._work):
+            self._refuse(stream_id, "busy", "The sandbox is kept by a session.")
+        elif self._broken or self._supply.trouble:
+            self._refuse(stream_id, "runner_error", self._broken or self._supply.trouble)
+        elif len(self._work) >= MAX_SESSION_WORK:
+            self._refuse(stream_id, "busy", "The session runs as much as it may at once.")
+        elif session["do"] == "open":
+            self._add(Opening(self, stream_id, asked), self._supply.take())
+            self._expires = time.monotonic() + session["ttl_seconds"]
+        elif session["do"] == "bash" and "bash" not in self._programs:
+            self._refuse(stream_id, "no_language", "This sandbox has no bash.")
+        else:
+            place = ProgramPlace(self._kept, self._tell_keeper, stream_id)
+            self._add(_KINDS[session["do"]](self, stream_id, asked), place)
+
+    def _add(self, work, place):
+        work.outbox.stream = self._attachment.stream
+        work.place = place
+        self._work[work.outbox.stream_id] = work
+
+    def _reset(self):
+        self._say_reset(["a session"])
+
+    # What executions ask
+
+    def survivors(self, left):
+        pass
+
+    def ended(self, work):
+        self._work.pop(work.outbox.stream_id, None)
+        self._over.append(work)
+        if isinstance(work, Opening) and self._keeper_ready:
+            self._kept = work.place
+        self._attachment.flush()
+
+    # The keeper
+
+    def begin_keeper(self):
+        place = self._kept or next(iter(self._work.values())).place
+        ours, theirs = zygote_link.pair()
+        self._keeper, self._keeper_ready = zygote_link.Link(ours, 0), False
+        nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        place.waiting = False
+        try:
+            place.link.send(("run", self._keeper_job()), [theirs.fileno(), nothing, nothing])
+        except OSError:
+            self._break("The process that starts programs did not answer.")
+        finally:
+            theirs.close()
+            os.close(nothing)
+        self.poller.read(ours.fileno(), self._hear_keeper)
+
+    def _keeper_job(self):
+        sources = zygote_link.sources()
+        names = ["podgate_runner"] + ["podgate_runner." + name for name in _KEEPER_MODULES]
+        settings = {"fresh": self.config["place"] == "fresh", "workspace": self.config["workspace"]}
+        shipped = {name: sources[name] for name in names}
+        return {"boot": _BOOT, "sources": shipped, "settings": settings, "env": {}, "rlimits": [], "program": None}
+
+    def _tell_keeper(self, message, fds=()):
+        if self._keeper is None:
+            raise OSError
+        self._keeper.send(message, fds)
+
+    def _hear_keeper(self):
+        messages = self._keeper.read()
+        if messages is None:
+            self._break("The process that starts the session's programs ended.")
+            return
+        for message, _ in messages:
+            if message[0] == "ready":
+                self._keeper_ready = True
+                for work in list(self._work.values()):
+                    if isinstance(work, Opening):
+                        work.on_keeper()
+                continue
+            work = self._work.get(message[1])
+            if work is None:
+                continue
+            if message[0] == "started":
+                work.on_begun(*message[2:])
+            elif message[0] == "failed":
+                work.on_failed(message[2])
+            elif message[0] == "exit":
+                work.on_exit(*message[2:])
+
+    def _break(self, why):
+        """Nothing can be started here any more: all that runs is ended."""
+        if self._broken:
+            return
+        self._broken = why
+        if self._keeper is not None:
+            self.poller.forget(self._keeper.fileno())
+            self._keeper.close()
+            self._keeper = None
+        if self._kept is not None:
+            self._kept.kill()
+        for work in list(self._work.values()):
+            work.on_keeper_gone()
+
+    # What zygotes say
+
+    def on_supply(self):
+        self._send_ready()
+        for work in list(self._work.values()):
+            if work.place is None and self._supply.trouble:
+                work.fail("runner_error", self._supply.trouble, "no")
+            elif work.place is None:
+                work.place = self._supply.take()
+                work.advance()
+
+    def on_message(self, message, sender):
+        """Whatever becomes of the keeper, its own wire tells."""
+
+    def on_link_gone(self, link):
+        self._break("The process that starts programs ended.")
+        return True
+
+    def _on_children(self):
+        self.reaper.wake()
+        self._supply.heed_children()

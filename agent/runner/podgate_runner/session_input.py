@@ -1,0 +1,31 @@
+"""Input of one piece of a session's work. Code is not a file there: work goes on side by side, in a folder that is the user's."""
+
+import os
+
+from podgate_runner.staging import Staging
+
+# One argument of a program, its end included, may have 131,072 bytes.
+MAX_ARGUMENT_BYTES = 131071
+
+
+class SessionInput(Staging):
+    def __init__(self, language, sizes):
+        super().__init__(language, sizes)
+        self.code = b""
+
+    def _finish(self, kind, path, workspace_fd):
+        if kind == "code":
+            self.code, self._held = b"".join(self._held), []
+        else:
+            super()._finish(kind, path, workspace_fd)
+
+    def script(self):
+        """(arguments for bash, descriptors that it needs)."""
+        if len(self.code) <= MAX_ARGUMENT_BYTES and b"\0" not in self.code:
+            return [b"-c", self.code], []
+        fd = os.memfd_create("script")
+        view = memoryview(self.code)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+        return ["/proc/self/fd/3"], [fd]

@@ -1,0 +1,47 @@
+import { expect, test } from 'vitest';
+import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
+import type { RunOptions } from '../../fakes/runner-run.ts';
+import { describePython } from './suite.ts';
+
+const open = { language: 'bash', session: { do: 'open', ttl_seconds: 600 } } as const;
+const bash = (sandbox: Sandbox, cmd: string, options: RunOptions = {}) =>
+  sandbox.run(cmd, { language: 'bash', session: { do: 'bash' }, ...options });
+
+describePython('a sandbox that is kept', (python) => {
+  for (const place of ['shared', 'fresh'] as const) {
+    const kept = async () => {
+      const sandbox = await createSandbox({ python, config: { place, languages: ['python', 'bash'] } });
+      const opened = await sandbox.run('', { ...open, files: { 'in/a.txt': 'one' } });
+      expect(opened.result).toMatchObject({ outcome: 'exited', exit_code: 0 });
+      return sandbox;
+    };
+
+    test(`keeps files from one command to the next (${place})`, async () => {
+      await using sandbox = await kept();
+      const first = await bash(sandbox, 'cat in/a.txt; echo two > b; pwd; exit 3');
+      expect(first.result).toMatchObject({ outcome: 'exited', exit_code: 3 });
+      const again = await bash(sandbox, 'cat b; ls -A; cd /; x=1');
+      expect(again.stdout).toBe('two\nb\nin\n');
+      expect((await bash(sandbox, 'echo "$PWD:$x"')).stdout).toBe('/srv:\n');
+      expect(first.stdout).toBe('one/srv\n');
+    });
+
+    test(`ends what a command left when it ends (${place})`, async () => {
+      await using sandbox = await kept();
+      const before = sandbox.processes().length;
+      const ran = await bash(sandbox, '(setsid sleep 100 & sleep 200 &) ; sleep 300 & echo done');
+      expect(ran.stdout).toBe('done\n');
+      expect(sandbox.processes().length).toBe(before);
+    });
+
+    test(`ends a command at its time, and nothing else (${place})`, async () => {
+      await using sandbox = await kept();
+      const other = bash(sandbox, 'sleep 1; echo alive');
+      const ran = await bash(sandbox, 'trap "" TERM INT; (setsid sleep 100 &) ; echo x; while :; do sleep 1; done', {
+        timeoutMs: 300,
+      });
+      expect(ran.result).toMatchObject({ outcome: 'timed_out', exit_code: null, timed_out: true });
+      expect((await other).stdout).toBe('alive\n');
+    });
+  }
+});
