@@ -1,5 +1,7 @@
+import { discard, malformed, parseData, readJson } from './answers.ts';
 import { PodgateError, startedOf } from './podgate-error.ts';
 import { readServerSentEvents } from './server-sent-events.ts';
+import { Sessions } from './sessions.ts';
 import { connectionLost, createTransport, type Transport } from './transport.ts';
 import type {
   ClusterPage,
@@ -9,7 +11,6 @@ import type {
   ExecutionEnd,
   ExecutionStatus,
   FilePage,
-  Started,
   StreamEvent,
   UploadedFile,
 } from './types.ts';
@@ -50,12 +51,14 @@ export class Podgate {
   readonly files: Files;
   readonly clusters: Clusters;
   readonly executions: Executions;
+  readonly sessions: Sessions;
 
   constructor(options: PodgateOptions) {
     this.#transport = createTransport(options);
     this.files = new Files(this.#transport);
     this.clusters = new Clusters(this.#transport);
     this.executions = new Executions(this.#transport);
+    this.sessions = new Sessions(this.#transport);
   }
 
   /** Runs code, Python unless told, and resolves when it has ended, however it ended. */
@@ -174,28 +177,6 @@ function executeCall(path: string, request: string | ExecuteRequest, options: Ex
   return { method: 'POST' as const, path, headers, body: () => body, signal: options.signal, mayStart: true };
 }
 
-async function readJson<Answer>(
-  response: Response,
-  signal: AbortSignal | undefined,
-  started: Started | null = null,
-): Promise<Answer> {
-  const text = await response.text().catch((cause) => {
-    throw connectionLost(cause, signal, started);
-  });
-  return parseData<Answer>(text, started);
-}
-
-/** The gateway's answers are trusted to have the shape that its schemas give them; not to be JSON at all. */
-function parseData<Answer>(text: string, started: Started | null): Answer {
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === 'object' && value !== null) return value as Answer;
-  } catch {
-    // Falls through: text that is no JSON and JSON that is no object are the same fault.
-  }
-  throw malformed(started);
-}
-
 function parseOutput(data: string): StreamEvent {
   const { stream, data: text } = parseData<{ stream: unknown; data: unknown }>(data, 'yes');
   if ((stream !== 'stdout' && stream !== 'stderr') || typeof text !== 'string') throw malformed('yes');
@@ -206,15 +187,6 @@ function parseFailure(data: string): PodgateError {
   const { message, code, started } = parseData<Record<string, unknown>>(data, 'unknown');
   if (typeof message !== 'string' || typeof code !== 'string') throw malformed('unknown');
   return new PodgateError(message, { code, started: startedOf(started) ?? 'unknown' });
-}
-
-function malformed(started: Started | null): PodgateError {
-  const message = 'What answered is not Podgate, or something changed its answer on the way';
-  return new PodgateError(message, { code: 'malformed_answer', started });
-}
-
-async function discard(response: Response): Promise<void> {
-  await response.body?.cancel();
 }
 
 /** `filename*` of RFC 6266, else the plain one. */

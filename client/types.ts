@@ -143,3 +143,40 @@ export type ExecutionStatus = {
   } | null;
   failure: { code: string; detail: string; started: Started } | null;
 };
+
+export type SessionRequest = {
+  /** Staged before anything runs. */
+  files?: RequestFile[] | undefined;
+  /** How long it stays; 900 unless given, 86400 at most. */
+  ttl_seconds?: number | undefined;
+  /** It also ends when nothing ran for so long. */
+  idle_seconds?: number | null | undefined;
+  template?: string | null | undefined;
+  cluster?: string | null | undefined;
+  /** How long to wait for a free sandbox; 5000 unless given. */
+  queue_timeout_ms?: number | undefined;
+};
+
+/** Times in Unix seconds. */
+export type SessionState = {
+  session_id: string;
+  expires_at: number;
+  created_at: number;
+  idle_seconds: number | null;
+  cluster: string;
+  template: string;
+  /** Pieces of its work that are under way. */
+  running: number;
+};
+export type SessionPage = { sessions: SessionState[]; next_cursor: string | null };
+
+export type BashRequest = {
+  cmd: string;
+  /** The command's own time; 30000 unless given. */
+  timeout_ms?: number | undefined;
+  env?: Record<string, string> | undefined;
+  /** Closed at its end; absent means empty. */
+  stdin?: string | null | undefined;
+};
+/** How a command ended. What it left in the workspace stays there. */
+export type BashResult = Omit<ExecuteResult, 'files' | 'files_omitted' | 'files_omitted_count'>;

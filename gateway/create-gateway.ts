@@ -101,7 +101,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     ...createExecuteRoutes({ ...deps, directory, requestMemory, requireOpen, start }),
     ...createExecutionRoutes({ ...deps, directory }),
     ...createClusterRoutes({ directory }),
-    ...createSessionRoutes({ ...deps, requestMemory }),
+    ...createSessionRoutes({ ...deps, directory, requestMemory, requireOpen, start }),
     ...createAgentRoutes(),
   ];
   const router = createRouter(

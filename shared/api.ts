@@ -13,10 +13,10 @@ import { LANGUAGES } from './template.ts';
 const encoder = new TextEncoder();
 
 /** Text that has bytes: a lone surrogate has none. */
-const text = z
+export const text = z
   .string()
   .refine((value) => value.isWellFormed(), 'must be valid Unicode: a lone surrogate has no UTF-8 form');
-const noNul = text.refine((value) => !value.includes('\0'), 'must not contain NUL');
+export const noNul = text.refine((value) => !value.includes('\0'), 'must not contain NUL');
 
 /**
  * A staged file's path, normalised (`./a//b` is `a/b`). The messages are a contract with existing clients.
@@ -48,7 +48,7 @@ const RESERVED_PATHS: ReadonlySet<string> = new Set(['__main__.py', '__main__.sh
 
 const base64 = z.base64('content_base64 is not base64');
 
-const requestFile = z
+export const requestFile = z
   .object({
     path: filePath,
     file_id: text.optional(),
@@ -65,7 +65,7 @@ const byteSum = (values: readonly string[]) =>
   values.reduce((sum, value) => sum + encoder.encode(value).byteLength + 1, 0);
 
 /** Counted before each entry is checked: a million of them, within a body's bound, would hold the process for seconds. */
-const env = z.preprocess(
+export const env = z.preprocess(
   (variables: Record<string, string>, context) => {
     const fault = typeof variables === 'object' && variables !== null ? envFault(variables) : undefined;
     if (fault === undefined) return variables;
@@ -100,7 +100,7 @@ function envFault(variables: Record<string, unknown>): string | undefined {
 export type RequestCeilings = { maxTimeoutMs: number; maxQueueTimeoutMs?: number };
 
 /** Whatever its size, a number is told the bound that it breaks and not that of integers. */
-const timeoutMs = (maxMs: number) =>
+export const timeoutMs = (maxMs: number) =>
   z
     .int({
       error: ({ input }) => {
@@ -161,13 +161,13 @@ export function executeRequestSchema({ maxTimeoutMs, maxQueueTimeoutMs = 600_000
 }
 export type ExecuteRequest = z.output<ReturnType<typeof executeRequestSchema>>;
 
-const bytes = z.int().min(0);
-const unixSeconds = z.number().describe('Unix time in seconds');
+export const bytes = z.int().min(0);
+export const unixSeconds = z.number().describe('Unix time in seconds');
 
 export const resultFile = z.object({ path: z.string(), kind: z.literal('file'), file_id: z.uuid() });
 
 /** What both answers, JSON and the stream's `result` event, say of the end. */
-const ended = {
+export const ended = {
   exit_code: z
     .int()
     .nullable()
@@ -266,25 +266,6 @@ export const executionStatus = z.object({
   failure: z
     .object({ code: z.string(), detail: z.string(), started: z.enum(['yes', 'no', 'unknown']) })
     .nullable(),
-});
-
-export const createSessionRequest = z.object({
-  files: z.array(requestFile).max(MAX_REQUEST_FILES).default([]),
-  ttl_seconds: z.int().min(1).max(86_400).default(900),
-});
-export const createSessionResponse = z.object({ session_id: z.string(), expires_at: unixSeconds });
-export function bashRequestSchema({ maxTimeoutMs }: RequestCeilings) {
-  return z.object({
-    cmd: text,
-    timeout_ms: timeoutMs(maxTimeoutMs).default(Math.min(30_000, maxTimeoutMs)),
-  });
-}
-export const bashResponse = z.object({
-  stdout: z.string(),
-  stderr: z.string(),
-  exit_code: z.int().nullable(),
-  timed_out: z.boolean(),
-  duration_ms: z.int(),
 });
 
 export const problem = z.object({

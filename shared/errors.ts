@@ -14,6 +14,7 @@ const TABLE = {
   not_found: { status: 404, retryable: false, title: 'Not found' },
   no_cluster: { status: 404, retryable: false, title: 'No such cluster' },
   no_template: { status: 404, retryable: false, title: 'No such template' },
+  no_session: { status: 404, retryable: false, title: 'No such session' },
   no_language: { status: 422, retryable: false, title: 'No such language' },
   method_not_allowed: { status: 405, retryable: false, title: 'The method is not allowed here' },
   conflict: { status: 409, retryable: false, title: 'This conflicts with another request' },

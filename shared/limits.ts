@@ -57,3 +57,10 @@ export const MAX_ATTEMPTS = 3;
 /** Executions waiting for a slot, in one gateway and of one principal. */
 export const MAX_QUEUE = 10_000;
 export const MAX_QUEUE_PER_PRINCIPAL = 2_000;
+
+/** Sessions: bounds of their lives, and what one may have under way at once. */
+export const MAX_SESSION_TTL_SECONDS = 86_400;
+export const DEFAULT_SESSION_TTL_SECONDS = 900;
+export const MAX_SESSION_WORK = 8;
+/** Sessions of one instance, whatever its pools would hold. */
+export const MAX_SESSIONS = 10_000;

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { STREAM_WINDOW_BYTES } from './limits.ts';
+import { runnerSessionWork, sessionAnswer, sessionAsk, sessionWork } from './session-messages.ts';
 import { LANGUAGES } from './template.ts';
 
 /** Frame types of shared/protocol.md section 4; 0x40 and up are the runner's (agent/runner/protocol.md 3). */
@@ -24,6 +25,7 @@ export const TYPE = {
   ATTACH: 0x21,
   REPLAY_GAP: 0x22,
   DETACH: 0x23,
+  SESSION: 0x24,
   GOAWAY: 0x30,
   DRAIN: 0x31,
   ATTACH_RUNNER: 0x40,
@@ -169,6 +171,8 @@ export const startBody = z.object({
   queue_ms: count,
   /** Nobody has to listen: it goes on to its end when its link is lost. */
   detach: z.boolean(),
+  /** Work of a session. Absent: an execution like any other. */
+  session: sessionWork.optional(),
 });
 export type StartBody = z.infer<typeof startBody>;
 
@@ -187,12 +191,7 @@ export const runnerStartBody = z.object({
   }),
   collect: z.boolean(),
   /** What a kept sandbox is to do (agent/runner/protocol.md 6). Absent: an execution like any other. */
-  session: z
-    .discriminatedUnion('do', [
-      z.object({ do: z.literal('open'), ttl_seconds: z.int().min(1) }),
-      z.object({ do: z.literal('bash') }),
-    ])
-    .optional(),
+  session: runnerSessionWork.optional(),
 });
 export type RunnerStartBody = z.infer<typeof runnerStartBody>;
 
@@ -256,6 +255,7 @@ export const FROM_GATEWAY = {
     pending: z.int().min(0).max(STREAM_WINDOW_BYTES),
   }),
   DETACH: empty,
+  SESSION: sessionAsk,
   GOAWAY: z.object({ reason: sentence, deadline_ms: count, reconnect_after_ms: count }),
 } as const;
 
@@ -286,6 +286,7 @@ export const FROM_AGENT = {
     record: recordBody.nullable(),
   }),
   REPLAY_GAP: z.object({ channel: z.int().min(1).max(3), from: count, to: count }),
+  SESSION: sessionAnswer,
   DRAIN: z.object({ deadline_ms: count }),
 } as const;
 

@@ -1,6 +1,7 @@
 import { Failure } from '../../shared/errors.ts';
 import { MAX_MANIFEST_BYTES, MAX_REQUEST_BYTES } from '../../shared/limits.ts';
 import type { RunnerStartBody, StartBody } from '../../shared/messages.ts';
+import type { RunnerSessionWork, SessionWork } from '../../shared/session-messages.ts';
 import { mbToBytes, type Template } from '../../shared/template.ts';
 import type { Pool } from '../pool/pool.ts';
 
@@ -20,12 +21,15 @@ export type AdmissionPolicy = {
   maxOutputBytes: number;
 };
 
-/** Checks a START against the agent's policy and lowers its limits to the template's. Throws the Failure to refuse with. */
-export function admit(start: StartBody, policy: AdmissionPolicy): Admission {
-  const pool = policy.findPool(start.cluster, start.template);
+/**
+ * Checks a START against the agent's policy and lowers its limits to the template's. Throws the Failure to refuse with.
+ * `sessionPool`: of the session whose work it is.
+ */
+export function admit(start: StartBody, policy: AdmissionPolicy, sessionPool?: Pool): Admission {
+  const pool = sessionPool ?? policy.findPool(start.cluster, start.template);
   if (!pool) throw unknownPlace(start, policy);
   const { template } = pool;
-  if (!template.languages.includes(start.language))
+  if (start.session?.do !== 'open' && !template.languages.includes(start.language))
     throw new Failure('no_language', `Template '${template.name}' does not offer ${start.language}.`);
   return {
     pool,
@@ -36,9 +40,20 @@ export function admit(start: StartBody, policy: AdmissionPolicy): Admission {
       traceparent: start.traceparent,
       sizes: start.sizes,
       limits: lowered(start.limits, template, policy.maxOutputBytes),
-      collect: true,
+      collect: start.session === undefined,
+      ...(start.session && { session: runnerWork(start.session) }),
     },
   };
+}
+
+/** A runner ends a session by itself only where its agent has forgotten to. */
+const RUNNER_TTL_GRACE_SECONDS = 30;
+
+function runnerWork(work: SessionWork): RunnerSessionWork {
+  if (work.do === 'open')
+    return { do: 'open', ttl_seconds: Math.ceil(work.ttl_ms / 1_000) + RUNNER_TTL_GRACE_SECONDS };
+  const { id: _, ...rest } = work;
+  return rest;
 }
 
 function unknownPlace({ cluster, template }: StartBody, policy: AdmissionPolicy): Failure {

@@ -224,7 +224,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
     run(given) {
       if (phase !== 'waiting') return false;
       lease = given;
-      if (!Object.hasOwn(given.ready.languages, body.language)) {
+      if (body.session?.do !== 'open' && !Object.hasOwn(given.ready.languages, body.language)) {
         refuseNow(new Failure('no_language', `The sandbox has no ${body.language}.`), 'unused');
         return true;
       }

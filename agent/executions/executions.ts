@@ -3,6 +3,7 @@ import type { ExitBody, FromAgent, FromGateway, StartBody } from '../../shared/m
 import type { Clock } from '../clock.ts';
 import { createDeadline } from '../deadline.ts';
 import type { Lease, Settled, Verdict } from '../pool/pool.ts';
+import { createSessions, type Sessions } from '../sessions/sessions.ts';
 import { type Admission, type AdmissionPolicy, admit } from './admission.ts';
 import { createExecution, type Execution } from './execution.ts';
 import { outcomeOf } from './exits.ts';
@@ -57,7 +58,8 @@ export type Executions = {
   running(): number;
   /** Refuses every START from now on. Resolves when nothing runs. */
   drain(): Promise<void>;
-  /** Ends what still runs, with this failure. */
+  readonly sessions: Sessions;
+  /** Ends what still runs, with this failure, and every session. */
   killAll(failure: Failure): void;
 };
 
@@ -80,6 +82,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   const running = new Map<string, Live>();
   const perHolder = new Map<string, number>();
   const drained = Promise.withResolvers<void>();
+  const sessions = createSessions({ clock, onChange });
   let draining = false;
 
   function start(start: StartBody, port: ExecutionPort): ExecutionInput | undefined {
@@ -96,17 +99,43 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       return undefined;
     }
     const live = begin(start, admission, port);
+    const { session: work } = start;
+    if (work && work.do !== 'open') {
+      void waitForSession(live);
+      return live.execution;
+    }
     const lease = admission.pool.take(start.principal);
-    if (lease) run(live, lease);
+    if (lease) run(live, kept(live, admission, lease));
     else void waitForSandbox(live, admission);
     return live.execution;
+  }
+
+  /** Where a session opens it keeps its sandbox. */
+  function kept({ start }: Live, { pool }: Admission, lease: Lease): Lease {
+    return start.session?.do === 'open' ? sessions.keep(start, start.session, pool, lease) : lease;
+  }
+
+  async function waitForSession(live: Live): Promise<void> {
+    const { start, abort, execution } = live;
+    const withinMs = Math.min(start.accept_within_ms, MAX_ACCEPT_WITHIN_MS);
+    try {
+      const session = sessions.find(start);
+      run(live, await session.lend(withinMs, abort.signal, execution.kill));
+    } catch (error) {
+      execution.refuse(
+        error instanceof Failure ? error : new Failure('internal', 'The agent failed.', { cause: error }),
+      );
+    }
   }
 
   function check(start: StartBody): Admission {
     if (registry.has(start.execution_id))
       throw new Failure('duplicate', 'This agent knows the execution already.');
     if (draining) throw new Failure('draining', 'The agent is shutting down.');
-    const admission = admit(start, policy);
+    const { session: work } = start;
+    const ownPool = work && work.do !== 'open' ? sessions.find(start).pool : undefined;
+    const admission = admit(start, policy, ownPool);
+    if (work?.do === 'open') sessions.requireRoom(start, work);
     const inUse = perHolder.get(start.holder) ?? 0;
     if (start.concurrency !== null && inUse >= start.concurrency)
       throw new Failure('rate_limited', `At most ${start.concurrency} executions of this key run at once.`, {
@@ -151,7 +180,8 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     onChange();
   }
 
-  async function waitForSandbox(live: Live, { pool }: Admission): Promise<void> {
+  async function waitForSandbox(live: Live, admission: Admission): Promise<void> {
+    const { pool } = admission;
     const { principal, accept_within_ms } = live.start;
     const late = () => {
       const { code, detail } = pool.trouble ?? {
@@ -163,7 +193,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     const withinMs = Math.min(accept_within_ms, MAX_ACCEPT_WITHIN_MS);
     using deadline = createDeadline(clock, withinMs, late, live.abort.signal);
     try {
-      run(live, await pool.wait(principal, deadline.signal));
+      run(live, kept(live, admission, await pool.wait(principal, deadline.signal)));
     } catch (error) {
       live.execution.refuse(error instanceof Failure ? error : late());
     }
@@ -259,8 +289,10 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       if (running.size === 0) drained.resolve();
       return drained.promise;
     },
+    sessions,
     killAll(failure) {
       for (const { execution } of [...running.values()]) execution.kill(failure);
+      sessions.endAll();
     },
   };
 }

@@ -67,6 +67,11 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
     });
   }
 
+  async function tellSessions(ask: FromGateway['SESSION']): Promise<void> {
+    const answer = await executions.sessions.answer(ask);
+    if (!isLost) peer.control('SESSION', 0, answer);
+  }
+
   return {
     message(message, stream) {
       switch (message.name) {
@@ -94,6 +99,10 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
           break;
         case 'DETACH':
           detach(stream);
+          break;
+        case 'SESSION':
+          if (stream !== 0) broke('SESSION on a stream');
+          else void tellSessions(message.body);
           break;
         default:
         // The rest is the link's own.

@@ -31,8 +31,8 @@ export type PoolDeps = {
  * nobody may have it any more.
  */
 export type Verdict = 'reuse' | 'unused' | 'discard';
-/** What became of it. */
-export type Settled = 'returned' | 'reset' | 'discarded';
+/** What became of it. `kept`: a session has it. */
+export type Settled = 'returned' | 'reset' | 'discarded' | 'kept';
 
 /** A warm sandbox in one execution's hands. */
 export type Lease = {

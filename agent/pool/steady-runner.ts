@@ -21,6 +21,8 @@ export type SandboxHandlers = Omit<ExecutionHandlers, 'lost'> & {
 export type SandboxRunner = Pick<RunnerClient, 'ready' | 'ping' | 'reset' | 'close'> & {
   /** The stream was lost and another is being opened. Executions go on in the sandbox, unheard. */
   readonly interrupted: boolean;
+  /** Resolves when the sandbox cannot be reached any more. */
+  readonly ended: Promise<Failure>;
   start(streamId: number, body: RunnerStartBody, handlers: SandboxHandlers): RunnerExecution;
 };
 
@@ -56,6 +58,7 @@ export function createSteadyRunner(deps: SteadyRunnerDeps): SandboxRunner {
   const { backend, sandbox, clock, random, log, bounds, openRunner } = deps;
   const running = new Map<number, Held>();
   const stop = new AbortController();
+  const ended = Promise.withResolvers<Failure>();
   let phase: 'first' | 'joined' | 'interrupted' | 'over' = 'first';
   let epoch = 1;
   let client = open(deps.stream, []);
@@ -184,6 +187,7 @@ export function createSteadyRunner(deps: SteadyRunnerDeps): SandboxRunner {
       handlers.lost(new Failure(reason.code, reason.detail, { cause: reason.cause, started }), end);
     }
     deps.onLost(reason);
+    ended.resolve(reason);
   }
 
   function start(streamId: number, body: RunnerStartBody, handlers: SandboxHandlers): RunnerExecution {
@@ -212,6 +216,7 @@ export function createSteadyRunner(deps: SteadyRunnerDeps): SandboxRunner {
     get interrupted() {
       return phase === 'interrupted';
     },
+    ended: ended.promise,
     start,
     ping: (signal) => client.ping(signal),
     reset: (signal) => client.reset(signal),

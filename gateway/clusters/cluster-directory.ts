@@ -126,10 +126,11 @@ export class ClusterDirectory {
     return this.#tenants.get(tenant)?.clusters.get(name);
   }
 
-  /** A link to an instance, the one that was heard last. */
-  linkTo(tenant: string, instance: string): GatewayLink | undefined {
+  /** A link to an instance, the one that was heard last; `forWork`: one that takes new work. */
+  linkTo(tenant: string, instance: string, forWork = false): GatewayLink | undefined {
     const links = this.#tenants.get(tenant)?.instances.get(instance)?.links.keys() ?? [];
-    return [...links].filter((link) => link.joined).sort((a, b) => b.lastHeardMs - a.lastHeardMs)[0];
+    const usable = [...links].filter((link) => link.joined && !(forWork && link.draining));
+    return usable.sort((a, b) => b.lastHeardMs - a.lastHeardMs)[0];
   }
 
   /** Calls back whenever a link joins; returns how to stop. */

@@ -20,7 +20,8 @@ export type Wanted = {
   /** Null: any that the key may use. */
   cluster: string | null;
   template: string;
-  language: string;
+  /** Null: whatever the template has. */
+  language: string | null;
 };
 
 export type Placement = {
@@ -49,7 +50,7 @@ export function requirePlace(directory: ClusterDirectory, wanted: Wanted): void 
   );
   if (serving.length === 0 || !mayUseTemplate(caller, template))
     throw new Failure('no_template', `No template '${template}' here.`);
-  const speaking = serving.filter(({ announced }) => announced.languages.includes(language));
+  const speaking = serving.filter(({ announced }) => speaks(announced, language));
   if (speaking.length === 0) {
     const message = `Template '${template}' has no language '${language}'.`;
     throw new Failure('no_language', message, { errors: [{ path: 'language', message }] });
@@ -133,7 +134,7 @@ function candidates(
     for (const instance of instances) {
       if (refused.has(instance.name) || !takesWork(instance)) continue;
       const announced = announcedTemplate(instance, name, template);
-      if (!announced?.languages.includes(language)) continue;
+      if (!announced || !speaks(announced, language)) continue;
       let running = 0;
       for (const link of instance.links.keys()) running += link.running;
       const free = freeSlots(instance, name, template);
@@ -148,6 +149,10 @@ function candidates(
     }
   }
   return found;
+}
+
+function speaks({ languages }: TemplateAnnouncement, language: string | null): boolean {
+  return language === null || languages.includes(language);
 }
 
 function isLive({ instances }: Cluster): boolean {

@@ -1,4 +1,5 @@
 import type { Wanted } from '../clusters/placement.ts';
+import type { SessionOrder } from '../sessions/session-order.ts';
 import type { ExecutionInput } from './execution-input.ts';
 
 /** One execution as it was asked for: checked, its ceilings applied, its input found. */
@@ -18,6 +19,8 @@ export type ExecutionOrder = {
   outputLimitBytes: number | null;
   streamed: boolean;
   receivedAtMs: number;
+  /** It opens a session, or runs in one. */
+  session?: SessionOrder;
   /** Gives the memory of the request back. */
   release(): void;
 };

@@ -1,11 +1,14 @@
 import { type ErrorCode, Failure } from '../../shared/errors.ts';
 import { ANSWER_GRACE_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { ExecutionResult, ExitBody } from '../../shared/messages.ts';
+import type { SessionWork } from '../../shared/session-messages.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import type { Placement } from '../clusters/placement.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import type { SlotQueue } from '../queue/slot-queue.ts';
+import { sessionWorkOf } from '../sessions/session-order.ts';
+import { SessionSearch } from '../sessions/session-search.ts';
 import { AgentStream, type AgentStreamOptions } from './agent-stream.ts';
 import type { ExecutionOrder } from './execution-order.ts';
 import {
@@ -22,7 +25,7 @@ import { RunClocks } from './run-clocks.ts';
 import { type OutputEnding, RunOutput } from './run-output.ts';
 import { RunPhases } from './run-phases.ts';
 import { askSister, STATUS_TIMEOUT_MS, sisterLink } from './sister-link.ts';
-import { SlotSearch } from './slot-search.ts';
+import { type Search, SlotSearch } from './slot-search.ts';
 import { startBodyOf } from './start-body.ts';
 
 const RETRY_MS = 1_000;
@@ -56,13 +59,14 @@ export class ExecutionRun {
   readonly #clocks: RunClocks;
   readonly #memory: Reservation;
   readonly #output: RunOutput;
-  readonly #search: SlotSearch;
+  readonly #search: Search;
   readonly #opened = Promise.withResolvers<void>();
   #state: ExecutionState = FIRST_EXECUTION_STATE;
   #placement: Placement | undefined;
   /** Of the placement; undefined until START went out on it. */
   #stream: AgentStream | undefined;
   #executionId: string | null = null;
+  #session: SessionWork | undefined;
 
   /** Throws where it may not even wait: `rate_limited`, `at_capacity`. */
   constructor(order: ExecutionOrder, deps: RunDeps) {
@@ -87,13 +91,14 @@ export class ExecutionRun {
       unplaced: () => this.#search.timeOut(),
       denied: () => this.stop('unauthorized', 'The key is no longer accepted.'),
     });
-    this.#search = new SlotSearch({
-      ...deps,
-      wanted: order.wanted,
-      clocks: this.#clocks,
-      placed: (placement) => this.#placed(placement),
-      apply: (event) => this.#apply(event),
-    });
+    const found = {
+      placed: (placement: Placement) => this.#placed(placement),
+      apply: (event: ExecutionEvent) => void this.#apply(event),
+    };
+    this.#search =
+      order.session?.do === 'work'
+        ? new SessionSearch({ ...deps, ...order.session, ...found, caller })
+        : new SlotSearch({ ...deps, ...found, wanted: order.wanted, clocks: this.#clocks });
     // A refusal before anybody waits for it is not an unhandled rejection.
     this.#opened.promise.catch(() => {});
     try {
@@ -118,6 +123,11 @@ export class ExecutionRun {
   /** Known once opened. */
   get executionId(): string {
     return this.#executionId ?? '';
+  }
+
+  /** Of the session that it opened or ran in; empty before START went out. */
+  get sessionId(): string {
+    return this.#session?.id ?? '';
   }
 
   /** The next output, the end or the failure; `idle` when nothing came for so long. One reader, one call at a time. */
@@ -217,6 +227,8 @@ export class ExecutionRun {
       this.#apply({ type: 'input_failed', failure });
       return '';
     });
+    const { session } = this.#order;
+    if (session && id !== '') this.#session = await sessionWorkOf(session, parts, this.#deps.ids);
     if (this.#state.at !== 'sent') return placement.release();
     if (!link.joined || link.draining) {
       placement.release();
@@ -228,7 +240,7 @@ export class ExecutionRun {
     const queueMs = this.#phases.queueMs ?? 0;
     this.#stream = AgentStream.start(
       this.#streamOn(link),
-      startBodyOf(this.#order, id, cluster, this.#clocks.queueLeftMs(), queueMs),
+      startBodyOf(this.#order, id, cluster, this.#clocks.queueLeftMs(), queueMs, this.#session),
       { input: this.#order.input, owner: caller.principal, store: this.#deps.fileStore },
     );
     this.#deps.onSent(this);

@@ -238,6 +238,7 @@ const AT_ONCE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'too_large',
   'duplicate',
   'busy',
+  'no_session',
 ]);
 /** Codes that an agent may refuse an execution with; others are its mistake, not the caller's. */
 const REFUSALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
@@ -246,6 +247,7 @@ const REFUSALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'no_language',
   'duplicate',
   'busy',
+  'no_session',
   'rate_limited',
   'sandbox_lost',
   'runner_error',

@@ -71,7 +71,7 @@ export class RunPhases {
       cluster,
       instance,
       template,
-      language,
+      language: language ?? '',
       streamed,
       attempts,
       outcome: ending?.result.outcome ?? null,

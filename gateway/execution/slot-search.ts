@@ -16,8 +16,17 @@ export type SlotSearchOptions = {
   apply(event: ExecutionEvent): void;
 };
 
-/** One execution's search for a slot, over all its attempts. */
-export class SlotSearch {
+/** One execution's search for where it may run, over all its attempts. */
+export type Search = {
+  begin(): void;
+  again(): void;
+  elsewhere(refusing: string, failure: Failure): void;
+  timeOut(): void;
+  stop(): void;
+};
+
+/** One execution's search for a slot. */
+export class SlotSearch implements Search {
   readonly #options: SlotSearchOptions;
   /** Instances that refused it. */
   readonly #refused = new Set<string>();

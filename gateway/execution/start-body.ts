@@ -1,4 +1,5 @@
 import type { StartBody } from '../../shared/messages.ts';
+import type { SessionWork } from '../../shared/session-messages.ts';
 import type { ExecutionOrder } from './execution-order.ts';
 
 /** START of an execution (shared/protocol.md section 7). */
@@ -8,6 +9,7 @@ export function startBodyOf(
   cluster: string,
   acceptWithinMs: number,
   queueMs: number,
+  session?: SessionWork,
 ): StartBody {
   const { caller, template, language } = order.wanted;
   return {
@@ -19,7 +21,8 @@ export function startBodyOf(
     traceparent: order.traceparent,
     cluster,
     template,
-    language: language as StartBody['language'],
+    // Whoever opens a session names none.
+    language: (language ?? 'bash') as StartBody['language'],
     last_line_interactive: order.lastLineInteractive,
     sizes: order.input.sizes,
     limits: {
@@ -33,5 +36,6 @@ export function startBodyOf(
     accept_within_ms: acceptWithinMs,
     queue_ms: queueMs,
     detach: false,
+    ...(session && { session }),
   };
 }

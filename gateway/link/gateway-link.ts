@@ -5,6 +5,7 @@ import { toBase64Url } from '../../shared/jose.ts';
 import { HELLO_TIMEOUT_MS } from '../../shared/limits.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
 import { CHANNEL, FROM_AGENT, type FromAgent } from '../../shared/messages.ts';
+import type { SessionAsk } from '../../shared/session-messages.ts';
 import type { AuthenticatedAgent } from '../auth/caller.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { LinkPulse } from './link-pulse.ts';
@@ -18,6 +19,7 @@ import {
   type Proof,
 } from './link-state.ts';
 import { LinkStreams } from './link-streams.ts';
+import { type SessionAnswer, SessionAsks } from './session-asks.ts';
 import { type StatusAnswer, StatusAsks } from './status-asks.ts';
 import { TokenWatch } from './token-watch.ts';
 
@@ -44,6 +46,7 @@ export class GatewayLink implements LinkHandlers {
   readonly #peer: LinkPeer<typeof FROM_AGENT>;
   readonly streams: LinkStreams;
   readonly #asks: StatusAsks;
+  readonly #sessionAsks: SessionAsks;
   readonly #tokens: TokenWatch;
   readonly #pulse: LinkPulse;
   #state: LinkState;
@@ -57,6 +60,7 @@ export class GatewayLink implements LinkHandlers {
     this.#socket = socket;
     this.#owner = owner;
     this.#asks = new StatusAsks(deps.timers);
+    this.#sessionAsks = new SessionAsks(deps.timers);
     this.#tokens = new TokenWatch(deps.authenticator, () => this.#apply({ type: 'token_ended' }));
     this.#pulse = new LinkPulse({
       ...deps,
@@ -154,6 +158,12 @@ export class GatewayLink implements LinkHandlers {
     );
   }
 
+  /** Asks about one principal's sessions there. */
+  askSessions(question: Omit<SessionAsk, 'ref'>, timeoutMs: number): Promise<SessionAnswer | null> {
+    if (!this.joined) return Promise.resolve(null);
+    return this.#sessionAsks.ask(timeoutMs, (ref) => this.#peer.control('SESSION', 0, { ...question, ref }));
+  }
+
   acknowledge(executionId: string): void {
     if (this.joined) this.#peer.control('RESULT_ACK', 0, { execution_id: executionId });
   }
@@ -195,6 +205,9 @@ export class GatewayLink implements LinkHandlers {
         break;
       case 'deliver':
         this.#judge(this.streams.deliver(effect.stream, effect.message));
+        break;
+      case 'answer_session':
+        this.#sessionAsks.answer(effect.body);
         break;
       case 'answer_status':
         this.#asks.answer(effect.body);
@@ -276,6 +289,7 @@ export class GatewayLink implements LinkHandlers {
     this.#tokens.close();
     this.#owner.leave(this);
     this.#asks.close();
+    this.#sessionAsks.close();
     this.streams.lose();
   }
 

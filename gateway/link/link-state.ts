@@ -50,6 +50,7 @@ export type LinkEffect =
   | { do: 'drain' }
   | { do: 'deliver'; message: AgentMessage; stream: number }
   | { do: 'answer_status'; body: FromAgent['STATUS'] }
+  | { do: 'answer_session'; body: FromAgent['SESSION'] }
   | { do: 'heartbeat'; body: FromAgent['HEARTBEAT'] }
   | { do: 'close'; code: ErrorCode }
   /** The peer does not answer: no closing handshake. */
@@ -113,6 +114,8 @@ function received(
       return { state, effects: [{ do: 'slots', body: message.body }] };
     case 'STATUS':
       return { state, effects: [{ do: 'answer_status', body: message.body }] };
+    case 'SESSION':
+      return { state, effects: [{ do: 'answer_session', body: message.body }] };
     case 'DRAIN':
       return { state: { ...state, draining: true }, effects: [{ do: 'drain' }] };
     case 'AUTH_REFRESH':

@@ -37,7 +37,7 @@ export type ExecuteRoutesDeps = Pick<GatewayDeps, 'config' | 'now' | 'timers' | 
   start(order: ExecutionOrder): ExecutionRun;
 };
 
-type KeyedContext = RouteContext & { caller: Caller };
+export type KeyedContext = RouteContext & { caller: Caller };
 
 /** `POST /v1/execute` and `POST /v1/execute/stream`. */
 export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
@@ -197,7 +197,7 @@ function limitsOf(
 }
 
 /** A timeout that was asked for and is above the key's ceiling is refused; the default is lowered to it. */
-function timeoutOf({ timeout_ms }: ExecuteRequest, raw: unknown, { limits }: Caller): number {
+export function timeoutOf({ timeout_ms }: { timeout_ms: number }, raw: unknown, { limits }: Caller): number {
   const ceiling = limits.timeout_ms;
   if (ceiling === null || timeout_ms <= ceiling) return timeout_ms;
   if ((raw as { timeout_ms?: unknown }).timeout_ms === undefined) return ceiling;
@@ -213,14 +213,14 @@ function wantedOf(asked: ExecuteRequest, { caller, request, pathCluster }: Keyed
 }
 
 /** A key that is made for one template means that one. */
-function defaultTemplate({ templates }: Caller): string {
+export function defaultTemplate({ templates }: Caller): string {
   const [only] = templates ?? [];
   if (templates === null || only === undefined || matchesName(templates, DEFAULT_TEMPLATE))
     return DEFAULT_TEMPLATE;
   return templates.length === 1 && !only.endsWith('*') ? only : DEFAULT_TEMPLATE;
 }
 
-function lower(a: number | null, b: number | null): number | null {
+export function lower(a: number | null, b: number | null): number | null {
   if (a === null || b === null) return a ?? b;
   return Math.min(a, b);
 }

@@ -2,6 +2,7 @@ import { expectTypeOf, test } from 'vitest';
 import type * as z from 'zod';
 import type * as client from '../../client/types.ts';
 import type * as api from '../../shared/api.ts';
+import type * as sessionApi from '../../shared/session-api.ts';
 
 type Infer<Name extends keyof typeof api> =
   (typeof api)[Name] extends z.ZodType<infer Output> ? Output : never;
@@ -17,6 +18,13 @@ test("the client's types are the API's", () => {
   expectTypeOf<client.UploadedFile>().toEqualTypeOf<Infer<'fileUploaded'>>();
   expectTypeOf<Deep<client.FilePage>>().toEqualTypeOf<Infer<'fileList'>>();
   expectTypeOf<client.ClusterPage>().toEqualTypeOf<Infer<'clusterList'>>();
+  expectTypeOf<client.SessionRequest>().toEqualTypeOf<z.input<typeof sessionApi.createSessionRequest>>();
+  expectTypeOf<client.SessionState>().toEqualTypeOf<sessionApi.SessionResponse>();
+  expectTypeOf<client.SessionPage>().toEqualTypeOf<z.infer<typeof sessionApi.sessionList>>();
+  expectTypeOf<client.BashRequest>().toEqualTypeOf<
+    z.input<ReturnType<typeof sessionApi.bashRequestSchema>>
+  >();
+  expectTypeOf<Flat<client.BashResult>>().toEqualTypeOf<sessionApi.BashResponse>();
   expectTypeOf<client.ExecutionStatus>().toEqualTypeOf<Infer<'executionStatus'>>();
 });
 

@@ -344,7 +344,7 @@ describe('paths and methods', () => {
     ['/v1/executions/x', 'POST', 'GET, DELETE, HEAD, OPTIONS'],
     ['/v1/files', 'PUT', 'POST, GET, HEAD, OPTIONS'],
     ['/v1/files/x', 'POST', 'GET, DELETE, HEAD, OPTIONS'],
-    ['/v1/sessions', 'GET', 'POST, OPTIONS'],
+    ['/v1/sessions', 'PUT', 'POST, GET, HEAD, OPTIONS'],
   ] as const)('%s does not know %s', async ([path, method, allow]) => {
     const response = await bench.ask(path, { method });
     expect(response.headers.get('allow')).toBe(allow);
@@ -426,7 +426,7 @@ describe('keys', () => {
 });
 
 describe('sessions', () => {
-  test('are validated, then look for files, then say that there are none yet', async () => {
+  test('are validated, then look for files, then for a place', async () => {
     const ask = (body: object) => bench.ask('/v1/sessions', { body });
     for (const body of [{ ttl_seconds: 0 }, { ttl_seconds: 86_401 }, { ttl_seconds: '9' }, { files: 1 }])
       expect((await ask(body)).status).toBe(422);
@@ -434,8 +434,9 @@ describe('sessions', () => {
       status: 404,
       detail: "File with ID 'x' not found for path 'p'.",
     });
-    expect(await problemOf(await ask({}))).toMatchObject({ status: 501, code: 'not_implemented' });
-    expect(await problemOf(await ask({ ttl_seconds: 86_400 }))).toMatchObject({ status: 501 });
+    const nowhere = { ttl_seconds: 86_400, cluster: 'nowhere' };
+    expect(await problemOf(await ask(nowhere))).toMatchObject({ status: 404, code: 'no_cluster' });
+    expect(await problemOf(await ask({ template: 'none' }))).toMatchObject({ code: 'no_template' });
   });
 
   test('that nobody made are not found', async () => {
@@ -461,6 +462,7 @@ describe('problem+json', () => {
     'not_found',
     'no_cluster',
     'no_template',
+    'no_session',
     'no_language',
     'method_not_allowed',
     'conflict',

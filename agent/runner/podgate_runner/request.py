@@ -6,7 +6,7 @@ from podgate_runner.config import LANGUAGES
 from podgate_runner.limits import MAX_DETAIL_CHARS, MAX_SESSION_SECONDS, RUNNER_VERSION
 
 
-SESSION_WORK = ("open", "bash")
+SESSION_WORK = ("open", "extend", "bash")
 
 
 class RequestError(Exception):
@@ -59,7 +59,7 @@ def session(asked):
     if not isinstance(asked, dict) or asked.get("do") not in SESSION_WORK:
         raise RequestError("session")
     found = {"do": asked["do"]}
-    if found["do"] == "open":
+    if found["do"] in ("open", "extend"):
         found["ttl_seconds"] = integer(asked, "ttl_seconds")
         if not 0 < found["ttl_seconds"] <= MAX_SESSION_SECONDS:
             raise RequestError("ttl_seconds")

@@ -6,8 +6,9 @@ from collections import deque
 
 from podgate_runner import zygote_link
 from podgate_runner.limits import MAX_SESSION_WORK
+from podgate_runner.outbox import Outbox
 from podgate_runner.runner import Runner
-from podgate_runner.session_command import Command, Opening
+from podgate_runner.session_command import Command, Opening, done
 from podgate_runner.session_place import ProgramPlace
 
 # What the keeper and its programs are made of; it is read only where a session begins.
@@ -118,6 +119,9 @@ class SessionRunner(Runner):
             self._refuse(stream_id, "runner_error", self._broken or self._supply.trouble)
         elif len(self._work) >= MAX_SESSION_WORK:
             self._refuse(stream_id, "busy", "The session runs as much as it may at once.")
+        elif session["do"] == "extend":
+            self._expires = time.monotonic() + session["ttl_seconds"]
+            self._answer(stream_id)
         elif session["do"] == "open":
             self._add(Opening(self, stream_id, asked), self._supply.take())
             self._expires = time.monotonic() + session["ttl_seconds"]
@@ -126,6 +130,13 @@ class SessionRunner(Runner):
         else:
             place = ProgramPlace(self._kept, self._tell_keeper, stream_id)
             self._add(_KINDS[session["do"]](self, stream_id, asked), place)
+
+    def _answer(self, stream_id):
+        """Done already."""
+        outbox = Outbox(stream_id)
+        outbox.stream = self._attachment.stream
+        outbox.start()
+        outbox.exit({"result": done(0.0), "failure": None})
 
     def _add(self, work, place):
         work.outbox.stream = self._attachment.stream

@@ -76,7 +76,7 @@ class Opening(Execution):
         if self.state != STARTING:
             return
         self.outbox.start()
-        self._close({"result": opened(time.monotonic() - self._began), "failure": None})
+        self._close({"result": done(time.monotonic() - self._began), "failure": None})
 
     def on_keeper_gone(self):
         if self.state == STARTING:
@@ -94,7 +94,7 @@ class Opening(Execution):
         pass
 
 
-def opened(seconds):
+def done(seconds):
     return {
         "outcome": "exited",
         "exit_code": 0,

@@ -37,9 +37,13 @@ describePython('a sandbox that is kept', (python) => {
     test(`ends a command at its time, and nothing else (${place})`, async () => {
       await using sandbox = await kept();
       const other = bash(sandbox, 'sleep 1; echo alive');
-      const ran = await bash(sandbox, 'trap "" TERM INT; (setsid sleep 100 &) ; echo x; while :; do sleep 1; done', {
-        timeoutMs: 300,
-      });
+      const ran = await bash(
+        sandbox,
+        'trap "" TERM INT; (setsid sleep 100 &) ; echo x; while :; do sleep 1; done',
+        {
+          timeoutMs: 300,
+        },
+      );
       expect(ran.result).toMatchObject({ outcome: 'timed_out', exit_code: null, timed_out: true });
       expect((await other).stdout).toBe('alive\n');
     });

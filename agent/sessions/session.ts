@@ -1,0 +1,211 @@
+import { Failure } from '../../shared/errors.ts';
+import { MAX_SESSION_WORK } from '../../shared/limits.ts';
+import type { StartBody } from '../../shared/messages.ts';
+import type { SessionState, SessionWork } from '../../shared/session-messages.ts';
+import type { CancelTimer, Clock } from '../clock.ts';
+import { createDeadline } from '../deadline.ts';
+import type { Lease, Pool } from '../pool/pool.ts';
+
+/** How often a sandbox whose stream is being replaced is looked at. */
+const LOOK_MS = 20;
+/** A runner's own clock is told this much more than the agent's. */
+const RUNNER_GRACE_SECONDS = 30;
+
+export type SessionDeps = {
+  clock: Clock;
+  start: StartBody;
+  work: Extract<SessionWork, { do: 'open' }>;
+  pool: Pool;
+  lease: Lease;
+  /** It is over, once. */
+  onEnded: (why: string) => void;
+};
+
+/** A sandbox that one principal keeps, and the executions in it. */
+export class Session {
+  readonly id: string;
+  readonly principal: string;
+  readonly holder: string;
+  readonly cluster: string;
+  readonly pool: Pool;
+  readonly #clock: Clock;
+  readonly #lease: Lease;
+  readonly #idleMs: number | null;
+  readonly #createdMs: number;
+  readonly #onEnded: (why: string) => void;
+  /** Ends a piece of work that is under way. */
+  readonly #work = new Set<(failure: Failure) => void>();
+  #expiresMs: number;
+  #lastStream: number;
+  #cancelExpiry: CancelTimer = () => {};
+  #cancelIdle: CancelTimer = () => {};
+  #isOver = false;
+  #over: Promise<void> | undefined;
+
+  constructor({ clock, start, work, pool, lease, onEnded }: SessionDeps) {
+    this.id = work.id;
+    this.principal = start.principal;
+    this.holder = start.holder;
+    this.cluster = start.cluster;
+    this.pool = pool;
+    this.#clock = clock;
+    this.#lease = lease;
+    this.#idleMs = work.idle_ms;
+    this.#onEnded = onEnded;
+    this.#createdMs = clock.now();
+    this.#expiresMs = this.#createdMs + work.ttl_ms;
+    this.#lastStream = lease.streamId;
+    this.#armExpiry();
+    this.#armIdle();
+    void lease.runner.ended.then(() => this.end('lost'));
+  }
+
+  get over(): boolean {
+    return this.#isOver;
+  }
+
+  state(): SessionState {
+    const now = this.#clock.now();
+    return {
+      session_id: this.id,
+      cluster: this.cluster,
+      template: this.pool.template.name,
+      created_ms_ago: Math.max(0, Math.round(now - this.#createdMs)),
+      expires_in_ms: Math.max(0, Math.round(this.#expiresMs - now)),
+      idle_ms: this.#idleMs,
+      running: this.#work.size,
+    };
+  }
+
+  /**
+   * Its sandbox for one piece of work, as soon as it can be reached. `kill` is called where the session ends before the
+   * work does. Rejects with `busy` beyond MAX_SESSION_WORK, and with what became of the session.
+   */
+  async lend(withinMs: number, signal: AbortSignal, kill: (failure: Failure) => void): Promise<Lease> {
+    this.#requireAlive();
+    if (this.#work.size >= MAX_SESSION_WORK)
+      throw new Failure('busy', `At most ${MAX_SESSION_WORK} pieces of work are under way in one session.`, {
+        retryAfterMs: 1_000,
+      });
+    this.#work.add(kill);
+    this.#cancelIdle();
+    try {
+      if (this.#lease.runner.interrupted) await this.#reached(withinMs, signal);
+      this.#requireAlive();
+    } catch (error) {
+      this.#give(kill);
+      throw error;
+    }
+    this.#lastStream += 1;
+    return {
+      sandboxId: this.#lease.sandboxId,
+      runner: this.#lease.runner,
+      ready: this.#lease.ready,
+      streamId: this.#lastStream,
+      release: (verdict) => {
+        this.#give(kill);
+        if (verdict === 'discard') void this.end('lost');
+        return Promise.resolve(verdict === 'discard' ? 'discarded' : 'kept');
+      },
+    };
+  }
+
+  /** It lives on for so long from now; never shorter than it would have. */
+  extend(ttlMs: number): void {
+    const untilMs = this.#clock.now() + ttlMs;
+    if (this.over || untilMs <= this.#expiresMs) return;
+    this.#expiresMs = untilMs;
+    this.#armExpiry();
+    this.#tellRunner(Math.ceil(ttlMs / 1_000) + RUNNER_GRACE_SECONDS);
+  }
+
+  /** Ends it and all that runs in it. Resolves when its sandbox is on its way out. */
+  end(why: string): Promise<void> {
+    // What it ends gives its sandbox back in this very turn.
+    if (!this.#isOver) {
+      this.#isOver = true;
+      this.#over = this.#end(why);
+    }
+    return this.#over ?? Promise.resolve();
+  }
+
+  async #end(why: string): Promise<void> {
+    this.#cancelExpiry();
+    this.#cancelIdle();
+    this.#onEnded(why);
+    const failure = new Failure('sandbox_lost', ENDINGS[why] ?? 'The session ended.');
+    for (const kill of [...this.#work]) kill(failure);
+    await this.#lease.release('discard');
+  }
+
+  #requireAlive(): void {
+    if (this.over) throw new Failure('no_session', 'The session is over.');
+  }
+
+  #give(kill: (failure: Failure) => void): void {
+    this.#work.delete(kill);
+    if (this.#work.size === 0 && !this.over) this.#armIdle();
+  }
+
+  #armExpiry(): void {
+    this.#cancelExpiry();
+    this.#cancelExpiry = this.#clock.after(
+      this.#expiresMs - this.#clock.now(),
+      () => void this.end('expired'),
+    );
+  }
+
+  #armIdle(): void {
+    this.#cancelIdle();
+    if (this.#idleMs !== null)
+      this.#cancelIdle = this.#clock.after(this.#idleMs, () => void this.end('idle'));
+  }
+
+  async #reached(withinMs: number, signal: AbortSignal): Promise<void> {
+    const late = () =>
+      new Failure('backend_unavailable', 'The sandbox of the session cannot be reached now.');
+    using deadline = createDeadline(this.#clock, withinMs, late, signal);
+    while (this.#lease.runner.interrupted) {
+      deadline.signal.throwIfAborted();
+      await new Promise<void>((resolve) => this.#clock.after(LOOK_MS, resolve));
+    }
+  }
+
+  #tellRunner(ttlSeconds: number): void {
+    if (this.#lease.runner.interrupted) return;
+    this.#lastStream += 1;
+    const body = {
+      language: 'bash',
+      last_line_interactive: false,
+      traceparent: null,
+      sizes: { manifest: 0, code: 0, stdin: null, files: 0 },
+      limits: {
+        timeout_ms: 1_000,
+        max_output_bytes: 0,
+        memory_bytes: 1,
+        cpu_seconds: 1,
+        output_limit_bytes: null,
+      },
+      collect: false,
+      session: { do: 'extend', ttl_seconds: ttlSeconds },
+    } as const;
+    this.#lease.runner.start(this.#lastStream, body, SILENT);
+  }
+}
+
+/** Nobody waits for what a runner says to this. */
+const SILENT = {
+  started() {},
+  data() {},
+  fileEnd() {},
+  inputWindow() {},
+  exit() {},
+  lost() {},
+};
+
+const ENDINGS: Record<string, string> = {
+  expired: 'The session ended: its time was over.',
+  deleted: 'The session was ended by its owner.',
+  lost: 'The sandbox of the session was lost.',
+  draining: 'The agent was shut down, and the session with it.',
+};

@@ -1,0 +1,131 @@
+import { Failure } from '../../shared/errors.ts';
+import { MAX_SESSIONS } from '../../shared/limits.ts';
+import type { StartBody } from '../../shared/messages.ts';
+import {
+  MAX_SESSIONS_LISTED,
+  type SessionAnswer,
+  type SessionAsk,
+  type SessionWork,
+} from '../../shared/session-messages.ts';
+import type { Clock } from '../clock.ts';
+import type { Lease, Pool } from '../pool/pool.ts';
+import { Session } from './session.ts';
+
+export type SessionsDeps = {
+  clock: Clock;
+  /** A session began or ended: somebody's capacity is another. */
+  onChange: () => void;
+};
+
+/** The sessions of this instance. */
+export type Sessions = {
+  /** Throws where the holder has as many as it may, counting those that are being opened. */
+  requireRoom(start: StartBody, work: Extract<SessionWork, { do: 'open' }>): void;
+  /** A sandbox from the pool for a session that opens in it: kept where that works, else discarded. */
+  keep(start: StartBody, work: Extract<SessionWork, { do: 'open' }>, pool: Pool, lease: Lease): Lease;
+  /** Throws `no_session`: another principal's is none. */
+  find(start: StartBody): Session;
+  /** Answers SESSION. */
+  answer(ask: SessionAsk): Promise<SessionAnswer>;
+  endAll(): void;
+  readonly size: number;
+};
+
+export function createSessions({ clock, onChange }: SessionsDeps): Sessions {
+  const sessions = new Map<string, Session>();
+  const opening = new Map<string, number>();
+
+  function countOf(holder: string): number {
+    let count = opening.get(holder) ?? 0;
+    for (const session of sessions.values()) if (session.holder === holder) count += 1;
+    return count;
+  }
+
+  function adopt(start: StartBody, work: Extract<SessionWork, { do: 'open' }>, pool: Pool, lease: Lease) {
+    const session: Session = new Session({
+      clock,
+      start,
+      work,
+      pool,
+      lease,
+      onEnded() {
+        sessions.delete(session.id);
+        queueMicrotask(onChange);
+      },
+    });
+    sessions.set(session.id, session);
+  }
+
+  function ownedBy(principal: string, id: string | null): Session | undefined {
+    const session = id === null ? undefined : sessions.get(id);
+    return session?.principal === principal && !session.over ? session : undefined;
+  }
+
+  return {
+    requireRoom({ holder }, { ceiling, id }) {
+      if (sessions.has(id)) throw new Failure('duplicate', 'This agent knows the session already.');
+      if (ceiling !== null && countOf(holder) >= ceiling)
+        throw new Failure('rate_limited', `At most ${ceiling} sessions of this key live at once.`, {
+          retryAfterMs: 5_000,
+        });
+      if (sessions.size >= MAX_SESSIONS)
+        throw new Failure('at_capacity', 'This agent keeps as many sessions as it can.', {
+          retryAfterMs: 5_000,
+        });
+    },
+    keep(start, work, pool, lease) {
+      let works = false;
+      opening.set(start.holder, (opening.get(start.holder) ?? 0) + 1);
+      return {
+        ...lease,
+        runner: {
+          ...lease.runner,
+          get interrupted() {
+            return lease.runner.interrupted;
+          },
+          start: (streamId, body, handlers) =>
+            lease.runner.start(streamId, body, {
+              ...handlers,
+              exit(exit) {
+                works = exit.result?.outcome === 'exited';
+                handlers.exit(exit);
+              },
+            }),
+        },
+        release(verdict) {
+          const left = (opening.get(start.holder) ?? 1) - 1;
+          if (left === 0) opening.delete(start.holder);
+          else opening.set(start.holder, left);
+          if (verdict === 'unused') return lease.release('unused');
+          if (verdict === 'discard' || !works) return lease.release('discard');
+          adopt(start, work, pool, lease);
+          return Promise.resolve('kept');
+        },
+      };
+    },
+    find(start) {
+      const session = ownedBy(start.principal, start.session?.id ?? null);
+      if (!session) throw new Failure('no_session', 'This agent has no such session.');
+      return session;
+    },
+    async answer({ ref, principal, action, session_id, ttl_ms, skip }) {
+      if (action === 'list') {
+        const own = [...sessions.values()].filter((session) => session.principal === principal);
+        const listed = own.slice(skip, skip + MAX_SESSIONS_LISTED).map((session) => session.state());
+        return { ref, sessions: listed, total: own.length };
+      }
+      const session = ownedBy(principal, session_id);
+      if (!session) return { ref, sessions: [], total: 0 };
+      if (action === 'extend' && ttl_ms !== null) session.extend(ttl_ms);
+      const state = session.state();
+      if (action === 'end') await session.end('deleted');
+      return { ref, sessions: [state], total: 1 };
+    },
+    endAll() {
+      for (const session of [...sessions.values()]) void session.end('draining');
+    },
+    get size() {
+      return sessions.size;
+    },
+  };
+}

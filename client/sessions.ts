@@ -1,0 +1,103 @@
+import { discard, readJson } from './answers.ts';
+import type { CallOptions, PageOptions } from './podgate.ts';
+import type { Call, Transport } from './transport.ts';
+import type { BashRequest, BashResult, SessionPage, SessionRequest, SessionState } from './types.ts';
+
+/** Sandboxes that stay: what one command leaves, the next finds. */
+export class Sessions {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  /**
+   * Makes one.
+   *
+   * @example
+   * await using session = await podgate.sessions.create({ ttl_seconds: 3600 });
+   * await session.bash('git clone /tmp/repo');
+   */
+  async create(request: SessionRequest = {}, { signal }: CallOptions = {}): Promise<Session> {
+    const state = await send<SessionState>(this.#transport, 'POST', '/v1/sessions', {
+      body: request,
+      signal,
+    });
+    return new Session(this.#transport, state.session_id, state);
+  }
+
+  /** One that exists, by its id; nothing is asked yet. */
+  open(id: string): Session {
+    return new Session(this.#transport, id);
+  }
+
+  /** One page, the oldest first; `next_cursor` leads to the next. */
+  async list({ signal, ...query }: PageOptions = {}): Promise<SessionPage> {
+    return readJson(
+      await this.#transport.send({ method: 'GET', path: '/v1/sessions', query, signal }),
+      signal,
+    );
+  }
+}
+
+/** One session. Every method rejects with PodgateError, or with its signal's reason. */
+export class Session implements AsyncDisposable {
+  readonly #transport: Transport;
+  readonly id: string;
+  /** As it was when it was made; undefined for one that was opened by its id. */
+  readonly created: SessionState | undefined;
+
+  constructor(transport: Transport, id: string, created?: SessionState) {
+    this.#transport = transport;
+    this.id = id;
+    this.created = created;
+  }
+
+  state({ signal }: CallOptions = {}): Promise<SessionState> {
+    return send(this.#transport, 'GET', this.#path(), { signal });
+  }
+
+  /** It lives so long from now; never shorter than it would. */
+  extend(ttl_seconds: number, { signal }: CallOptions = {}): Promise<SessionState> {
+    return send(this.#transport, 'POST', this.#path('/extend'), { body: { ttl_seconds }, signal });
+  }
+
+  /** Runs a shell command in the workspace and resolves when it has ended, with all that it started. */
+  bash(request: string | BashRequest, { signal }: CallOptions = {}): Promise<BashResult> {
+    const body = typeof request === 'string' ? { cmd: request } : request;
+    return send(this.#transport, 'POST', this.#path('/bash'), { body, signal, mayStart: true });
+  }
+
+  /** Ends it, and all that runs in it. */
+  async end({ signal }: CallOptions = {}): Promise<void> {
+    await discard(await this.#transport.send({ method: 'DELETE', path: this.#path(), signal }));
+  }
+
+  /** Ends it; one that has ended already is as good. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end().catch((error: unknown) => {
+      if ((error as { status?: unknown }).status !== 404) throw error;
+    });
+  }
+
+  #path(rest = ''): string {
+    return `/v1/sessions/${encodeURIComponent(this.id)}${rest}`;
+  }
+}
+
+async function send<Answer>(
+  transport: Transport,
+  method: Call['method'],
+  path: string,
+  { body, signal, mayStart }: CallOptions & { body?: object; mayStart?: boolean },
+): Promise<Answer> {
+  const text = body && JSON.stringify(body);
+  const response = await transport.send({
+    method,
+    path,
+    signal,
+    mayStart,
+    ...(text !== undefined && { headers: { 'content-type': 'application/json' }, body: () => text }),
+  });
+  return readJson<Answer>(response, signal, mayStart ? 'unknown' : null);
+}

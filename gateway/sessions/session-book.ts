@@ -1,0 +1,110 @@
+import { Failure } from '../../shared/errors.ts';
+import type { IdParts } from '../../shared/ids.ts';
+import type { SessionResponse } from '../../shared/session-api.ts';
+import { MAX_SESSIONS_LISTED, type SessionAsk, type SessionState } from '../../shared/session-messages.ts';
+import { type Caller, mayUseCluster } from '../auth/caller.ts';
+import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
+import { NO_AGENT_RETRY_MS } from '../clusters/placement.ts';
+import { STATUS_TIMEOUT_MS } from '../execution/sister-link.ts';
+import type { GatewayDeps } from '../gateway-deps.ts';
+import type { SessionAnswer } from '../link/session-asks.ts';
+
+export type SessionBookDeps = Pick<GatewayDeps, 'ids' | 'now'> & { directory: ClusterDirectory };
+
+/** Where a session is, as its id says. */
+export type SessionPlace = Pick<IdParts, 'cluster' | 'instance'> & { id: string };
+
+/** What agents know of sessions, asked for one caller at a time. */
+export type SessionBook = {
+  /** Throws 404 for an id that is not the caller's, whatever is wrong with it. `pathCluster`: the only one asked for. */
+  find(caller: Caller, id: string, pathCluster: string | null): Promise<SessionPlace>;
+  /** Asks the agent about a session. Throws 404 where there is none, 503 where its agent is not here. */
+  ask(
+    caller: Caller,
+    place: SessionPlace,
+    action: Exclude<SessionAsk['action'], 'list'>,
+    ttlMs?: number,
+  ): Promise<SessionResponse>;
+  /** All sessions of the caller at agents that are connected here, the oldest first. */
+  list(caller: Caller, pathCluster: string | null): Promise<SessionResponse[]>;
+};
+
+export function createSessionBook({ ids, now, directory }: SessionBookDeps): SessionBook {
+  function describe(state: SessionState): SessionResponse {
+    const at = now();
+    return {
+      session_id: state.session_id,
+      expires_at: (at + state.expires_in_ms) / 1_000,
+      created_at: (at - state.created_ms_ago) / 1_000,
+      idle_seconds: state.idle_ms === null ? null : state.idle_ms / 1_000,
+      cluster: state.cluster,
+      template: state.template,
+      running: state.running,
+    };
+  }
+
+  /** A link that goes while it is asked leaves the question to its sister. */
+  async function askInstance(
+    { tenant, principal }: Caller,
+    instance: string,
+    question: Omit<SessionAsk, 'ref' | 'principal'>,
+  ): Promise<SessionAnswer> {
+    for (;;) {
+      const link = directory.linkTo(tenant, instance);
+      if (!link)
+        throw new Failure('no_agent', 'The agent that has this session is not connected here.', {
+          retryAfterMs: NO_AGENT_RETRY_MS,
+        });
+      const answer = await link.askSessions({ ...question, principal }, STATUS_TIMEOUT_MS);
+      if (answer) return answer;
+      if (link.joined) throw new Failure('agent_lost', 'The agent did not say in time.', { started: 'no' });
+    }
+  }
+
+  async function listOf(caller: Caller, instance: string): Promise<SessionState[]> {
+    const found: SessionState[] = [];
+    for (;;) {
+      const question = { action: 'list', session_id: null, ttl_ms: null, skip: found.length } as const;
+      const { sessions, total } = await askInstance(caller, instance, question);
+      found.push(...sessions);
+      if (sessions.length < MAX_SESSIONS_LISTED || found.length >= total) return found;
+    }
+  }
+
+  return {
+    async find(caller, id, pathCluster) {
+      const parts = await ids.open('s', id);
+      const own = parts?.tenant === caller.tenant && parts.principalDigest === caller.principalDigest;
+      if (!parts || !own || !mayUseCluster(caller, parts.cluster)) throw noSession(id);
+      if (pathCluster !== null && pathCluster !== parts.cluster) throw noSession(id);
+      return { id, cluster: parts.cluster, instance: parts.instance };
+    },
+    async ask(caller, { id, instance }, action, ttlMs) {
+      const question = { action, session_id: id, ttl_ms: ttlMs ?? null, skip: 0 };
+      const { sessions } = await askInstance(caller, instance, question);
+      const [state] = sessions;
+      if (!state) throw noSession(id);
+      return describe(state);
+    },
+    async list(caller, pathCluster) {
+      const instances = new Set<string>();
+      for (const { name, instances: serving } of directory.clusters(caller.tenant))
+        if (mayUseCluster(caller, name) && (pathCluster ?? name) === name)
+          for (const each of serving) instances.add(each.name);
+      // An agent that goes, or does not answer, hides its own sessions and nobody else's.
+      const lists = await Promise.all(
+        [...instances].map((instance) => listOf(caller, instance).catch((): SessionState[] => [])),
+      );
+      const allowed = lists
+        .flat()
+        .filter(({ cluster }) => mayUseCluster(caller, cluster) && (pathCluster ?? cluster) === cluster);
+      return allowed
+        .map(describe)
+        .sort((a, b) => a.created_at - b.created_at || (a.session_id < b.session_id ? -1 : 1));
+    },
+  };
+}
+
+export function noSession(id: string): Failure {
+  return new Failure('not_found', `Session '${id.slice(0, 64)}' not found`);
+}

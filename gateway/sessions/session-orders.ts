@@ -1,0 +1,125 @@
+import type { ExecuteRequest } from '../../shared/api.ts';
+import { executeRequestSchema } from '../../shared/api.ts';
+import { Failure } from '../../shared/errors.ts';
+import { clusterName } from '../../shared/messages.ts';
+import type { BashRequest, CreateSessionRequest } from '../../shared/session-api.ts';
+import type { SessionWork } from '../../shared/session-messages.ts';
+import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
+import { requirePlace, type Wanted } from '../clusters/placement.ts';
+import { prepareInput } from '../execution/execution-input.ts';
+import type { ExecutionOrder } from '../execution/execution-order.ts';
+import type { GatewayDeps } from '../gateway-deps.ts';
+import { defaultTemplate, type KeyedContext, timeoutOf } from '../routes/execute.ts';
+import { webSha256 } from '../sha256.ts';
+import type { SessionPlace } from './session-book.ts';
+
+export type SessionOrdersDeps = Pick<GatewayDeps, 'config' | 'now' | 'fileStore' | 'sha256'> & {
+  directory: ClusterDirectory;
+};
+
+/** A request's body once it was checked, as it came too, and what gives its memory back. */
+export type Asked<Request> = { asked: Request; raw: unknown; receivedAtMs: number; release: () => void };
+
+/** Opening a session stages files and starts one process. */
+const OPEN_TIMEOUT_MS = 30_000;
+/** Work in a session waits for nobody but a link that is being replaced. */
+const REACH_TIMEOUT_MS = 5_000;
+
+/** What sessions ask of the machinery that runs executions: each piece of their work is one. */
+export type SessionOrders = {
+  /** Files, then the place: the order in which a request may be refused. */
+  open(context: KeyedContext, request: Asked<CreateSessionRequest>): Promise<ExecutionOrder>;
+  bash(context: KeyedContext, place: SessionPlace, request: Asked<BashRequest>): Promise<ExecutionOrder>;
+};
+
+export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
+  const { config, fileStore, directory } = deps;
+  const plain = executeRequestSchema({ maxTimeoutMs: config.maxTimeoutMs });
+
+  function common(
+    { caller, requestId, traceparent }: KeyedContext,
+    { receivedAtMs, release }: Asked<unknown>,
+    code: string,
+  ) {
+    return {
+      requestId,
+      traceparent,
+      receivedAtMs,
+      release,
+      lastLineInteractive: false,
+      maxOutputBytes: config.maxOutputBytes,
+      memoryMb: caller.limits.memory_mb,
+      cpuSeconds: null,
+      outputLimitBytes: null,
+      streamed: false,
+      codeDigest: (deps.sha256 ?? webSha256)(code),
+    };
+  }
+
+  /** Files, code and the rest in the form of an execution that has only those. */
+  const inputOf = (context: KeyedContext, given: Partial<ExecuteRequest> & { code: string }) =>
+    prepareInput({ ...plain.parse({ code: '' }), ...given }, context.caller, fileStore);
+
+  return {
+    async open(context, request) {
+      const { asked } = request;
+      const { caller } = context;
+      const input = await inputOf(context, { code: '', files: asked.files });
+      const wanted: Wanted = {
+        caller,
+        cluster: clusterOf(asked, context),
+        template: asked.template ?? defaultTemplate(caller),
+        language: null,
+      };
+      requirePlace(directory, wanted);
+      return {
+        ...common(context, request, ''),
+        wanted,
+        input,
+        timeoutMs: OPEN_TIMEOUT_MS,
+        queueTimeoutMs: asked.queue_timeout_ms,
+        session: {
+          do: 'open',
+          ttlMs: asked.ttl_seconds * 1_000,
+          idleMs: asked.idle_seconds === null ? null : asked.idle_seconds * 1_000,
+          ceiling: caller.limits.sessions,
+        },
+      };
+    },
+    async bash(context, place, request) {
+      const { cmd, env, stdin } = request.asked;
+      const work: SessionWork = { do: 'bash', id: place.id };
+      return {
+        ...common(context, request, cmd),
+        ...inSession(context, place, work, 'bash'),
+        input: await inputOf(context, { code: cmd, env, stdin }),
+        timeoutMs: timeoutOf(request.asked, request.raw, context.caller),
+      };
+    },
+  };
+}
+
+function inSession(
+  { caller }: KeyedContext,
+  { cluster, instance }: SessionPlace,
+  work: Exclude<SessionWork, { do: 'open' }>,
+  language: string,
+): Pick<ExecutionOrder, 'wanted' | 'queueTimeoutMs' | 'session'> {
+  return {
+    // The template is the session's own: the agent knows it.
+    wanted: { caller, cluster, template: 'session', language },
+    queueTimeoutMs: REACH_TIMEOUT_MS,
+    session: { do: 'work', work, cluster, instance },
+  };
+}
+
+function clusterOf(
+  asked: CreateSessionRequest,
+  { caller, request, pathCluster }: KeyedContext,
+): string | null {
+  const cluster =
+    asked.cluster ?? pathCluster ?? request.headers.get('podgate-cluster') ?? caller.defaultCluster;
+  if (cluster !== null && !clusterName.safeParse(cluster).success)
+    throw new Failure('no_cluster', 'No cluster has such a name.');
+  return cluster;
+}

@@ -1,0 +1,71 @@
+import { Failure } from '../../shared/errors.ts';
+import { MAX_ATTEMPTS } from '../../shared/limits.ts';
+import type { Caller } from '../auth/caller.ts';
+import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
+import { NO_AGENT_RETRY_MS, type Placement } from '../clusters/placement.ts';
+import type { ExecutionEvent } from '../execution/execution-state.ts';
+import type { Search } from '../execution/slot-search.ts';
+
+export type SessionSearchOptions = {
+  caller: Caller;
+  cluster: string;
+  /** Where the session lives: nobody else has it. */
+  instance: string;
+  directory: ClusterDirectory;
+  placed(placement: Placement): void;
+  apply(event: ExecutionEvent): void;
+};
+
+/** Finds a link to the instance that a session lives at, and waits for one where there is none now. */
+export class SessionSearch implements Search {
+  readonly #options: SessionSearchOptions;
+  #tries = 0;
+  #stopListening: () => void = () => {};
+  #found = false;
+
+  constructor(options: SessionSearchOptions) {
+    this.#options = options;
+  }
+
+  begin(): void {
+    const { directory, caller, instance } = this.#options;
+    this.#found = false;
+    // Never in the caller's own turn: it has not finished making the run.
+    queueMicrotask(() => this.#look());
+    this.#stopListening = directory.onJoin((tenant, joined) => {
+      if (tenant === caller.tenant && joined === instance) this.#look();
+    });
+  }
+
+  again(): void {
+    this.#tries += 1;
+    this.#stopListening();
+    if (this.#tries < MAX_ATTEMPTS) this.begin();
+    else this.timeOut();
+  }
+
+  elsewhere(_refusing: string, failure: Failure): void {
+    this.#options.apply({ type: 'nowhere_else', failure });
+  }
+
+  timeOut(): void {
+    this.stop();
+    const detail = 'The agent that has this session is not connected here.';
+    const failure = new Failure('no_agent', detail, { retryAfterMs: NO_AGENT_RETRY_MS });
+    this.#options.apply({ type: 'queue_over', failure });
+  }
+
+  stop(): void {
+    this.#found = true;
+    this.#stopListening();
+  }
+
+  #look(): void {
+    if (this.#found) return;
+    const { directory, caller, cluster, instance, placed } = this.#options;
+    const link = directory.linkTo(caller.tenant, instance, true);
+    if (!link) return;
+    this.stop();
+    placed({ cluster, instance, link, release() {} });
+  }
+}

@@ -1,0 +1,65 @@
+import * as z from 'zod';
+
+const count = z.int().min(0);
+const sessionId = z.string().min(1).max(1_024);
+
+/** START's `session`: what is to be done with a sandbox that is kept (shared/protocol.md 13). */
+export const sessionWork = z.discriminatedUnion('do', [
+  z.object({
+    do: z.literal('open'),
+    id: sessionId,
+    ttl_ms: z.int().min(1),
+    /** It also ends when nothing ran for so long; null: never for that. */
+    idle_ms: z.int().min(1).nullable(),
+    /** Ceiling of the holder's sessions; null: none. */
+    ceiling: count.nullable(),
+  }),
+  z.object({ do: z.literal('bash'), id: sessionId }),
+]);
+export type SessionWork = z.infer<typeof sessionWork>;
+
+/** The same on its way to the runner (agent/runner/protocol.md 6). */
+export const runnerSessionWork = z.discriminatedUnion('do', [
+  z.object({ do: z.literal('open'), ttl_seconds: z.int().min(1) }),
+  z.object({ do: z.literal('extend'), ttl_seconds: z.int().min(1) }),
+  z.object({ do: z.literal('bash') }),
+]);
+export type RunnerSessionWork = z.infer<typeof runnerSessionWork>;
+
+/** Sessions in one answer: with ids of full length they fit one control frame. */
+export const MAX_SESSIONS_LISTED = 32;
+
+/** SESSION from a gateway: a question about one principal's sessions, answered by SESSION with the same `ref`. */
+export const sessionAsk = z.object({
+  ref: count,
+  principal: z.string().min(1).max(1_024),
+  action: z.enum(['get', 'list', 'extend', 'end']),
+  /** Which one; null for `list`. */
+  session_id: sessionId.nullable(),
+  /** From now on, for `extend`. */
+  ttl_ms: z.int().min(1).nullable(),
+  /** `list` leaves out so many. */
+  skip: count,
+});
+export type SessionAsk = z.infer<typeof sessionAsk>;
+
+export const sessionState = z.object({
+  session_id: sessionId,
+  cluster: z.string().max(63),
+  template: z.string().max(63),
+  created_ms_ago: count,
+  expires_in_ms: count,
+  idle_ms: count.nullable(),
+  /** Pieces of its work that are under way. */
+  running: count,
+});
+export type SessionState = z.infer<typeof sessionState>;
+
+/** `sessions` is empty where there is none such. */
+export const sessionAnswer = z.object({
+  ref: count,
+  sessions: z.array(sessionState).max(MAX_SESSIONS_LISTED),
+  /** How many there are in all. */
+  total: count,
+});
+export type SessionAnswer = z.infer<typeof sessionAnswer>;
