@@ -1,5 +1,5 @@
 import { Failure } from '../../shared/errors.ts';
-import { MAX_SESSION_WORK } from '../../shared/limits.ts';
+import { MAX_SESSION_TTL_SECONDS, MAX_SESSION_WORK } from '../../shared/limits.ts';
 import type { StartBody } from '../../shared/messages.ts';
 import type { SessionState, SessionWork } from '../../shared/session-messages.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
@@ -110,13 +110,14 @@ export class Session {
     };
   }
 
-  /** It lives on for so long from now; never shorter than it would have. */
+  /** It lives on for so long from now; never shorter than it would have, and a day in all at most. */
   extend(ttlMs: number): void {
-    const untilMs = this.#clock.now() + ttlMs;
+    const latestMs = this.#createdMs + MAX_SESSION_TTL_SECONDS * 1_000;
+    const untilMs = Math.min(this.#clock.now() + ttlMs, latestMs);
     if (this.over || untilMs <= this.#expiresMs) return;
     this.#expiresMs = untilMs;
     this.#armExpiry();
-    this.#tellRunner(Math.ceil(ttlMs / 1_000) + RUNNER_GRACE_SECONDS);
+    this.#tellRunner(Math.ceil((untilMs - this.#clock.now()) / 1_000) + RUNNER_GRACE_SECONDS);
   }
 
   /** Ends it and all that runs in it. Resolves when its sandbox is on its way out. */

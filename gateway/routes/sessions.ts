@@ -171,7 +171,8 @@ export function createSessionRoutes(deps: SessionRoutesDeps): Route[] {
         return jsonResponse(await book.ask(context.caller, place, 'extend', asked.ttl_seconds * 1_000));
       },
       doc: {
-        summary: 'Let a session live so long from now; never shorter than it would',
+        summary:
+          'Let a session live so long from now; never shorter than it would, nor more than a day in all',
         request: extendSessionRequest,
         responses: known,
         problems: [...problems, 413],

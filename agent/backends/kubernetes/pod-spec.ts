@@ -1,3 +1,4 @@
+import { MAX_SESSION_TTL_SECONDS } from '../../../shared/limits.ts';
 import type { Template } from '../../../shared/template.ts';
 import { LABEL, MANAGED_BY } from '../labels.ts';
 import { WORKSPACE } from '../runner-place.ts';
@@ -115,10 +116,11 @@ function sandboxSpec(template: Template, uid: number | null, command: readonly s
   };
 }
 
-/** Age at which the cluster itself ends the pod: never before an execution that began at the maximum age has ended. */
+/** Age at which the cluster itself ends the pod: never before an execution, or a session, that began at the maximum age has ended. */
 export function deadlineSeconds(template: Template): number {
   const { kubernetes, resources } = template;
-  return kubernetes.max_age_seconds + Math.ceil(resources.timeout_ms / 1000) + DEADLINE_SLACK_SECONDS;
+  const executionSeconds = Math.ceil(resources.timeout_ms / 1000);
+  return kubernetes.max_age_seconds + MAX_SESSION_TTL_SECONDS + executionSeconds + DEADLINE_SLACK_SECONDS;
 }
 
 /** Memory that the container may use. */

@@ -121,7 +121,7 @@ class Keeper:
             # Killed by what it watched: whatever it had comes to this process.
             self._forget(pid)
             kill_strays(self._wardens)
-            courier.send(self._sock, ("exit", program, signal.SIGKILL, None, time.monotonic()))
+            courier.send(self._sock, ("exit", program, int(signal.SIGKILL), None, time.monotonic()))
 
     def _forget(self, pid):
         self._wardens.pop(pid)[0].close()

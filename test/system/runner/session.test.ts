@@ -1,11 +1,34 @@
 import { expect, test } from 'vitest';
 import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
 import type { RunOptions } from '../../fakes/runner-run.ts';
-import { describePython } from './suite.ts';
+import { until } from '../../fakes/until.ts';
+import { describePython, py } from './suite.ts';
 
 const open = { language: 'bash', session: { do: 'open', ttl_seconds: 600 } } as const;
 const bash = (sandbox: Sandbox, cmd: string, options: RunOptions = {}) =>
   sandbox.run(cmd, { language: 'bash', session: { do: 'bash' }, ...options });
+
+/** Prints what it could do to the process that watches over it and to the one that starts programs. */
+const HARM = py`
+  import os, signal
+  warden = os.getppid()
+  keeper = int(open("/proc/%d/stat" % warden).read().rsplit(")", 1)[1].split()[1])
+  for number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM):
+      for target in (keeper, -keeper):
+          try:
+              os.kill(target, number)
+              print("sent", number)
+          except (PermissionError, ProcessLookupError):
+              pass
+  for name in ("mem", "environ", "fd", "maps"):
+      for pid in (keeper, warden):
+          try:
+              path = "/proc/%d/%s" % (pid, name)
+              os.listdir(path) if name == "fd" else open(path).read(1)
+              print("read", name)
+          except PermissionError:
+              pass
+`;
 
 describePython('a sandbox that is kept', (python) => {
   for (const place of ['shared', 'fresh'] as const) {
@@ -31,7 +54,18 @@ describePython('a sandbox that is kept', (python) => {
       const before = sandbox.processes().length;
       const ran = await bash(sandbox, '(setsid sleep 100 & sleep 200 &) ; sleep 300 & echo done');
       expect(ran.stdout).toBe('done\n');
-      expect(sandbox.processes().length).toBe(before);
+      // Who watched over it goes a moment after its last word.
+      await until(() => sandbox.processes().length === before);
+    });
+
+    test(`cannot harm what starts commands (${place})`, async () => {
+      await using sandbox = await kept();
+      const ran = await bash(sandbox, `exec python3 -c '${HARM}'`);
+      expect(ran.stderr + ran.stdout).toBe('');
+      const killed = await bash(sandbox, '(setsid sleep 100 &); kill -9 $PPID; sleep 100');
+      expect(killed.result).toMatchObject({ outcome: 'signaled', signal: 9 });
+      expect((await bash(sandbox, 'echo alive')).stdout).toBe('alive\n');
+      await until(() => !sandbox.processes().some(({ comm }) => comm === 'sleep'));
     });
 
     test(`ends a command at its time, and nothing else (${place})`, async () => {

@@ -106,7 +106,7 @@ describe('the pod of a plain template', () => {
     ['spec/dnsConfig', { nameservers: ['127.0.0.1'] }],
     ['spec/restartPolicy', 'Never'],
     ['spec/terminationGracePeriodSeconds', 1],
-    ['spec/activeDeadlineSeconds', 3720],
+    ['spec/activeDeadlineSeconds', 3720 + 86_400],
     ['spec/nodeSelector', undefined],
     ['spec/tolerations', undefined],
     ['spec/affinity', undefined],
@@ -188,7 +188,7 @@ describe('the pod of a template', () => {
       resources: { timeout_ms: 600_500 },
       kubernetes: { max_age_seconds: 600 },
     });
-    expect(deadlineSeconds(template)).toBe(600 + 601 + 60);
+    expect(deadlineSeconds(template)).toBe(600 + 86_400 + 601 + 60);
   });
 
   test('with a network has the cluster resolve names', async () => {
