@@ -52,6 +52,8 @@ export type Fleet = AsyncDisposable & {
   /** A client on the common address, or on one gateway's own. */
   client(gateway?: FleetGateway): Podgate;
   callerKey(sub: string, limits?: Record<string, number>): Promise<string>;
+  /** For an agent that is not of the fleet. */
+  agentToken(cluster: string): Promise<string>;
   /** Starts what does not run, and waits until every agent has all its links to every gateway and a sandbox to give. */
   ready(): Promise<void>;
   /** Resolves when the gateway has that many links. */
@@ -204,6 +206,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
           Date.now(),
         )
       ).text,
+    agentToken: async (cluster) => (await issueAgentToken(dir, { clusters: [cluster] }, Date.now())).text,
     ready,
     linked,
     sandboxProcesses: () => processesSeeing(python).map(({ pid }) => pid),
