@@ -1,4 +1,5 @@
-# docker build -f manifests/docker/sandbox-python-sci.Dockerfile --build-arg BASE=sandbox-python:0.5.0 .
+# docker build -f manifests/docker/sandbox-python-sci.Dockerfile -t sandbox-python-sci:0.5.0 manifests/docker
+# Its base is the image that sandbox-python.Dockerfile makes; any with python3 and pip will do.
 ARG BASE=sandbox-python:0.5.0
 
 FROM ${BASE}
