@@ -43,6 +43,9 @@ const VARIABLES = {
   PODGATE_UNSAFE: booleanVariable().default(false),
   /** The local backend for a gateway on another machine. */
   PODGATE_ALLOW_REMOTE: booleanVariable().default(false),
+  PODGATE_MEMORY_CGROUP: textVariable('use the folder of a memory control group')
+    .startsWith('/', 'use the folder of a memory control group')
+    .optional(),
   KUBECONFIG: textVariable().optional(),
   KUBE_CONTEXTS: listVariable().optional(),
   /** One context, as `podgate cluster` reads it. */
@@ -94,6 +97,8 @@ export type AgentConfig = {
   readonly maxOutputBytes: number;
   readonly drainMs: number;
   readonly unsafe: boolean;
+  /** Below it each sandbox of the local backend has a memory control group of its own. */
+  readonly memoryCgroup: string | undefined;
   /** PATH, where the local backend looks for interpreters. */
   readonly path: string;
   readonly kubernetes: {
@@ -143,6 +148,7 @@ export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
     maxOutputBytes: values.MAX_OUTPUT_BYTES,
     drainMs: values.PODGATE_DRAIN_MS,
     unsafe: values.PODGATE_UNSAFE,
+    memoryCgroup: values.PODGATE_MEMORY_CGROUP,
     path: environment.PATH ?? '/usr/local/bin:/usr/bin:/bin',
     kubernetes: Object.freeze({
       kubeconfig: values.KUBECONFIG,

@@ -93,9 +93,11 @@ async function createPlaces(
   clock: Clock,
   log: Log,
 ): Promise<readonly Place[]> {
-  const { backend, cluster, path, unsafe } = config;
-  if (backend === 'local')
-    return [{ name: cluster, backend: await createLocalBackend({ instance, path, unsafe, clock, log }) }];
+  const { backend, cluster, path, unsafe, memoryCgroup } = config;
+  if (backend === 'local') {
+    const local = await createLocalBackend({ instance, path, unsafe, memoryCgroup, clock, log });
+    return [{ name: cluster, backend: local }];
+  }
   const deps = { config, instance, clock, random: Math.random, log };
   if (backend === 'docker') {
     const { createDockerCluster } = await import('./backends/docker/docker-cluster.ts');

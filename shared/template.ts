@@ -60,6 +60,12 @@ const dockerOptions = z.strictObject({
   runtime: z.string().min(1).max(253).optional(),
 });
 
+/** What a sandbox of the local backend has beyond any; other backends pass it over. */
+const localOptions = z.strictObject({
+  /** What runner and preloaded modules take, on top of the program's memory and the tmpfs mounts, in a control group. */
+  base_memory_mb: z.int().min(16).max(1_048_576).default(64),
+});
+
 /**
  * A named sandbox definition, owned by the agent. Callers name it and may lower its limits; they never choose an
  * image, a namespace or a network. Sizes are MB of 1,048,576 bytes.
@@ -103,6 +109,7 @@ export const templateSchema = z.strictObject({
   uid: z.int().min(1).max(2_147_483_646).optional(),
   kubernetes: kubernetesOptions.prefault({}),
   docker: dockerOptions.prefault({}),
+  local: localOptions.prefault({}),
 });
 
 export type TemplateInput = z.input<typeof templateSchema>;

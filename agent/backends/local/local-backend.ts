@@ -2,13 +2,14 @@ import { chown, mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Failure } from '../../../shared/errors.ts';
-import { parseTemplate, type Template } from '../../../shared/template.ts';
+import { mbToBytes, parseTemplate, type Template } from '../../../shared/template.ts';
 import type { Clock } from '../../clock.ts';
 import { orAborted } from '../../deadline.ts';
 import type { Log } from '../../log.ts';
 import { type RunnerPlace, runnerConfig } from '../../runner/runner-config.ts';
 import type { Backend, Sandbox } from '../backend.ts';
 import { findInterpreter, type Interpreter } from './find-interpreter.ts';
+import { createMemoryGroups, type MemoryGroup } from './memory-groups.ts';
 import type { SandboxUser } from './sandbox-command.ts';
 import {
   makeBareWorkspace,
@@ -19,6 +20,9 @@ import {
 import { createSandboxUids } from './sandbox-uids.ts';
 import { takeUidRange } from './uid-range.ts';
 
+/** `/tmp` and `/dev/shm`. */
+const LOCAL_SCRATCH_PLACES = 2;
+
 export type LocalBackendDeps = {
   /** Name of this run of the agent. */
   instance: string;
@@ -26,6 +30,8 @@ export type LocalBackendDeps = {
   path: string;
   /** Allows sandboxes without namespaces where the machine grants none. Everything in them runs beside the agent. */
   unsafe: boolean;
+  /** A control group below which each sandbox has one of its own, with a limit to all of its memory. */
+  memoryCgroup?: string | undefined;
   clock: Clock;
   log: Log;
   platform?: NodeJS.Platform;
@@ -49,6 +55,7 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
     );
   }
   const isRoot = process.getuid?.() === 0;
+  const groups = deps.memoryCgroup === undefined ? undefined : await createMemoryGroups(deps.memoryCgroup);
   // An ordinary user has one UID for all.
   const range = isRoot ? await takeUidRange() : undefined;
   const uids = range && createSandboxUids(range);
@@ -100,15 +107,18 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
     const user = isRoot && uid !== undefined ? userOf(uid) : undefined;
     const bare = interpreter.namespaces ? undefined : await mkdtemp(join(tmpdir(), 'podgate-'));
     let started: SandboxProcess | undefined;
+    let group: MemoryGroup | undefined;
     const discard = async () => {
       await started?.end();
+      await group?.remove();
       if (bare !== undefined) await removeBareWorkspace(bare);
       if (own !== undefined) uids?.release(own);
     };
     try {
       const runner = runnerConfig(template, await placeOf(template, bare, user));
       const config = { runner, parent: process.pid, namespaces: interpreter.namespaces };
-      started = await startSandboxProcess({ python: interpreter.path, user, config, clock });
+      group = await groups?.make(groupBytes(template));
+      started = await startSandboxProcess({ python: interpreter.path, user, config, clock, group });
       // Nobody would end what is made for who has gone, or after the end.
       signal.throwIfAborted();
       ended.signal.throwIfAborted();
@@ -169,6 +179,12 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
 
 function userOf(uid: number): NonNullable<SandboxUser> {
   return { uid, gid: uid };
+}
+
+/** All that a sandbox may hold at once: its program's memory, every tmpfs, the interpreter and what it has imported. */
+function groupBytes({ resources, local }: Template): number {
+  const { memory_mb, workspace_mb, tmp_mb } = resources;
+  return mbToBytes(memory_mb + workspace_mb + LOCAL_SCRATCH_PLACES * tmp_mb + local.base_memory_mb);
 }
 
 async function placeOf(

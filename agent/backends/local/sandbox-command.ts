@@ -17,6 +17,8 @@ export type LaunchConfig = {
   stream_fd?: number;
   namespaces?: boolean;
   probe?: boolean;
+  /** A control group of its own. With it a byte on the stream says that it is in there. */
+  memory_group?: string;
 };
 
 /** Whom a sandbox runs as; undefined where the agent is an ordinary user, who cannot choose. */

@@ -1,10 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import type { Duplex } from 'node:stream';
 import { Failure } from '../../../shared/errors.ts';
 import type { Clock } from '../../clock.ts';
 import { startTimeOf } from '../../process-name.ts';
+import type { MemoryGroup } from './memory-groups.ts';
 import {
   type LaunchConfig,
   type SandboxUser,
@@ -35,11 +37,14 @@ export type StartSandboxOptions = {
   user: SandboxUser;
   config: LaunchConfig;
   clock: Clock;
+  /** Where it is to run; without one, where the agent does. */
+  group?: MemoryGroup | undefined;
 };
 
 export async function startSandboxProcess(options: StartSandboxOptions): Promise<SandboxProcess> {
-  const { python, user, config, clock } = options;
-  const { file, args } = sandboxCommand(python, { ...config, stream_fd: STREAM_FD });
+  const { python, user, config, clock, group } = options;
+  const place = group ? { memory_group: group.path } : {};
+  const { file, args } = sandboxCommand(python, { ...config, ...place, stream_fd: STREAM_FD });
   const child = spawn(file, args, {
     ...sandboxSpawnOptions(python, user),
     stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
@@ -57,6 +62,7 @@ export async function startSandboxProcess(options: StartSandboxOptions): Promise
   const stream = child.stdio[STREAM_FD] as Duplex;
   // Until somebody listens, the end of the sandbox must not be an uncaught error.
   stream.on('error', () => {});
+  if (group) await settle(child, group, stream);
   const words = collectWords(child);
   const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   let taken = false;
@@ -83,6 +89,20 @@ export async function startSandboxProcess(options: StartSandboxOptions): Promise
     gone,
     end,
   };
+}
+
+/** The launcher waits for a byte before it makes anything: what it makes then is in the group from its first page on. */
+async function settle(child: ChildProcess, group: MemoryGroup, stream: Duplex): Promise<void> {
+  try {
+    await group.add(child.pid as number);
+    stream.write('+');
+  } catch (cause) {
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    throw new Failure('backend_unavailable', 'A local sandbox could not be put into its control group.', {
+      cause,
+    });
+  }
 }
 
 /** A place for a sandbox without file systems of its own. */

@@ -21,6 +21,7 @@ _DEFAULTS = {
     "idle_exit_seconds": 0,
     "require": ["seccomp"],
     "cgroup_root": "/sys/fs/cgroup",
+    "cgroup_given": "",
     "proc_root": "/proc",
 }
 _LIMITS = {

@@ -20,7 +20,8 @@ _IDS_NAMESPACE = 65532
 def launch(text):
     """`text`: {"runner": protocol.md 2.1, "parent": pid of the agent, "uid", "gid": used by root only, "stream_fd":
     descriptor that is the stream both ways (null: 0 and 1), "namespaces": false only where the operator gave up
-    isolation, "probe": true to find out and answer in one line of JSON}."""
+    isolation, "probe": true to find out and answer in one line of JSON, "memory_group": control group of this sandbox, in
+    which it is once a byte has come on the stream}."""
     asked = json.loads(text)
     try:
         _launch(asked, config.parse(json.dumps(asked["runner"])))
@@ -37,10 +38,16 @@ def _launch(asked, runner_config):
     if not syscalls.SUPPORTED:
         raise NamespaceError("the local backend knows x86_64 and aarch64 Linux, not %s" % syscalls.MACHINE)
     _become(asked.get("uid"), asked.get("gid"))
+    if asked.get("memory_group"):
+        _await_group(asked["stream_fd"])
     if asked.get("stream_fd") is not None:
         os.dup2(asked["stream_fd"], 0)
         os.dup2(asked["stream_fd"], 1)
     syscalls.close_all_but((0, 1, 2))
+    if asked.get("memory_group"):
+        # The new root shows no control group; what is open stays so, for the runner alone.
+        group_fd = os.open(asked["memory_group"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        asked["runner"]["cgroup_given"] = "/proc/self/fd/%d" % group_fd
     os.umask(0o022)
     _die_with(asked["parent"])
     if not asked.get("namespaces", True):
@@ -61,6 +68,14 @@ def _launch(asked, runner_config):
     os.close(held)
     os.close(nothing)
     _first(asked, runner_config, alive)
+
+
+def _await_group(stream_fd):
+    blocking = os.get_blocking(stream_fd)
+    os.set_blocking(stream_fd, True)
+    if os.read(stream_fd, 1) == b"":
+        os._exit(EXIT_REFUSED)
+    os.set_blocking(stream_fd, blocking)
 
 
 def _become(uid, gid):

@@ -23,7 +23,7 @@ class Runner:
         self.reaper = Reaper()
         self.reaper.watch()
         self.poller.read(self.reaper.wake_fd, self._on_children)
-        self._cgroup = cgroup.find(config["cgroup_root"], config["proc_root"])
+        self._cgroup = cgroup.given(config["cgroup_given"]) or cgroup.find(config["cgroup_root"], config["proc_root"])
         self.memory = Memory(self._cgroup)
         # Files that were there when the last execution ended; see collect.py.
         self.known = {}

@@ -1,0 +1,101 @@
+import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { access, mkdir, readdir, readFile, rmdir } from 'node:fs/promises';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { createLocalBackend } from '../../agent/backends/local/local-backend.ts';
+import { createMemoryGroups } from '../../agent/backends/local/memory-groups.ts';
+import { systemClock } from '../../agent/clock.ts';
+import { startTimeOf } from '../../agent/process-name.ts';
+import { createRunnerClient } from '../../agent/runner/client.ts';
+import { parseTemplate } from '../../shared/template.ts';
+import { runOn } from '../fakes/runner-run.ts';
+
+const MIB = 1_048_576;
+const soon = () => AbortSignal.timeout(30_000);
+
+/** A folder of this machine's memory hierarchy, or why there is none. */
+async function newParent(): Promise<string> {
+  const hasSecond = await readFile('/sys/fs/cgroup/cgroup.subtree_control', 'utf8').catch(() => '');
+  const root = hasSecond.split(/\s/).includes('memory') ? '/sys/fs/cgroup' : '/sys/fs/cgroup/memory';
+  await access(`${root}/cgroup.procs`);
+  const parent = `${root}/podgate-test-${randomUUID()}`;
+  await mkdir(parent);
+  onTestFinished(async () => {
+    for (const name of await readdir(parent)) await rmdir(`${parent}/${name}`).catch(() => {});
+    await rmdir(parent);
+  });
+  return parent;
+}
+
+const trouble = await mkdir('/sys/fs/cgroup/memory/podgate-test').then(
+  () => rmdir('/sys/fs/cgroup/memory/podgate-test').then(() => undefined),
+  (error: NodeJS.ErrnoException) => `no memory control group can be made here (${error.code})`,
+);
+
+/** Files of memory that no process maps: neither RLIMIT_DATA nor a sum over processes sees them. */
+const UNMAPPED = `
+import os
+print('begun', flush=True)
+held = []
+while len(held) < 64:
+    held.append(os.memfd_create('held'))
+    for _ in range(16): os.write(held[-1], b'x' * (1 << 20))
+print('got a gigabyte')
+`;
+
+describe.skipIf(trouble !== undefined)(`the local backend with control groups ${trouble ?? ''}`, () => {
+  async function start(parent: string) {
+    const backend = await createLocalBackend({
+      instance: 'memory',
+      path: '/usr/bin',
+      unsafe: false,
+      memoryCgroup: parent,
+      clock: systemClock,
+      log: () => {},
+    });
+    onTestFinished(() => backend.close());
+    const resources = { memory_mb: 32, workspace_mb: 8, tmp_mb: 8 };
+    const template = await parseTemplate({ name: 'bound', resources });
+    const sandbox = await backend.create(template, soon());
+    const client = createRunnerClient({ stream: await backend.connect(sandbox, soon()), epoch: 1 });
+    return { backend, sandbox, client, ready: await client.ready };
+  }
+
+  test('ends a program at its memory limit that takes memory which no process maps, and goes on', async () => {
+    const parent = await newParent();
+    const { backend, sandbox, client, ready } = await start(parent);
+    expect(ready.features.cgroup).toMatch(/^v[12]$/);
+    const ran = await runOn(client, 1, UNMAPPED, { memoryBytes: 32 * MIB });
+    expect(ran.stdout).toBe('begun\n');
+    expect(ran.result).toMatchObject({ outcome: 'memory_limit', exit_code: 137, signal: 9 });
+    expect(ran.result.peak_memory_bytes).toBeLessThan(130 * MIB);
+    const next = await runOn(client, 2, 'print(len(bytearray(16 << 20)))', { memoryBytes: 32 * MIB });
+    expect(next.stdout).toBe(`${16 * MIB}\n`);
+    const other = await runOn(client, 3, 'import os; os.kill(os.getpid(), 9)', {});
+    expect(other.result.outcome).toBe('signaled');
+    await backend.destroy(sandbox);
+    expect((await readdir(parent)).filter((name) => name.startsWith('podgate-'))).toEqual([]);
+  });
+
+  test('takes away what an agent left that was killed, and nothing of one that lives', async () => {
+    const parent = await newParent();
+    const gone = spawn('sleep', ['60']);
+    await once(gone, 'spawn');
+    const left = `podgate-${gone.pid}-${startTimeOf(gone.pid as number)}-1`;
+    const held = `podgate-${process.pid}-${startTimeOf(process.pid)}-9999`;
+    await Promise.all([left, held].map((name) => mkdir(`${parent}/${name}`)));
+    gone.kill('SIGKILL');
+    await once(gone, 'exit');
+    await createMemoryGroups(parent);
+    expect((await readdir(parent)).filter((name) => name.startsWith('podgate-'))).toEqual([held]);
+  });
+
+  test('refuses a folder that is none, and says which setting that is', async () => {
+    await expect(createMemoryGroups('/nowhere')).rejects.toMatchObject({
+      code: 'backend_unavailable',
+      detail: expect.stringMatching(/^PODGATE_MEMORY_CGROUP: '\/nowhere' is no .*\(ENOENT\)/),
+    });
+    await expect(createMemoryGroups('/proc')).rejects.toMatchObject({ code: 'backend_unavailable' });
+  });
+});
