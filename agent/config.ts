@@ -18,6 +18,8 @@ import type { EngineSettings } from './backends/docker/engine-address.ts';
 import { isLoopback } from './loopback.ts';
 
 const MAX_FILE_BYTES = 1_048_576;
+/** Pods of the `default` template, where nothing names an image: public, and with a python3. */
+const DEFAULT_POD_IMAGE = 'python:3.13-slim';
 const clusterVariable = () =>
   textVariable('use 1 to 63 of a-z, 0-9 and -').regex(/^[a-z0-9-]{1,63}$/, 'use 1 to 63 of a-z, 0-9 and -');
 
@@ -186,12 +188,14 @@ type Values = ReturnType<typeof readEnvironment<typeof VARIABLES>>;
 function templateVariablesOf(values: Values, backend: AgentConfig['backend']): TemplateVariables {
   const { POOL_SIZE, MAX_EXEC_TIMEOUT_MS, CPU_TIME_LIMIT_SEC, MEMORY_LIMIT_MB } = values;
   const { KUBERNETES_IMAGE, KUBERNETES_SERVICE_ACCOUNT, DOCKER_IMAGE } = values;
+  const isPod = backend === 'kubernetes' && values.PODGATE_TEMPLATES === undefined;
+  const podImage = isPod ? DEFAULT_POD_IMAGE : undefined;
   return Object.freeze({
     POOL_SIZE,
     MAX_EXEC_TIMEOUT_MS,
     CPU_TIME_LIMIT_SEC,
     MEMORY_LIMIT_MB,
-    ...(backend === 'docker' ? { DOCKER_IMAGE } : { KUBERNETES_IMAGE }),
+    ...(backend === 'docker' ? { DOCKER_IMAGE } : { KUBERNETES_IMAGE: KUBERNETES_IMAGE ?? podImage }),
     KUBERNETES_SERVICE_ACCOUNT,
   });
 }

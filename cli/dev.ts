@@ -19,8 +19,9 @@ import { VERSION } from './version.ts';
 
 const HELP = `Usage: podgate dev [--log] [--allow-remote]
 
-Runs a gateway on HOST:PORT (127.0.0.1:8000) and an agent with the local backend, joined by a WebSocket. Makes keys in
-PODGATE_DIR (.podgate) on its first start and writes a caller's key to .podgate/dev-key. Ctrl-C ends it.
+Runs a gateway on HOST:PORT (127.0.0.1:8000) and an agent with the local backend, or EXECUTOR_BACKEND's, joined by a
+WebSocket. Makes keys in PODGATE_DIR (.podgate) on its first start and writes a caller's key to .podgate/dev-key. Ctrl-C
+ends it.
 
   --log            prints the log, one JSON line an event, to standard error
   --allow-remote   lets HOST be something other than this machine: the local backend is for development, so whoever
@@ -30,6 +31,8 @@ It takes every variable that 'podgate gateway' and 'podgate agent' take; PODGATE
 `;
 
 const DEFAULT_CLUSTER = 'local';
+const LOCAL_WARNING = ` The local backend isolates code with namespaces, seccomp and Landlock of this machine's
+kernel: it is for development. For code of strangers run an agent in a cluster.`;
 /** A key with less left than this is replaced at the start. */
 const KEY_MARGIN_MS = 86_400_000;
 const READY_LOOK_MS = 5;
@@ -53,7 +56,8 @@ export async function runDev(args: string[], io: Io): Promise<number> {
     environment: settings,
     alsoKnown: [...AGENT_VARIABLE_NAMES, ...CLI_VARIABLE_NAMES],
   });
-  if (!isLoopback(config.host) && !values['allow-remote'])
+  const isLocal = settings.EXECUTOR_BACKEND === 'local';
+  if (isLocal && !isLoopback(config.host) && !values['allow-remote'])
     throw new UsageError(
       `HOST ${config.host} is more than this machine, and the local backend is for development. ` +
         "Use HOST=127.0.0.1, or say --allow-remote if you mean it ('podgate dev --help')",
@@ -74,7 +78,7 @@ export async function runDev(args: string[], io: Io): Promise<number> {
   stack.defer(() => agent.close());
   const obstacle = await ready(gateway, agent.status, io.signal);
   if (io.signal.aborted) return 0;
-  await write(io.stdout, greeting(gateway.url, dir, obstacle));
+  await write(io.stdout, greeting(gateway.url, dir, obstacle, isLocal));
   await aborted(io.signal);
   await write(io.stdout, '\nStopping; a second Ctrl-C stops at once.\n');
   await agent.drain(config.drainMs);
@@ -179,7 +183,7 @@ async function ready(
   return undefined;
 }
 
-function greeting(url: string, dir: string, obstacle: string | undefined): string {
+function greeting(url: string, dir: string, obstacle: string | undefined, isLocal: boolean): string {
   const key = join(dir, 'dev-key');
   const trouble = obstacle === undefined ? '' : `\nIt cannot run code yet: ${obstacle}\n`;
   return `Podgate ${VERSION} listens on ${url}
@@ -188,8 +192,7 @@ Try it:
 
   curl -s ${url}/v1/execute -H "Authorization: Bearer $(cat ${shellQuote(key)})" -H 'Content-Type: application/json' -d '{"code": "print(6 * 7)"}'
 
-The key in ${key} is yours alone. The local backend isolates code with namespaces, seccomp and Landlock of this machine's
-kernel: it is for development. For code of strangers run an agent in a cluster.
+The key in ${key} is yours alone.${isLocal ? LOCAL_WARNING : ''}
 `;
 }
 

@@ -30,7 +30,13 @@ describe('a setting of the services that people move from', () => {
     expect(agent).toMatchObject({ backend: 'kubernetes', maxOutputBytes: 1_000_000 });
     expect(await parseTemplate(defaultTemplate(agent.templateVariables))).toMatchObject({
       resources: { timeout_ms: 60_000, cpu_seconds: 5, memory_mb: 256 },
+      // Theirs was one that everybody built for himself.
+      image: 'python:3.13-slim',
     });
+    for (const more of [{ EXECUTOR_BACKEND: 'local' }, { PODGATE_TEMPLATES: '/templates.yaml' }])
+      expect(readAgentConfig({ environment: { ...AGENT, ...more } }).templateVariables.KUBERNETES_IMAGE).toBe(
+        undefined,
+      );
   });
 
   test('reaches what it is for under the name that it had', async () => {

@@ -92,6 +92,13 @@ describe('podgate', () => {
     [['clusters', '--nonsense'], { PODGATE_KEY: 'x' }, 2, /'--nonsense' is no option of clusters/],
     [['dev', '--nonsense'], {}, 2, /'podgate dev --help'/],
     [['dev'], { HOST: '0.0.0.0' }, 2, /HOST 0.0.0.0 is more than this machine.*--allow-remote/],
+    // Pods are made for code of strangers: with them it may listen, and comes as far as the cluster.
+    [
+      ['dev'],
+      { HOST: '0.0.0.0', PORT: '0', EXECUTOR_BACKEND: 'kubernetes', KUBECONFIG: '/nowhere' },
+      1,
+      /The kubeconfig '\/nowhere' cannot be read/,
+    ],
     [
       ['dev'],
       { PORT: '99999', PODGATE_CLUSTR: 'a' },
