@@ -14,6 +14,7 @@ import { createRunnerClient } from '../../agent/runner/client.ts';
 import { runnerConfig } from '../../agent/runner/runner-config.ts';
 import { Failure } from '../../shared/errors.ts';
 import { parseTemplate } from '../../shared/template.ts';
+import { descendants, isAlive } from '../fakes/process-tree.ts';
 import { runOn } from '../fakes/runner-run.ts';
 import { backendContract } from './backend.ts';
 import { alive } from './strays.ts';
@@ -145,6 +146,21 @@ describe('the local backend', () => {
     expect(() => uids.take()).toThrow(
       expect.objectContaining({ code: 'at_capacity', detail: expect.stringMatching(/All 6 UIDs/) }),
     );
+  });
+
+  test('is destroyed with all that lives in it, also where its keeper does not hear', async (context) => {
+    context.skip(trouble !== undefined, trouble);
+    const backend = await createLocalBackend(deps());
+    onTestFinished(() => backend.close());
+    const sandbox = await backend.create(await parseTemplate({ name: 'deaf' }), soon());
+    const client = createRunnerClient({ stream: await backend.connect(sandbox, soon()), epoch: 1 });
+    await client.ready;
+    const keeper = Number(sandbox.id.split('-')[0]);
+    const inside = descendants(keeper);
+    expect(inside.length).toBeGreaterThanOrEqual(2);
+    process.kill(keeper, 'SIGSTOP');
+    await backend.destroy(sandbox);
+    expect(inside.filter(isAlive)).toEqual([]);
   });
 
   test('shares no UID with another agent of the machine', async (context) => {

@@ -62,8 +62,14 @@ describeStack('An execution that is asked about by its id', {}, (stack) => {
   test('ends when it is cancelled, with all that it started, and its stream says so', async () => {
     const held = await stack().hold();
     expect(held.alive()).toBe(1);
-    const answer = await stack().fetch(`/v1/executions/${held.executionId}`, { method: 'DELETE' });
-    expect(answer.status).toBe(200);
+    const cancel = async () => {
+      const answer = await stack().fetch(`/v1/executions/${held.executionId}`, { method: 'DELETE' });
+      return [answer.status, ((await answer.json()) as { retryable?: boolean }).retryable];
+    };
+    const first = await cancel();
+    // An agent that has two seconds to answer may miss them on a machine with much to do: then it may be asked again.
+    if (first[0] === 502) await expect.poll(cancel, { timeout: 20_000 }).toEqual([200, undefined]);
+    else expect(first).toEqual([200, undefined]);
     expect(await held.last).toMatchObject({
       event: 'result',
       data: { outcome: 'cancelled', exit_code: null, timed_out: false, stdout_bytes: 6 },

@@ -16,6 +16,7 @@ import {
 } from './sandbox-command.ts';
 
 const KILL_AFTER_MS = 2_000;
+const LOOK_MS = 5;
 const WORDS_BYTES = 4_096;
 
 /** The keeper of a local sandbox, seen from the agent: it lives exactly as long as the sandbox's PID 1. */
@@ -65,23 +66,25 @@ export async function startSandboxProcess(options: StartSandboxOptions): Promise
   if (group) await settle(child, group, stream);
   const words = collectWords(child);
   const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  const ended = () => child.exitCode !== null || child.signalCode !== null;
   let taken = false;
 
   async function end(): Promise<void> {
-    // Without namespaces nothing but this list holds what the runner started.
-    const strays =
-      config.namespaces === false && child.exitCode === null ? descendants(child.pid as number) : [];
+    // The keeper may be slow to hear: on a machine with much to do it is killed itself, and then nobody else buries these.
+    // With namespaces the first of them takes the others along; without, nothing but this list holds them.
+    const inside = ended() ? [] : descendants(child.pid as number);
     child.kill('SIGTERM');
     const cancel = clock.after(KILL_AFTER_MS, () => child.kill('SIGKILL'));
-    for (const { pid, startTime } of strays) killIfSame(pid, startTime);
+    for (const each of inside) killIfSame(each);
     await gone;
     cancel();
+    while (inside.some(isAlive)) await new Promise<void>((resolve) => clock.after(LOOK_MS, resolve));
   }
 
   return {
     id: `${child.pid}-${startTimeOf(child.pid as number) ?? 0}`,
     takeStream() {
-      if (taken || child.exitCode !== null || child.signalCode !== null) return undefined;
+      if (taken || ended()) return undefined;
       taken = true;
       return stream;
     },
@@ -150,10 +153,14 @@ function childrenOf(pid: number): number[] {
   }
 }
 
-function killIfSame(pid: number, startTime: string): void {
-  if (startTimeOf(pid) !== startTime) return;
+function isAlive({ pid, startTime }: ProcessName): boolean {
+  return startTimeOf(pid) === startTime;
+}
+
+function killIfSame(name: ProcessName): void {
+  if (!isAlive(name)) return;
   try {
-    process.kill(pid, 'SIGKILL');
+    process.kill(name.pid, 'SIGKILL');
   } catch {
     // Gone by itself.
   }
