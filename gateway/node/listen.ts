@@ -1,5 +1,6 @@
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setImmediate } from 'node:timers/promises';
 import { Failure } from '../../shared/errors.ts';
 
 /**
@@ -24,8 +25,10 @@ export function listen(server: Server, host: string, port: number, setting: stri
 }
 
 /** Takes no more connections. Resolves when the last one has ended; those that are idle end now. */
-export function stopListening(server: Server): Promise<void> {
-  return new Promise((resolve) => server.close(() => resolve()));
+export async function stopListening(server: Server): Promise<void> {
+  // Behind a look at the sockets: who connected or asked before this is taken, and not reset.
+  await setImmediate();
+  await new Promise<void>((resolve) => server.close(() => resolve()));
 }
 
 /** Waits for a server that listens no more, at most `deadlineMs`, then cuts what is left. */
@@ -34,6 +37,7 @@ export async function closeServer(
   deadlineMs: number,
   closed: Promise<void> = stopListening(server),
 ): Promise<void> {
+  await setImmediate();
   server.closeIdleConnections();
   const timer = setTimeout(() => server.closeAllConnections(), deadlineMs);
   await closed;

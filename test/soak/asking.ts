@@ -8,7 +8,15 @@ import { readServerSentEvents } from '../../client/server-sent-events.ts';
 import type { ExecuteRequest } from '../../client/types.ts';
 import { type Reading, sha256 } from './programs.ts';
 
-export type Failed = { code: string; started: string; retryable: boolean; status: number; detail: string };
+export type Failed = {
+  code: string;
+  started: string;
+  retryable: boolean;
+  status: number;
+  detail: string;
+  /** Null where a stream told it. */
+  requestId: string | null;
+};
 export type Ended = {
   exitCode: number | null;
   outcome: string;
@@ -38,9 +46,9 @@ export type Asking = AsyncDisposable & {
 class Left extends Error {}
 class Silence extends Error {}
 
-/** Callers that keep their connections, as clients do. */
+/** A caller that keeps its connection from one request to the next, as clients do. */
 export function createAsking(url: string, key: string): Asking {
-  const agent = new Agent({ keepAlive: true });
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
 
   async function ask(sent: ExecuteRequest, reading: Reading, patienceMs: number): Promise<Seen> {
     const beganMs = performance.now();
@@ -109,10 +117,10 @@ function readResult(value: unknown): { saw: 'result' } & Ended {
 }
 
 async function readProblem(answer: IncomingMessage): Promise<{ saw: 'failure' } & Failed> {
-  const body = (await json(answer)) as Partial<Failed>;
+  const body = (await json(answer)) as Partial<Failed> & { request_id?: string };
   const status = answer.statusCode ?? 0;
   const { code = 'none', started = 'no', retryable = false, detail = '' } = body;
-  return { saw: 'failure', code, started, retryable, status, detail };
+  return { saw: 'failure', code, started, retryable, status, detail, requestId: body.request_id ?? null };
 }
 
 async function readStream(
@@ -133,7 +141,14 @@ async function readStream(
         stderr: digests.stderr.digest('hex'),
       };
     else if (event === 'error')
-      return { saw: 'failure', ...told, retryable: false, status: 200, detail: told.message };
+      return {
+        saw: 'failure',
+        ...told,
+        retryable: false,
+        status: 200,
+        detail: told.message,
+        requestId: null,
+      };
     if (reading.as === 'slow' && !paused) {
       paused = true;
       await sleep(reading.pauseMs);

@@ -5,10 +5,11 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Fleet, startFleet } from '../fakes/fleet.ts';
 import { counted } from '../fakes/run-counter.ts';
-import { type Asking, createAsking, type Seen } from './asking.ts';
+import { createAsking, type Seen } from './asking.ts';
 import { carryOut, type FaultLog, lift } from './faults.ts';
 import { judge, PATIENCE_MS } from './judge.ts';
 import { watchMemory } from './memory-watch.ts';
+import { readOutages } from './outages.ts';
 import { drawProgram, dueMs, type Program } from './programs.ts';
 import { createRandom } from './random.ts';
 import { planFaults } from './schedule.ts';
@@ -52,13 +53,12 @@ export async function soak(options: SoakOptions): Promise<Tally> {
       [fleet.gateways[0], fleet.agents[0]].flatMap((each) => each ?? []),
       durationMs,
     );
-    await using asking = createAsking(fleet.url, fleet.key);
     const beganMs = performance.now();
     const over = new AbortController();
     const lanes = planFaults({ ...options, seed });
     const breaking = lanes.map((lane) => carryOut(fleet, lane, faults, over.signal));
     const callers = Array.from({ length: options.callers }, (_, caller) =>
-      call({ seed, caller, fleet, asking, tally, faults, settled, untilMs: beganMs + durationMs }),
+      call({ seed, caller, fleet, tally, faults, settled, untilMs: beganMs + durationMs }),
     );
     const watching = (async () => {
       for (let tick = 1; !over.signal.aborted; tick += 1) {
@@ -86,11 +86,14 @@ export async function soak(options: SoakOptions): Promise<Tally> {
       tally.miss({ miss: 'left_over', name: 'fleet', why: String(error) });
     }
   }
+  await findExcuses(settled, logs, tally);
   for (const why of await complaintsIn(fleet, logs)) tally.miss({ miss: 'broke', name: 'log', why });
   return tally;
 }
 
-function startSoakFleet({ gateways, agents, logs }: SoakOptions): Promise<Fleet> {
+function startSoakFleet({ gateways, agents, callers, logs }: SoakOptions): Promise<Fleet> {
+  // Fewer than callers, so that some wait, and enough for them while an agent is away.
+  const pool = Math.ceil(callers / (2 * agents)) + 1;
   const resources = { cpu_seconds: 30, memory_mb: 128 };
   return startFleet({
     gateways,
@@ -98,12 +101,12 @@ function startSoakFleet({ gateways, agents, logs }: SoakOptions): Promise<Fleet>
     tls: true,
     logs,
     templates: [
-      { name: 'default', reuse: 'reset', resources, pool: { min: 4, max: 4 } },
+      { name: 'default', reuse: 'reset', resources, pool: { min: pool, max: pool } },
       { name: 'fresh', reuse: 'single_use', resources, pool: { min: 1, max: 1 } },
     ],
     variables: {
       PODGATE_HEARTBEAT_MS: '2000',
-      PODGATE_DRAIN_DELAY_MS: '1000',
+      PODGATE_DRAIN_DELAY_MS: '2500',
       PODGATE_DRAIN_MS: '8000',
       MAX_OUTPUT_BYTES: String(MAX_OUTPUT_BYTES),
     },
@@ -114,7 +117,6 @@ type Call = {
   seed: string;
   caller: number;
   fleet: Fleet;
-  asking: Asking;
   tally: Tally;
   faults: FaultLog;
   settled: Map<string, Told>;
@@ -122,7 +124,8 @@ type Call = {
 };
 
 /** One caller, who asks one thing after the other. */
-async function call({ seed, caller, fleet, asking, tally, faults, settled, untilMs }: Call): Promise<void> {
+async function call({ seed, caller, fleet, tally, faults, settled, untilMs }: Call): Promise<void> {
+  await using asking = createAsking(fleet.url, fleet.key);
   for (let step = 0; performance.now() < untilMs; step += 1) {
     const name = `${seed}-${caller}-${step}`;
     const random = createRandom(name);
@@ -153,6 +156,15 @@ function recount(fleet: Fleet, settled: Map<string, Told>, faults: FaultLog, tal
   for (const [name, { program, seen, beganMs }] of settled) {
     const missed = judge(program, seen, factsOf(fleet, name, faults, beganMs, seen));
     if (missed) tally.miss({ ...missed, name: `${name} (${program.kind}, at the end)` });
+  }
+}
+
+/** A link that is lost ends no execution: what was given up must have been on an instance that did not come back in time. */
+async function findExcuses(settled: Map<string, Told>, logs: string, tally: Tally): Promise<void> {
+  const outages = await readOutages(logs);
+  for (const [name, { program, seen }] of settled) {
+    const why = seen.saw === 'failure' ? outages.excuse(seen) : undefined;
+    if (why) tally.miss({ miss: 'lost', name: `${name} (${program.kind}, ${seen.executionId})`, why });
   }
 }
 
