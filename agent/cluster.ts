@@ -1,5 +1,7 @@
 import type { ClusterAnnouncement, TemplateAnnouncement } from '../shared/messages.ts';
+import type { Template } from '../shared/template.ts';
 import type { Backend } from './backends/backend.ts';
+import { type Canary, type CanaryOptions, createCanary } from './canary/canary.ts';
 import type { Clock } from './clock.ts';
 import type { Log } from './log.ts';
 import type { PoolBounds } from './pool/bounds.ts';
@@ -8,16 +10,13 @@ import type { RunnerClient, RunnerClientDeps } from './runner/client.ts';
 import type { TemplateSource } from './templates/template-source.ts';
 
 /** What a backend knows of its cluster beyond sandboxes. */
-export type ClusterFacts = Pick<ClusterAnnouncement, 'kubernetes_version' | 'isolation'> & {
+export type ClusterFacts = Pick<ClusterAnnouncement, 'kubernetes_version'> & {
   /** Why the whole cluster cannot serve, if it cannot. */
   readonly unavailable: string | null;
 };
 
-const NO_FACTS: ClusterFacts = {
-  kubernetes_version: null,
-  isolation: { checked_at: null, findings: [] },
-  unavailable: null,
-};
+const NO_FACTS: ClusterFacts = { kubernetes_version: null, unavailable: null };
+const NOT_CHECKED: ClusterAnnouncement['isolation'] = { checked_at: null, findings: [] };
 
 export type ClusterOptions = {
   readonly name: string;
@@ -25,6 +24,8 @@ export type ClusterOptions = {
   readonly templates: TemplateSource;
   /** Read for each announcement. */
   readonly facts?: () => ClusterFacts;
+  /** Absent: nobody looks whether isolation holds. */
+  readonly canary?: CanaryOptions | undefined;
 };
 
 export type ClusterDeps = ClusterOptions & {
@@ -40,8 +41,11 @@ export type ClusterDeps = ClusterOptions & {
 /** One cluster that an agent serves: its backend, and a pool for each template. */
 export type Cluster = {
   readonly name: string;
+  /** As callers may have it: closed while the template's isolation is not proven. */
   pool(template: string): Pool | undefined;
   pools(): Iterable<Pool>;
+  /** Null where nobody looks. */
+  readonly canary: Canary | null;
   announcement(): ClusterAnnouncement;
   /** Ends every sandbox, and the backend. */
   close(): Promise<void>;
@@ -60,8 +64,32 @@ export function createCluster(deps: ClusterDeps): Cluster {
     bounds,
   } = deps;
   const pools = new Map<string, Pool>();
+  const canary = deps.canary
+    ? createCanary({ ...deps.canary, backend, clock, random, log: say, onChange })
+    : null;
   const retired = new Set<Promise<void>>();
-  const log: Log = (event, fields) => deps.log(event, { cluster: name, ...fields });
+
+  function say(...[event, fields]: Parameters<Log>): void {
+    deps.log(event, { cluster: name, ...fields });
+  }
+
+  function open(template: Template): Pool {
+    const changed = () => {
+      canary?.wake(template.name);
+      onChange();
+    };
+    const pool = createPool({
+      backend,
+      template,
+      clock,
+      random,
+      log: say,
+      onChange: changed,
+      openRunner,
+      bounds,
+    });
+    return canary?.guard(pool) ?? pool;
+  }
 
   function follow(): void {
     const current = templates.current();
@@ -75,11 +103,7 @@ export function createCluster(deps: ClusterDeps): Cluster {
     for (const template of current.values()) {
       const known = pools.get(template.name);
       if (known) known.update(template);
-      else
-        pools.set(
-          template.name,
-          createPool({ backend, template, clock, random, log, onChange, openRunner, bounds }),
-        );
+      else pools.set(template.name, open(template));
     }
     onChange();
   }
@@ -91,9 +115,13 @@ export function createCluster(deps: ClusterDeps): Cluster {
     name,
     pool: (template) => pools.get(template),
     pools: () => pools.values(),
+    canary,
     announcement() {
       const { unavailable, ...known } = facts();
-      const announced = [...pools.values()].map(announceTemplate);
+      const announced = [...pools.values()].map((pool) => ({
+        ...announceTemplate(pool),
+        isolation: canary?.isolation(pool.template.name) ?? null,
+      }));
       const troubled = announced.filter(({ trouble }) => trouble !== null);
       const none = troubled.length === announced.length;
       return {
@@ -102,6 +130,7 @@ export function createCluster(deps: ClusterDeps): Cluster {
         state: unavailable !== null || none ? 'unavailable' : troubled.length > 0 ? 'degraded' : 'ready',
         detail: unavailable ?? troubled[0]?.trouble?.detail ?? null,
         ...known,
+        isolation: canary?.summary() ?? NOT_CHECKED,
         templates: announced,
       };
     },
@@ -110,6 +139,7 @@ export function createCluster(deps: ClusterDeps): Cluster {
       templates.close();
       await Promise.all([...[...pools.values()].map((pool) => pool.close()), ...retired]);
       await backend.close();
+      await canary?.ended();
     },
   };
 }

@@ -15,6 +15,8 @@ import { Failure } from '../shared/errors.ts';
 import { clusterName } from '../shared/messages.ts';
 import { Secret } from '../shared/secret.ts';
 import type { EngineSettings } from './backends/docker/engine-address.ts';
+import { CANARY_EVERY_MS, type CanaryOptions } from './canary/canary.ts';
+import { DEFAULT_TARGETS, parseTargets } from './canary/targets.ts';
 import { isLoopback } from './loopback.ts';
 
 const MAX_FILE_BYTES = 1_048_576;
@@ -60,6 +62,11 @@ const VARIABLES = {
   /** On, as everywhere, when it is set to anything. */
   DOCKER_TLS_VERIFY: textVariable().optional(),
   DOCKER_IMAGE: textVariable().optional(),
+  /** Whether templates are tried from inside, and refuse work where their isolation does not hold. */
+  PODGATE_CANARY: choiceVariable(['refuse', 'report', 'off']).optional(),
+  PODGATE_CANARY_EVERY_SECONDS: integerVariable(10, 86_400).default(CANARY_EVERY_MS / 1_000),
+  /** What a sandbox must not reach: `kind=address:port`, or `none`. */
+  PODGATE_CANARY_TARGETS: listVariable().optional(),
   /** Agents of one installation clean up after each other where they share a namespace or an engine. */
   PODGATE_INSTALLATION: textVariable().default('podgate'),
 };
@@ -98,6 +105,8 @@ export type AgentConfig = {
   readonly http: { readonly host: string; readonly port: number };
   readonly maxOutputBytes: number;
   readonly drainMs: number;
+  /** Undefined: nobody looks. */
+  readonly canary: CanaryOptions | undefined;
   readonly unsafe: boolean;
   /** Below it each sandbox of the local backend has a memory control group of its own. */
   readonly memoryCgroup: string | undefined;
@@ -149,6 +158,7 @@ export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
     http: Object.freeze({ host: values.HOST, port: values.PODGATE_AGENT_PORT }),
     maxOutputBytes: values.MAX_OUTPUT_BYTES,
     drainMs: values.PODGATE_DRAIN_MS,
+    canary: canaryOptions(values),
     unsafe: values.PODGATE_UNSAFE,
     memoryCgroup: values.PODGATE_MEMORY_CGROUP,
     path: environment.PATH ?? '/usr/local/bin:/usr/bin:/bin',
@@ -219,6 +229,16 @@ function engineSockets({ XDG_RUNTIME_DIR: runtime, HOME: home }: Environment): r
     ...(runtime ? [`${runtime}/podman/podman.sock`] : []),
     '/run/podman/podman.sock',
   ];
+}
+
+function canaryOptions(values: Values): CanaryOptions | undefined {
+  const { PODGATE_CANARY_TARGETS: texts } = values;
+  const targets = texts === undefined ? DEFAULT_TARGETS[values.EXECUTOR_BACKEND] : parseTargets(texts);
+  if (typeof targets === 'string') throw refusal('PODGATE_CANARY_TARGETS', targets);
+  // Whoever gives isolation up knows that it does not hold.
+  const policy = values.PODGATE_CANARY ?? (values.PODGATE_UNSAFE ? 'report' : 'refuse');
+  if (policy === 'off') return undefined;
+  return Object.freeze({ policy, everyMs: values.PODGATE_CANARY_EVERY_SECONDS * 1_000, targets });
 }
 
 function credentialReader(token: Secret | undefined, file: string | undefined): () => Secret {

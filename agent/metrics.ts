@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { TemplateAnnouncement } from '../shared/messages.ts';
 import type { Cluster } from './cluster.ts';
 import type { ExecutionReport } from './executions/executions.ts';
 import type { Link } from './link/link.ts';
@@ -64,6 +65,50 @@ export function createMetrics({ clusters, links, running }: MetricsDeps): Metric
     },
   });
   new Gauge({
+    name: 'podgate_agent_isolation',
+    help: 'What the last canary found, one for each promise: the series of its state (holds, broken, unknown) is 1',
+    labelNames: [...place, 'finding', 'state'],
+    registers,
+    collect() {
+      this.reset();
+      eachIsolation((labels, { findings }) => {
+        for (const { name: finding, state } of findings) this.set({ ...labels, finding, state }, 1);
+      });
+    },
+  });
+  new Gauge({
+    name: 'podgate_agent_isolation_checked_timestamp_seconds',
+    help: 'When the last canary found what it found',
+    labelNames: place,
+    registers,
+    collect() {
+      this.reset();
+      eachIsolation((labels, { checked_at }) => this.set(labels, checked_at));
+    },
+  });
+  new Gauge({
+    name: 'podgate_agent_refuses',
+    help: 'Templates that cannot serve now, by the code that callers get',
+    labelNames: [...place, 'code'],
+    registers,
+    collect() {
+      this.reset();
+      eachPool((labels, { trouble }) => trouble && this.set({ ...labels, code: trouble.code }, 1));
+    },
+  });
+  new Counter({
+    name: 'podgate_agent_canaries_total',
+    help: 'Canaries by what came of them: reported, or failed to try anything',
+    labelNames: ['cluster', 'result'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { name: cluster, canary } of clusters())
+        for (const result of ['reported', 'failed'] as const)
+          if (canary) this.inc({ cluster, result }, canary.rounds[result]);
+    },
+  });
+  new Gauge({
     name: 'podgate_agent_links',
     help: 'Links to gateways by phase',
     labelNames: ['phase'],
@@ -98,6 +143,19 @@ export function createMetrics({ clusters, links, running }: MetricsDeps): Metric
   ): void {
     for (const cluster of clusters())
       for (const pool of cluster.pools()) see({ cluster: cluster.name, template: pool.template.name }, pool);
+  }
+
+  function eachIsolation(
+    see: (
+      labels: { cluster: string; template: string },
+      isolation: NonNullable<TemplateAnnouncement['isolation']>,
+    ) => void,
+  ): void {
+    for (const { name: cluster, canary, pools } of clusters())
+      for (const { template } of pools()) {
+        const isolation = canary?.isolation(template.name);
+        if (isolation) see({ cluster, template: template.name }, isolation);
+      }
   }
 
   return {

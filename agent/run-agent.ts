@@ -35,7 +35,7 @@ export async function startConfiguredAgent(deps: RunAgentDeps): Promise<RunningA
         clock,
         log,
       });
-      clusters.push({ ...place, templates });
+      clusters.push({ ...place, templates, canary: config.canary });
     }
     return await startAgent({
       clusters,

@@ -1,5 +1,6 @@
 import type { Clock } from './clock.ts';
 import type { Cluster } from './cluster.ts';
+import { fitAnnouncements } from './fit-announcements.ts';
 import { type Capacity, createGrantBook } from './link/grants.ts';
 import type { Link } from './link/link.ts';
 
@@ -43,7 +44,7 @@ export function createSlots(clusters: () => Iterable<Cluster>, clock: Clock): Sl
 
   function announce(): void {
     announcing = false;
-    const announcement = [...clusters()].map((cluster) => cluster.announcement());
+    const announcement = fitAnnouncements([...clusters()].map((cluster) => cluster.announcement()));
     const text = JSON.stringify(announcement);
     for (const [link, last] of told) {
       if (last === text) continue;

@@ -58,6 +58,8 @@ export async function startFront(options: FrontOptions): Promise<Front> {
     PODGATE_ORIGINS: `http://127.0.0.1:${port},http://127.0.0.1:${dialled}`,
     FILE_STORAGE_DIR: join(folder, 'files'),
     EXECUTOR_BACKEND: 'local',
+    // Never the defaults: those are addresses of others.
+    PODGATE_CANARY_TARGETS: 'none',
     PODGATE_CLUSTER: 'bench',
     PODGATE_TEMPLATES: templates,
     PODGATE_GATEWAY_URL: `http://127.0.0.1:${dialled}`,

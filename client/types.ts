@@ -104,7 +104,12 @@ export type TemplateState = {
   max_memory_mb: number;
   max_timeout_ms: number;
   trouble: { code: string; detail: string } | null;
+  /** What the last canary found of this template; null before the first. */
+  isolation: { checked_at: number; state: IsolationState; findings: IsolationFinding[] } | null;
 };
+
+export type IsolationState = 'holds' | 'broken' | 'unknown';
+export type IsolationFinding = { name: string; state: IsolationState; detail: string };
 
 export type Cluster = {
   name: string;
@@ -115,11 +120,8 @@ export type Cluster = {
   /** `first_seen` in Unix seconds. */
   instances: { instance: string; first_seen: number; links: number; draining: boolean }[];
   templates: TemplateState[];
-  /** What the canary found: one line a promise. */
-  isolation: {
-    checked_at: number | null;
-    findings: { name: string; state: 'holds' | 'broken' | 'unknown'; detail: string }[];
-  };
+  /** What canaries found: one line a promise, as it is where it is worst. `checked_at` in Unix seconds. */
+  isolation: { checked_at: number | null; findings: IsolationFinding[] };
 };
 export type ClusterPage = { clusters: Cluster[]; next_cursor: string | null };
 

@@ -7,7 +7,7 @@ import {
   MAX_PATH_BYTES,
   MAX_REQUEST_FILES,
 } from './limits.ts';
-import { clusterName, isolationReport, OUTCOMES } from './messages.ts';
+import { clusterName, isolationReport, OUTCOMES, templateIsolation } from './messages.ts';
 import { LANGUAGES } from './template.ts';
 
 const encoder = new TextEncoder();
@@ -236,6 +236,7 @@ export const clusterList = z.object({
           max_memory_mb: z.int(),
           max_timeout_ms: z.int(),
           trouble: z.object({ code: z.string(), detail: z.string() }).nullable(),
+          isolation: templateIsolation.nullable(),
         }),
       ),
       isolation: isolationReport,

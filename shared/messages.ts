@@ -59,12 +59,20 @@ const signature = z.string().max(128);
 
 export const ISOLATION_STATES = ['holds', 'broken', 'unknown'] as const;
 
-/** What the canary found: one line a promise. */
+const isolationFindings = z
+  .array(z.object({ name: z.string().max(64), state: z.enum(ISOLATION_STATES), detail: sentence }))
+  .max(64);
+
+/** What the canary found: one line a promise, as it is where it is worst. Unix seconds; null before the first canary. */
 export const isolationReport = z.object({
   checked_at: z.number().nullable(),
-  findings: z
-    .array(z.object({ name: z.string().max(64), state: z.enum(ISOLATION_STATES), detail: sentence }))
-    .max(64),
+  findings: isolationFindings,
+});
+/** The same of one template, and the worst of it. Findings may be left out where a frame has no room. */
+export const templateIsolation = z.object({
+  checked_at: z.number(),
+  state: z.enum(ISOLATION_STATES),
+  findings: isolationFindings,
 });
 
 export const templateAnnouncement = z.object({
@@ -88,6 +96,7 @@ export const templateAnnouncement = z.object({
       waits: z.boolean().default(false),
     })
     .nullable(),
+  isolation: templateIsolation.nullable().optional(),
 });
 
 export const clusterAnnouncement = z.object({

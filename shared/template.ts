@@ -103,8 +103,8 @@ export const templateSchema = z.strictObject({
   reuse: z.enum(['single_use', 'reset']).default('single_use'),
   /** `none` is held by the runner's own filter, whatever the cluster's network does. */
   network: z.enum(['none', 'cluster']).default('none'),
-  /** What must hold for the template to serve. */
-  require: z.array(z.enum(['seccomp', 'landlock'])).default(['seccomp']),
+  /** What must hold for the template to serve. `network_policy`: the cluster's network refuses by itself too. */
+  require: z.array(z.enum(['seccomp', 'landlock', 'network_policy'])).default(['seccomp']),
   /** Fixes the sandbox's UID; without it each sandbox has its own from 65532 up where the backend can. */
   uid: z.int().min(1).max(2_147_483_646).optional(),
   kubernetes: kubernetesOptions.prefault({}),

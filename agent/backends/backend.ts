@@ -13,6 +13,26 @@ export type Sandbox = {
   readonly createdAtMs: number;
 };
 
+export type SandboxOptions = {
+  /**
+   * The runner's filter leaves sockets out, and everything else is as in the template's other sandboxes, the network that
+   * it is in among it: the canary's way to tell the network's own refusal from the filter's. Never for a caller's code. A
+   * backend that cannot keep the rest as it is rejects.
+   */
+  readonly unfiltered?: boolean;
+};
+
+/** Where several agents make sandboxes in one place, one of them looks for all: what each has found, for the others. */
+export type Board = {
+  /** This agent is the one that looks. */
+  leads(): boolean;
+  /** What the one that leads has written, as far as it is known here. */
+  read(): string | undefined;
+  /** Replaces what this agent has written; at most MAX_BOARD_BYTES. */
+  write(text: string): void;
+};
+export const MAX_BOARD_BYTES = 65_536;
+
 /** Why a sandbox is no more. `memory` is the program's own doing, the outcome `memory_limit`; any other word is the backend's. */
 export type SandboxEnd = { readonly why: string; readonly failure: Failure };
 
@@ -26,7 +46,7 @@ export type SandboxEnd = { readonly why: string; readonly failure: Failure };
 export type Backend = {
   readonly kind: 'kubernetes' | 'docker' | 'local';
   /** Makes a sandbox whose runner can be connected to. */
-  create(template: Template, signal: AbortSignal): Promise<Sandbox>;
+  create(template: Template, signal: AbortSignal, options?: SandboxOptions): Promise<Sandbox>;
   /**
    * Opens a byte stream to the sandbox's runner (agent/runner/protocol.md). A later call replaces the stream where the
    * backend can (`reconnects`); else it rejects with `sandbox_lost`. The stream ends or errors when the sandbox is gone.
@@ -43,6 +63,8 @@ export type Backend = {
    * goes back to the pool at once. Where it is false, each execution costs its sandbox.
    */
   readonly freshPerExecution: boolean;
+  /** Absent: this agent is alone there. */
+  readonly board?: Board;
   /** Ends the sandbox and everything in it. Idempotent; resolves when it is gone or surely going. */
   destroy(sandbox: Sandbox): Promise<void>;
   /** The sandboxes of this installation that exist now, also those of dead instances. */

@@ -13,7 +13,7 @@ const RETRY_MAX_MS = 30_000;
 
 export type LateBackendDeps<Opened extends Backend> = Pick<
   Backend,
-  'kind' | 'reconnects' | 'freshPerExecution'
+  'kind' | 'reconnects' | 'freshPerExecution' | 'board'
 > & {
   /** For messages: `context 'a' of FILE`. */
   what: string;
@@ -98,9 +98,10 @@ export function createLateBackend<Opened extends Backend>(
     kind: deps.kind,
     reconnects: deps.reconnects,
     freshPerExecution: deps.freshPerExecution,
-    async create(template, signal): Promise<Sandbox> {
+    ...(deps.board ? { board: deps.board } : {}),
+    async create(template, signal, options): Promise<Sandbox> {
       const made = opened ?? (await orAborted(open(), signal));
-      return made.create(template, signal);
+      return made.create(template, signal, options);
     },
     connect: async (sandbox, signal): Promise<Duplex> => (await open()).connect(sandbox, signal),
     endOf: async (sandbox, signal) => opened?.endOf?.(sandbox, signal),

@@ -62,6 +62,8 @@ export type Pool = {
   counts(): PoolCounts;
   /** Replaces the template: sandboxes of another hash go as soon as they are free. */
   update(template: Template): void;
+  /** Replaces every sandbox as soon as it is free: nothing is held to be true of them any more. */
+  renew(): void;
   /** Ends every sandbox, those that are taken too. Resolves when all are gone. */
   close(): Promise<void>;
 };
@@ -304,6 +306,10 @@ export function createPool(deps: PoolDeps): Pool {
       trouble.clear();
       lastReadyMs = Number.NEGATIVE_INFINITY;
       retire((slot) => slot.hash !== changed.hash && slot.state !== 'retiring');
+      soon();
+    },
+    renew() {
+      retire((slot) => slot.state !== 'retiring');
       soon();
     },
     close,

@@ -1,4 +1,5 @@
 import { mbToBytes, type Template } from '../../shared/template.ts';
+import type { SandboxOptions } from '../backends/backend.ts';
 
 /** The configuration of a sandbox's runner, as agent/runner/protocol.md 2.1 has it. Members left out have its defaults. */
 export type RunnerConfig = {
@@ -27,13 +28,21 @@ export type RunnerConfig = {
 export type RunnerPlace = Pick<RunnerConfig, 'place' | 'attach'> &
   Partial<Pick<RunnerConfig, 'workspace' | 'scratch' | 'idle_exit_seconds' | 'cgroup_root'>>;
 
+/** What the runner itself can hold; the rest of what a template may require is the canary's to find out. */
+const RUNNERS_OWN: readonly string[] = ['seccomp', 'landlock'];
+
 /** What a template asks of the runner, in the place that a backend gives it. */
-export function runnerConfig(template: Template, place: RunnerPlace): RunnerConfig {
+export function runnerConfig(
+  template: Template,
+  place: RunnerPlace,
+  options: SandboxOptions = {},
+): RunnerConfig {
   const { resources } = template;
   return {
-    languages: template.languages,
+    // The runner is Python, and so is the canary; what callers may use is checked against the template.
+    languages: [...new Set(['python', ...template.languages])],
     preload: template.preload,
-    network: template.network !== 'none',
+    network: template.network !== 'none' || options.unfiltered === true,
     workspace_bytes: mbToBytes(resources.workspace_mb),
     tmp_bytes: mbToBytes(resources.tmp_mb),
     limits: {
@@ -43,7 +52,7 @@ export function runnerConfig(template: Template, place: RunnerPlace): RunnerConf
       open_files: resources.open_files,
       file_bytes: mbToBytes(resources.file_mb),
     },
-    require: template.require,
+    require: template.require.filter((name) => RUNNERS_OWN.includes(name)),
     ...place,
   };
 }

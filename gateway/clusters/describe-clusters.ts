@@ -19,7 +19,7 @@ export function describeClusters(directory: ClusterDirectory, caller: Caller): L
 function describe({ name, instances }: Cluster, caller: Caller): Listed {
   const all = [...instances].sort((a, b) => a.firstSeenMs - b.firstSeenMs);
   const announced = all.flatMap((instance) => instance.announced.get(name) ?? []);
-  // The newest instance tested the isolation last and knows best; the best state counts, since any instance will do.
+  // The best state counts, since any instance will do.
   const newest = announced.at(-1);
   const state = STATES.find((each) => announced.some((one) => one.state === each)) ?? 'unavailable';
   return {
@@ -37,7 +37,7 @@ function describe({ name, instances }: Cluster, caller: Caller): Listed {
       draining: [...instance.links.keys()].every((link) => link.draining),
     })),
     templates: templatesOf(name, all, caller),
-    isolation: newest?.isolation ?? { checked_at: null, findings: [] },
+    isolation: newestCheck(announced.map(({ isolation }) => isolation)) ?? { checked_at: null, findings: [] },
   };
 }
 
@@ -53,6 +53,7 @@ function templatesOf(cluster: string, instances: readonly Instance[], caller: Ca
       listed.languages = [...new Set([...listed.languages, ...template.languages])];
       // One instance without trouble is enough to run.
       if (template.trouble === null) listed.trouble = null;
+      listed.isolation = newestCheck([listed.isolation, template.isolation]);
     }
   }
   return [...byName.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -70,5 +71,15 @@ function emptyListing(template: ClusterAnnouncement['templates'][number]): Liste
     max_memory_mb,
     max_timeout_ms,
     trouble: trouble && { code: trouble.code, detail: trouble.detail },
+    isolation: null,
   };
+}
+
+/** Of what several instances found, the last. */
+function newestCheck<Check extends { checked_at: number | null }>(
+  checks: readonly (Check | null | undefined)[],
+): Check | null {
+  const made = checks.filter((check) => check != null && check.checked_at !== null) as Check[];
+  made.sort((a, b) => (b.checked_at ?? 0) - (a.checked_at ?? 0));
+  return made[0] ?? null;
 }

@@ -103,6 +103,8 @@ export async function startAgentProcess(wanted: AgentWanted): Promise<AgentProce
       PODGATE_GATEWAY_URL: stack.url,
       PODGATE_AGENT_TOKEN: await stack.agentToken(...contexts),
       PODGATE_AGENT_PORT: '0',
+      // Never the defaults: those are addresses of others.
+      PODGATE_CANARY_TARGETS: 'none',
       ...environment,
     },
     stdio: ['ignore', 'pipe', 'inherit'],

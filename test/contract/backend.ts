@@ -266,6 +266,24 @@ print(len([name for name in os.listdir('/proc') if name.isdigit()]) <= 4)
     });
 
     kept(
+      'without the runner’s filter keeps everything else: it is how the network itself is tried',
+      async () => {
+        const template = await parseTemplate({ name: 'contract', ...options.template });
+        const sandbox = await backend.create(template, soon(), { unfiltered: true });
+        onTestFinished(() => backend.destroy(sandbox));
+        expect(sandbox.templateHash).toBe(template.hash);
+        const client = createRunnerClient({ stream: await backend.connect(sandbox, soon()), epoch: 1 });
+        onTestFinished(() => client.close());
+        expect(await client.ready).toMatchObject({ ok: true });
+        const sockets = JSON.parse((await runOn(client, 1, SOCKETS, { lastLine: false })).stdout);
+        expect(sockets.families).toContain(2);
+        if (options.noDevices) expect(sockets.devices).toEqual(['lo']);
+        const found = JSON.parse((await runOn(client, 2, PRIVILEGES, { lastLine: false })).stdout);
+        expect(found).toMatchObject({ capabilities: [''], no_new_privs: '1', seccomp: '2', got: [] });
+      },
+    );
+
+    kept(
       'single_use leaves nothing to the next execution, where it serves more than one',
       async (context) => {
         context.skip(!backend.freshPerExecution, 'each execution has a sandbox of its own');

@@ -46,6 +46,8 @@ export async function startDockerAgent(options: DockerAgentOptions): Promise<Doc
     PODGATE_AGENT_TOKEN: await stack.agentToken(cluster),
     PODGATE_CLUSTER: cluster,
     PODGATE_AGENT_PORT: '0',
+    // Never the defaults: those are addresses of others.
+    PODGATE_CANARY_TARGETS: 'none',
     ...(templates ? { PODGATE_TEMPLATES: file } : { POOL_SIZE: '2' }),
     ...variables,
   };

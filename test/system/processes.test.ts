@@ -43,6 +43,8 @@ describeStack('An agent as a process', { agents: [] }, (stack) => {
         PODGATE_AGENT_TOKEN: await stack().agentToken(cluster),
         PODGATE_CLUSTER: cluster,
         PODGATE_AGENT_PORT: '0',
+        // Its sandboxes would be beside those that are counted here.
+        PODGATE_CANARY: 'off',
         ...env,
       },
     });
@@ -132,6 +134,8 @@ describeSandboxed('A gateway as a process', () => {
         ).stdout.trim(),
         PODGATE_CLUSTER: 'lab',
         PODGATE_AGENT_PORT: '0',
+        // Its sandboxes would be beside those that are counted here.
+        PODGATE_CANARY: 'off',
       },
     });
     await agent.shows(/"event":"link_joined"/);

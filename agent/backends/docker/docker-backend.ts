@@ -8,7 +8,7 @@ import type { Log } from '../../log.ts';
 import { pause } from '../../pause.ts';
 import { runnerCommand } from '../../runner/bundle.ts';
 import { runnerConfig } from '../../runner/runner-config.ts';
-import type { Backend, Sandbox, SandboxEnd } from '../backend.ts';
+import type { Backend, Sandbox, SandboxEnd, SandboxOptions } from '../backend.ts';
 import { RUNNER_PLACE } from '../runner-place.ts';
 import { openRunnerStream } from '../runner-stream.ts';
 import { sandboxName } from '../sandbox-name.ts';
@@ -110,7 +110,11 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
     }
   }
 
-  async function create(template: Template, outer: AbortSignal): Promise<Sandbox> {
+  async function create(
+    template: Template,
+    outer: AbortSignal,
+    options: SandboxOptions = {},
+  ): Promise<Sandbox> {
     const { image: imageName, network } = template;
     if (imageName === undefined)
       throw new Failure('image_error', `Template '${template.name}' names no image.`);
@@ -137,7 +141,7 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
         imageId: image.id,
         imageVolumes: image.volumes,
       };
-      const command = runnerCommand({ python, config: runnerConfig(template, RUNNER_PLACE) });
+      const command = runnerCommand({ python, config: runnerConfig(template, RUNNER_PLACE, options) });
       const entry: Known = { python, first: undefined };
       known.set(name, entry);
       await make(name, containerSpec(template, identity, { command, facts }));

@@ -56,7 +56,6 @@ export function createDockerCluster(deps: DockerClusterDeps): {
     backend: { ...late.backend, close: () => late.backend.close().finally(client.close) },
     facts: () => ({
       kubernetes_version: null,
-      isolation: { checked_at: null, findings: [] },
       unavailable: late.trouble ?? late.opened?.trouble ?? null,
     }),
   };

@@ -32,6 +32,8 @@ export type HeldLease = {
   readonly name: string;
   /** The owner's uid for new pods. Changes when the Lease had to be made again. */
   readonly uid: string;
+  /** Says something to the other instances, with a renewal that comes at once. */
+  annotate(name: string, text: string): void;
   /** Stops renewing and deletes it: the cluster collects what it still owns. */
   release(): Promise<void>;
 };
@@ -42,8 +44,10 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
   const { seconds = LEASE_SECONDS, renewMs = LEASE_RENEW_MS } = deps;
   const name = leaseName(installation, instance);
   const path = leasesPath(namespace);
+  const said: Record<string, string> = {};
   let lease = await make();
   let released = false;
+  let renewing = false;
   let cancel = clock.after(renewMs, () => void renew());
 
   async function make(): Promise<Lease> {
@@ -58,7 +62,7 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
           [LABEL.installation]: labelValue(installation),
           [LABEL.instance]: labelValue(instance),
         },
-        annotations: { [INSTANCE_ANNOTATION]: instance },
+        annotations: { ...said, [INSTANCE_ANNOTATION]: instance },
       },
       spec: {
         holderIdentity: instance,
@@ -77,16 +81,25 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
   }
 
   async function renew(): Promise<void> {
+    renewing = true;
+    const saying = JSON.stringify(said);
     try {
       const spec = { ...lease.spec, renewTime: microTime(clock) };
-      lease = await client.call<Lease>({ method: 'PUT', path: `${path}/${name}`, body: { ...lease, spec } });
+      const metadata = { ...lease.metadata, annotations: { ...lease.metadata?.annotations, ...said } };
+      lease = await client.call<Lease>({
+        method: 'PUT',
+        path: `${path}/${name}`,
+        body: { ...lease, metadata, spec },
+      });
     } catch (cause) {
       if (released) return;
       if (isRefused(cause, 404)) await replace();
       else if (isRefused(cause, 409)) await reread();
       else log('lease_not_renewed', { namespace, cause });
     }
-    if (!released) cancel = clock.after(renewMs, () => void renew());
+    renewing = false;
+    const waitMs = saying === JSON.stringify(said) ? renewMs : 0;
+    if (!released) cancel = clock.after(waitMs, () => void renew());
   }
 
   async function reread(): Promise<void> {
@@ -114,6 +127,13 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
     name,
     get uid() {
       return lease.metadata?.uid ?? '';
+    },
+    annotate(key, text) {
+      if (said[key] === text || released) return;
+      said[key] = text;
+      if (renewing) return;
+      cancel();
+      cancel = clock.after(0, () => void renew());
     },
     async release() {
       released = true;

@@ -8,7 +8,7 @@ import type { Log } from '../../log.ts';
 import { pause } from '../../pause.ts';
 import { runnerCommand } from '../../runner/bundle.ts';
 import { runnerConfig } from '../../runner/runner-config.ts';
-import type { Backend, Sandbox } from '../backend.ts';
+import type { Backend, Board, Sandbox, SandboxOptions } from '../backend.ts';
 import { LABEL } from '../labels.ts';
 import { RUNNER_PLACE } from '../runner-place.ts';
 import { openRunnerStream } from '../runner-stream.ts';
@@ -18,7 +18,7 @@ import { holdLease } from './held-lease.ts';
 import type { KubeClient } from './kube-client.ts';
 import { isPassing, isRefused, KubeRefusal } from './kube-failure.ts';
 import type { Pod } from './kube-objects.ts';
-import { INSTANCE_ANNOTATION, labelSelector } from './labels.ts';
+import { BOARD_ANNOTATION, INSTANCE_ANNOTATION, labelSelector } from './labels.ts';
 import { CONTAINER, drawUid, podSpec } from './pod-spec.ts';
 import { createPodStart, START_TIMEOUT_MS, UNSCHEDULABLE_MS } from './pod-start.ts';
 import { type PodEnd, podState } from './pod-state.ts';
@@ -61,6 +61,7 @@ export type KubernetesBackend = Backend & {
   readonly calls: number;
   /** True where this instance leads reaping and canary among those that share the namespace. */
   leads(): boolean;
+  readonly board: Board;
 };
 
 type Known = {
@@ -100,14 +101,19 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
   let execs = 0;
   let cancelSweep = clock.after(SWEEP_MS, sweep);
 
-  async function create(template: Template, signal: AbortSignal): Promise<Sandbox> {
+  async function create(
+    template: Template,
+    signal: AbortSignal,
+    options: SandboxOptions = {},
+  ): Promise<Sandbox> {
     if (template.image === undefined)
       throw new Failure('image_error', `Template '${template.name}' names no image.`);
     const python = template.python ?? 'python3';
     const name = sandboxName(template.name, random);
     const identity = { name, namespace, installation, instance, lease: { name: lease.name, uid: lease.uid } };
-    const command = runnerCommand({ python, config: runnerConfig(template, RUNNER_PLACE) });
-    const body = podSpec(template, { ...identity, uid: drawUid(template, random) }, command);
+    const command = runnerCommand({ python, config: runnerConfig(template, RUNNER_PLACE, options) });
+    const { unfiltered = false } = options;
+    const body = podSpec(template, { ...identity, uid: drawUid(template, random), unfiltered }, command);
     const both = AbortSignal.any([signal, closing.signal]);
     both.throwIfAborted();
     try {
@@ -271,6 +277,11 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
       return client.calls + execs;
     },
     leads: reaper.leads,
+    board: {
+      leads: reaper.leads,
+      read: () => reaper.leader()?.metadata?.annotations?.[BOARD_ANNOTATION],
+      write: (text) => lease.annotate(BOARD_ANNOTATION, text),
+    },
     close,
   };
 }

@@ -1,7 +1,7 @@
 import { Failure } from '../../../shared/errors.ts';
 import type { ClusterFacts } from '../../cluster.ts';
 import type { Backend } from '../backend.ts';
-import { createLateBackend } from '../late-backend.ts';
+import { createLateBackend, type LateBackend } from '../late-backend.ts';
 import type { KubeClient } from './kube-client.ts';
 import {
   createKubernetesBackend,
@@ -23,12 +23,15 @@ export type KubernetesCluster = { readonly backend: Backend; facts(): ClusterFac
 export function createKubernetesCluster(deps: KubernetesClusterDeps): KubernetesCluster {
   const { what, clock, random, log } = deps;
   let version: string | null = null;
+  /** What the board says before the cluster is reached. */
+  let written = '';
 
   async function open(): Promise<KubernetesBackend> {
     const place = await deps.connect();
     try {
       version = await readVersion(place.client);
       const opened = await createKubernetesBackend({ ...deps, ...place });
+      if (written !== '') opened.board.write(written);
       log('cluster_connected', { what, namespace: place.namespace, kubernetes_version: version });
       return opened;
     } catch (cause) {
@@ -37,10 +40,18 @@ export function createKubernetesCluster(deps: KubernetesClusterDeps): Kubernetes
     }
   }
 
-  const late = createLateBackend<KubernetesBackend>({
+  const late: LateBackend<KubernetesBackend> = createLateBackend<KubernetesBackend>({
     kind: 'kubernetes',
     reconnects: true,
     freshPerExecution: false,
+    board: {
+      leads: () => late.opened?.board.leads() ?? false,
+      read: () => late.opened?.board.read(),
+      write(text) {
+        written = text;
+        late.opened?.board.write(text);
+      },
+    },
     what,
     open,
     clock,
@@ -51,7 +62,6 @@ export function createKubernetesCluster(deps: KubernetesClusterDeps): Kubernetes
     backend: late.backend,
     facts: () => ({
       kubernetes_version: version,
-      isolation: { checked_at: null, findings: [] },
       unavailable: late.trouble,
     }),
   };

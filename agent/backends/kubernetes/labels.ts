@@ -3,6 +3,8 @@ import { LABEL, MANAGED_BY } from '../labels.ts';
 
 /** Holds the instance's name where a label cannot. */
 export const INSTANCE_ANNOTATION = 'podgate.dev/instance';
+/** On an instance's Lease: what its canaries found, for those that do not lead. */
+export const BOARD_ANNOTATION = 'podgate.dev/isolation';
 
 const LABEL_VALUE = /^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/;
 

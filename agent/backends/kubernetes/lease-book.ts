@@ -50,11 +50,11 @@ export class LeaseBook {
     );
   }
 
-  /** Name of the oldest living Lease: its holder leads. Two leaders for a moment do no harm, as every deletion has a precondition. */
-  leader(nowMs: number): string | undefined {
+  /** The oldest living Lease: its holder leads. Two leaders for a moment do no harm, as every deletion has a precondition. */
+  leader(nowMs: number): Lease | undefined {
     const living = [...this.#entries.values()].filter((entry) => !this.#isExpired(entry, nowMs));
-    const names = living.map(({ lease: { metadata } }) => `${metadata?.creationTimestamp} ${metadata?.name}`);
-    return names.sort()[0]?.split(' ')[1];
+    const age = ({ lease: { metadata } }: Entry) => `${metadata?.creationTimestamp} ${metadata?.name}`;
+    return living.sort((a, b) => (age(a) < age(b) ? -1 : 1))[0]?.lease;
   }
 
   #isExpired({ lease, unchangedSinceMs }: Entry, nowMs: number): boolean {

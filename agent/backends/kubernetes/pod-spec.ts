@@ -15,6 +15,11 @@ export const CONTAINER = 'sandbox';
  */
 const TERMINATION_PATH = '/root/.podgate-termination';
 const DEADLINE_SLACK_SECONDS = 60;
+/** What canary/probe knows by the words `node` and `apiserver`. */
+const WHEREABOUTS = [
+  { name: 'CANARY_NODE', valueFrom: { fieldRef: { fieldPath: 'status.hostIP' } } },
+  { name: 'CANARY_APISERVER', value: '$(KUBERNETES_SERVICE_HOST)' },
+];
 
 /** One pod's own part of its specification. */
 export type PodIdentity = {
@@ -26,6 +31,8 @@ export type PodIdentity = {
   lease: { name: string; uid: string };
   /** Null leaves the UID to the platform. */
   uid: number | null;
+  /** A canary's: it is told where its node and its cluster's servers are, so that it can try them. */
+  unfiltered?: boolean;
 };
 
 /** The UID of a new pod. `random` is 0 ≤ n < 1. */
@@ -63,11 +70,15 @@ export function podSpec(template: Template, identity: PodIdentity, command: read
         },
       ],
     },
-    spec: { ...sandboxSpec(template, identity.uid, command), ...placement(template) },
+    spec: { ...sandboxSpec(template, identity, command), ...placement(template) },
   };
 }
 
-function sandboxSpec(template: Template, uid: number | null, command: readonly string[]): V1PodSpec {
+function sandboxSpec(
+  template: Template,
+  { uid, unfiltered = false }: PodIdentity,
+  command: readonly string[],
+): V1PodSpec {
   const { resources, kubernetes } = template;
   const volumes = [
     { name: 'workspace', mountPath: WORKSPACE, mb: resources.workspace_mb },
@@ -84,6 +95,7 @@ function sandboxSpec(template: Template, uid: number | null, command: readonly s
           ? {}
           : { imagePullPolicy: kubernetes.image_pull_policy }),
         command: [...command],
+        ...(unfiltered ? { env: WHEREABOUTS } : {}),
         workingDir: WORKSPACE,
         resources: podResources(template),
         securityContext: {
@@ -109,7 +121,7 @@ function sandboxSpec(template: Template, uid: number | null, command: readonly s
     shareProcessNamespace: false,
     automountServiceAccountToken: false,
     enableServiceLinks: false,
-    ...nameResolution(template),
+    ...nameResolution(template.network === 'cluster' || unfiltered),
     restartPolicy: 'Never',
     terminationGracePeriodSeconds: 1,
     activeDeadlineSeconds: deadlineSeconds(template),
@@ -155,8 +167,8 @@ function podSecurity(uid: number | null): V1PodSecurityContext {
 }
 
 /** A sandbox without network is not told where the cluster's DNS is, nor the names of its namespaces. */
-function nameResolution(template: Template): Pick<V1PodSpec, 'dnsPolicy' | 'dnsConfig'> {
-  if (template.network === 'cluster') return { dnsPolicy: 'ClusterFirst' };
+function nameResolution(isTold: boolean): Pick<V1PodSpec, 'dnsPolicy' | 'dnsConfig'> {
+  if (isTold) return { dnsPolicy: 'ClusterFirst' };
   return { dnsPolicy: 'None', dnsConfig: { nameservers: ['127.0.0.1'] } };
 }
 

@@ -28,6 +28,8 @@ export type ReaperDeps = {
 export type Reaper = {
   /** True where this instance leads, as far as it knows. */
   leads(): boolean;
+  /** The Lease of the one that leads, as it was last seen. */
+  leader(): Lease | undefined;
   close(): void;
 };
 
@@ -38,7 +40,8 @@ export function createReaper(deps: ReaperDeps): Reaper {
   let round = 0;
   let cancel = clock.after(0, () => void turn());
 
-  const leads = () => book.leader(clock.now()) === lease.name;
+  const leader = () => book.leader(clock.now());
+  const leads = () => leader()?.metadata?.name === lease.name;
 
   async function turn(): Promise<void> {
     try {
@@ -98,6 +101,7 @@ export function createReaper(deps: ReaperDeps): Reaper {
 
   return {
     leads,
+    leader,
     close() {
       stop.abort();
       cancel();

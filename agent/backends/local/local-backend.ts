@@ -7,7 +7,7 @@ import type { Clock } from '../../clock.ts';
 import { orAborted } from '../../deadline.ts';
 import type { Log } from '../../log.ts';
 import { type RunnerPlace, runnerConfig } from '../../runner/runner-config.ts';
-import type { Backend, Sandbox } from '../backend.ts';
+import type { Backend, Sandbox, SandboxOptions } from '../backend.ts';
 import { findInterpreter, type Interpreter } from './find-interpreter.ts';
 import { createMemoryGroups, type MemoryGroup } from './memory-groups.ts';
 import type { SandboxUser } from './sandbox-command.ts';
@@ -62,6 +62,7 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
   const held = new Map<string, Held>();
   const interpreters = new Map<string | undefined, Promise<Interpreter>>();
   const ended = new AbortController();
+  const making = new Set<Promise<unknown>>();
   const probed = interpreterFor(await parseTemplate({ name: 'probe' }));
   const { namespaces } = await probed.catch(async (error) => {
     await range?.release();
@@ -92,7 +93,19 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
     }
   }
 
-  async function create(template: Template, signal: AbortSignal): Promise<Sandbox> {
+  function create(...given: Parameters<Backend['create']>): Promise<Sandbox> {
+    const made = make(...given);
+    making.add(made);
+    const over = () => making.delete(made);
+    made.then(over, over);
+    return made;
+  }
+
+  async function make(
+    template: Template,
+    signal: AbortSignal,
+    options: SandboxOptions = {},
+  ): Promise<Sandbox> {
     signal.throwIfAborted();
     ended.signal.throwIfAborted();
     if (template.network !== 'none') {
@@ -102,6 +115,9 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
       );
     }
     const interpreter = await orAborted(interpreterFor(template), signal);
+    // Without a network namespace the filter is all that keeps it from this machine's network.
+    if (options.unfiltered && !interpreter.namespaces)
+      throw new Failure('policy_denied', 'Without namespaces a local sandbox keeps its filter.');
     const own = template.uid === undefined ? uids?.take() : undefined;
     const uid = own ?? template.uid;
     const user = isRoot && uid !== undefined ? userOf(uid) : undefined;
@@ -115,7 +131,7 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
       if (own !== undefined) uids?.release(own);
     };
     try {
-      const runner = runnerConfig(template, await placeOf(template, bare, user));
+      const runner = runnerConfig(template, await placeOf(template, bare, user), options);
       const config = { runner, parent: process.pid, namespaces: interpreter.namespaces };
       group = await groups?.make(groupBytes(template));
       started = await startSandboxProcess({ python: interpreter.path, user, config, clock, group });
@@ -160,6 +176,7 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
 
   async function close(): Promise<void> {
     ended.abort(new Failure('draining', 'The local backend is closed.'));
+    await Promise.allSettled(making);
     await Promise.all([...held.values()].map(({ sandbox }) => destroy(sandbox)));
     await range?.release();
   }

@@ -1,8 +1,14 @@
 import type { KubeObject, ObjectStore } from './object-store.ts';
-import { type PodProcess, startPodProcess } from './pod-process.ts';
+import { type NodeFaults, type PodProcess, startPodProcess } from './pod-process.ts';
 
 /** Names of registries that do not exist end in it: RFC 2606. */
 const NO_REGISTRY = '.invalid/';
+
+/** Every pod has a loopback of its own: these are addresses there. */
+export const NODE_IP = '127.0.0.2';
+export const SERVICE_IP = '127.0.0.3';
+
+const NO_FAULTS: NodeFaults = { token: false, reachable: [] };
 
 export type FakeKubelet = {
   /** The pod's container, where it runs. */
@@ -15,6 +21,8 @@ export type FakeKubelet = {
   stuck: boolean;
   /** How long the kubelet takes to report what has happened. */
   reportMs: number;
+  /** Of containers that are started from now on. */
+  faults: NodeFaults;
   close(): Promise<void>;
 };
 
@@ -36,6 +44,7 @@ export function createFakeKubelet(pods: ObjectStore): FakeKubelet {
   const kubelet: FakeKubelet = {
     stuck: false,
     reportMs: 20,
+    faults: NO_FAULTS,
     process: (pod) => processes.get(pod.metadata.uid),
     remove(pod) {
       const going = current(pod);
@@ -113,6 +122,8 @@ export function createFakeKubelet(pods: ObjectStore): FakeKubelet {
     }
     const own = startPodProcess({
       command: container.command,
+      env: environmentOf(container.env ?? []),
+      faults: kubelet.faults,
       uid: pod.spec.securityContext?.runAsUser ?? 65_532,
       sizes: pod.spec.volumes.map((volume: { emptyDir: { sizeLimit: string } }) =>
         Number.parseInt(volume.emptyDir.sizeLimit, 10),
@@ -153,4 +164,21 @@ export function createFakeKubelet(pods: ObjectStore): FakeKubelet {
   }
 
   return kubelet;
+}
+
+type EnvironmentEntry = {
+  name: string;
+  value?: string;
+  valueFrom?: { fieldRef: { fieldPath: string } };
+};
+
+/** As a kubelet does: fields of the pod, and references to what every container is told of its cluster. */
+function environmentOf(entries: readonly EnvironmentEntry[]): Record<string, string> {
+  const told: Record<string, string> = { 'status.hostIP': NODE_IP, KUBERNETES_SERVICE_HOST: SERVICE_IP };
+  return Object.fromEntries(
+    entries.map(({ name, value = '', valueFrom }) => {
+      const path = valueFrom?.fieldRef.fieldPath;
+      return [name, path ? (told[path] ?? '') : value.replace(/\$\((\w+)\)/g, (_, key) => told[key] ?? '')];
+    }),
+  );
 }

@@ -9,7 +9,7 @@ root=/mnt
 mount -t tmpfs -o size=1m,mode=755 root $root
 for place in /bin /sbin /lib /lib32 /lib64 /libx32 /usr /etc /opt; do
   if [ -L $place ]; then cp -P $place $root$place
-  elif [ -d $place ]; then mkdir $root$place; mount --rbind $place $root$place; fi
+  elif [ -d $place ]; then mkdir $root$place; mount --rbind $place $root$place; mount -o remount,bind,ro $root$place; fi
 done
 mkdir $root/proc $root/dev $root/tmp $root/workspace $root/mnt
 mkdir -m 700 $root/root
@@ -18,13 +18,35 @@ mount --rbind /dev $root/dev
 mount -t tmpfs -o size=$1m,mode=777 workspace $root/workspace
 mount -t tmpfs -o size=$2m,mode=777 tmp $root/tmp
 mount -t tmpfs -o size=$3m,mode=777 shm $root/dev/shm
-shift 3
+case $4 in *token*)
+  mkdir -p $root/var/run/secrets/kubernetes.io/serviceaccount
+  echo secret > $root/var/run/secrets/kubernetes.io/serviceaccount/token
+esac
+case $4 in *network*) PATH=$PATH:/usr/sbin:/sbin ip link set lo up; esac
+shift 4
 cd $root
 PATH=$PATH:/usr/sbin:/sbin pivot_root . mnt
 umount -l /mnt
 mount -o remount,bind,ro /
 cd /workspace
 exec setpriv --ambient-caps=-all --inh-caps=-all --bounding-set=-all -- "$@"
+`;
+/** Takes every connection and answers every datagram. */
+const LISTEN = `
+import select, socket, sys
+sockets = []
+for text in sys.argv[1:]:
+    host, port = text.rsplit(':', 1)
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        one = socket.socket(socket.AF_INET, kind)
+        one.bind((host, int(port)))
+        if kind == socket.SOCK_STREAM: one.listen(16)
+        sockets.append(one)
+print('listening', flush=True)
+while True:
+    for one in select.select(sockets, [], [])[0]:
+        if one.type == socket.SOCK_STREAM: one.accept()[0].close()
+        else: one.sendto(*one.recvfrom(512))
 `;
 const UNSHARE = [
   '--user',
@@ -40,12 +62,23 @@ const UNSHARE = [
 const ENVIRONMENT = {
   PATH: '/usr/local/bin:/usr/bin:/bin',
   HOSTNAME: 'sandbox',
-  KUBERNETES_SERVICE_HOST: '10.0.0.1',
+  KUBERNETES_SERVICE_HOST: '127.0.0.3',
+};
+
+/** What a node does that it must not. */
+export type NodeFaults = {
+  /** A token of the cluster's is in the container. */
+  readonly token: boolean;
+  /** Nothing keeps the container from these: `address:port`, of its own loopback, so that nobody else is met. */
+  readonly reachable: readonly string[];
 };
 
 export type PodProcessOptions = {
   command: readonly string[];
+  /** Beside the image's own. */
+  env: Readonly<Record<string, string>>;
   uid: number;
+  faults: NodeFaults;
   /** MB of /workspace, /tmp and /dev/shm. */
   sizes: readonly [number, number, number];
 };
@@ -63,13 +96,15 @@ export type PodProcess = {
   log(): string;
 };
 
-export function startPodProcess({ command, uid, sizes }: PodProcessOptions): PodProcess {
-  const inner = ['sh', '-c', INSIDE, 'sh', ...sizes.map(String), ...command];
+export function startPodProcess({ command, env, uid, sizes, faults }: PodProcessOptions): PodProcess {
+  const words = [faults.token ? 'token' : '', faults.reachable.length > 0 ? 'network' : ''];
+  const inner = ['sh', '-c', INSIDE, 'sh', ...sizes.map(String), words.join(','), ...command];
+  const environment = { ...ENVIRONMENT, ...env };
   const isRoot = process.getuid?.() === 0;
   const drop = isRoot ? ['setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', '--'] : [];
   const map = isRoot ? ['--map-current-user'] : [`--map-user=${uid}`, `--map-group=${uid}`];
   const [file = 'unshare', ...args] = [...drop, 'unshare', ...map, ...UNSHARE, '--', ...inner];
-  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], env: ENVIRONMENT });
+  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], env: environment });
   const noise: Buffer[] = [];
   child.stdout.on('data', (chunk: Buffer) => noise.push(chunk));
   child.stderr.on('data', (chunk: Buffer) => noise.push(chunk));
@@ -85,10 +120,22 @@ export function startPodProcess({ command, uid, sizes }: PodProcessOptions): Pod
     const name = command[0]?.split('/').at(-1) ?? '';
     while (child.exitCode === null && child.signalCode === null) {
       pid ??= pidOne(child.pid ?? 0);
-      if (pid !== undefined && commandOf(pid) === name) return;
+      if (pid !== undefined && commandOf(pid) === name) return listenInside(pid);
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     throw new Error(`the container did not start: ${Buffer.concat(noise)}`);
+  }
+
+  /** Peers that answer inside the container's network, until the container ends. */
+  async function listenInside(at: number): Promise<void> {
+    if (faults.reachable.length === 0) return;
+    const into = ['--preserve-credentials', '--user', '--net', `--target=${at}`, '--'];
+    const peers = spawn('nsenter', [...into, 'python3', '-c', LISTEN, ...faults.reachable], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: ENVIRONMENT,
+    });
+    child.once('exit', () => peers.kill('SIGKILL'));
+    await once(peers.stdout, 'data');
   }
 
   const running = run();
@@ -100,7 +147,7 @@ export function startPodProcess({ command, uid, sizes }: PodProcessOptions): Pod
       const ids = isRoot ? [`--setuid=${uid}`, `--setgid=${uid}`] : ['--preserve-credentials'];
       const namespaces = ['--user', '--pid', '--mount', '--ipc', '--net'];
       const at = ['--root', '--wd', `--target=${pid}`];
-      return spawn('nsenter', [...at, ...namespaces, ...ids, '--', ...given], { env: ENVIRONMENT });
+      return spawn('nsenter', [...at, ...namespaces, ...ids, '--', ...given], { env: environment });
     },
     kill,
     log: () => Buffer.concat(noise).toString(),

@@ -40,9 +40,9 @@ test('the oldest living Lease leads', () => {
   const older = lease('z', '1', '2026-01-01T00:00:00Z');
   const newer = lease('a', '1', '2026-01-02T00:00:00Z');
   book.observe([newer, older], 0);
-  expect(book.leader(0)).toBe('z');
+  expect(book.leader(0)?.metadata?.name).toBe('z');
   book.observe([lease('a', '2', '2026-01-02T00:00:00Z'), older], 15_000);
-  expect(book.leader(21_000)).toBe('a');
+  expect(book.leader(21_000)?.metadata?.name).toBe('a');
   book.observe([], 22_000);
   expect(book.leader(22_000)).toBeUndefined();
 });

@@ -1,0 +1,239 @@
+import { describe, expect, test } from 'vitest';
+import { MAX_BOARD_BYTES } from '../../agent/backends/backend.ts';
+import { readBoard, writeBoard } from '../../agent/canary/board-text.ts';
+import {
+  brokenPromises,
+  type Finding,
+  isPromised,
+  MAX_FINDINGS,
+  ofSandbox,
+  parseFindings,
+  worst,
+} from '../../agent/canary/findings.ts';
+import { DEFAULT_TARGETS, MAX_TARGETS, parseTargets } from '../../agent/canary/targets.ts';
+import { nextVerdict, type Verdict } from '../../agent/canary/verdict.ts';
+import { fitAnnouncements, MAX_ANNOUNCEMENTS_BYTES } from '../../agent/fit-announcements.ts';
+import { MAX_CONTROL_BYTES } from '../../shared/limits.ts';
+import { type ClusterAnnouncement, FROM_AGENT } from '../../shared/messages.ts';
+import { parseTemplate } from '../../shared/template.ts';
+
+const finding = (name: string, state: Finding['state'], detail = 'x'.repeat(200)): Finding => ({
+  name,
+  state,
+  detail,
+});
+
+describe('a verdict', () => {
+  const pending: Verdict = { phase: 'pending' };
+  const proven: Verdict = { phase: 'proven', checkedAtMs: 1 };
+  const broken: Verdict = { phase: 'refused', why: 'broken', detail: 'b' };
+  const untested: Verdict = { phase: 'refused', why: 'untested', detail: 'u' };
+  const failed = { kind: 'failed', detail: 'f' } as const;
+
+  test.for([pending, proven, broken, untested])('of %j is proven by a canary that holds', (verdict) => {
+    expect(nextVerdict(verdict, { kind: 'held', atMs: 7 })).toEqual({ phase: 'proven', checkedAtMs: 7 });
+  });
+
+  test.for([pending, proven, broken, untested])('of %j is refused by one that finds it broken', (verdict) => {
+    expect(nextVerdict(verdict, { kind: 'broke', detail: 'd' })).toEqual({
+      phase: 'refused',
+      why: 'broken',
+      detail: 'd',
+    });
+  });
+
+  test('is never proven by a canary that comes to no end, and refused where nothing was proven before', () => {
+    expect(nextVerdict(pending, failed)).toMatchObject({ phase: 'refused', why: 'untested' });
+    for (const verdict of [proven, broken, untested]) expect(nextVerdict(verdict, failed)).toBe(verdict);
+  });
+
+  test('that is too old proves nothing any more', () => {
+    expect(nextVerdict(proven, { kind: 'aged' })).toMatchObject({ phase: 'refused', why: 'untested' });
+    for (const verdict of [pending, broken, untested])
+      expect(nextVerdict(verdict, { kind: 'aged' })).toBe(verdict);
+  });
+});
+
+describe('what a probe prints', () => {
+  const row = (name: string) => [name, 'holds', ''];
+
+  test('is believed only in its form', () => {
+    expect(parseFindings(JSON.stringify({ findings: [row('a.b')] }))).toEqual([finding('a.b', 'holds', '')]);
+    for (const text of [
+      '',
+      'null',
+      '{}',
+      '{"findings": [["a", "fine", ""]]}',
+      '{"findings": [["a b", "holds", ""]]}',
+      '{"findings": [["a", "holds"]]}',
+      JSON.stringify({ findings: [['a', 'holds', 'x'.repeat(241)]] }),
+    ])
+      expect(parseFindings(text), text).toBeUndefined();
+  });
+
+  test('has so many findings and no more', () => {
+    const rows = Array.from({ length: MAX_FINDINGS }, () => row('a'));
+    expect(parseFindings(JSON.stringify({ findings: rows }))).toHaveLength(MAX_FINDINGS);
+    expect(parseFindings(JSON.stringify({ findings: [...rows, row('a')] }))).toBeUndefined();
+  });
+
+  test('leaves nothing out unnoticed', async () => {
+    const template = await parseTemplate({ name: 'plain' });
+    const found = ofSandbox([finding('files.write', 'holds')], template);
+    expect(found.find(({ name }) => name === 'files.write')?.state).toBe('holds');
+    expect(found.find(({ name }) => name === 'network.sockets')?.state).toBe('unknown');
+    expect(found.find(({ name }) => name === 'privilege.user')?.state).toBe('unknown');
+  });
+});
+
+describe('a promise', () => {
+  test('is what the template says: its filter, and the cluster’s network where it is required', async () => {
+    const plain = await parseTemplate({ name: 'plain' });
+    const strict = await parseTemplate({ name: 'strict', require: ['seccomp', 'network_policy'] });
+    const open = await parseTemplate({ name: 'open', require: [] });
+    const policy = finding('policy.internet', 'broken');
+    const sockets = finding('network.sockets', 'broken');
+    expect(isPromised(plain, policy)).toBe(false);
+    expect(isPromised(strict, policy)).toBe(true);
+    expect(isPromised(plain, sockets)).toBe(true);
+    expect(isPromised(open, sockets)).toBe(false);
+    expect(isPromised(open, finding('files.token', 'broken'))).toBe(true);
+    expect(brokenPromises(plain, [policy, sockets])).toEqual([sockets]);
+  });
+
+  test('of no network is none of a template with the cluster’s', async () => {
+    const template = await parseTemplate({ name: 'open', network: 'cluster' });
+    const names = ofSandbox([finding('network.sockets', 'broken')], template).map(({ name }) => name);
+    expect(names).not.toContain('network.sockets');
+    expect(names).toContain('files.write');
+  });
+
+  test('is as good as the worst that is known of it', () => {
+    expect(worst([])).toBe('unknown');
+    expect(worst([finding('a', 'holds')])).toBe('holds');
+    expect(worst([finding('a', 'holds'), finding('b', 'unknown')])).toBe('unknown');
+    expect(worst([finding('a', 'unknown'), finding('b', 'broken')])).toBe('broken');
+  });
+});
+
+describe('targets', () => {
+  test('are addresses and ports by kind, or none', () => {
+    expect(parseTargets(['dns=127.0.0.1:53', 'dns=[::1]:53', 'node=node:22'])).toEqual({
+      dns: ['127.0.0.1:53', '[::1]:53'],
+      node: ['node:22'],
+    });
+    expect(parseTargets(['none'])).toEqual({});
+  });
+
+  test.for([
+    'dns',
+    'dns=127.0.0.1',
+    'dns=127.0.0.1:0',
+    'dns=127.0.0.1:65536',
+    'dns=example.com:53',
+    'dns=::1:53',
+    'dns=[127.0.0.1]:53',
+    'router=127.0.0.1:53',
+    'none=127.0.0.1:1',
+  ])('such as %s are refused', (text) => {
+    expect(parseTargets([text])).toContain('ADDRESS:PORT');
+  });
+
+  test('are so many and no more', () => {
+    const texts = Array.from({ length: MAX_TARGETS }, (_, index) => `node=127.0.0.1:${index + 1}`);
+    expect(parseTargets(texts)).toMatchObject({ node: expect.any(Array) });
+    expect(parseTargets([...texts, 'node=127.0.0.1:9'])).toContain(`${MAX_TARGETS}`);
+  });
+
+  test('of a local sandbox are none: its network has nothing in it', () => {
+    expect(DEFAULT_TARGETS.local).toEqual({});
+    for (const kind of ['kubernetes', 'docker'] as const) {
+      const texts = Object.entries(DEFAULT_TARGETS[kind]).flatMap(([name, all]) =>
+        all.map((each) => `${name}=${each}`),
+      );
+      expect(parseTargets(texts)).toEqual(DEFAULT_TARGETS[kind]);
+    }
+  });
+});
+
+describe('the board', () => {
+  const report = { atMs: 5, findings: [finding('a', 'holds'), finding('b', 'broken')] };
+
+  test('is read as it was written, without words for what holds', () => {
+    const read = readBoard(writeBoard([['hash', report]]));
+    expect(read.get('hash')).toEqual({
+      atMs: 5,
+      findings: [finding('a', 'holds', ''), finding('b', 'broken')],
+    });
+  });
+
+  test('holds as much as fits: who misses something looks for itself', () => {
+    const long = {
+      atMs: 5,
+      findings: Array.from({ length: 24 }, (_, index) => finding(`f${index}`, 'broken')),
+    };
+    const text = writeBoard(Array.from({ length: 64 }, (_, index) => [`hash-${index}`, long] as const));
+    expect(Buffer.byteLength(text)).toBeLessThanOrEqual(MAX_BOARD_BYTES);
+    const kept = readBoard(text);
+    expect(kept.size).toBeGreaterThan(8);
+    expect(kept.size).toBeLessThan(64);
+    const one = Buffer.byteLength(JSON.stringify({ x: long }));
+    expect(Buffer.byteLength(text)).toBeGreaterThan(MAX_BOARD_BYTES - one - 16);
+  });
+
+  test.for(['', '[]', '{"hash": 1}', '{"hash": {"at": "x", "findings": []}}', '{"hash": {'])(
+    'that says %s says nothing',
+    (text) => {
+      expect(readBoard(text).size).toBe(0);
+    },
+  );
+});
+
+describe('announcements', () => {
+  const findings = Array.from({ length: 20 }, (_, index) =>
+    finding(`finding-${index}`, index === 3 ? 'broken' : 'holds'),
+  );
+  const cluster = (templates: number): ClusterAnnouncement => ({
+    name: 'lab',
+    backend: 'kubernetes',
+    state: 'ready',
+    detail: null,
+    kubernetes_version: null,
+    isolation: { checked_at: 1, findings },
+    templates: Array.from({ length: templates }, (_, index) => ({
+      name: `template-${index}`,
+      hash: 'h',
+      languages: ['python'],
+      total: 1,
+      reuse: 'single_use' as const,
+      network: 'none' as const,
+      max_memory_mb: 1,
+      max_timeout_ms: 1,
+      trouble: null,
+      isolation: { checked_at: 1, state: 'broken' as const, findings },
+    })),
+  });
+  const size = (clusters: readonly ClusterAnnouncement[]) => Buffer.byteLength(JSON.stringify(clusters));
+
+  test('stay as they are up to what a frame carries, and not one byte more', () => {
+    const clusters = [cluster(2)];
+    expect(fitAnnouncements(clusters, size(clusters))).toEqual(clusters);
+    expect(size(fitAnnouncements(clusters, size(clusters) - 1))).toBeLessThan(size(clusters));
+  });
+
+  test('lose words for what holds first, and what is broken last', () => {
+    const clusters = [cluster(64)];
+    const [fitted] = fitAnnouncements(clusters);
+    expect(size([fitted as ClusterAnnouncement])).toBeLessThanOrEqual(MAX_ANNOUNCEMENTS_BYTES);
+    const broken = fitted?.isolation.findings.filter(({ state }) => state === 'broken');
+    expect(broken).toEqual([findings[3]]);
+    expect(fitted?.templates.map(({ isolation }) => isolation?.state)).toEqual(Array(64).fill('broken'));
+  });
+
+  test('of all templates that an agent may have fit into one frame', () => {
+    const grants = Array.from({ length: 1 }, () => ({ cluster: 'lab', template: 't', granted: 1 }));
+    const body = { grants, clusters: fitAnnouncements([cluster(64), { ...cluster(40), name: 'two' }]) };
+    expect(FROM_AGENT.SLOTS.safeParse(body).success).toBe(true);
+    expect(Buffer.byteLength(JSON.stringify(body))).toBeLessThanOrEqual(MAX_CONTROL_BYTES);
+  });
+});
