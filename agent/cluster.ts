@@ -13,9 +13,11 @@ import type { TemplateSource } from './templates/template-source.ts';
 export type ClusterFacts = Pick<ClusterAnnouncement, 'kubernetes_version'> & {
   /** Why the whole cluster cannot serve, if it cannot. */
   readonly unavailable: string | null;
+  /** What it cannot do although it serves. */
+  readonly impaired: string | null;
 };
 
-const NO_FACTS: ClusterFacts = { kubernetes_version: null, unavailable: null };
+const NO_FACTS: ClusterFacts = { kubernetes_version: null, unavailable: null, impaired: null };
 const NOT_CHECKED: ClusterAnnouncement['isolation'] = { checked_at: null, findings: [] };
 
 export type ClusterOptions = {
@@ -24,6 +26,8 @@ export type ClusterOptions = {
   readonly templates: TemplateSource;
   /** Read for each announcement. */
   readonly facts?: () => ClusterFacts;
+  /** Calls back when the facts are others. Returns how to stop. */
+  readonly onFacts?: (listener: () => void) => () => void;
   /** Absent: nobody looks whether isolation holds. */
   readonly canary?: CanaryOptions | undefined;
 };
@@ -109,6 +113,7 @@ export function createCluster(deps: ClusterDeps): Cluster {
   }
 
   const stopFollowing = templates.onChange(follow);
+  const stopHearing = deps.onFacts?.(onChange);
   follow();
 
   return {
@@ -117,7 +122,7 @@ export function createCluster(deps: ClusterDeps): Cluster {
     pools: () => pools.values(),
     canary,
     announcement() {
-      const { unavailable, ...known } = facts();
+      const { unavailable, impaired, ...known } = facts();
       const announced = [...pools.values()].map((pool) => ({
         ...announceTemplate(pool),
         isolation: canary?.isolation(pool.template.name) ?? null,
@@ -127,8 +132,13 @@ export function createCluster(deps: ClusterDeps): Cluster {
       return {
         name,
         backend: backend.kind,
-        state: unavailable !== null || none ? 'unavailable' : troubled.length > 0 ? 'degraded' : 'ready',
-        detail: unavailable ?? troubled[0]?.trouble?.detail ?? null,
+        state:
+          unavailable !== null || none
+            ? 'unavailable'
+            : troubled.length > 0 || impaired !== null
+              ? 'degraded'
+              : 'ready',
+        detail: unavailable ?? impaired ?? troubled[0]?.trouble?.detail ?? null,
         ...known,
         isolation: canary?.summary() ?? NOT_CHECKED,
         templates: announced,
@@ -136,6 +146,7 @@ export function createCluster(deps: ClusterDeps): Cluster {
     },
     async close() {
       stopFollowing();
+      stopHearing?.();
       templates.close();
       await Promise.all([...[...pools.values()].map((pool) => pool.close()), ...retired]);
       await backend.close();

@@ -1,6 +1,7 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, dirname, join, resolve } from 'node:path';
+import { parse, parseAllDocuments } from 'yaml';
 import { createKubeClient, type KubeClient } from '../../agent/backends/kubernetes/kube-client.ts';
 import { loadKubeContexts } from '../../agent/backends/kubernetes/kube-config.ts';
 import {
@@ -21,7 +22,22 @@ export type TestCluster = AsyncDisposable & {
   template(input?: Partial<TemplateInput>): Promise<Template>;
   /** A backend of an instance of its own; closed with the cluster. */
   backend(options?: Partial<KubernetesBackendDeps>): Promise<KubernetesBackend>;
+  /** An agent's own credential with these rights in the namespace, under the context `limited`. */
+  limited(rules: readonly Rule[]): Promise<LimitedAccess>;
 };
+
+/** One rule of a Role. */
+export type Rule = {
+  apiGroups: readonly string[];
+  resources: readonly string[];
+  verbs: readonly string[];
+};
+
+export type LimitedAccess = { readonly kubeconfig: string; grant(rules: readonly Rule[]): Promise<void> };
+
+const ROLE = new URL('../../manifests/agent/role.yaml', import.meta.url);
+/** What the manifest gives an agent. */
+export const AGENT_RULES: readonly Rule[] = parseAllDocuments(readFileSync(ROLE, 'utf8'))[0]?.toJS().rules;
 
 /** The image that tests run on a real cluster: any with python3, which the cluster can have. */
 export const TEST_IMAGE = process.env.PODGATE_TEST_IMAGE ?? 'docker.io/library/python:lab';
@@ -35,6 +51,13 @@ export async function openFakeCluster(): Promise<TestCluster> {
   const cluster = await openCluster(path, fake);
   return {
     ...cluster,
+    async limited(rules) {
+      const token = crypto.randomUUID();
+      const own = join(folder, token);
+      const write = (rules: readonly Rule[]) => fake.kubeconfig({ context: 'limited', token, rules });
+      writeFileSync(own, write(rules));
+      return { kubeconfig: own, grant: async (more) => void write(more) };
+    },
     async [Symbol.asyncDispose]() {
       await cluster[Symbol.asyncDispose]();
       await fake[Symbol.asyncDispose]();
@@ -43,11 +66,89 @@ export async function openFakeCluster(): Promise<TestCluster> {
   };
 }
 
-export function openRealCluster(): Promise<TestCluster> {
-  return openCluster(REAL_KUBECONFIG ?? '', undefined);
+export async function openRealCluster(): Promise<TestCluster> {
+  const folder = mkdtempSync(join(tmpdir(), 'podgate-kube-'));
+  const cluster = await openCluster(REAL_KUBECONFIG ?? '', undefined);
+  return {
+    ...cluster,
+    limited: (rules) => limitAccess(cluster, rules, folder),
+    async [Symbol.asyncDispose]() {
+      await cluster[Symbol.asyncDispose]();
+      rmSync(folder, { recursive: true });
+    },
+  };
 }
 
-async function openCluster(kubeconfig: string, fake: KubeApi | undefined): Promise<TestCluster> {
+/** A service account, its Role and a token for it. */
+async function limitAccess(
+  { client, namespace }: Pick<TestCluster, 'client' | 'namespace'>,
+  rules: readonly Rule[],
+  folder: string,
+): Promise<LimitedAccess> {
+  const name = `limited-${crypto.randomUUID().slice(0, 8)}`;
+  const core = `/api/v1/namespaces/${namespace}/serviceaccounts`;
+  const rbac = `/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}`;
+  const apiVersion = 'rbac.authorization.k8s.io/v1';
+  const metadata = { name, namespace };
+  const role = { apiVersion, kind: 'Role', metadata };
+  const post = <T>(path: string, body: object) => client.call<T>({ method: 'POST', path, body });
+  await post(core, { apiVersion: 'v1', kind: 'ServiceAccount', metadata });
+  await post(`${rbac}/roles`, { ...role, rules });
+  await post(`${rbac}/rolebindings`, {
+    apiVersion,
+    kind: 'RoleBinding',
+    metadata,
+    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name },
+    subjects: [{ kind: 'ServiceAccount', name, namespace }],
+  });
+  const { status } = await post<{ status: { token: string } }>(`${core}/${name}/token`, {
+    apiVersion: 'authentication.k8s.io/v1',
+    kind: 'TokenRequest',
+    spec: { expirationSeconds: 3600 },
+  });
+  const kubeconfig = join(folder, name);
+  writeFileSync(
+    kubeconfig,
+    JSON.stringify({
+      apiVersion: 'v1',
+      kind: 'Config',
+      'current-context': 'limited',
+      clusters: [{ name: 'real', cluster: realCluster() }],
+      users: [{ name, user: { token: status.token } }],
+      contexts: [{ name: 'limited', context: { cluster: 'real', user: name } }],
+    }),
+  );
+  return {
+    kubeconfig,
+    async grant(more) {
+      await client.call({ method: 'PUT', path: `${rbac}/roles/${name}`, body: { ...role, rules: more } });
+    },
+  };
+}
+
+/** Where the first context's API server is, and whose certificate it has. */
+function realCluster(): object {
+  const file = resolve(REAL_KUBECONFIG?.split(delimiter)[0] ?? '');
+  const config = parse(readFileSync(file, 'utf8'));
+  const named = <T extends { name: string }>(all: T[], name: string) =>
+    all.find((each) => each.name === name);
+  const context = named<{ name: string; context: { cluster: string } }>(
+    config.contexts,
+    config['current-context'],
+  );
+  const found = named<{ name: string; cluster: Record<string, string> }>(
+    config.clusters,
+    context?.context.cluster ?? '',
+  );
+  const { 'certificate-authority': authority, ...cluster } = found?.cluster ?? {};
+  if (authority === undefined) return cluster;
+  return { ...cluster, 'certificate-authority': resolve(dirname(file), authority) };
+}
+
+async function openCluster(
+  kubeconfig: string,
+  fake: KubeApi | undefined,
+): Promise<Omit<TestCluster, 'limited'>> {
   const contexts = await loadKubeContexts(kubeconfig);
   const connect = () => createKubeClient(contexts.access(contexts.current));
   const client = connect();

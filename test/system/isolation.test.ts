@@ -211,7 +211,7 @@ test('a local sandbox is tried as a pod is, and holds work until it is proven', 
   expect(local.log.filter(({ event }) => event === 'isolation_refuses')).toEqual([]);
   const found = await eventually(async () => {
     const one = await announced();
-    return one?.isolation.checked_at && one;
+    return one?.isolation.checked_at != null && one;
   });
   const states = found.isolation.findings.map(({ name, state }) => [name, state]);
   expect(Object.fromEntries(states)).toMatchObject({ ...OF_EVERY_SANDBOX, 'network.sockets': 'holds' });

@@ -56,6 +56,7 @@ export function createDockerCluster(deps: DockerClusterDeps): {
     backend: { ...late.backend, close: () => late.backend.close().finally(client.close) },
     facts: () => ({
       kubernetes_version: null,
+      impaired: null,
       unavailable: late.trouble ?? late.opened?.trouble ?? null,
     }),
   };

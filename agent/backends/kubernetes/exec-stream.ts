@@ -6,9 +6,12 @@ import { type ExecStatus, parseExecStatus } from './exec-status.ts';
 import { parseStatus } from './kube-client.ts';
 import type { KubeAccess } from './kube-config.ts';
 import { statusFailure } from './kube-failure.ts';
+import type { Right } from './rights.ts';
 
 const V5 = 'v5.channel.k8s.io';
 const V4 = 'v4.channel.k8s.io';
+/** What an exec over WebSocket asks for: `create` too since 1.35. */
+export const EXEC_VERBS: readonly string[] = ['get', 'create'];
 /** What is offered, the best first. */
 export const EXEC_PROTOCOLS: readonly string[] = [V5, V4];
 const CHANNEL = { stdin: 0, stdout: 1, stderr: 2, status: 3, close: 255 } as const;
@@ -99,11 +102,11 @@ function execUrl({ access, namespace, pod, container, command }: ExecOptions): U
   return url;
 }
 
-function opened(socket: WebSocket, { access, pod }: ExecOptions): Promise<void> {
+function opened(socket: WebSocket, { access, namespace, pod }: ExecOptions): Promise<void> {
   return new Promise((resolve, reject) => {
     socket.once('open', () => resolve());
     socket.once('unexpected-response', (request, response: IncomingMessage) => {
-      void refusalOf(response, pod)
+      void refusalOf(response, pod, { verb: 'get', group: '', resource: 'pods/exec', namespace })
         .then(reject, reject)
         .finally(() => request.destroy());
     });
@@ -117,7 +120,7 @@ function opened(socket: WebSocket, { access, pod }: ExecOptions): Promise<void> 
   });
 }
 
-async function refusalOf(response: IncomingMessage, pod: string): Promise<Failure> {
+async function refusalOf(response: IncomingMessage, pod: string, right: Right): Promise<Failure> {
   let text = '';
   for await (const chunk of response as AsyncIterable<Buffer>) {
     text += chunk.toString('utf8');
@@ -128,6 +131,7 @@ async function refusalOf(response: IncomingMessage, pod: string): Promise<Failur
     status,
     retryAfter: response.headers['retry-after'],
     what: `an exec into ${pod}`,
+    right,
   });
   // Credentials and rights are the agent's trouble; anything else is this pod's.
   if ([401, 403, 429].includes(status)) return refused;

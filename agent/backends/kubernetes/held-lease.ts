@@ -2,7 +2,7 @@ import type { Clock } from '../../clock.ts';
 import type { Log } from '../../log.ts';
 import { LABEL, MANAGED_BY } from '../labels.ts';
 import type { KubeClient } from './kube-client.ts';
-import { isRefused } from './kube-failure.ts';
+import { isRefused, lacksRight } from './kube-failure.ts';
 import type { Lease } from './kube-objects.ts';
 import { INSTANCE_ANNOTATION, labelValue, leaseName } from './labels.ts';
 
@@ -95,7 +95,7 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
       if (released) return;
       if (isRefused(cause, 404)) await replace();
       else if (isRefused(cause, 409)) await reread();
-      else log('lease_not_renewed', { namespace, cause });
+      else notRenewed(cause);
     }
     renewing = false;
     const waitMs = saying === JSON.stringify(said) ? renewMs : 0;
@@ -109,8 +109,12 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
       if (lease.metadata?.uid !== uid) deps.onReplaced();
     } catch (cause) {
       if (isRefused(cause, 404)) await replace();
-      else log('lease_not_renewed', { namespace, cause });
+      else notRenewed(cause);
     }
+  }
+
+  function notRenewed(cause: unknown): void {
+    if (!lacksRight(cause)) log('lease_not_renewed', { namespace, cause });
   }
 
   async function replace(): Promise<void> {
@@ -119,7 +123,7 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
       log('lease_replaced', { namespace });
       deps.onReplaced();
     } catch (cause) {
-      log('lease_not_renewed', { namespace, cause });
+      notRenewed(cause);
     }
   }
 
@@ -141,7 +145,7 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
       try {
         await client.call({ method: 'DELETE', path: `${path}/${name}` });
       } catch (cause) {
-        if (!isRefused(cause, 404)) log('lease_not_released', { namespace, cause });
+        if (!isRefused(cause, 404) && !lacksRight(cause)) log('lease_not_released', { namespace, cause });
       }
     },
   };

@@ -3,8 +3,9 @@ import { request as httpsRequest } from 'node:https';
 import { Failure } from '../../../shared/errors.ts';
 import { readLines, readText } from '../bounded-text.ts';
 import type { KubeAccess } from './kube-config.ts';
-import { type KubeRefusal, statusFailure } from './kube-failure.ts';
+import { KubeRefusal, statusFailure } from './kube-failure.ts';
 import type { Status, WatchEvent } from './kube-objects.ts';
+import { type RightsBook, rightOf } from './rights.ts';
 
 /** A list of some thousands of pods, each with the runner in its command. */
 const MAX_BODY_BYTES = 268_435_456;
@@ -25,6 +26,8 @@ export type Call = {
 export type KubeClient = {
   readonly access: KubeAccess;
   readonly calls: number;
+  /** What the agent was found to have no right to. Undefined where nobody keeps it. */
+  readonly rights: RightsBook | undefined;
   /** The answer's body. Rejects with a KubeRefusal (the server said no) or another Failure (no answer). */
   call<T>(call: Call): Promise<T>;
   /** Events until the server ends the watch. Rejects when it breaks, and after `idleMs` without an event. */
@@ -39,8 +42,15 @@ export type WatchOptions = {
 };
 
 /** Plain REST over `node:https`: signals, sockets that stay open, and the server's words kept out of messages. */
-export function createKubeClient(access: KubeAccess): KubeClient {
+export function createKubeClient(access: KubeAccess, rights?: RightsBook): KubeClient {
   let calls = 0;
+
+  /** What an answer says of the agent's rights, whatever else it says. */
+  function learn(wanted: Asked, refused?: KubeRefusal): void {
+    const right = rightOf(wanted);
+    if (refused?.right) rights?.refused(refused.right);
+    else if (right && refused?.httpStatus !== 401 && refused?.httpStatus !== 403) rights?.allowed(right);
+  }
 
   async function send(call: Call, signal: AbortSignal): Promise<IncomingMessage> {
     calls += 1;
@@ -75,9 +85,13 @@ export function createKubeClient(access: KubeAccess): KubeClient {
       const response = await send(wanted, signal);
       const text = await readText(response, MAX_BODY_BYTES);
       const status = response.statusCode ?? 0;
-      if (status >= 200 && status < 300) return JSON.parse(text) as T;
+      if (status >= 200 && status < 300) {
+        learn(wanted);
+        return JSON.parse(text) as T;
+      }
       throw refusal(response, text, wanted);
     } catch (cause) {
+      if (cause instanceof KubeRefusal) learn(wanted, cause);
       if (cause instanceof Failure || wanted.signal?.aborted) throw cause;
       throw unreachable(access, cause);
     }
@@ -91,11 +105,12 @@ export function createKubeClient(access: KubeAccess): KubeClient {
     const idle = new AbortController();
     const both = AbortSignal.any([signal, idle.signal]);
     let timer = setTimeout(() => idle.abort(), idleMs);
+    const wanted = { method: 'GET', path, query: { ...query, watch: 'true' }, isWatch: true } as const;
     try {
-      const wanted: Call = { method: 'GET', path, query: { ...query, watch: 'true' } };
       const response = await send(wanted, both);
       if (response.statusCode !== 200)
         throw refusal(response, await readText(response, MAX_EVENT_BYTES), wanted);
+      learn(wanted);
       onOpen?.();
       for await (const line of readLines(response, MAX_EVENT_BYTES)) {
         clearTimeout(timer);
@@ -103,6 +118,7 @@ export function createKubeClient(access: KubeAccess): KubeClient {
         yield JSON.parse(line) as WatchEvent<T>;
       }
     } catch (cause) {
+      if (cause instanceof KubeRefusal) learn(wanted, cause);
       if (cause instanceof Failure || signal.aborted) throw cause;
       throw unreachable(access, cause);
     } finally {
@@ -114,6 +130,7 @@ export function createKubeClient(access: KubeAccess): KubeClient {
 
   return {
     access,
+    rights,
     get calls() {
       return calls;
     },
@@ -122,11 +139,15 @@ export function createKubeClient(access: KubeAccess): KubeClient {
   };
 }
 
-function refusal(response: IncomingMessage, text: string, { method, path }: Call): KubeRefusal {
+type Asked = Call & { isWatch?: boolean };
+
+function refusal(response: IncomingMessage, text: string, wanted: Asked): KubeRefusal {
+  const { method, path } = wanted;
   return statusFailure(parseStatus(text), {
     status: response.statusCode ?? 0,
     retryAfter: response.headers['retry-after'],
     what: `${method} ${path}`,
+    right: rightOf(wanted),
   });
 }
 

@@ -1,19 +1,29 @@
 import { type ErrorCode, Failure } from '../../../shared/errors.ts';
 import type { Status } from './kube-objects.ts';
+import { lackText, type Right } from './rights.ts';
 
 const DEFAULT_RETRY_MS = 1_000;
 const MAX_RETRY_MS = 60_000;
+const BEING_DELETED = /because it is being terminated/;
 
 /** The API server said no. `words` are its own: for the log and for keys with scope `clusters`, never for callers. */
 export class KubeRefusal extends Failure {
   readonly httpStatus: number;
   readonly reason: string;
   readonly words: string;
+  /** The rule that is missing, where that is why. */
+  readonly right: Right | undefined;
 
   constructor(
     code: ErrorCode,
     detail: string,
-    options: { httpStatus: number; reason: string; words: string; retryAfterMs?: number },
+    options: {
+      httpStatus: number;
+      reason: string;
+      words: string;
+      right?: Right | undefined;
+      retryAfterMs?: number;
+    },
   ) {
     const { httpStatus, reason, words, retryAfterMs } = options;
     super(code, detail, {
@@ -23,6 +33,7 @@ export class KubeRefusal extends Failure {
     this.httpStatus = httpStatus;
     this.reason = reason;
     this.words = words;
+    this.right = options.right;
   }
 }
 
@@ -38,6 +49,11 @@ function isQuotaRace({ httpStatus, words }: KubeRefusal): boolean {
   return httpStatus === 409 && words.includes('resourcequotas');
 }
 
+/** Whether the agent may not do this at all: it is said once, and by one sentence, not with each try. */
+export function lacksRight(failure: unknown): boolean {
+  return failure instanceof KubeRefusal && failure.right !== undefined;
+}
+
 export function isRefused(failure: unknown, httpStatus: number): failure is KubeRefusal {
   return failure instanceof KubeRefusal && failure.httpStatus === httpStatus;
 }
@@ -45,16 +61,26 @@ export function isRefused(failure: unknown, httpStatus: number): failure is Kube
 /** A refusal as one code and one sentence. */
 export function statusFailure(
   body: Status,
-  answer: { status: number; retryAfter?: string | undefined; what: string },
+  answer: {
+    status: number;
+    retryAfter?: string | undefined;
+    what: string;
+    /** What the call asked for. */
+    right?: Right | undefined;
+  },
 ): KubeRefusal {
   const { status, retryAfter, what } = answer;
   const words = body.message ?? '';
-  const [code, detail] = classify(status, words, what);
+  const right = status === 403 ? missingRight(words, answer.right) : undefined;
+  const [code, detail] = right
+    ? (['backend_unavailable', lackText([right])] as const)
+    : classify(status, words, what);
   const retryAfterMs = status === 429 || status === 503 ? retryMs(retryAfter, body) : undefined;
   return new KubeRefusal(code, detail, {
     httpStatus: status,
     reason: body.reason ?? '',
     words,
+    right,
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
   });
 }
@@ -73,7 +99,22 @@ function classify(status: number, words: string, what: string): [ErrorCode, stri
   return ['backend_unavailable', `The API server answered ${status}.`];
 }
 
-/** 403 has five meanings, and only the words tell them apart. */
+/**
+ * The rule whose lack the words speak of. A server whose words are others', or none, has said no to the call as it was;
+ * only the creation of a pod can be refused for what the pod is.
+ */
+function missingRight(words: string, asked: Right | undefined): Right | undefined {
+  const named =
+    /cannot ([\w-]+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?/.exec(words);
+  if (named) {
+    const [, verb = '', resource = '', group = '', namespace] = named;
+    return { verb, resource, group, namespace };
+  }
+  const isOther = BEING_DELETED.test(words) || (asked?.verb === 'create' && asked.resource === 'pods');
+  return isOther ? undefined : asked;
+}
+
+/** 403 has six meanings, and only the words tell them apart. */
 function classifyForbidden(words: string): [ErrorCode, string] {
   if (/exceeded quota|failed quota/.test(words))
     return ['quota_exceeded', "The namespace's quota has no room for another sandbox."];
@@ -81,18 +122,7 @@ function classifyForbidden(words: string): [ErrorCode, string] {
     return ['policy_denied', "The namespace's Pod Security Standard refuses the template's pod."];
   if (/admission webhook .* denied/.test(words))
     return ['policy_denied', "An admission policy of the cluster refuses the template's pod."];
-  const rbac = /cannot (\w+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?/.exec(
-    words,
-  );
-  if (rbac) {
-    const [, verb, resource, group, namespace] = rbac;
-    const where = namespace === undefined ? 'the cluster' : `namespace ${namespace}`;
-    const named = group === '' ? resource : `${resource} (${group})`;
-    return [
-      'backend_unavailable',
-      `The agent may not ${verb} ${named} in ${where}: its Role lacks that rule.`,
-    ];
-  }
+  if (BEING_DELETED.test(words)) return ['backend_unavailable', 'The namespace is being deleted.'];
   if (/(maximum|minimum) .* usage per|LimitRange/.test(words))
     return ['policy_denied', "The namespace's LimitRange refuses the template's resources."];
   return ['policy_denied', "The cluster refuses the template's pod."];

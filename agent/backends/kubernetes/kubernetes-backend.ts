@@ -13,10 +13,10 @@ import { LABEL } from '../labels.ts';
 import { RUNNER_PLACE } from '../runner-place.ts';
 import { openRunnerStream } from '../runner-stream.ts';
 import { sandboxName } from '../sandbox-name.ts';
-import { type ExecStream, openExec } from './exec-stream.ts';
+import { EXEC_VERBS, type ExecStream, openExec } from './exec-stream.ts';
 import { holdLease } from './held-lease.ts';
 import type { KubeClient } from './kube-client.ts';
-import { isPassing, isRefused, KubeRefusal } from './kube-failure.ts';
+import { isPassing, isRefused, KubeRefusal, lacksRight } from './kube-failure.ts';
 import type { Pod } from './kube-objects.ts';
 import { BOARD_ANNOTATION, INSTANCE_ANNOTATION, labelSelector } from './labels.ts';
 import { CONTAINER, drawUid, podSpec } from './pod-spec.ts';
@@ -24,6 +24,7 @@ import { createPodStart, START_TIMEOUT_MS, UNSCHEDULABLE_MS } from './pod-start.
 import { type PodEnd, podState } from './pod-state.ts';
 import { createPodWatch } from './pod-watch.ts';
 import { createReaper, deletePod, listPods } from './reaper.ts';
+import { lackText } from './rights.ts';
 
 const CREATE_TRIES = 4;
 const DESTROY_TRIES = 12;
@@ -116,6 +117,12 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     const body = podSpec(template, { ...identity, uid: drawUid(template, random), unfiltered }, command);
     const both = AbortSignal.any([signal, closing.signal]);
     both.throwIfAborted();
+    // A pod that cannot be deleted would be one more than `pool.max` before long.
+    if (client.rights?.lacks('delete', 'pods'))
+      throw new Failure(
+        'backend_unavailable',
+        lackText([{ verb: 'delete', group: '', resource: 'pods', namespace }]),
+      );
     try {
       const pod = await post(body, name, both);
       const entry: Known = { uid: pod.metadata?.uid ?? '', python, first: undefined };
@@ -159,7 +166,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     return open(sandbox.id, python, signal);
   }
 
-  function open(pod: string, python: string, signal: AbortSignal): Promise<ExecStream> {
+  async function open(pod: string, python: string, signal: AbortSignal): Promise<ExecStream> {
     execs += 1;
     const { execProtocols: protocols } = deps;
     const place = {
@@ -172,7 +179,17 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     return openRunnerStream({
       python,
       signal,
-      open: ({ onEnd, ...exec }) => openExec({ ...place, ...exec, onStatus: ({ words }) => onEnd(words) }),
+      async open({ onEnd, ...exec }) {
+        try {
+          const stream = await openExec({ ...place, ...exec, onStatus: ({ words }) => onEnd(words) });
+          for (const verb of EXEC_VERBS)
+            client.rights?.allowed({ verb, group: '', resource: 'pods/exec', namespace });
+          return stream;
+        } catch (cause) {
+          if (cause instanceof KubeRefusal && cause.right) client.rights?.refused(cause.right);
+          throw cause;
+        }
+      },
     });
   }
 
@@ -187,7 +204,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
         return await deletePod(client, namespace, { name, ...(uid === undefined ? {} : { uid }) });
       } catch (cause) {
         if (closing.signal.aborted || !isPassing(cause) || backoff.tries >= DESTROY_TRIES) {
-          log('pod_not_deleted', { namespace, pod: name, cause });
+          if (!lacksRight(cause)) log('pod_not_deleted', { namespace, pod: name, cause });
           return;
         }
         await pause(clock, backoff.next(), closing.signal).catch(() => {});
@@ -262,7 +279,15 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     client.access.close();
   }
 
-  await watch.synced;
+  try {
+    await watch.synced;
+  } catch (cause) {
+    reaper.close();
+    cancelSweep();
+    watch.close();
+    await lease.release();
+    throw cause;
+  }
   return {
     kind: 'kubernetes',
     reconnects: true,

@@ -8,16 +8,23 @@ import {
   type KubernetesBackend,
   type KubernetesBackendDeps,
 } from './kubernetes-backend.ts';
+import type { RightsBook } from './rights.ts';
 
 export type KubernetesClusterDeps = Omit<KubernetesBackendDeps, 'client' | 'namespace'> & {
   /** For messages: `context 'a' of FILE`. */
   what: string;
   /** Reads the context anew and says where its sandboxes go. Rejects with a Failure where it cannot be used. */
   connect: () => Promise<{ client: KubeClient; namespace: string }>;
+  /** What connect()'s client finds the agent to have no right to. */
+  rights: RightsBook;
 };
 
 /** A cluster's backend, and what is known of the cluster. */
-export type KubernetesCluster = { readonly backend: Backend; facts(): ClusterFacts };
+export type KubernetesCluster = {
+  readonly backend: Backend;
+  facts(): ClusterFacts;
+  onFacts(listener: () => void): () => void;
+};
 
 /** The backend of one context, which need not be reachable yet. */
 export function createKubernetesCluster(deps: KubernetesClusterDeps): KubernetesCluster {
@@ -60,9 +67,11 @@ export function createKubernetesCluster(deps: KubernetesClusterDeps): Kubernetes
   });
   return {
     backend: late.backend,
+    onFacts: deps.rights.onChange,
     facts: () => ({
       kubernetes_version: version,
       unavailable: late.trouble,
+      impaired: deps.rights.sentence,
     }),
   };
 }

@@ -7,6 +7,7 @@ import { createKubeClient } from './kube-client.ts';
 import { type KubeContexts, loadKubeContexts } from './kube-config.ts';
 import type { KubernetesBackendDeps } from './kubernetes-backend.ts';
 import { createKubernetesCluster, type KubernetesCluster } from './kubernetes-cluster.ts';
+import { createRightsBook } from './rights.ts';
 
 const DEFAULT_NAMESPACE = 'default';
 
@@ -43,11 +44,13 @@ export async function createKubernetesClusters(
   return chosen.map(({ cluster, context }) => {
     const what = `context '${context}' of ${where}`;
     const said: Log = (event, fields) => log(event, { cluster, ...fields });
+    const rights = createRightsBook({ clock, log: said });
     return {
       name: cluster,
       ...createKubernetesCluster({
         ...deps.leaseTimes,
         what,
+        rights,
         installation,
         // Two contexts may lead to one namespace: each has a Lease of its own there.
         instance: `${instance}.${cluster}`,
@@ -56,7 +59,7 @@ export async function createKubernetesClusters(
         log: said,
         async connect() {
           const access = (await loadKubeContexts(kubeconfig)).access(context);
-          const client = createKubeClient(access);
+          const client = createKubeClient(access, rights);
           return { client, namespace: namespace ?? access.namespace ?? DEFAULT_NAMESPACE };
         },
       }),

@@ -3,7 +3,7 @@ import type { Clock } from '../../clock.ts';
 import type { Log } from '../../log.ts';
 import { pause } from '../../pause.ts';
 import type { KubeClient } from './kube-client.ts';
-import { isRefused } from './kube-failure.ts';
+import { isRefused, type KubeRefusal, lacksRight } from './kube-failure.ts';
 import type { ObjectList, Pod, Status, WatchEvent } from './kube-objects.ts';
 
 /** The server ends a watch after this; bookmarks come about once a minute before. */
@@ -29,13 +29,13 @@ export type PodWatchDeps = {
  * `410 Gone`: from the last version where it can, by listing again where it cannot.
  */
 export type PodWatch = {
-  /** Resolves with the first list. */
+  /** Resolves with the first list. Rejects where the agent may not list. */
   readonly synced: Promise<void>;
   get(name: string): Pod | undefined;
   all(): Iterable<Pod>;
   /**
    * The first value other than undefined that `see` makes of the pod, now or after a change. `gone` is true once a pod
-   * that had been seen is no more. Rejects with the signal's reason.
+   * that had been seen is no more. Rejects with the signal's reason, and where the agent may not watch.
    */
   until<T>(
     name: string,
@@ -58,6 +58,9 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
   let version: string | undefined;
   let lists = 0;
   let broken = false;
+  /** Nothing will be seen before somebody adds the rule. */
+  let refused: KubeRefusal | undefined;
+  synced.promise.catch(() => {});
 
   function set(name: string, pod: Pod | undefined): void {
     if (pod === undefined) pods.delete(name);
@@ -76,6 +79,7 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
       version = page.metadata?.resourceVersion;
     } while (next);
     lists += 1;
+    refused = undefined;
     for (const name of pods.keys()) if (!found.has(name)) set(name, undefined);
     for (const [name, pod] of found) set(name, pod);
     synced.resolve();
@@ -91,6 +95,7 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
     const onOpen = () => {
       if (broken) deps.onRestored?.();
       broken = false;
+      refused = undefined;
     };
     for await (const event of client.watch<Pod>(path, query, { signal: stop.signal, idleMs, onOpen })) {
       if (event.type === 'ERROR') throw watchError(event);
@@ -110,14 +115,22 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
       } catch (cause) {
         if (stop.signal.aborted) return;
         broken = true;
+        if (lacksRight(cause)) refuse(cause as KubeRefusal);
         const isGone = isRefused(cause, 410) || cause instanceof WatchExpired;
         // Whatever the server could not follow is read anew; a mere drop goes on from where it was.
         if (isGone || cause instanceof WatchFailed) version = undefined;
         const waitMs = isGone && backoff.tries === 0 ? 0 : backoff.next();
-        if (!isGone) log('pod_watch_interrupted', { namespace, tries: backoff.tries, cause });
+        if (!isGone && !lacksRight(cause))
+          log('pod_watch_interrupted', { namespace, tries: backoff.tries, cause });
         await pause(clock, waitMs, stop.signal).catch(() => {});
       }
     }
+  }
+
+  function refuse(cause: KubeRefusal): void {
+    refused = cause;
+    synced.reject(cause);
+    for (const waiting of listeners.values()) for (const listener of waiting) listener();
   }
 
   function until<T>(
@@ -140,6 +153,7 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
         seen ||= pod !== undefined;
         const value = see(pod, seen && pod === undefined);
         if (value !== undefined) finish(() => resolve(value));
+        else if (refused) finish(() => reject(refused));
       };
       if (signal.aborted) return reject(signal.reason);
       signal.addEventListener('abort', onAbort, { once: true });

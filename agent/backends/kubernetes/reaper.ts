@@ -4,7 +4,7 @@ import { LABEL } from '../labels.ts';
 import type { HeldLease } from './held-lease.ts';
 import { leasesPath } from './held-lease.ts';
 import type { KubeClient } from './kube-client.ts';
-import { isRefused } from './kube-failure.ts';
+import { isRefused, lacksRight } from './kube-failure.ts';
 import type { Lease, ObjectList, Pod } from './kube-objects.ts';
 import { labelSelector } from './labels.ts';
 import { LeaseBook } from './lease-book.ts';
@@ -49,7 +49,7 @@ export function createReaper(deps: ReaperDeps): Reaper {
       if (leads()) await reap();
     } catch (cause) {
       book.forget();
-      if (!stop.signal.aborted) log('reap_failed', { namespace, cause });
+      if (!stop.signal.aborted && !lacksRight(cause)) log('reap_failed', { namespace, cause });
     }
     if (!stop.signal.aborted) cancel = clock.after(reapMs, () => void turn());
   }

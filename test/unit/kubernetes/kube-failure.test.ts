@@ -1,6 +1,13 @@
 import { expect, test } from 'vitest';
-import { isPassing, statusFailure } from '../../../agent/backends/kubernetes/kube-failure.ts';
+import { isPassing, lacksRight, statusFailure } from '../../../agent/backends/kubernetes/kube-failure.ts';
+import {
+  createRightsBook,
+  REFUSED_FOR_MS,
+  type Right,
+  rightOf,
+} from '../../../agent/backends/kubernetes/rights.ts';
 import { Failure } from '../../../shared/errors.ts';
+import { createFakeClock } from '../../fakes/fake-clock.ts';
 
 const rows: [status: number, words: string, code: string, detail: RegExp, passes: boolean][] = [
   [401, 'Unauthorized', 'backend_unavailable', /credentials/, false],
@@ -32,6 +39,13 @@ const rows: [status: number, words: string, code: string, detail: RegExp, passes
     'leases.coordination.k8s.io is forbidden: User "u" cannot update resource "leases" in API group "coordination.k8s.io" in the namespace "ns"',
     'backend_unavailable',
     /may not update leases \(coordination\.k8s\.io\) in namespace ns/,
+    false,
+  ],
+  [
+    403,
+    'pods "p" is forbidden: unable to create new content in namespace ns because it is being terminated',
+    'backend_unavailable',
+    /namespace is being deleted/,
     false,
   ],
   [
@@ -69,6 +83,63 @@ test.for([
   [500, '7', undefined],
 ] as const)('%i with Retry-After %s waits %s ms', ([status, retryAfter, ms]) => {
   expect(statusFailure({}, { status, retryAfter, what: 'x' }).retryAfterMs).toBe(ms);
+});
+
+const PODS = '/api/v1/namespaces/ns/pods';
+test.for([
+  ['GET', PODS, true, 'watch pods'],
+  ['GET', PODS, false, 'list pods'],
+  ['GET', `${PODS}/p`, false, 'get pods'],
+  ['DELETE', `${PODS}/p`, false, 'delete pods'],
+  [
+    'PUT',
+    '/apis/coordination.k8s.io/v1/namespaces/ns/leases/l',
+    false,
+    'update leases (coordination.k8s.io)',
+  ],
+] as const)(
+  '%s %s (watch: %s) that is refused without words is the lack of %s',
+  ([method, path, isWatch, what]) => {
+    const right = rightOf({ method, path, isWatch });
+    for (const message of ['', '<html>proxy</html>']) {
+      const failure = statusFailure({ message }, { status: 403, what: 'it', right });
+      expect(failure.detail).toBe(`The agent may not ${what} in namespace ns: its Role lacks that rule.`);
+      expect(lacksRight(failure)).toBe(true);
+    }
+  },
+);
+
+test('the creation of a pod that is refused without words may be a policy', () => {
+  const right = rightOf({ method: 'POST', path: PODS });
+  const failure = statusFailure({}, { status: 403, what: 'it', right });
+  expect(failure).toMatchObject({ code: 'policy_denied', right: undefined });
+});
+
+test('rights that are missing are one sentence, each is said once, and what is let through is forgotten', () => {
+  const clock = createFakeClock();
+  const said: unknown[] = [];
+  const book = createRightsBook({ clock, log: (_event, fields) => said.push(fields?.detail) });
+  const right = (method: string) => rightOf({ method, path: `${PODS}/p` }) as Right;
+  expect(book.sentence).toBeNull();
+  for (const method of ['DELETE', 'GET', 'DELETE']) book.refused(right(method));
+  expect(said).toHaveLength(2);
+  expect(book.sentence).toBe(
+    'The agent may not delete pods, get pods in namespace ns: its Role lacks those rules.',
+  );
+  expect(book.lacks('delete', 'pods')).toBe(true);
+  book.allowed(right('GET'));
+  expect(book.sentence).toBe('The agent may not delete pods in namespace ns: its Role lacks that rule.');
+  expect(book.lacks('get', 'pods')).toBe(false);
+});
+
+test('a right that was refused is tried again after a minute, and not before', async () => {
+  const clock = createFakeClock();
+  const book = createRightsBook({ clock, log: () => {} });
+  book.refused(rightOf({ method: 'DELETE', path: `${PODS}/p` }) as Right);
+  await clock.advance(REFUSED_FOR_MS - 1);
+  expect(book.lacks('delete', 'pods')).toBe(true);
+  await clock.advance(1);
+  expect(book.lacks('delete', 'pods')).toBe(false);
 });
 
 test('a server that cannot be reached may be asked again', () => {
