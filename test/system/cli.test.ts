@@ -95,7 +95,13 @@ describe('podgate', () => {
     // Pods are made for code of strangers: with them it may listen, and comes as far as the cluster.
     [
       ['dev'],
-      { HOST: '0.0.0.0', PORT: '0', EXECUTOR_BACKEND: 'kubernetes', KUBECONFIG: '/nowhere' },
+      {
+        HOST: '0.0.0.0',
+        PORT: '0',
+        PODGATE_DIR: 'pods',
+        EXECUTOR_BACKEND: 'kubernetes',
+        KUBECONFIG: '/nowhere',
+      },
       1,
       /The kubeconfig '\/nowhere' cannot be read/,
     ],
