@@ -1,23 +1,7 @@
 import type { Frame } from './frame.ts';
 import { LINK_IN_FLIGHT_BYTES, LINK_WINDOW_BYTES, MAX_DATA_BYTES, STREAM_WINDOW_BYTES } from './limits.ts';
 import { TYPE } from './messages.ts';
-
-type Item =
-  | { kind: 'data'; channel: number; bytes: Uint8Array }
-  | { kind: 'behind'; type: number; channel: number; body: Uint8Array }
-  | { kind: 'gap'; skips: number; to: number; body: Uint8Array };
-
-type Stream = {
-  id: number;
-  items: Item[];
-  /** Index of the first item that has not left: shifting an array on every frame would copy it. */
-  head: number;
-  offsets: [number, number, number, number];
-  sent: number;
-  limit: number;
-  queuedBytes: number;
-  ready: boolean;
-};
+import { dropFirst, type Item, newStream, type Stream } from './outbox-stream.ts';
 
 export type OutboxOptions = {
   streamWindow?: number;
@@ -58,16 +42,7 @@ export class Outbox {
    * bytes before them lie in the peer's window still.
    */
   open(stream: number, offsets: readonly [number, number, number, number] = [0, 0, 0, 0], pending = 0): void {
-    this.#streams.set(stream, {
-      id: stream,
-      items: [],
-      head: 0,
-      offsets: [...offsets],
-      sent: pending,
-      limit: this.#streamWindow,
-      queuedBytes: 0,
-      ready: false,
-    });
+    this.#streams.set(stream, newStream(stream, offsets, { sent: pending, limit: this.#streamWindow }));
   }
 
   /** Forgets a stream and what it had queued. */
@@ -226,13 +201,13 @@ export class Outbox {
     const item = stream.items[stream.head];
     if (!item) return undefined;
     if (item.kind === 'gap') {
-      this.#drop(stream);
+      dropFirst(stream);
       stream.offsets[item.skips as 1 | 2 | 3] = item.to;
       const sequence = ++this.#counter;
       return { type: TYPE.REPLAY_GAP, channel: 0, stream: stream.id, sequence, body: item.body };
     }
     if (item.kind === 'behind') {
-      this.#drop(stream);
+      dropFirst(stream);
       if (item.type === TYPE.EXIT) this.#streams.delete(stream.id);
       const offset = stream.offsets[item.channel as 0 | 1 | 2 | 3];
       const sequence = item.type === TYPE.END ? offset : ++this.#counter;
@@ -256,17 +231,8 @@ export class Outbox {
     stream.sent += size;
     stream.queuedBytes -= size;
     this.#linkSent += size;
-    if (size === item.bytes.byteLength) this.#drop(stream);
+    if (size === item.bytes.byteLength) dropFirst(stream);
     else item.bytes = item.bytes.subarray(size);
     return frame;
-  }
-
-  #drop(stream: Stream): void {
-    stream.items[stream.head] = undefined as unknown as Item;
-    stream.head += 1;
-    if (stream.head === stream.items.length) {
-      stream.items = [];
-      stream.head = 0;
-    }
   }
 }

@@ -15,6 +15,7 @@ import {
   next,
 } from './link-state.ts';
 import { createLinkStreams, type GatewayMessage } from './link-streams.ts';
+import { ownEvent } from './own-event.ts';
 import type { AgentPeer } from './stream-port.ts';
 
 /** Answers that may wait for a gateway which asks and does not read. */
@@ -239,23 +240,5 @@ export function createLink(deps: LinkDeps): Link {
         software: deps.software,
         clusters: [...deps.clusters],
       });
-  }
-}
-
-/** The event of a message that concerns the link itself; undefined for work. */
-function ownEvent(message: GatewayMessage, isWanted: LinkDeps['isWanted']): LinkEvent | undefined {
-  switch (message.name) {
-    case 'CHALLENGE':
-      return { type: 'challenge', body: message.body, wanted: isWanted(message.body.server_id) };
-    case 'WELCOME':
-      return { type: 'welcome', body: message.body };
-    case 'AUTH_REFRESH':
-      return { type: 'refresh', body: message.body };
-    case 'HEARTBEAT':
-      return { type: 'heartbeat', body: message.body };
-    case 'GOAWAY':
-      return { type: 'goaway', body: message.body };
-    default:
-      return undefined;
   }
 }

@@ -1,5 +1,4 @@
 import type { Duplex } from 'node:stream';
-import type * as z from 'zod';
 import { Failure } from '../../shared/errors.ts';
 import type { Frame, FrameFault } from '../../shared/frame.ts';
 import { MAX_DATA_BYTES, MAX_RESULT_FILES } from '../../shared/limits.ts';
@@ -11,6 +10,7 @@ import {
   type ExecutionStream,
   freshCheckpoint,
 } from './execution-stream.ts';
+import { broken, withBody } from './frame-body.ts';
 import { createFrameReader, createFrameWriter } from './frame-stream.ts';
 import {
   FROM_RUNNER,
@@ -20,9 +20,7 @@ import {
   type Ready,
   type ResetDone,
 } from './messages.ts';
-
-/** PINGs that may wait for their answer: a runner that answers none must not make the agent remember them all. */
-const MAX_PINGS = 16;
+import { createQuestions, notWhileBusy } from './questions.ts';
 
 export type RunnerClientDeps = {
   /** To the sandbox's runner; ended and destroyed with the client. */
@@ -68,8 +66,6 @@ export type RunnerClient = {
   close(): void;
 };
 
-type Waiter<T> = { resolve(value: T): void; reject(reason: unknown): void };
-
 /**
  * The agent's end of one byte stream to a runner. Whatever the sandbox sends, memory stays within one frame plus what
  * windows allow, and the first byte out of place ends the stream with a reason.
@@ -77,20 +73,18 @@ type Waiter<T> = { resolve(value: T): void; reject(reason: unknown): void };
 export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
   const { stream, epoch, maxFiles = MAX_RESULT_FILES } = deps;
   const executions = new Map<number, ExecutionStream>();
-  const pings = new Map<number, Waiter<Pong>>();
   const writer = createFrameWriter(epoch, stream);
   const reader = createFrameReader(epoch, onFrame);
   const ready = Promise.withResolvers<Ready>();
   const closed = Promise.withResolvers<Failure>();
   ready.promise.catch(() => {});
+  const questions = createQuestions(control);
 
-  let resetting: Waiter<ResetDone> | undefined;
   let reason: Failure | undefined;
   let isReady = false;
   let sent = 0;
   let received = 0;
   let lastStream = 0;
-  let lastPing = 0;
 
   stream.on('data', (chunk: Uint8Array) => {
     if (reason) return;
@@ -113,8 +107,8 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
     if (!ON_STREAM_ZERO.has(type)) return broken(`type 0x${type.toString(16)} from a runner`);
     if (frame.stream !== 0) return broken(`${typeName(type)} on stream ${frame.stream}`);
     if (type === TYPE.READY) return withBody(frame, FROM_RUNNER.READY, onReady);
-    if (type === TYPE.PONG) return withBody(frame, FROM_RUNNER.PONG, onPong);
-    return withBody(frame, FROM_RUNNER.RESET_DONE, onResetDone);
+    if (type === TYPE.PONG) return withBody(frame, FROM_RUNNER.PONG, questions.onPong);
+    return withBody(frame, FROM_RUNNER.RESET_DONE, questions.onResetDone);
   }
 
   function onExecutionFrame(frame: Frame): FrameFault | undefined {
@@ -152,22 +146,6 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
     return undefined;
   }
 
-  function onPong(body: Pong): FrameFault | undefined {
-    const waiter = pings.get(body.id);
-    if (!waiter) return broken('PONG without its PING');
-    pings.delete(body.id);
-    waiter.resolve(body);
-    return undefined;
-  }
-
-  function onResetDone(body: ResetDone): FrameFault | undefined {
-    if (!resetting) return broken('RESET_DONE without RESET');
-    const waiter = resetting;
-    resetting = undefined;
-    waiter.resolve(body);
-    return undefined;
-  }
-
   function control(type: number, streamId: number, body: unknown): void {
     if (reason) return;
     sent += 1;
@@ -187,9 +165,7 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
     // Our 'error' listener stays: a write under way may still fail.
     stream.destroy();
     ready.reject(why);
-    for (const waiter of [...pings.values(), ...(resetting ? [resetting] : [])]) waiter.reject(why);
-    pings.clear();
-    resetting = undefined;
+    questions.end(why);
     const lost = [...executions.values()];
     executions.clear();
     for (const execution of lost) execution.lost(why);
@@ -240,44 +216,6 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
     return execution;
   }
 
-  function ping(signal: AbortSignal): Promise<Pong> {
-    if (pings.size >= MAX_PINGS)
-      return Promise.reject(new Failure('sandbox_lost', 'The runner answers no PING.'));
-    lastPing += 1;
-    const id = lastPing;
-    return ask<Pong>(signal, (waiter) => {
-      pings.set(id, waiter);
-      control(TYPE.PING, 0, { id });
-    });
-  }
-
-  function reset(signal: AbortSignal): Promise<ResetDone> {
-    if (resetting || executions.size > 0) {
-      return Promise.reject(new Failure('busy', 'A sandbox is reset only while nothing runs in it.'));
-    }
-    return ask<ResetDone>(signal, (waiter) => {
-      resetting = waiter;
-      control(TYPE.RESET, 0, {});
-    });
-  }
-
-  /** An abort ends the wait, not the question: its answer, when it comes, is still expected. */
-  function ask<T>(signal: AbortSignal, send: (waiter: Waiter<T>) => void): Promise<T> {
-    if (reason) return Promise.reject(reason);
-    if (signal.aborted) return Promise.reject(signal.reason);
-    return new Promise<T>((resolve, reject) => {
-      const onAbort = () => reject(signal.reason);
-      signal.addEventListener('abort', onAbort, { once: true });
-      const settled =
-        <A>(settle: (value: A) => void) =>
-        (value: A) => {
-          signal.removeEventListener('abort', onAbort);
-          settle(value);
-        };
-      send({ resolve: settled(resolve), reject: settled(reject) });
-    });
-  }
-
   const resumed = (deps.resume ?? []).map(({ checkpoint, handlers }) => adopt(checkpoint, handlers));
   const offsets = Object.fromEntries(
     [...executions].map(([id, { at }]) => [id, { ...at.offsets, started: at.started, files: at.files }]),
@@ -290,33 +228,10 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
     closed: closed.promise,
     start,
     resumed,
-    ping,
-    reset,
+    ping: questions.ping,
+    reset: (signal) => (executions.size > 0 ? Promise.reject(notWhileBusy()) : questions.reset(signal)),
     close: () => end(new Failure('sandbox_lost', 'The stream to the sandbox was closed by its owner.')),
   };
-}
-
-function withBody<T extends z.ZodType>(
-  frame: Frame,
-  schema: T,
-  use: (body: z.output<T>) => FrameFault | undefined,
-): FrameFault | undefined {
-  const name = typeName(frame.type);
-  let value: unknown;
-  try {
-    value = JSON.parse(UTF8.decode(frame.body));
-  } catch {
-    return broken(`${name} is not JSON in UTF-8`);
-  }
-  const parsed = schema.safeParse(value);
-  if (!parsed.success) return broken(`${name} has a member that is missing or mistyped`);
-  return use(parsed.data);
-}
-
-const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-
-function broken(detail: string): FrameFault {
-  return { code: 'protocol_error', detail };
 }
 
 function lostStream(how: string, cause?: unknown): Failure {
