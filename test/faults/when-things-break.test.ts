@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { afterEach, expect, test } from 'vitest';
 import { RUNNER_GRACE_MS } from '../../shared/limits.ts';
 import type { FleetAgent, FleetGateway } from '../fakes/fleet.ts';
@@ -6,14 +5,7 @@ import { holdRun } from '../fakes/held-run.ts';
 import { isAlive } from '../fakes/process-tree.ts';
 import { until } from '../fakes/until.ts';
 import { ask, describeFleet } from './suite.ts';
-
-/** Long enough to be noticed, shorter than a dead link's 2.5 heartbeats. */
-const SHORT_MS = 1_500;
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-const BYTES = 300_000;
-const PRINT = `print("x" * ${BYTES}, end="")`;
-const digest = (text: string) => createHash('sha256').update(text).digest('hex');
-const PRINTED = digest('x'.repeat(BYTES));
+import { testWireFaults } from './wire-faults.ts';
 
 // The table of DESIGN.md, "When things break", row by row, over processes and a wire that breaks. What takes a pod is in
 // kubernetes.test.ts; what takes a clock or a peer that lies in gateway-links.test.ts.
@@ -162,46 +154,6 @@ describeFleet(
       expect(asked.runs()).toBe(1);
     });
 
-    test.for([
-      ['stalls', (on: boolean) => wire().stall(on)],
-      ['stalls in one direction', (on: boolean) => wire().stall(on, 'up')],
-      ['is slow', (on: boolean) => wire().setRate(on ? 100_000 : Number.POSITIVE_INFINITY)],
-      ['has an agent that is stopped', (on: boolean) => lab().kill(on ? 'SIGSTOP' : 'SIGCONT')],
-      ['has a gateway that is stopped', (on: boolean) => gateway().kill(on ? 'SIGSTOP' : 'SIGCONT')],
-    ] as const)('a link that %s for a while is noticed by nobody', async ([, fault]) => {
-      const asked = askLab(`import time; time.sleep(0.3); ${PRINT}`, { timeout_ms: 10_000 });
-      await until(() => asked.runs() === 1);
-      fault(true);
-      await pause(SHORT_MS);
-      fault(false);
-      const { status, body } = await asked.answer;
-      expect([status, digest(body.stdout), body.outcome, asked.runs()]).toEqual([200, PRINTED, 'exited', 1]);
-    });
-
-    test.for([
-      ['is cut', () => wire().cut()],
-      ['only the agent knows is gone', () => wire().halfOpen('dialler')],
-      ['only the gateway knows is gone', () => wire().halfOpen('target')],
-      ['corrupts', () => wire().corrupt(1)],
-    ] as const)(
-      'a link that %s is replaced, and what is asked meanwhile runs or says why not',
-      async ([, fault]) => {
-        fault();
-        for (let n = 0; n < 4; n += 1) {
-          const asked = askLab(PRINT, { timeout_ms: 5_000 });
-          const { status, body } = await asked.answer;
-          if (status === 200) expect([digest(body.stdout), asked.runs()]).toEqual([PRINTED, 1]);
-          else if (status === 503) expect([body.code, asked.runs()]).toEqual(['no_agent', 0]);
-          else
-            expect([body.code, body.started]).toEqual([
-              expect.stringMatching(/agent_lost|maybe_started/),
-              expect.stringMatching(/^(yes|unknown)$/),
-            ]);
-          await pause(100);
-        }
-        await fleet().ready();
-        expect((await askLab(PRINT).answer).status).toBe(200);
-      },
-    );
+    testWireFaults({ fleet, gateway, agent: lab });
   },
 );
