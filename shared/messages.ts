@@ -137,6 +137,8 @@ export const executionResult = z.object({
   stderr_truncated: z.boolean(),
   files_omitted: z.array(z.object({ path: z.string().max(4096), reason: z.string().max(64) })).max(100),
   files_omitted_count: count,
+  /** What became of the interpreter that a session keeps. Absent where there was none. */
+  context: z.enum(['kept', 'lost']).optional(),
 });
 export type ExecutionResult = z.infer<typeof executionResult>;
 

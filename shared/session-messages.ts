@@ -3,6 +3,9 @@ import * as z from 'zod';
 const count = z.int().min(0);
 const sessionId = z.string().min(1).max(1_024);
 
+/** Name of an interpreter that a session keeps. */
+export const contextName = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'use 1 to 64 of A-Z, a-z, 0-9, _ and -');
+
 /** START's `session`: what is to be done with a sandbox that is kept (shared/protocol.md 13). */
 export const sessionWork = z.discriminatedUnion('do', [
   z.object({
@@ -15,6 +18,8 @@ export const sessionWork = z.discriminatedUnion('do', [
     ceiling: count.nullable(),
   }),
   z.object({ do: z.literal('bash'), id: sessionId }),
+  z.object({ do: z.literal('python'), id: sessionId, context: contextName, rich: z.boolean() }),
+  z.object({ do: z.literal('restart'), id: sessionId, context: contextName }),
 ]);
 export type SessionWork = z.infer<typeof sessionWork>;
 
@@ -23,6 +28,8 @@ export const runnerSessionWork = z.discriminatedUnion('do', [
   z.object({ do: z.literal('open'), ttl_seconds: z.int().min(1) }),
   z.object({ do: z.literal('extend'), ttl_seconds: z.int().min(1) }),
   z.object({ do: z.literal('bash') }),
+  z.object({ do: z.literal('python'), context: contextName, rich: z.boolean() }),
+  z.object({ do: z.literal('restart'), context: contextName }),
 ]);
 export type RunnerSessionWork = z.infer<typeof runnerSessionWork>;
 

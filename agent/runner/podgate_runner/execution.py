@@ -240,12 +240,17 @@ class Execution:
             self._output.pump()
         if self.state == DRAINING and self._output.ended:
             self.state, self.due = COLLECTING, None
-            if self.request["collect"] and self._killed_for != "cancelled":
-                known = dict(self.host.known) if self.place.keeps_files else {}
-                known.update(self._staging.staged)
-                self._files = FilesOut(self.outbox, self.place.workspace_fd, known, self.host.config)
+            self._files = self._collect()
         if self.state == COLLECTING and (self._files is None or self._files.pump()):
             self._finish(None)
+
+    def _collect(self):
+        """What sends files, or None."""
+        if not self.request["collect"] or self._killed_for == "cancelled":
+            return None
+        known = dict(self.host.known) if self.place.keeps_files else {}
+        known.update(self._staging.staged)
+        return FilesOut(self.outbox, self.place.workspace_fd, known, self.host.config)
 
     @property
     def restless(self):
@@ -264,7 +269,11 @@ class Execution:
             self.host.known = collector.known
         times = (max(0.0, ended - self._began), spent)
         peak = self._memory.peak(self._watch.peak)
-        self._close({"result": verdict_body(verdict, times, peak, self._output, collector), "failure": None})
+        body = verdict_body(verdict, times, peak, self._output, collector)
+        self._close({"result": self._describe(body), "failure": None})
+
+    def _describe(self, body):
+        return body
 
     def fail(self, code, detail, started):
         self._close({"result": None, "failure": {"code": code, "detail": detail[:1000], "started": started}})

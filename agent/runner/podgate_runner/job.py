@@ -29,6 +29,9 @@ def describe(request, limits, staging, host):
     }
 
 
+CPU = resource.RLIMIT_CPU
+
+
 def rlimits(limits, host, program):
     ours = host.config["limits"]
     # What the zygote holds is not the program's: the limits are what it may add.

@@ -65,6 +65,12 @@ THREAD_STACK_BYTES = 2 << 20
 # Pieces of work that one session has under way at once.
 MAX_SESSION_WORK = 16
 MAX_SESSION_SECONDS = 90000
+# Interpreters that one session keeps.
+MAX_CONTEXTS = 8
+# From an interrupt to the kill: less than the agent waits for a runner that is silent.
+INTERRUPT_SECONDS = 1
+MAX_CONTEXT_LINE_BYTES = 4096
+MAX_RESULTS_BYTES = 8 << 20
 
 MAX_LEFTOVERS = 50
 MAX_PRELOAD_ERRORS = 64

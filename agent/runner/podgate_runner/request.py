@@ -6,7 +6,7 @@ from podgate_runner.config import LANGUAGES
 from podgate_runner.limits import MAX_DETAIL_CHARS, MAX_SESSION_SECONDS, RUNNER_VERSION
 
 
-SESSION_WORK = ("open", "extend", "bash")
+SESSION_WORK = ("open", "extend", "bash", "python", "restart")
 
 
 class RequestError(Exception):
@@ -63,6 +63,10 @@ def session(asked):
         found["ttl_seconds"] = integer(asked, "ttl_seconds")
         if not 0 < found["ttl_seconds"] <= MAX_SESSION_SECONDS:
             raise RequestError("ttl_seconds")
+    if found["do"] in ("python", "restart"):
+        found["context"] = _of(asked, "context", str)
+    if found["do"] == "python":
+        found["rich"] = _of(asked, "rich", bool)
     return found
 
 

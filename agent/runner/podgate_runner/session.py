@@ -4,18 +4,14 @@ import os
 import time
 from collections import deque
 
-from podgate_runner import zygote_link
-from podgate_runner.limits import MAX_SESSION_WORK
+from podgate_runner import job, zygote_link
+from podgate_runner.limits import MAX_CONTEXTS, MAX_SESSION_WORK
 from podgate_runner.outbox import Outbox
 from podgate_runner.runner import Runner
 from podgate_runner.session_command import Command, Opening, done
+from podgate_runner.session_context import Context, ContextPlace, PythonWork
 from podgate_runner.session_place import ProgramPlace
 
-# What the keeper and its programs are made of; it is read only where a session begins.
-_KEEPER_MODULES = (
-    "confine", "courier", "landlock", "limits", "processes", "seccomp", "session_keeper", "session_program",
-    "session_tree", "syscall_table", "syscalls",
-)  # fmt: skip
 _BOOT = """
 import sys
 def boot(job):
@@ -35,7 +31,6 @@ def boot(job):
     session_keeper.main(job["settings"])
 boot(job)
 """
-_KINDS = {"bash": Command}
 
 
 def keep(runner):
@@ -57,8 +52,12 @@ class SessionRunner(Runner):
         self._over = deque(maxlen=MAX_SESSION_WORK)
         self._expires = None
         self._broken = None
+        # Interpreters by name, all programs by their ids; those of interpreters are below zero.
+        self._contexts = {}
+        self._programs_of_contexts = {}
+        self._last_context = 0
         # The keeper, and who watches over each program.
-        self.own_tasks += 1 + MAX_SESSION_WORK
+        self.own_tasks += 1 + MAX_SESSION_WORK + MAX_CONTEXTS
         self.environ = self._supply.environ
 
     # The loop
@@ -125,11 +124,47 @@ class SessionRunner(Runner):
         elif session["do"] == "open":
             self._add(Opening(self, stream_id, asked), self._supply.take())
             self._expires = time.monotonic() + session["ttl_seconds"]
-        elif session["do"] == "bash" and "bash" not in self._programs:
+        elif session["do"] == "restart":
+            self._restart(session["context"])
+            self._answer(stream_id)
+        elif session["do"] == "python":
+            self._accept_python(stream_id, asked, session["context"])
+        elif "bash" not in self._programs:
             self._refuse(stream_id, "no_language", "This sandbox has no bash.")
         else:
             place = ProgramPlace(self._kept, self._tell_keeper, stream_id)
-            self._add(_KINDS[session["do"]](self, stream_id, asked), place)
+            self._add(Command(self, stream_id, asked), place)
+
+    def _accept_python(self, stream_id, asked, name):
+        context = self._contexts.get(name)
+        if context is not None and not context.alive:
+            context = None
+        if "python" not in self.config["languages"]:
+            self._refuse(stream_id, "no_language", "This sandbox has no python.")
+        elif context is not None and context.work is not None:
+            self._refuse(stream_id, "busy", "The context runs something already.")
+        elif context is None and sum(each.alive for each in self._contexts.values()) >= MAX_CONTEXTS:
+            self._refuse(stream_id, "busy", "The session has as many contexts as it may have.")
+        else:
+            context = context or self._new_context(name, asked)
+            self._add(PythonWork(self, stream_id, asked, context), context.place)
+
+    def _new_context(self, name, asked):
+        self._last_context -= 1
+        program = self._last_context
+        context = Context(self, program, ContextPlace(self._kept, self._tell_keeper, program))
+        self._contexts[name] = self._programs_of_contexts[program] = context
+        try:
+            context.begin(job.lowered(dict(asked["limits"], memory_bytes=None), self.config["limits"]))
+        except OSError:
+            context.close()
+        return context
+
+    def _restart(self, name):
+        """The next piece of code finds a new one."""
+        context = self._contexts.pop(name, None)
+        if context is not None:
+            context.place.kill()
 
     def _answer(self, stream_id):
         """Done already."""
@@ -176,11 +211,10 @@ class SessionRunner(Runner):
         self.poller.read(ours.fileno(), self._hear_keeper)
 
     def _keeper_job(self):
-        sources = zygote_link.sources()
-        names = ["podgate_runner"] + ["podgate_runner." + name for name in _KEEPER_MODULES]
         settings = {"fresh": self.config["place"] == "fresh", "workspace": self.config["workspace"]}
-        shipped = {name: sources[name] for name in names}
-        return {"boot": _BOOT, "sources": shipped, "settings": settings, "env": {}, "rlimits": [], "program": None}
+        # It takes of them what it needs, and forgets the rest.
+        sources = zygote_link.sources()
+        return {"boot": _BOOT, "sources": sources, "settings": settings, "env": {}, "rlimits": [], "program": None}
 
     def _tell_keeper(self, message, fds=()):
         if self._keeper is None:
@@ -199,7 +233,7 @@ class SessionRunner(Runner):
                     if isinstance(work, Opening):
                         work.on_keeper()
                 continue
-            work = self._work.get(message[1])
+            work = self._work.get(message[1]) or self._programs_of_contexts.get(message[1])
             if work is None:
                 continue
             if message[0] == "started":
@@ -207,6 +241,7 @@ class SessionRunner(Runner):
             elif message[0] == "failed":
                 work.on_failed(message[2])
             elif message[0] == "exit":
+                self._programs_of_contexts.pop(message[1], None)
                 work.on_exit(*message[2:])
 
     def _break(self, why):
@@ -220,7 +255,7 @@ class SessionRunner(Runner):
             self._keeper = None
         if self._kept is not None:
             self._kept.kill()
-        for work in list(self._work.values()):
+        for work in list(self._programs_of_contexts.values()) + list(self._work.values()):
             work.on_keeper_gone()
 
     # What zygotes say

@@ -50,7 +50,7 @@ class ProgramPlace:
         self._keeper(("spawn", self._program, job), fds)
 
     def signal(self, number):
-        self._keeper(("signal", self._program, number))
+        self._keeper(("signal", self._program, int(number)))
 
     def kill(self):
         """Begins it: the keeper says when nothing is left."""

@@ -5,7 +5,7 @@ import os
 import resource
 import signal
 
-from podgate_runner import syscalls
+from podgate_runner import session_python, syscalls
 
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 # Above the descriptors that a program is given.
@@ -19,6 +19,8 @@ def become(job, fds, telling, settings):
     except BaseException as error:
         os.write(telling, ("%s: %s" % (type(error).__name__, error)).encode("utf-8", "replace")[:1000])
         os._exit(1)
+    if "python" in job:
+        session_python.serve(lambda: os.close(telling))
     os.close(telling)
     try:
         os.execve(job["program"], job["argv"], job["environ"])

@@ -1,0 +1,150 @@
+"""A Python that remembers: an interpreter of a session, which runs one piece of code after the other.
+
+It is user code's own process. The runner hands it each piece over a socket: one line of JSON with descriptors for stdin,
+stdout and stderr, the code, and where the results go. It answers with a line of JSON. Whoever lives here may write to that
+socket too: the runner believes nothing of it but how its own execution ended.
+"""
+
+import _ast
+import array
+import ast
+import builtins
+import inspect
+import io
+import json
+import os
+import signal
+import sys
+import _socket
+
+from podgate_runner import pyexit, session_results
+
+# Of code, in the way the interpreter itself has at its prompt.
+_FLAGS = getattr(_ast, "PyCF_ALLOW_TOP_LEVEL_AWAIT", 0x2000)
+_MAX_LINE_BYTES = 4096
+_SOCKET_FD = 3
+_FDS = 5
+
+
+def serve(told):
+    """Never returns. `told` is called when it is ready for the first piece."""
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, _SOCKET_FD)
+    os.set_inheritable(_SOCKET_FD, False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interpreter = Interpreter()
+    told()
+    while True:
+        line, fds = receive(sock)
+        if line is None:
+            os._exit(0)
+        code = interpreter.take(json.loads(line), fds)
+        sock.sendall(json.dumps({"code": code}).encode() + b"\n")
+
+
+def receive(sock):
+    data, fds = b"", array.array("i")
+    while not data.endswith(b"\n"):
+        piece, ancillary, _, _ = sock.recvmsg(_MAX_LINE_BYTES, _socket.CMSG_SPACE(4 * _FDS), _socket.MSG_CMSG_CLOEXEC)
+        if not piece:
+            return None, ()
+        data += piece
+        for level, kind, value in ancillary:
+            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+                fds.frombytes(value[: len(value) - len(value) % 4])
+    return data, list(fds)
+
+
+class Interpreter:
+    def __init__(self):
+        self._count = 0
+        self._loop = None
+        main = type(sys)("__main__")
+        main.__builtins__ = builtins
+        sys.modules["__main__"] = main
+        sys.argv = [""]
+        sys.path.insert(0, "")
+        self._names = main.__dict__
+
+    def take(self, asked, fds):
+        """Runs one piece; its exit code."""
+        for number in range(3):
+            os.dup2(fds[number], number)
+            os.close(fds[number])
+        with os.fdopen(fds[3], "rb") as file:
+            source = file.read()
+        sys.stdin = io.open(0, "r", encoding="utf-8", errors="replace", closefd=False)
+        results = session_results.Results(asked["rich"])
+        code = self._run(source, asked["interactive"], results)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        pyexit.flush()
+        with os.fdopen(fds[4], "wb") as file:
+            file.write(results.document())
+        nothing = os.open("/dev/null", os.O_RDWR)
+        for number in range(3):
+            os.dup2(nothing, number)
+        os.close(nothing)
+        return code
+
+    def _run(self, source, interactive, results):
+        self._count += 1
+        name = "<execution %d>" % self._count
+        error = None
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._execute(name, source, interactive, results)
+        except BaseException as raised:
+            error = raised
+        if error is None:
+            return 0
+        error.__traceback__ = without_ours(error.__traceback__)
+        try:
+            results.failed(error)
+            return pyexit.report([error]) & 0xFF
+        except BaseException:
+            return 1
+
+    def _execute(self, name, source, interactive, results):
+        remember(name, source)
+        tree = compile(source, name, "exec", _ast.PyCF_ONLY_AST | _FLAGS, True)
+        last = None
+        if interactive and tree.body and isinstance(tree.body[-1], _ast.Expr):
+            last = ast.Expression(tree.body.pop().value)
+        if tree.body:
+            self._evaluate(compile(tree, name, "exec", _FLAGS, True))
+        if last is not None:
+            value = self._evaluate(compile(last, name, "eval", _FLAGS, True))
+            if not results.value(value):
+                sys.displayhook(value)
+        results.figures()
+
+    def _evaluate(self, code):
+        if not code.co_flags & inspect.CO_COROUTINE:
+            return eval(code, self._names)
+        asyncio = __import__("asyncio")
+        if self._loop is None or self._loop.is_closed():
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+        task = self._loop.create_task(eval(code, self._names))
+        try:
+            return self._loop.run_until_complete(task)
+        except BaseException:
+            if not task.done():
+                task.cancel()
+                try:
+                    self._loop.run_until_complete(task)
+                except BaseException:
+                    pass
+            raise
+
+
+def remember(name, source):
+    """Lines of code that is in no file, for tracebacks."""
+    linecache = __import__("linecache")
+    lines = source.decode("utf-8", "replace").splitlines(True)
+    linecache.cache[name] = (len(source), None, lines, name)
+
+
+def without_ours(trace):
+    while trace is not None and trace.tb_frame.f_code.co_filename == __spec__.origin:
+        trace = trace.tb_next
+    return trace

@@ -1,0 +1,157 @@
+"""What a piece of Python gives beside its output: representations of its last value, figures, its error. Bounded."""
+
+import base64
+import io
+import json
+import sys
+import types
+
+MAX_RESULTS = 32
+MAX_REPRESENTATION_BYTES = 2 << 20
+MAX_DOCUMENT_BYTES = 6 << 20
+MAX_FRAMES = 64
+MAX_TEXT_CHARS = 4096
+MAX_ROWS = 1000
+_METHODS = (
+    ("text/html", "_repr_html_"),
+    ("text/markdown", "_repr_markdown_"),
+    ("image/svg+xml", "_repr_svg_"),
+    ("image/png", "_repr_png_"),
+    ("image/jpeg", "_repr_jpeg_"),
+    ("application/pdf", "_repr_pdf_"),
+    ("text/latex", "_repr_latex_"),
+    ("application/json", "_repr_json_"),
+)
+
+
+class Results:
+    """`rich`: what the program gives is wanted; else only its error is."""
+
+    def __init__(self, rich):
+        self._rich = rich
+        self._results = []
+        self._omitted = []
+        self._bytes = 0
+        self._error = None
+
+    def value(self, value):
+        """True when it was taken, so that nobody prints it."""
+        if not self._rich:
+            return False
+        if value is not None:
+            sys.modules["builtins"]._ = value
+            self._add("result", representations(value))
+        return True
+
+    def figures(self):
+        """Every open matplotlib figure, which is closed then: the next piece of code begins with none."""
+        pyplot = sys.modules.get("matplotlib.pyplot")
+        if not self._rich or pyplot is None:
+            return
+        for number in pyplot.get_fignums():
+            file = io.BytesIO()
+            pyplot.figure(number).savefig(file, format="png", bbox_inches="tight")
+            self._add("figure", {"image/png": file.getvalue()})
+        pyplot.close("all")
+
+    def failed(self, error):
+        frames = []
+        trace = error.__traceback__
+        while trace is not None and len(frames) < MAX_FRAMES:
+            code = trace.tb_frame.f_code
+            frames.append({"file": cut(code.co_filename), "line": trace.tb_lineno or 0, "name": cut(code.co_name)})
+            trace = trace.tb_next
+        self._error = {"name": cut(type(error).__name__), "value": cut(text_of(error)), "frames": frames}
+
+    def document(self):
+        body = {"results": self._results, "omitted": self._omitted, "error": self._error}
+        return json.dumps(body, ensure_ascii=True).encode("ascii")
+
+    def _add(self, kind, found):
+        data = {}
+        for name, value in found.items():
+            text = text_for(value)
+            if text is None:
+                continue
+            size = len(text.encode("utf-8", "surrogatepass"))
+            if len(self._results) >= MAX_RESULTS:
+                self._omit(name, "too_many")
+            elif size > MAX_REPRESENTATION_BYTES or self._bytes + size > MAX_DOCUMENT_BYTES:
+                self._omit(name, "too_large")
+            else:
+                self._bytes += size
+                data[name] = text.encode("utf-8", "replace").decode("utf-8")
+        if data:
+            self._results.append({"kind": kind, "data": data})
+
+    def _omit(self, name, reason):
+        if len(self._omitted) < MAX_RESULTS:
+            self._omitted.append({"type": cut(name), "reason": reason})
+
+
+def representations(value):
+    """As a notebook asks for them. What fails is left out; what the value prints meanwhile is its own output."""
+    found = {}
+    bundle = call(value, "_repr_mimebundle_")
+    if isinstance(bundle, tuple):
+        bundle = bundle[0]
+    if isinstance(bundle, dict):
+        found.update((name, part) for name, part in bundle.items() if isinstance(name, str) and len(name) < 128)
+    for name, method in _METHODS:
+        if name not in found:
+            part = call(value, method)
+            if isinstance(part, tuple):
+                part = part[0]
+            if part is not None:
+                found[name] = part
+    if "application/json" not in found:
+        table = table_of(value)
+        if table is not None:
+            found["application/json"] = table
+    if "text/plain" not in found:
+        found["text/plain"] = repr(value)
+    return found
+
+
+def call(value, method):
+    # As a notebook does: of the value's class, and not of what answers to every name.
+    found = getattr(type(value), method, None)
+    if found is None or isinstance(value, (type, types.ModuleType)):
+        return None
+    try:
+        return found(value)
+    except Exception:
+        return None
+
+
+def table_of(value):
+    """A pandas table as JSON text, its first rows."""
+    pandas = sys.modules.get("pandas")
+    if pandas is None or not isinstance(value, (pandas.DataFrame, pandas.Series)):
+        return None
+    try:
+        return value.head(MAX_ROWS).to_json(orient="split", date_format="iso")
+    except Exception:
+        return None
+
+
+def text_for(part):
+    if isinstance(part, (bytes, bytearray)):
+        return base64.b64encode(bytes(part)).decode("ascii")
+    if isinstance(part, str):
+        return part
+    try:
+        return json.dumps(part)
+    except Exception:
+        return None
+
+
+def text_of(error):
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
+def cut(text):
+    return str(text)[:MAX_TEXT_CHARS].encode("utf-8", "replace").decode("utf-8")
