@@ -106,7 +106,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
     },
     exit(exit) {
       const broken =
-        exit.failure !== null && exit.failure.code !== 'stage_failed' && exit.failure.code !== 'cancelled';
+        exit.failure !== null && !['stage_failed', 'cancelled', 'busy'].includes(exit.failure.code);
       end(dropsOutput ? withDropped(exit) : exit, broken ? 'discard' : 'reuse');
     },
     lost(reason, why) {

@@ -1,5 +1,6 @@
 import { Failure, type Started } from '../../shared/errors.ts';
 import type { ExitBody, FromAgent, FromGateway, StartBody } from '../../shared/messages.ts';
+import type { SessionWork } from '../../shared/session-messages.ts';
 import type { Clock } from '../clock.ts';
 import { createDeadline } from '../deadline.ts';
 import type { Lease, Settled, Verdict } from '../pool/pool.ts';
@@ -120,7 +121,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     const withinMs = Math.min(start.accept_within_ms, MAX_ACCEPT_WITHIN_MS);
     try {
       const session = sessions.find(start);
-      run(live, await session.lend(withinMs, abort.signal, execution.kill));
+      run(live, await session.lend(start.session as SessionWork, withinMs, abort.signal, execution.kill));
     } catch (error) {
       execution.refuse(
         error instanceof Failure ? error : new Failure('internal', 'The agent failed.', { cause: error }),

@@ -33,8 +33,8 @@ export class Session {
   readonly #idleMs: number | null;
   readonly #createdMs: number;
   readonly #onEnded: (why: string) => void;
-  /** Ends a piece of work that is under way. */
-  readonly #work = new Set<(failure: Failure) => void>();
+  /** What ends a piece of work that is under way, and the context that it runs in. */
+  readonly #work = new Map<(failure: Failure) => void, string | null>();
   #expiresMs: number;
   #lastStream: number;
   #cancelExpiry: CancelTimer = () => {};
@@ -79,15 +79,23 @@ export class Session {
 
   /**
    * Its sandbox for one piece of work, as soon as it can be reached. `kill` is called where the session ends before the
-   * work does. Rejects with `busy` beyond MAX_SESSION_WORK, and with what became of the session.
+   * work does. Rejects with `busy` beyond MAX_SESSION_WORK and for a context that is not free, and with what became of the session.
    */
-  async lend(withinMs: number, signal: AbortSignal, kill: (failure: Failure) => void): Promise<Lease> {
+  async lend(
+    work: SessionWork,
+    withinMs: number,
+    signal: AbortSignal,
+    kill: (failure: Failure) => void,
+  ): Promise<Lease> {
     this.#requireAlive();
+    const context = work.do === 'python' ? work.context : null;
+    if (context !== null && [...this.#work.values()].includes(context))
+      throw new Failure('busy', `The context '${context}' runs something already.`, { retryAfterMs: 1_000 });
     if (this.#work.size >= MAX_SESSION_WORK)
       throw new Failure('busy', `At most ${MAX_SESSION_WORK} pieces of work are under way in one session.`, {
         retryAfterMs: 1_000,
       });
-    this.#work.add(kill);
+    this.#work.set(kill, context);
     this.#cancelIdle();
     try {
       if (this.#lease.runner.interrupted) await this.#reached(withinMs, signal);
@@ -135,7 +143,7 @@ export class Session {
     this.#cancelIdle();
     this.#onEnded(why);
     const failure = new Failure('sandbox_lost', ENDINGS[why] ?? 'The session ended.');
-    for (const kill of [...this.#work]) kill(failure);
+    for (const kill of [...this.#work.keys()]) kill(failure);
     await this.#lease.release('discard');
   }
 

@@ -29,7 +29,16 @@ export function resultOf(ending: Ending): ResultEvent {
 }
 
 /** Collects a run's output, which the run bounds, to its end. Rejects with what ended it otherwise. */
-export async function collectAnswer(run: ExecutionRun, maxOutputBytes: number): Promise<ExecuteResponse> {
+export function collectAnswer(run: ExecutionRun, maxOutputBytes: number): Promise<ExecuteResponse> {
+  return collectAs(run, maxOutputBytes, resultOf);
+}
+
+/** The same with another word on the end. */
+export async function collectAs<Result extends object>(
+  run: ExecutionRun,
+  maxOutputBytes: number,
+  describe: (ending: Ending) => Result,
+): Promise<{ stdout: string; stderr: string } & Result> {
   const stdout = new CollectedBytes();
   const stderr = new CollectedBytes();
   for (;;) {
@@ -43,7 +52,7 @@ export async function collectAnswer(run: ExecutionRun, maxOutputBytes: number): 
       return {
         stdout: outputText(stdout.bytes, ending.stdoutTruncated, maxOutputBytes),
         stderr: outputText(stderr.bytes, ending.stderrTruncated, maxOutputBytes),
-        ...resultOf(ending),
+        ...describe(ending),
       };
     }
   }

@@ -24,8 +24,9 @@ export function formatEvent(name: string, data: object): string {
 export function eventStream(
   run: ExecutionRun,
   { disconnect }: RequestInfo,
+  describe: (ending: Ending) => object = resultOf,
 ): ReadableStream<Uint8Array<ArrayBuffer>> {
-  const events = eventsOf(run);
+  const events = eventsOf(run, describe);
   return new ReadableStream(
     {
       start(controller) {
@@ -45,7 +46,10 @@ export function eventStream(
   );
 }
 
-async function* eventsOf(run: ExecutionRun): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
+async function* eventsOf(
+  run: ExecutionRun,
+  describe: (ending: Ending) => object,
+): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
   const texts = { stdout: createTextStream(), stderr: createTextStream() };
   for (;;) {
     const taken = await run.next(KEEP_ALIVE_MS);
@@ -55,7 +59,7 @@ async function* eventsOf(run: ExecutionRun): AsyncGenerator<Uint8Array<ArrayBuff
       const data = texts[stream].push(taken.bytes);
       if (data !== '') yield encoder.encode(formatEvent('output', { stream, data }));
     } else {
-      yield encoder.encode(lastOf(texts, taken));
+      yield encoder.encode(lastOf(texts, taken, describe));
       return;
     }
   }
@@ -67,6 +71,7 @@ type Texts = Record<'stdout' | 'stderr', ReturnType<typeof createTextStream>>;
 function lastOf(
   texts: Texts,
   last: { type: 'end'; ending: Ending } | { type: 'failed'; failure: Failure },
+  describe: (ending: Ending) => object,
 ): string {
   if (last.type === 'failed') {
     const { detail, code, started } = last.failure;
@@ -78,5 +83,5 @@ function lastOf(
     const data = texts[stream].end();
     return data === '' || cut[stream] ? '' : formatEvent('output', { stream, data });
   });
-  return rest.join('') + formatEvent('result', resultOf(ending));
+  return rest.join('') + formatEvent('result', describe(ending));
 }

@@ -19,6 +19,8 @@ export type ExecutionOrder = {
   outputLimitBytes: number | null;
   streamed: boolean;
   receivedAtMs: number;
+  /** One document comes in place of files. */
+  document?: boolean;
   /** It opens a session, or runs in one. */
   session?: SessionOrder;
   /** Gives the memory of the request back. */

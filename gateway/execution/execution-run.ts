@@ -82,6 +82,7 @@ export class ExecutionRun {
       consumed: (bytes) => this.#stream?.consumed(bytes),
       stalled: () => this.stop('reader_stalled', 'The reader took nothing for too long.'),
       dismissed: () => this.#dismissed(),
+      keepDocument: order.document ? (bytes) => this.keep(bytes) : undefined,
     });
     this.#clocks = new RunClocks(deps, {
       answerInMs: order.timeoutMs + order.queueTimeoutMs + ANSWER_GRACE_MS,

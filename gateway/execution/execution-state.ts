@@ -262,6 +262,7 @@ const REFUSALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'draining',
 ]);
 const FAILURES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'busy',
   'sandbox_lost',
   'runner_error',
   'stage_failed',

@@ -3,6 +3,7 @@ import { MAX_FILES_OMITTED } from '../../shared/limits.ts';
 import { CHANNEL, type ExecutionResult, type FileEnd, type FromGateway } from '../../shared/messages.ts';
 import type { Caller } from '../auth/caller.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
+import { ResultDocument } from '../sessions/result-document.ts';
 import { exitFault } from './check-exit.ts';
 import { OutputReader, type OutputReaderOptions } from './output-reader.ts';
 import { type OmittedFile, type ResultFile, ResultFiles } from './result-files.ts';
@@ -12,6 +13,8 @@ export type RunOutputOptions = OutputReaderOptions &
     caller: Caller;
     /** Cap of stdout and of stderr each. */
     maxOutputBytes: number;
+    /** Set where one document comes in place of files; it is held until it is answered. */
+    keepDocument?: ((bytes: number) => void) | undefined;
   };
 
 /** What the output adds to a result: checked, capped, stored. */
@@ -21,6 +24,8 @@ export type OutputEnding = {
   files: readonly ResultFile[];
   filesOmitted: readonly OmittedFile[];
   filesOmittedCount: number;
+  /** What came in place of files. */
+  document?: Uint8Array;
 };
 
 /** Everything that an agent sends of one execution: text to its reader, files to the store, both within bounds. */
@@ -32,7 +37,7 @@ export class RunOutput {
   #fileEnds = 0;
   /** Bytes that came and were not taken. */
   #pending = 0;
-  readonly #files: ResultFiles;
+  readonly #files: ResultFiles | ResultDocument;
   readonly #options: RunOutputOptions;
 
   constructor(given: RunOutputOptions) {
@@ -43,12 +48,14 @@ export class RunOutput {
     const options = { ...given, consumed };
     this.#options = options;
     this.reader = new OutputReader(options);
-    this.#files = new ResultFiles({
-      store: options.fileStore,
-      caller: options.caller,
-      maxFileBytes: options.config.maxFileBytes,
-      consumed: options.consumed,
-    });
+    this.#files = options.keepDocument
+      ? new ResultDocument({ consumed, keep: options.keepDocument })
+      : new ResultFiles({
+          store: options.fileStore,
+          caller: options.caller,
+          maxFileBytes: options.config.maxFileBytes,
+          consumed,
+        });
   }
 
   /** Files stored so far, and their bytes. */
@@ -107,6 +114,7 @@ export class RunOutput {
       stderrTruncated: result.stderr_truncated || this.#isCut(result.stderr_bytes, stderr),
       files: [...files],
       filesOmitted: [...omitted, ...result.files_omitted].slice(0, MAX_FILES_OMITTED),
+      ...(this.#files instanceof ResultDocument && { document: this.#files.bytes }),
       filesOmittedCount: omittedCount + Math.max(result.files_omitted_count, result.files_omitted.length),
     };
   }

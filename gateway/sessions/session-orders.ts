@@ -2,7 +2,7 @@ import type { ExecuteRequest } from '../../shared/api.ts';
 import { executeRequestSchema } from '../../shared/api.ts';
 import { Failure } from '../../shared/errors.ts';
 import { clusterName } from '../../shared/messages.ts';
-import type { BashRequest, CreateSessionRequest } from '../../shared/session-api.ts';
+import type { BashRequest, CreateSessionRequest, PythonRequest } from '../../shared/session-api.ts';
 import type { SessionWork } from '../../shared/session-messages.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { requirePlace, type Wanted } from '../clusters/placement.ts';
@@ -22,6 +22,7 @@ export type Asked<Request> = { asked: Request; raw: unknown; receivedAtMs: numbe
 
 /** Opening a session stages files and starts one process. */
 const OPEN_TIMEOUT_MS = 30_000;
+const RESTART_TIMEOUT_MS = 10_000;
 /** Work in a session waits for nobody but a link that is being replaced. */
 const REACH_TIMEOUT_MS = 5_000;
 
@@ -30,6 +31,8 @@ export type SessionOrders = {
   /** Files, then the place: the order in which a request may be refused. */
   open(context: KeyedContext, request: Asked<CreateSessionRequest>): Promise<ExecutionOrder>;
   bash(context: KeyedContext, place: SessionPlace, request: Asked<BashRequest>): Promise<ExecutionOrder>;
+  python(context: KeyedContext, place: SessionPlace, request: Asked<PythonRequest>): Promise<ExecutionOrder>;
+  restart(context: KeyedContext, place: SessionPlace, name: string): Promise<ExecutionOrder>;
 };
 
 export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
@@ -94,6 +97,27 @@ export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
         ...inSession(context, place, work, 'bash'),
         input: await inputOf(context, { code: cmd, env, stdin }),
         timeoutMs: timeoutOf(request.asked, request.raw, context.caller),
+      };
+    },
+    async python(context, place, request) {
+      const { code, stdin, files, rich, last_line_interactive } = request.asked;
+      const work: SessionWork = { do: 'python', id: place.id, context: request.asked.context, rich };
+      return {
+        ...common(context, request, code),
+        ...inSession(context, place, work, 'python'),
+        input: await inputOf(context, { code, stdin, files }),
+        timeoutMs: timeoutOf(request.asked, request.raw, context.caller),
+        lastLineInteractive: last_line_interactive,
+        document: true,
+      };
+    },
+    async restart(context, place, name) {
+      const nothing = { asked: {}, raw: {}, receivedAtMs: deps.now(), release() {} };
+      return {
+        ...common(context, nothing, ''),
+        ...inSession(context, place, { do: 'restart', id: place.id, context: name }, 'python'),
+        input: await inputOf(context, { code: '' }),
+        timeoutMs: RESTART_TIMEOUT_MS,
       };
     },
   };

@@ -70,13 +70,19 @@ describe('/openapi.json', () => {
       'DELETE /v1/sessions/{id}',
       'POST /v1/sessions/{id}/extend',
       'POST /v1/sessions/{id}/bash',
+      'POST /v1/sessions/{id}/bash/stream',
+      'POST /v1/sessions/{id}/execute',
+      'POST /v1/sessions/{id}/execute/stream',
+      'POST /v1/sessions/{id}/contexts/{name}/restart',
       'GET /v1/files',
       'POST /v1/files',
       'GET /v1/files/{id}',
       'DELETE /v1/files/{id}',
     ]);
     for (const [path, method] of operations()) {
-      const response = await bench.ask(path.replace('{id}', 'x'), { method: method.toUpperCase() });
+      const response = await bench.ask(path.replace('{id}', 'x').replace('{name}', 'y'), {
+        method: method.toUpperCase(),
+      });
       expect([path, response.status]).not.toEqual([path, 405]);
     }
   });

@@ -99,7 +99,7 @@ class Interpreter:
         error.__traceback__ = without_ours(error.__traceback__)
         try:
             results.failed(error)
-            return pyexit.report([error]) & 0xFF
+            return report(error) & 0xFF
         except BaseException:
             return 1
 
@@ -108,23 +108,33 @@ class Interpreter:
         tree = compile(source, name, "exec", _ast.PyCF_ONLY_AST | _FLAGS, True)
         last = None
         if interactive and tree.body and isinstance(tree.body[-1], _ast.Expr):
-            last = ast.Expression(tree.body.pop().value)
-        if tree.body:
-            self._evaluate(compile(tree, name, "exec", _FLAGS, True))
-        if last is not None:
-            value = self._evaluate(compile(last, name, "eval", _FLAGS, True))
-            if not results.value(value):
-                sys.displayhook(value)
+            last = compile(ast.Expression(tree.body.pop().value), name, "eval", _FLAGS, True)
+        codes = [compile(tree, name, "exec", _FLAGS, True)] + ([last] if last else [])
+        if any(code.co_flags & inspect.CO_COROUTINE for code in codes):
+            value = self._await(codes)
+        else:
+            for code in codes:
+                value = eval(code, self._names)
+        if last is not None and not results.value(value):
+            sys.displayhook(value)
         results.figures()
 
-    def _evaluate(self, code):
-        if not code.co_flags & inspect.CO_COROUTINE:
-            return eval(code, self._names)
+    def _await(self, codes):
+        """All of it in one loop, which stays: what begins a task without waiting for it finds the loop running."""
         asyncio = __import__("asyncio")
         if self._loop is None or self._loop.is_closed():
             self._loop = asyncio.new_event_loop()
             asyncio.set_event_loop(self._loop)
-        task = self._loop.create_task(eval(code, self._names))
+
+        async def run():
+            value = None
+            for code in codes:
+                value = eval(code, self._names)
+                if code.co_flags & inspect.CO_COROUTINE:
+                    value = await value
+            return value
+
+        task = self._loop.create_task(run())
         try:
             return self._loop.run_until_complete(task)
         except BaseException:
@@ -137,6 +147,15 @@ class Interpreter:
             raise
 
 
+def report(error):
+    """As pyexit, but that of code which is in no file the lines are shown."""
+    if isinstance(error, SystemExit) or sys.excepthook is not sys.__excepthook__:
+        return pyexit.report([error])
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+    __import__("traceback").print_exception(type(error), error, error.__traceback__)
+    return 1
+
+
 def remember(name, source):
     """Lines of code that is in no file, for tracebacks."""
     linecache = __import__("linecache")
@@ -145,6 +164,10 @@ def remember(name, source):
 
 
 def without_ours(trace):
-    while trace is not None and trace.tb_frame.f_code.co_filename == __spec__.origin:
+    """Where an error left through the loop, its machinery stands between our frames."""
+    first, last = trace, None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == __spec__.origin:
+            last = trace
         trace = trace.tb_next
-    return trace
+    return first if last is None else last.tb_next

@@ -1,0 +1,136 @@
+import { errorEvent, outputEvent } from '../../shared/api.ts';
+import {
+  bashRequestSchema,
+  bashResponse,
+  bashResultEvent,
+  pythonRequestSchema,
+  pythonResponse,
+  pythonResultEvent,
+} from '../../shared/session-api.ts';
+import { contextName } from '../../shared/session-messages.ts';
+import type { Ending, ExecutionRun } from '../execution/execution-run.ts';
+import { checkSchema } from '../http/parse-json.ts';
+import { jsonResponse } from '../http/problem-response.ts';
+import type { Route } from '../http/route.ts';
+import { commandResultOf, pythonResultOf } from '../sessions/session-answer.ts';
+import type { SessionBook } from '../sessions/session-book.ts';
+import { createSessionOrders } from '../sessions/session-orders.ts';
+import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
+import type { KeyedContext } from './execute.ts';
+
+const PROBLEMS = [403, 404, 409, 413, 422, 429, 502, 503];
+
+type Begun = { run: ExecutionRun; describe: (ending: Ending) => object };
+
+/** Work in a session: shell commands and Python, whole or as server-sent events. */
+export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: SessionBook): Route[] {
+  const ceilings = { maxTimeoutMs: deps.config.maxTimeoutMs };
+  const bashRequest = bashRequestSchema(ceilings);
+  const pythonRequest = pythonRequestSchema(ceilings);
+  const requests = createSessionRequests(deps);
+  const orders = createSessionOrders(deps);
+  const placeOf = ({ caller, params, pathCluster }: KeyedContext) =>
+    book.find(caller, params.id ?? '', pathCluster);
+
+  async function bash(context: KeyedContext): Promise<Begun> {
+    const asked = await requests.read(context, bashRequest);
+    const order = async () => orders.bash(context, await placeOf(context), asked);
+    return { run: await requests.begin(asked, order), describe: commandResultOf };
+  }
+
+  async function python(context: KeyedContext): Promise<Begun> {
+    const asked = await requests.read(context, pythonRequest);
+    const order = async () => orders.python(context, await placeOf(context), asked);
+    return { run: await requests.begin(asked, order), describe: pythonResultOf(asked.asked.context) };
+  }
+
+  const whole = (begin: (context: KeyedContext) => Promise<Begun>) => async (context: KeyedContext) => {
+    const { run, describe } = await begin(context);
+    const answer = await requests.answer(context, run, describe);
+    return jsonResponse(answer, { headers: { 'Podgate-Execution-Id': run.executionId } });
+  };
+  const streamed = (begin: (context: KeyedContext) => Promise<Begun>) => async (context: KeyedContext) => {
+    const { run, describe } = await begin(context);
+    return requests.stream(context, run, describe);
+  };
+
+  async function restart(context: KeyedContext): Promise<Response> {
+    const name = checkSchema(contextName, context.params.name);
+    const order = async () => orders.restart(context, await placeOf(context), name);
+    const run = await requests.begin({ release() {} }, order);
+    await requests.answer(context, run, commandResultOf);
+    return new Response(null, { status: 204 });
+  }
+
+  return [
+    {
+      method: 'POST',
+      path: '/v1/sessions/{id}/bash',
+      scope: 'sessions',
+      handle: whole(bash),
+      doc: {
+        summary: 'Run a shell command in a session',
+        request: bashRequest,
+        responses: { 200: { description: 'The command ended', schema: bashResponse } },
+        problems: PROBLEMS,
+      },
+    },
+    {
+      method: 'POST',
+      path: '/v1/sessions/{id}/bash/stream',
+      scope: 'sessions',
+      handle: streamed(bash),
+      doc: {
+        summary: 'Run a shell command in a session and stream its output as server-sent events',
+        request: bashRequest,
+        responses: {
+          200: {
+            description: 'Zero or more `output`, then one `result` or `error`',
+            events: { output: outputEvent, result: bashResultEvent, error: errorEvent },
+          },
+        },
+        problems: PROBLEMS,
+      },
+    },
+    {
+      method: 'POST',
+      path: '/v1/sessions/{id}/execute',
+      scope: 'sessions',
+      handle: whole(python),
+      doc: {
+        summary: 'Run Python in a session, in an interpreter that remembers',
+        request: pythonRequest,
+        responses: { 200: { description: 'The code ran, whatever became of it', schema: pythonResponse } },
+        problems: PROBLEMS,
+      },
+    },
+    {
+      method: 'POST',
+      path: '/v1/sessions/{id}/execute/stream',
+      scope: 'sessions',
+      handle: streamed(python),
+      doc: {
+        summary: 'Run Python in a session and stream its output as server-sent events',
+        request: pythonRequest,
+        responses: {
+          200: {
+            description: 'Zero or more `output`, then one `result` or `error`',
+            events: { output: outputEvent, result: pythonResultEvent, error: errorEvent },
+          },
+        },
+        problems: PROBLEMS,
+      },
+    },
+    {
+      method: 'POST',
+      path: '/v1/sessions/{id}/contexts/{name}/restart',
+      scope: 'sessions',
+      handle: restart,
+      doc: {
+        summary: 'End an interpreter of a session; the next execution in its context finds a new one',
+        responses: { 204: { description: 'It ends, with what it ran' } },
+        problems: PROBLEMS,
+      },
+    },
+  ];
+}

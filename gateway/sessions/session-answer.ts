@@ -1,0 +1,19 @@
+import { resultOf } from '../execution/answer.ts';
+import type { Ending } from '../execution/execution-run.ts';
+import { readResults } from './result-document.ts';
+
+/** How work in a session ended: it gives no files, they stay where they are. */
+export function commandResultOf(ending: Ending) {
+  const { files: _, files_omitted, files_omitted_count, ...rest } = resultOf(ending);
+  return rest;
+}
+
+/** How a piece of Python in a context ended. */
+export function pythonResultOf(context: string) {
+  return (ending: Ending) => ({
+    ...commandResultOf(ending),
+    ...readResults(ending.document),
+    context,
+    context_state: ending.result.context ?? ('lost' as const),
+  });
+}

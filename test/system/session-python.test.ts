@@ -1,0 +1,190 @@
+import { expect, test } from 'vitest';
+import type { PythonResponse, SessionResponse } from '../../shared/session-api.ts';
+import { untilAnswered } from '../fakes/until.ts';
+import { describeStack } from './suite.ts';
+
+const TEMPLATES = [
+  {
+    name: 'default',
+    languages: ['python', 'bash'] as ('python' | 'bash')[],
+    pool: { min: 1, max: 3 },
+    resources: { cpu_seconds: 20, timeout_ms: 20_000 },
+  },
+];
+
+describeStack('Python in a session', { templates: TEMPLATES }, (stack) => {
+  const open = async (): Promise<string> => {
+    const response = await stack().post('/v1/sessions', {});
+    expect(response.status, await response.clone().text()).toBe(201);
+    return ((await response.json()) as SessionResponse).session_id;
+  };
+  const post = (id: string, code: string, rest: object = {}) =>
+    stack().post(`/v1/sessions/${id}/execute`, { code, ...rest });
+  const run = async (id: string, code: string, rest: object = {}): Promise<PythonResponse> => {
+    const response = await post(id, code, rest);
+    expect(response.status, await response.clone().text()).toBe(200);
+    return (await response.json()) as PythonResponse;
+  };
+  const end = (id: string) => stack().fetch(`/v1/sessions/${id}`, { method: 'DELETE' });
+
+  test('remembers variables, imports, functions and open files from one execution to the next', async () => {
+    const id = await open();
+    const first = await run(
+      id,
+      'import math\nx = 41\ndef f(n): return n + x\nh = open("t.txt", "w+")\nprint("begun")',
+    );
+    expect(first).toMatchObject({ stdout: 'begun\n', exit_code: 0, outcome: 'exited', error: null });
+    expect(first).toMatchObject({ context: 'main', context_state: 'kept' });
+    const next = await run(id, 'h.write("kept"); h.flush(); h.seek(0)\nprint(h.read(), math.pi > 3)\nf(1)');
+    expect(next.stdout).toBe('kept True\n42\n');
+    const shell = await stack().post(`/v1/sessions/${id}/bash`, { cmd: 'cat t.txt' });
+    expect(((await shell.json()) as { stdout: string }).stdout).toBe('kept');
+    await end(id);
+  });
+
+  test('keeps several contexts that know nothing of each other, and starts one anew when asked', async () => {
+    const id = await open();
+    await run(id, 'x = 1');
+    expect((await run(id, '"x" in globals()', { context: 'other' })).stdout).toBe('False\n');
+    await run(id, 'x = 2', { context: 'other' });
+    const restarted = await stack().post(`/v1/sessions/${id}/contexts/other/restart`, {});
+    expect(restarted.status).toBe(204);
+    expect((await run(id, '"x" in globals()', { context: 'other' })).stdout).toBe('False\n');
+    expect((await run(id, 'x')).stdout).toBe('1\n');
+    await end(id);
+  });
+
+  test('interrupts at the timeout without losing state, and kills only what does not heed it', async () => {
+    const id = await open();
+    await run(id, 'x = 5');
+    const slow = await run(id, 'import time\ntry:\n    time.sleep(60)\nfinally:\n    x += 1', {
+      timeout_ms: 300,
+    });
+    expect(slow).toMatchObject({ outcome: 'timed_out', timed_out: true, exit_code: null });
+    expect(slow).toMatchObject({ context_state: 'kept', error: { name: 'KeyboardInterrupt' } });
+    expect((await run(id, 'x')).stdout).toBe('6\n');
+    const deaf = 'while True:\n    try:\n        time.sleep(60)\n    except BaseException:\n        pass';
+    const killed = await run(id, deaf, { timeout_ms: 300 });
+    expect(killed).toMatchObject({ outcome: 'timed_out', exit_code: null, context_state: 'lost' });
+    expect((await run(id, '"x" in globals()')).stdout).toBe('False\n');
+    await end(id);
+  });
+
+  test('awaits at the top level', async () => {
+    const id = await open();
+    await run(
+      id,
+      'import asyncio\nq = asyncio.Queue()\nasync def put():\n    await asyncio.sleep(0.01)\n    await q.put(7)',
+    );
+    expect((await run(id, 'task = asyncio.ensure_future(put())\nawait q.get()')).stdout).toBe('7\n');
+    await end(id);
+  });
+
+  test('runs one piece in a context at a time: 409 beyond, while others run beside it', async () => {
+    const id = await open();
+    await run(id, 'import time');
+    const held = run(id, 'open("begun", "w").close()\ntime.sleep(2)\nprint("end")');
+    await untilAnswered(async () => {
+      const shell = await stack().post(`/v1/sessions/${id}/bash`, { cmd: 'ls begun' });
+      return ((await shell.json()) as { exit_code: number }).exit_code === 0;
+    });
+    const second = await post(id, '1');
+    expect([second.status, ((await second.json()) as { code: string }).code]).toEqual([409, 'busy']);
+    expect((await run(id, 'print("beside")', { context: 'b' })).stdout).toBe('beside\n');
+    expect((await held).stdout).toBe('end\n');
+    await end(id);
+  });
+
+  test('tells an error by name, value and frames, beside the traceback that Python prints', async () => {
+    const id = await open();
+    await run(id, 'def f():\n    return 1 / 0');
+    const failed = await run(id, 'f()');
+    expect(failed).toMatchObject({
+      exit_code: 1,
+      error: {
+        name: 'ZeroDivisionError',
+        value: 'division by zero',
+        frames: [
+          { file: '<execution 2>', line: 1, name: '<module>' },
+          { file: '<execution 1>', line: 2, name: 'f' },
+        ],
+      },
+    });
+    expect(failed.stderr).toContain('return 1 / 0');
+    expect(failed.stderr).not.toContain('podgate');
+    expect(await run(id, 'import sys; sys.exit(4)')).toMatchObject({ exit_code: 4, context_state: 'kept' });
+    const died = await run(id, 'import os; os.kill(os.getpid(), 9)');
+    expect(died).toMatchObject({ outcome: 'signaled', exit_code: 137, context_state: 'lost' });
+    await end(id);
+  });
+
+  test('gives the last value as a notebook does, bounded, and says what was cut', async () => {
+    const id = await open();
+    const shown = await run(
+      id,
+      `
+class Shown:
+    def _repr_html_(self): return "<b>é</b>"
+    def _repr_png_(self): return b"\\x89PNG"
+    def _repr_json_(self): return {"a": [1, None]}
+    def _repr_latex_(self): raise ValueError
+    def __repr__(self): return "shown"
+Shown()`,
+      { rich: true },
+    );
+    expect(shown.stdout).toBe('');
+    expect(shown.results).toEqual([
+      {
+        kind: 'result',
+        data: {
+          'text/plain': 'shown',
+          'text/html': '<b>é</b>',
+          'image/png': Buffer.from('\x89PNG', 'latin1').toString('base64'),
+          'application/json': { a: [1, null] },
+        },
+      },
+    ]);
+    const cut = await run(id, 'class Big:\n    def _repr_html_(self): return "x" * (3 << 20)\nBig()', {
+      rich: true,
+    });
+    expect(Object.keys(cut.results[0]?.data ?? {})).toEqual(['text/plain']);
+    expect(cut.results_omitted).toEqual([{ type: 'text/html', reason: 'too_large' }]);
+    expect((await run(id, 'None', { rich: true })).results).toEqual([]);
+    expect((await run(id, '_ is not None')).stdout).toBe('True\n');
+    await end(id);
+  });
+
+  test('streams output as it comes, then the result', async () => {
+    const id = await open();
+    const response = await stack().post(`/v1/sessions/${id}/execute/stream`, {
+      code: 'print("a")\n6 * 7',
+      rich: true,
+    });
+    const text = await response.text();
+    expect(text).toContain('event: output\ndata: {"stream":"stdout","data":"a\\n"}');
+    const result = /event: result\ndata: (.*)\n/.exec(text)?.[1] ?? '';
+    expect(JSON.parse(result)).toMatchObject({
+      results: [{ data: { 'text/plain': '42' } }],
+      context: 'main',
+    });
+    await end(id);
+  });
+
+  test('holds the limits of processor and memory, and keeps what it can', async () => {
+    const id = await open();
+    await run(id, 'x = 1');
+    const memory = await run(id, 'y = b"x" * (1 << 30)');
+    expect(memory).toMatchObject({ exit_code: 1, error: { name: 'MemoryError' }, context_state: 'kept' });
+    expect((await run(id, 'x')).stdout).toBe('1\n');
+    await end(id);
+  });
+
+  test('is validated before anything runs', async () => {
+    const id = await open();
+    expect((await post(id, '1', { context: 'a b' })).status).toBe(422);
+    expect((await post(id, '1', { timeout_ms: 0 })).status).toBe(422);
+    expect((await stack().post(`/v1/sessions/${id}/execute`, {})).status).toBe(422);
+    await end(id);
+    expect((await post(id, '1')).status).toBe(404);
+  });
+});
