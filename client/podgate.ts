@@ -1,8 +1,7 @@
-import { discard, malformed, parseData, readJson } from './answers.ts';
-import { PodgateError, startedOf } from './podgate-error.ts';
-import { readServerSentEvents } from './server-sent-events.ts';
+import { discard, readJson } from './answers.ts';
+import { followEvents } from './follow-events.ts';
 import { Sessions } from './sessions.ts';
-import { connectionLost, createTransport, type Transport } from './transport.ts';
+import { createTransport, type Transport } from './transport.ts';
 import type {
   ClusterPage,
   Download,
@@ -73,22 +72,7 @@ export class Podgate {
     options: ExecuteOptions = {},
   ): AsyncGenerator<StreamEvent, void, undefined> {
     const response = await this.#transport.send(executeCall('/v1/execute/stream', request, options));
-    if (response.body === null) throw connectionLost(undefined, options.signal, 'unknown');
-    let started: 'yes' | 'unknown' = 'unknown';
-    try {
-      for await (const { event, data } of readServerSentEvents(response.body)) {
-        if (event === 'output') {
-          started = 'yes';
-          yield parseOutput(data);
-        } else if (event === 'result') {
-          yield { type: 'result', ...parseData<ExecutionEnd>(data, 'unknown') };
-          return;
-        } else if (event === 'error') throw parseFailure(data);
-      }
-    } catch (cause) {
-      throw connectionLost(cause, options.signal, started);
-    }
-    throw connectionLost(undefined, options.signal, started);
+    yield* followEvents<ExecutionEnd>(response, options.signal);
   }
 }
 
@@ -175,18 +159,6 @@ function executeCall(path: string, request: string | ExecuteRequest, options: Ex
   const body = JSON.stringify(typeof request === 'string' ? { code: request } : request);
   const headers = { 'content-type': 'application/json', 'idempotency-key': options.idempotencyKey };
   return { method: 'POST' as const, path, headers, body: () => body, signal: options.signal, mayStart: true };
-}
-
-function parseOutput(data: string): StreamEvent {
-  const { stream, data: text } = parseData<{ stream: unknown; data: unknown }>(data, 'yes');
-  if ((stream !== 'stdout' && stream !== 'stderr') || typeof text !== 'string') throw malformed('yes');
-  return { type: 'output', stream, data: text };
-}
-
-function parseFailure(data: string): PodgateError {
-  const { message, code, started } = parseData<Record<string, unknown>>(data, 'unknown');
-  if (typeof message !== 'string' || typeof code !== 'string') throw malformed('unknown');
-  return new PodgateError(message, { code, started: startedOf(started) ?? 'unknown' });
 }
 
 /** `filename*` of RFC 6266, else the plain one. */

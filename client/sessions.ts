@@ -1,7 +1,20 @@
 import { discard, readJson } from './answers.ts';
+import { followEvents } from './follow-events.ts';
 import type { CallOptions, PageOptions } from './podgate.ts';
 import type { Call, Transport } from './transport.ts';
-import type { BashRequest, BashResult, SessionPage, SessionRequest, SessionState } from './types.ts';
+import type {
+  BashEnd,
+  BashEvent,
+  BashRequest,
+  BashResult,
+  PythonEnd,
+  PythonEvent,
+  PythonRequest,
+  PythonResult,
+  SessionPage,
+  SessionRequest,
+  SessionState,
+} from './types.ts';
 
 /** Sandboxes that stay: what one command leaves, the next finds. */
 export class Sessions {
@@ -68,6 +81,35 @@ export class Session implements AsyncDisposable {
     return send(this.#transport, 'POST', this.#path('/bash'), { body, signal, mayStart: true });
   }
 
+  /** The same as it happens: output, then exactly one `result`. Leaving the loop ends the command. */
+  async *bashStream(
+    request: string | BashRequest,
+    { signal }: CallOptions = {},
+  ): AsyncGenerator<BashEvent, void, undefined> {
+    const body = typeof request === 'string' ? { cmd: request } : request;
+    yield* followEvents<BashEnd>(await this.#start('/bash/stream', body, signal), signal);
+  }
+
+  /** Runs Python in an interpreter that remembers. */
+  execute(request: string | PythonRequest, { signal }: CallOptions = {}): Promise<PythonResult> {
+    const body = typeof request === 'string' ? { code: request } : request;
+    return send(this.#transport, 'POST', this.#path('/execute'), { body, signal, mayStart: true });
+  }
+
+  /** The same as it happens. */
+  async *stream(
+    request: string | PythonRequest,
+    { signal }: CallOptions = {},
+  ): AsyncGenerator<PythonEvent, void, undefined> {
+    const body = typeof request === 'string' ? { code: request } : request;
+    yield* followEvents<PythonEnd>(await this.#start('/execute/stream', body, signal), signal);
+  }
+
+  /** Ends an interpreter: the next execution in its context finds a new one. */
+  async restart(context = 'main', { signal }: CallOptions = {}): Promise<void> {
+    await discard(await this.#start(`/contexts/${encodeURIComponent(context)}/restart`, {}, signal));
+  }
+
   /** Ends it, and all that runs in it. */
   async end({ signal }: CallOptions = {}): Promise<void> {
     await discard(await this.#transport.send({ method: 'DELETE', path: this.#path(), signal }));
@@ -77,6 +119,19 @@ export class Session implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.end().catch((error: unknown) => {
       if ((error as { status?: unknown }).status !== 404) throw error;
+    });
+  }
+
+  #start(path: string, request: object, signal: AbortSignal | undefined): Promise<Response> {
+    const body = JSON.stringify(request);
+    const headers = { 'content-type': 'application/json' };
+    return this.#transport.send({
+      method: 'POST',
+      path: this.#path(path),
+      headers,
+      body: () => body,
+      signal,
+      mayStart: true,
     });
   }
 

@@ -180,5 +180,38 @@ export type BashRequest = {
   /** Closed at its end; absent means empty. */
   stdin?: string | null | undefined;
 };
+type InPlace<End> = Omit<End, 'files' | 'files_omitted' | 'files_omitted_count'>;
 /** How a command ended. What it left in the workspace stays there. */
-export type BashResult = Omit<ExecuteResult, 'files' | 'files_omitted' | 'files_omitted_count'>;
+export type BashEnd = InPlace<ExecutionEnd>;
+export type BashResult = { stdout: string; stderr: string } & BashEnd;
+export type BashEvent = OutputEvent | ({ type: 'result' } & BashEnd);
+
+export type PythonRequest = {
+  code: string;
+  /** One interpreter each; a name that is new begins one. `main` unless given. */
+  context?: string | undefined;
+  stdin?: string | null | undefined;
+  /** 30000 unless given. At its end the code is interrupted; only what does not heed that is killed. */
+  timeout_ms?: number | undefined;
+  last_line_interactive?: boolean | undefined;
+  /** Representations and figures in place of a printed last value. */
+  rich?: boolean | undefined;
+  /** Staged before the code runs. */
+  files?: RequestFile[] | undefined;
+};
+
+/** What the code gave: text as it is, JSON as JSON, anything else in base64, by media type. */
+export type PythonValue = { kind: 'result' | 'figure'; data: Record<string, unknown> };
+
+export type PythonEnd = BashEnd & {
+  results: PythonValue[];
+  /** Representations that were too large or too many. */
+  results_omitted: { type: string; reason: string }[];
+  /** The exception that ended the code; frames with the outermost first. */
+  error: { name: string; value: string; frames: { file: string; line: number; name: string }[] } | null;
+  context: string;
+  /** `lost`: its process ended, and the next execution finds a new one. */
+  context_state: 'kept' | 'lost';
+};
+export type PythonResult = { stdout: string; stderr: string } & PythonEnd;
+export type PythonEvent = OutputEvent | ({ type: 'result' } & PythonEnd);

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { deflateSync } from 'node:zlib';
 
 /** The text of `python3 -c` must fit one argument: Linux allows 131,072 bytes (MAX_ARG_STRLEN). */
-export const MAX_LOADER_BYTES = 100 * 1_024;
+export const MAX_LOADER_BYTES = 124 * 1_024;
 
 const PACKAGE = 'podgate_runner';
 const SOURCES = new URL(`./${PACKAGE}/`, import.meta.url);

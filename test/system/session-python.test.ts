@@ -8,7 +8,8 @@ const TEMPLATES = [
     name: 'default',
     languages: ['python', 'bash'] as ('python' | 'bash')[],
     pool: { min: 1, max: 3 },
-    resources: { cpu_seconds: 20, timeout_ms: 20_000 },
+    python: '/usr/bin/python3',
+    resources: { memory_mb: 512, cpu_seconds: 20, timeout_ms: 20_000 },
   },
 ];
 
@@ -152,6 +153,60 @@ Shown()`,
     expect((await run(id, 'None', { rich: true })).results).toEqual([]);
     expect((await run(id, '_ is not None')).stdout).toBe('True\n');
     await end(id);
+  });
+
+  test('gives a plot without savefig as PNG, and a table as HTML and JSON', async (context) => {
+    const id = await open();
+    const shown = await run(
+      id,
+      `
+import matplotlib.pyplot as plt
+import pandas as pd
+plt.plot([1, 2, 3])
+plt.figure()
+plt.bar([1, 2], [3, 4])
+pd.DataFrame({"a": [1, 2], "b": ["x", None]})`,
+      { rich: true, timeout_ms: 20_000 },
+    );
+    context.skip(shown.error?.name === 'ModuleNotFoundError', 'no matplotlib and pandas here');
+    expect(shown.error).toBeNull();
+    expect(shown.results.map(({ kind }) => kind)).toEqual(['result', 'figure', 'figure']);
+    const [table, ...figures] = shown.results;
+    expect(table?.data['text/html']).toContain('<table');
+    expect(table?.data['application/json']).toEqual({
+      columns: ['a', 'b'],
+      index: [0, 1],
+      data: [
+        [1, 'x'],
+        [2, null],
+      ],
+    });
+    for (const { data } of figures)
+      expect(Buffer.from(String(data['image/png']), 'base64').subarray(1, 4).toString()).toBe('PNG');
+    expect((await run(id, 'plt.get_fignums()', { rich: true })).results).toMatchObject([
+      { data: { 'text/plain': '[]' } },
+    ]);
+    await end(id);
+  });
+
+  test('is the same through the client', async () => {
+    await using session = await stack().podgate.sessions.create();
+    await session.execute('x = 6');
+    expect((await session.execute('x * 7')).stdout).toBe('42\n');
+    const events = [];
+    for await (const event of session.stream({ code: 'print(x)\nx', rich: true })) events.push(event);
+    expect(events).toMatchObject([
+      { type: 'output', stream: 'stdout', data: '6\n' },
+      { type: 'result', results: [{ kind: 'result', data: { 'text/plain': '6' } }] },
+    ]);
+    await session.restart();
+    expect((await session.execute('"x" in globals()')).stdout).toBe('False\n');
+    const lines = [];
+    for await (const event of session.bashStream('echo a; exit 2')) lines.push(event);
+    expect(lines).toMatchObject([{ data: 'a\n' }, { type: 'result', exit_code: 2 }]);
+    expect((await session.extend(1_000)).session_id).toBe(session.id);
+    const { sessions } = await stack().podgate.sessions.list();
+    expect(sessions.map(({ session_id }) => session_id)).toContain(session.id);
   });
 
   test('streams output as it comes, then the result', async () => {

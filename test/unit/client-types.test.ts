@@ -25,6 +25,10 @@ test("the client's types are the API's", () => {
     z.input<ReturnType<typeof sessionApi.bashRequestSchema>>
   >();
   expectTypeOf<Flat<client.BashResult>>().toEqualTypeOf<sessionApi.BashResponse>();
+  expectTypeOf<client.PythonRequest>().toEqualTypeOf<
+    z.input<ReturnType<typeof sessionApi.pythonRequestSchema>>
+  >();
+  expectTypeOf<Flat<client.PythonResult>>().toEqualTypeOf<sessionApi.PythonResponse>();
   expectTypeOf<client.ExecutionStatus>().toEqualTypeOf<Infer<'executionStatus'>>();
 });
 
