@@ -49,8 +49,8 @@ def _word():
 
 def _search():
     global _direct, _record, _record_offset
-    if "t" in getattr(sys, "abiflags", ""):
-        # Without its lock the interpreter's collector looks for what is alive along the frames.
+    # Other interpreters have no such word, and one without its lock looks along the frames for what is alive.
+    if sys.implementation.name != "cpython" or "t" in sys.abiflags:
         return
     state = ctypes.pythonapi.PyThreadState_Get
     state.restype, state.argtypes = ctypes.c_void_p, []
