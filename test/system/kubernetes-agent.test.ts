@@ -61,8 +61,8 @@ async function environment(clusters: string[], more: Record<string, string>) {
     PODGATE_GATEWAY_URL: stack.url,
     PODGATE_AGENT_TOKEN: await stack.agentToken(...clusters),
     PODGATE_AGENT_PORT: '0',
-    // Never the defaults: those are addresses of others.
-    PODGATE_CANARY_TARGETS: 'none',
+    // test/system/isolation.test.ts has its tests, and its pods would be beside those that are counted here.
+    PODGATE_CANARY: 'off',
     ...more,
   };
 }

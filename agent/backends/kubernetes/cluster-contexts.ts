@@ -25,6 +25,10 @@ export type ContextChoice = {
  */
 export function chooseContexts(choice: ContextChoice): ClusterContext[] {
   const { names, current, wanted, cluster, where } = choice;
+  if (wanted === undefined && current === '')
+    throw refusal(
+      `${where} has no current context: set KUBE_CONTEXTS to one of ${names.map((name) => `'${name}'`).join(', ')}, or to *.`,
+    );
   const chosen = (wanted ?? [current]).flatMap((text) => expand(text, names));
   const renamed = new Set(chosen.filter((each) => each.renamed).map(({ context }) => context));
   // `*` and `name=context` together: the name that was given counts.

@@ -162,7 +162,35 @@ export function parseStatus(text: string): Status {
   return { message: text.slice(0, 512) };
 }
 
-function unreachable(access: KubeAccess, cause: unknown): Failure {
-  const detail = `The API server of context '${access.context}' cannot be reached.`;
-  return new Failure('backend_unavailable', detail, { cause });
+const REASONS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'nothing listens there',
+  ECONNRESET: 'it cut the connection',
+  ENOTFOUND: 'there is no such host',
+  EAI_AGAIN: 'its name cannot be resolved now',
+  EHOSTUNREACH: 'there is no way to it',
+  ENETUNREACH: 'there is no way to it',
+  ETIMEDOUT: 'it did not answer in time',
+  EPROTO: 'it speaks no TLS',
+  ERR_SSL_WRONG_VERSION_NUMBER: 'it speaks no TLS',
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: 'it speaks no TLS',
+  CERT_HAS_EXPIRED: 'its certificate has expired',
+  CERT_NOT_YET_VALID: "its certificate is not valid yet by this machine's clock",
+  ERR_TLS_CERT_ALTNAME_INVALID: 'its certificate is for another host',
+  DEPTH_ZERO_SELF_SIGNED_CERT: "its certificate is not of the context's authority",
+  SELF_SIGNED_CERT_IN_CHAIN: "its certificate is not of the context's authority",
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: "its certificate is not of the context's authority",
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "its certificate is not of the context's authority",
+};
+
+/** There was no answer. */
+function unreachable({ context }: KubeAccess, cause: unknown): Failure {
+  const { code, name } = (cause ?? {}) as { code?: unknown; name?: unknown };
+  const known = typeof code === 'string' ? REASONS[code] : undefined;
+  const reason = name === 'TimeoutError' ? REASONS.ETIMEDOUT : known;
+  const why = reason === undefined ? '' : `: ${reason}`;
+  return new Failure(
+    'backend_unavailable',
+    `The API server of context '${context}' cannot be reached${why}.`,
+    { cause },
+  );
 }

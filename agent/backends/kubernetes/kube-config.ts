@@ -1,14 +1,21 @@
-import { X509Certificate } from 'node:crypto';
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { Agent as HttpAgent } from 'node:http';
 import { Agent, type RequestOptions } from 'node:https';
-import { delimiter, dirname, resolve } from 'node:path';
 // The library takes 90 MB and more than half a second to load: it is imported when a cluster is there to be reached.
 import type { KubeConfig, User } from '@kubernetes/client-node';
-import { parse } from 'yaml';
 import { Failure } from '../../../shared/errors.ts';
+import { configRefusal, readKubeConfigs } from './kube-config-files.ts';
+import { checkCredential, checkFiles } from './kube-credential.ts';
 
-export type { V1Pod, V1PodSecurityContext, V1PodSpec, V1ResourceRequirements } from '@kubernetes/client-node';
+export type {
+  Cluster,
+  KubeConfig,
+  User,
+  V1Pod,
+  V1PodSecurityContext,
+  V1PodSpec,
+  V1ResourceRequirements,
+} from '@kubernetes/client-node';
 
 const TOKEN_FILE_MAX_AGE_MS = 10_000;
 const MAX_SOCKETS = 32;
@@ -38,6 +45,10 @@ export type KubeAccess = {
 export type KubeContexts = {
   readonly current: string;
   readonly names: readonly string[];
+  /** Of several files those that cannot be used; the contexts of the others can. */
+  readonly problems: readonly Failure[];
+  /** The file that a context is in, for messages. */
+  fileOf(context: string): string;
   /** Throws a Failure (`invalid_request`) when the context is unknown or cannot be used. */
   access(context: string): KubeAccess;
 };
@@ -48,89 +59,56 @@ export type KubeContexts = {
  */
 export async function loadKubeContexts(paths?: string): Promise<KubeContexts> {
   const { KubeConfig } = await import('@kubernetes/client-node');
-  const config = new KubeConfig();
   if (paths === undefined) {
+    const config = new KubeConfig();
     config.loadFromDefault();
     if (config.getCurrentContext() === 'loaded-context')
-      throw refusal('There is no kubeconfig: set KUBECONFIG, or run the agent inside the cluster.');
-  } else {
-    const files = paths.split(delimiter).filter((path) => path !== '');
-    if (files.length === 0) throw refusal('KUBECONFIG is empty: use the path of a kubeconfig.');
-    files.forEach((file, index) => {
-      const one = new KubeConfig();
-      readInto(one, resolve(file));
-      merge(config, one, index === 0);
-    });
+      throw configRefusal('There is no kubeconfig: set KUBECONFIG, or run the agent inside the cluster.');
+    return contextsOf(config, [], () => 'the kubeconfig');
   }
-  const where = paths ?? 'the kubeconfig';
+  const { config, problems, sources } = readKubeConfigs(() => new KubeConfig(), paths);
+  return contextsOf(config, problems, (context) => sources.get(context) ?? paths);
+}
+
+function contextsOf(
+  config: KubeConfig,
+  problems: readonly Failure[],
+  fileOf: (context: string) => string,
+): KubeContexts {
   return {
     current: config.getCurrentContext() ?? '',
     names: config.getContexts().map((context) => context.name),
-    access: (context) => accessContext(config, context, where),
+    problems,
+    fileOf,
+    access(context) {
+      if (config.getContexts().some(({ name }) => name === context))
+        return accessContext(config, context, fileOf(context));
+      const known = config.getContexts().map(({ name }) => `'${name}'`);
+      const others = problems.map(({ detail }) => ` ${detail}`).join('');
+      throw configRefusal(
+        `${fileOf(context)} has no context '${context}': it has ${known.join(', ')}.${others}`,
+      );
+    },
   };
 }
 
-function readInto(config: KubeConfig, file: string): void {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    throw refusal(`The kubeconfig '${file}' cannot be read (${code}).`, cause);
-  }
-  try {
-    config.loadFromString(text);
-    config.makePathsAbsolute(dirname(file));
-    adoptTokenFiles(config, parse(text), dirname(file));
-  } catch (cause) {
-    throw refusal(`The kubeconfig '${file}' is malformed.`, cause);
-  }
-  if (config.getContexts().length === 0) throw refusal(`The kubeconfig '${file}' holds no context.`);
-}
-
-/** As kubectl does: of two entries with one name the first counts. */
-function merge(into: KubeConfig, from: KubeConfig, isFirst: boolean): void {
-  const firsts = <T extends { name: string }>(a: T[], b: T[]) => [
-    ...a,
-    ...b.filter((entry) => !a.some((known) => known.name === entry.name)),
-  ];
-  into.clusters = firsts(into.clusters, from.clusters);
-  into.users = firsts(into.users, from.users);
-  into.contexts = firsts(into.contexts, from.contexts);
-  if (isFirst || !into.currentContext) into.currentContext = from.currentContext;
-}
-
-/** The library knows `tokenFile` under another name, and reads it once. */
-function adoptTokenFiles(config: KubeConfig, raw: unknown, directory: string): void {
-  const { users = [] } = raw as { users?: { name: string; user?: { tokenFile?: string; token?: string } }[] };
-  config.users = config.users.map((user) => {
-    const given = users.find(({ name }) => name === user.name)?.user;
-    if (given?.tokenFile === undefined || given.token !== undefined) return user;
-    return {
-      ...user,
-      authProvider: { name: 'tokenFile', config: { tokenFile: resolve(directory, given.tokenFile) } },
-    };
-  });
-}
-
 function accessContext(config: KubeConfig, context: string, where: string): KubeAccess {
-  const found = config.getContexts().find(({ name }) => name === context);
-  if (!found) {
-    const known = config.getContexts().map(({ name }) => `'${name}'`);
-    throw refusal(`${where} has no context '${context}': it has ${known.join(', ')}.`);
-  }
+  const found = config.getContextObject(context);
+  if (!found) throw configRefusal(`${where} has no context '${context}'.`);
   const cluster = config.clusters.find(({ name }) => name === found.cluster);
   const user = config.users.find(({ name }) => name === found.user);
   if (!cluster)
-    throw refusal(
+    throw configRefusal(
       `Context '${context}' of ${where} names the cluster '${found.cluster}', which is not there.`,
     );
   if (!user)
-    throw refusal(`Context '${context}' of ${where} names the user '${found.user}', which is not there.`);
+    throw configRefusal(
+      `Context '${context}' of ${where} names the user '${found.user}', which is not there.`,
+    );
   if (!URL.canParse(cluster.server) || !/^https?:/.test(cluster.server))
-    throw refusal(`Context '${context}' of ${where} has a server that is no URL.`);
+    throw configRefusal(`Context '${context}' of ${where} has a server that is no URL.`);
   checkFiles(context, where, [cluster.caFile, user.certFile, user.keyFile]);
-  checkCertificate(context, where, user);
+  checkCredential(context, where, { cluster, user });
 
   // Contexts share the authenticators and what they cache, and nothing else.
   const view: KubeConfig = Object.create(config);
@@ -141,6 +119,7 @@ function accessContext(config: KubeConfig, context: string, where: string): Kube
   let proxied: { credentials: string; agent: HttpAgent } | undefined;
 
   async function connection(): Promise<Connection> {
+    const token = readToken();
     const options: RequestOptions = { headers: {} };
     try {
       // What the library would cache is an agent that never sees a rotated certificate.
@@ -153,7 +132,6 @@ function accessContext(config: KubeConfig, context: string, where: string): Kube
     const { ca, cert, key, rejectUnauthorized, servername, auth } = options;
     const headers = plainHeaders(options.headers);
     if (auth) headers.authorization = `Basic ${Buffer.from(auth).toString('base64')}`;
-    const token = readToken();
     if (token !== undefined) headers.authorization = `Bearer ${token}`;
     const tls = definedOnly({ ca, cert, key, rejectUnauthorized, servername });
     if (cluster?.proxyUrl === undefined) return { headers, tls, proxy: undefined };
@@ -196,35 +174,6 @@ function tokenFileReader(user: User): () => string | undefined {
   };
 }
 
-function checkFiles(context: string, where: string, files: readonly (string | undefined)[]): void {
-  for (const file of files) {
-    try {
-      if (file) accessSync(file, constants.R_OK);
-    } catch (cause) {
-      throw refusal(
-        `Context '${context}' of ${where} names the file '${file}', which cannot be read.`,
-        cause,
-      );
-    }
-  }
-}
-
-function checkCertificate(context: string, where: string, { certFile, certData }: User): void {
-  if (!certFile && !certData) return;
-  let certificate: X509Certificate;
-  try {
-    certificate = new X509Certificate(
-      certFile ? readFileSync(certFile) : Buffer.from(certData ?? '', 'base64'),
-    );
-  } catch (cause) {
-    throw refusal(`Context '${context}' of ${where} has a client certificate that cannot be read.`, cause);
-  }
-  if (certificate.validToDate.getTime() < Date.now())
-    throw refusal(
-      `The client certificate of context '${context}' of ${where} expired on ${certificate.validToDate.toISOString()}.`,
-    );
-}
-
 function plainHeaders(headers: RequestOptions['headers']): Record<string, string> {
   const entries = Object.entries(headers ?? {}).filter(([, value]) => value !== undefined);
   return Object.fromEntries(entries.map(([name, value]) => [name.toLowerCase(), String(value).trim()]));
@@ -232,8 +181,4 @@ function plainHeaders(headers: RequestOptions['headers']): Record<string, string
 
 function definedOnly(options: Record<string, unknown>): Connection['tls'] {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-}
-
-function refusal(detail: string, cause?: unknown): Failure {
-  return new Failure('invalid_request', detail, { cause });
 }

@@ -36,13 +36,14 @@ export async function createKubernetesClusters(
   const where = kubeconfig ?? 'the kubeconfig';
   const contexts = await loadKubeContexts(kubeconfig);
   const { names, current } = contexts;
+  for (const { detail } of contexts.problems) log('kubeconfig_ignored', { detail });
   const chosen = chooseContexts({ names, current, wanted, cluster: only, where });
   checkOne(
     contexts,
     chosen.map(({ context }) => context),
   );
   return chosen.map(({ cluster, context }) => {
-    const what = `context '${context}' of ${where}`;
+    const what = `context '${context}' of ${contexts.fileOf(context)}`;
     const said: Log = (event, fields) => log(event, { cluster, ...fields });
     const rights = createRightsBook({ clock, log: said });
     return {

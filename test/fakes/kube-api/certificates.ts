@@ -8,12 +8,13 @@ export type CertificateOptions = {
   /** Absent: the certificate is its own authority. */
   issuer?: { name: string; key: KeyObject };
   organization?: string;
+  notBefore?: Date;
   notAfter?: Date;
 };
 
 export type Authority = Certificate & {
   /** A server's certificate for 127.0.0.1 and localhost, which is a client's too. */
-  issue(options: { name: string; organization?: string; notAfter?: Date }): Certificate;
+  issue(options: { name: string; organization?: string; notBefore?: Date; notAfter?: Date }): Certificate;
 };
 
 /** A certificate authority that lives as long as the test. Certificates are written by hand: Node reads, but makes none. */
@@ -36,6 +37,7 @@ type Certify = {
   subject: KeyObject;
   issuer: { name: string; key: KeyObject };
   isAuthority: boolean;
+  notBefore?: Date;
   notAfter?: Date;
 };
 
@@ -44,9 +46,11 @@ const ECDSA_SHA256 = sequence(oid([1, 2, 840, 10045, 4, 3, 2]));
 
 /** X.509 version 3 (RFC 5280 4.1). */
 function certify(options: Certify): Certificate {
-  const { subject, issuer, isAuthority, notAfter = new Date(Date.now() + 24 * HOUR_MS) } = options;
+  const { subject, issuer, isAuthority } = options;
+  const { notAfter = new Date(Math.max(Date.now(), options.notBefore?.getTime() ?? 0) + 24 * HOUR_MS) } =
+    options;
   const publicKey = generatePublic(subject);
-  const notBefore = new Date(Math.min(Date.now(), notAfter.getTime()) - HOUR_MS);
+  const { notBefore = new Date(Math.min(Date.now(), notAfter.getTime()) - HOUR_MS) } = options;
   const body = sequence(
     tagged(0xa0, integer(Buffer.of(2))),
     integer(Buffer.concat([Buffer.of(1), randomBytes(8)])),

@@ -38,6 +38,12 @@ describe('the contexts that an agent serves', () => {
     expect(() => choose(wanted)).toThrow(sentence);
   });
 
+  test('need a choice where the kubeconfig has no current one', () => {
+    expect(() => choose(undefined, undefined, '')).toThrow(
+      /FILE has no current context: set KUBE_CONTEXTS to one of 'lab', 'kind-lab', 'admin@Prod', 'odd=name', or to \*\.$/,
+    );
+  });
+
   test('need a name from PODGATE_CLUSTER inside a cluster', () => {
     expect(() => choose(undefined, undefined, IN_CLUSTER_CONTEXT)).toThrow(/PODGATE_CLUSTER is not set/);
     expect(choose(undefined, 'own', IN_CLUSTER_CONTEXT)).toEqual([`own is ${IN_CLUSTER_CONTEXT}`]);

@@ -1,11 +1,16 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { appendFileSync, mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createKubeClient } from '../../../agent/backends/kubernetes/kube-client.ts';
 import { loadKubeContexts } from '../../../agent/backends/kubernetes/kube-config.ts';
+import { MAX_KUBECONFIG_BYTES } from '../../../agent/backends/kubernetes/kube-config-files.ts';
+import { createAuthority } from '../../fakes/kube-api/certificates.ts';
 import { createKubeApi, type KubeApi } from '../../fakes/kube-api/kube-api.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'podgate-kubeconfig-'));
@@ -114,6 +119,89 @@ describe('a kubeconfig', () => {
     expect(() => contexts.access('fake')).toThrow(/expired on 2020-02-03/);
   });
 
+  test('with a certificate that is not valid yet asks for the clock', async () => {
+    const { cert, key } = api.authority.issue({ name: 'new', notBefore: new Date(Date.now() + 3_600_000) });
+    const path = configWith({ 'client-certificate-data': encode(cert), 'client-key-data': encode(key) });
+    const contexts = await loadKubeContexts(path);
+    expect(() => contexts.access('fake')).toThrow(/is not valid before .* is this machine's clock right\?$/);
+  });
+
+  test.for([
+    ['without its key', (own: string) => ({ 'client-certificate-data': own }), /without its key/],
+    [
+      'whose key is another’s',
+      (own: string) => ({
+        'client-certificate-data': own,
+        'client-key-data': encode(api.authority.issue({ name: 'other' }).key),
+      }),
+      /client key that is not its certificate's/,
+    ],
+    [
+      'whose key is no key',
+      (own: string) => ({ 'client-certificate-data': own, 'client-key-data': 'AAAA' }),
+      /client key that cannot be read/,
+    ],
+  ] as const)('with a certificate %s says so', async ([, user, words]) => {
+    const contexts = await loadKubeContexts(
+      configWith(user(encode(api.authority.issue({ name: 'own' }).cert))),
+    );
+    expect(() => contexts.access('fake')).toThrow(words);
+  });
+
+  test('with an authority that is no certificate says so', async () => {
+    const path = configWith({ token: 'good' }, { 'certificate-authority-data': 'AAAA' });
+    const contexts = await loadKubeContexts(path);
+    expect(() => contexts.access('fake')).toThrow(/certificate authority that cannot be read/);
+  });
+
+  test.for([
+    ['a folder', () => folder, 'is no file'],
+    [
+      'a FIFO',
+      () => {
+        const path = join(folder, 'fifo');
+        execFileSync('mkfifo', [path]);
+        return path;
+      },
+      'is no file',
+    ],
+    [
+      'larger than any',
+      () => {
+        const path = file('');
+        truncateSync(path, MAX_KUBECONFIG_BYTES + 1);
+        return path;
+      },
+      `is larger than ${MAX_KUBECONFIG_BYTES} bytes`,
+    ],
+  ] as const)('that is %s is named and holds nothing up', async ([, make, words]) => {
+    const path = make();
+    await expect(loadKubeContexts(path)).rejects.toMatchObject({
+      code: 'invalid_request',
+      detail: `The kubeconfig '${path}' ${words}.`,
+    });
+  });
+
+  test('of the largest size is read', async () => {
+    const path = file(api.kubeconfig());
+    appendFileSync(path, ' '.repeat(MAX_KUBECONFIG_BYTES - statSync(path).size));
+    expect((await loadKubeContexts(path)).names).toEqual(['fake']);
+  });
+
+  test('of several files serves with those that can be read, and says which cannot', async () => {
+    const [good, broken] = [file(base), file('{')];
+    const contexts = await loadKubeContexts(`${join(folder, 'nowhere')}:${good}:${broken}`);
+    expect(contexts.access('good').namespace).toBe('mine');
+    expect(contexts.fileOf('good')).toBe(good);
+    expect(contexts.problems.map(({ detail }) => detail)).toEqual([
+      `The kubeconfig '${join(folder, 'nowhere')}' cannot be read (ENOENT).`,
+      `The kubeconfig '${broken}' is malformed.`,
+    ]);
+    expect(() => contexts.access('elsewhere')).toThrow(
+      /has no context 'elsewhere': it has 'good', .*nowhere' cannot be read \(ENOENT\)\. .*is malformed\.$/,
+    );
+  });
+
   test('of several files is all of them, and the first counts', async () => {
     const second = file({ ...base, contexts: [{ name: 'second', context: { cluster: 'c', user: 'u' } }] });
     const contexts = await loadKubeContexts(`${file({ ...base, 'current-context': 'good' })}:${second}`);
@@ -185,11 +273,46 @@ describe('access', () => {
     proxy.close();
   });
 
+  test.for([
+    ['speaks no TLS', 'it speaks no TLS', () => createServer()],
+    [
+      'has an expired certificate',
+      'its certificate has expired',
+      () => {
+        const { cert, key } = api.authority.issue({
+          name: 'old',
+          notAfter: new Date('2020-02-03T00:00:00Z'),
+        });
+        return createTlsServer({ cert, key });
+      },
+    ],
+    [
+      'has another’s certificate',
+      "its certificate is not of the context's authority",
+      () => createTlsServer(createAuthority('another').issue({ name: 'kube-apiserver' })),
+    ],
+    [
+      'cuts the connection',
+      'it cut the connection',
+      () => createServer().on('connection', (socket) => void socket.resetAndDestroy()),
+    ],
+  ] as const)('to a server that %s says so', async ([, words, create]) => {
+    const server = create().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const path = configWith({ token: 'good' }, { server: `https://127.0.0.1:${port}` });
+    await expect(listPods(path)).rejects.toMatchObject({
+      detail: `The API server of context 'fake' cannot be reached: ${words}.`,
+    });
+    server.close();
+    server.closeAllConnections();
+  });
+
   test('to a server that is not there is one clear sentence', async () => {
     const path = configWith({ token: 'good' }, { server: 'https://127.0.0.1:1' });
     await expect(listPods(path)).rejects.toMatchObject({
       code: 'backend_unavailable',
-      detail: "The API server of context 'fake' cannot be reached.",
+      detail: "The API server of context 'fake' cannot be reached: nothing listens there.",
     });
   });
 });

@@ -1,0 +1,95 @@
+import { readFileSync, statSync } from 'node:fs';
+import { delimiter, dirname, resolve } from 'node:path';
+import { parse } from 'yaml';
+import { Failure } from '../../../shared/errors.ts';
+import type { KubeConfig } from './kube-config.ts';
+
+export const MAX_KUBECONFIG_BYTES = 16_777_216;
+
+export type KubeConfigFiles = {
+  readonly config: KubeConfig;
+  /** Of the files that cannot be used. */
+  readonly problems: readonly Failure[];
+  /** Which file a context is from. */
+  readonly sources: ReadonlyMap<string, string>;
+};
+
+/** Reads files joined by `:`. Throws a Failure (`invalid_request`) where not one of them can be used. */
+export function readKubeConfigs(create: () => KubeConfig, paths: string): KubeConfigFiles {
+  const files = paths.split(delimiter).filter((path) => path !== '');
+  if (files.length === 0) throw configRefusal('KUBECONFIG is empty: use the path of a kubeconfig.');
+  const config = create();
+  const problems: Failure[] = [];
+  const sources = new Map<string, string>();
+  for (const file of files) {
+    const one = create();
+    try {
+      readInto(one, resolve(file));
+    } catch (cause) {
+      if (!(cause instanceof Failure)) throw cause;
+      problems.push(cause);
+      continue;
+    }
+    for (const { name } of one.getContexts()) if (!sources.has(name)) sources.set(name, file);
+    merge(config, one);
+  }
+  if (problems.length === files.length) throw problems[0];
+  return { config, problems, sources };
+}
+
+/** A FIFO would be waited for, a device read without end. */
+function readText(file: string): string {
+  try {
+    const stats = statSync(file);
+    if (!stats.isFile()) throw configRefusal(`The kubeconfig '${file}' is no file.`);
+    if (stats.size > MAX_KUBECONFIG_BYTES)
+      throw configRefusal(`The kubeconfig '${file}' is larger than ${MAX_KUBECONFIG_BYTES} bytes.`);
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    if (cause instanceof Failure) throw cause;
+    const { code } = cause as NodeJS.ErrnoException;
+    throw configRefusal(`The kubeconfig '${file}' cannot be read (${code}).`, cause);
+  }
+}
+
+function readInto(config: KubeConfig, file: string): void {
+  const text = readText(file);
+  try {
+    config.loadFromString(text);
+    config.makePathsAbsolute(dirname(file));
+    adoptTokenFiles(config, parse(text), dirname(file));
+  } catch (cause) {
+    throw configRefusal(`The kubeconfig '${file}' is malformed.`, cause);
+  }
+  if (config.getContexts().length === 0) throw configRefusal(`The kubeconfig '${file}' holds no context.`);
+}
+
+/** As kubectl does: of two entries with one name the first counts. */
+function merge(into: KubeConfig, from: KubeConfig): void {
+  const firsts = <T extends { name: string }>(a: T[], b: T[]) => [
+    ...a,
+    ...b.filter((entry) => !a.some((known) => known.name === entry.name)),
+  ];
+  into.clusters = firsts(into.clusters, from.clusters);
+  into.users = firsts(into.users, from.users);
+  into.contexts = firsts(into.contexts, from.contexts);
+  if (!into.currentContext) into.currentContext = from.currentContext;
+}
+
+/** The library knows `tokenFile` under another name, and reads it once. */
+function adoptTokenFiles(config: KubeConfig, raw: unknown, directory: string): void {
+  const { users = [] } = raw as { users?: { name: string; user?: { tokenFile?: string; token?: string } }[] };
+  config.users = config.users.map((user) => {
+    const given = users.find(({ name }) => name === user.name)?.user;
+    if (given?.tokenFile === undefined || given.token !== undefined) return user;
+    return {
+      ...user,
+      authProvider: { name: 'tokenFile', config: { tokenFile: resolve(directory, given.tokenFile) } },
+    };
+  });
+}
+
+/** A configuration that somebody has to change. */
+export function configRefusal(detail: string, cause?: unknown): Failure {
+  return new Failure('invalid_request', detail, { cause });
+}

@@ -1,0 +1,63 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { accessSync, constants, readFileSync } from 'node:fs';
+import type { Cluster, User } from './kube-config.ts';
+import { configRefusal } from './kube-config-files.ts';
+
+/** Throws a Failure that names the first that cannot be read. */
+export function checkFiles(context: string, where: string, files: readonly (string | undefined)[]): void {
+  for (const file of files) {
+    try {
+      if (file) accessSync(file, constants.R_OK);
+    } catch (cause) {
+      throw configRefusal(
+        `Context '${context}' of ${where} names the file '${file}', which cannot be read.`,
+        cause,
+      );
+    }
+  }
+}
+
+/** Throws a Failure that says what is wrong with a context's certificates, as far as it can be told before they are used. */
+export function checkCredential(
+  context: string,
+  where: string,
+  { cluster, user }: { cluster: Cluster; user: User },
+): void {
+  const place = `context '${context}' of ${where}`;
+  const Place = `Context '${context}' of ${where}`;
+  const authority = bytesOf(cluster.caFile, cluster.caData);
+  if (authority)
+    read(() => new X509Certificate(authority), `${Place} has a certificate authority that cannot be read.`);
+  const text = bytesOf(user.certFile, user.certData);
+  if (!text) return;
+  const certificate = read(
+    () => new X509Certificate(text),
+    `${Place} has a client certificate that cannot be read.`,
+  );
+  if (certificate.validToDate.getTime() < Date.now())
+    throw configRefusal(
+      `The client certificate of ${place} expired on ${certificate.validToDate.toISOString()}.`,
+    );
+  if (certificate.validFromDate.getTime() > Date.now())
+    throw configRefusal(
+      `The client certificate of ${place} is not valid before ${certificate.validFromDate.toISOString()}: is this machine's clock right?`,
+    );
+  const keyText = bytesOf(user.keyFile, user.keyData);
+  if (!keyText) throw configRefusal(`${Place} has a client certificate without its key.`);
+  const key = read(() => createPrivateKey(keyText), `${Place} has a client key that cannot be read.`);
+  if (!certificate.checkPrivateKey(key))
+    throw configRefusal(`${Place} has a client key that is not its certificate's.`);
+}
+
+function bytesOf(file: string | undefined, data: string | undefined): Buffer | undefined {
+  if (file) return readFileSync(file);
+  return data ? Buffer.from(data, 'base64') : undefined;
+}
+
+function read<T>(parse: () => T, otherwise: string): T {
+  try {
+    return parse();
+  } catch (cause) {
+    throw configRefusal(otherwise, cause);
+  }
+}
