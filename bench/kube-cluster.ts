@@ -124,8 +124,9 @@ async function podCalls(client: KubeClient): Promise<PodCalls> {
   for (const line of text.split('\n')) {
     if (!line.startsWith('apiserver_request_total{') || !line.includes('resource="pods"')) continue;
     const label = (name: string) => new RegExp(`[{,]${name}="([^"]*)"`).exec(line)?.[1] ?? '';
-    // Some distributions tell the control plane's own calls apart. A watch is counted when it ends.
-    if (label('system_client') !== '' || label('verb') === 'WATCH') continue;
+    // Some distributions tell the control plane's own calls apart. A watch is counted when it ends; lists are the
+    // agent's look for pods of the dead, once a minute whatever runs.
+    if (label('system_client') !== '' || ['WATCH', 'LIST'].includes(label('verb'))) continue;
     if (!['', 'exec'].includes(label('subresource'))) continue;
     calls[kindOf(label('verb'), label('subresource'))] += Number(line.slice(line.lastIndexOf(' ') + 1));
   }

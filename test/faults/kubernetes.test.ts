@@ -2,11 +2,13 @@ import { once } from 'node:events';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Sandbox } from '../../agent/backends/backend.ts';
 import { type ExecOptions, openExec } from '../../agent/backends/kubernetes/exec-stream.ts';
+import type { KubeClient, WatchOptions } from '../../agent/backends/kubernetes/kube-client.ts';
 import type { KubernetesBackend } from '../../agent/backends/kubernetes/kubernetes-backend.ts';
 import { CONTAINER } from '../../agent/backends/kubernetes/pod-spec.ts';
-import { createPodWatch } from '../../agent/backends/kubernetes/pod-watch.ts';
+import { createPodWatch, SHORT_WATCH_MS } from '../../agent/backends/kubernetes/pod-watch.ts';
 import { createRunnerClient } from '../../agent/runner/client.ts';
 import { openFakeCluster, type TestCluster } from '../contract/kubernetes-cluster.ts';
+import { createFakeClock } from '../fakes/fake-clock.ts';
 import type { KubeApi } from '../fakes/kube-api/kube-api.ts';
 import { runOn } from '../fakes/runner-run.ts';
 import { testClock } from '../fakes/test-clock.ts';
@@ -310,4 +312,107 @@ describe('a watch', () => {
     drop('after-silence');
     watch.close();
   });
+
+  test('that a server ends as soon as it is taken is not asked for in a circle', async () => {
+    const clock = createFakeClock();
+    let taken = 0;
+    const client = {
+      ...cluster.client,
+      call: async () => ({ metadata: { resourceVersion: '1' }, items: [] }),
+      watch(_path: string, _query: object, { onOpen }: WatchOptions) {
+        taken += 1;
+        onOpen?.();
+        return [];
+      },
+    } as unknown as KubeClient;
+    const deps = { client, namespace: 'x', labelSelector: '', random: () => 0, log: () => {} };
+    const watch = createPodWatch({ ...deps, clock });
+    await clock.advance(SHORT_WATCH_MS - 1);
+    expect(taken).toBe(1);
+    await clock.advance(1 + 9 * SHORT_WATCH_MS);
+    expect(taken).toBe(11);
+    expect(watch.lists).toBe(1);
+    watch.close();
+  });
+});
+
+describe('a sandbox on its way', () => {
+  test('is seen although its watch hangs on a dead connection', async () => {
+    const own = await cluster.backend({ installation: 'deaf', doubtMs: 300 });
+    let deaf = 0;
+    fake.fault = ({ verb }) => {
+      if (verb !== 'watch' || deaf > 0) return undefined;
+      deaf += 1;
+      return { hang: true };
+    };
+    fake.dropWatches();
+    await vi.waitFor(() => expect(deaf).toBe(1), 5_000);
+    const sandbox = await own.create(await cluster.template(), soon());
+    expect(sandbox.id).toMatch(/^podgate-/);
+    await own.close();
+  });
+
+  test('is kept while the API server has too much to do for an exec', async () => {
+    const own = await cluster.backend({ installation: 'busy' });
+    let refused = 0;
+    fake.fault = ({ subresource }) => {
+      if (subresource !== 'exec' || refused === 12) return undefined;
+      refused += 1;
+      return { status: 429, headers: { 'retry-after': '0.01' } };
+    };
+    const before = fake.counts.get('create pods');
+    await own.create(await cluster.template(), soon());
+    expect(refused).toBe(12);
+    expect(fake.counts.get('create pods')).toBe((before ?? 0) + 1);
+    await own.close();
+  });
+});
+
+test('an instance that ends deletes its pods although the server fails at first, and its Lease cannot be deleted', async () => {
+  const own = await cluster.backend({ installation: 'ends', log });
+  await own.create(await cluster.template(), soon());
+  const last = await own.create(await cluster.template(), soon());
+  const failed = new Set<string>();
+  fake.fault = ({ verb, resource, name }) => {
+    if (verb !== 'delete') return undefined;
+    if (resource === 'pods' && failed.has(name)) return undefined;
+    failed.add(name);
+    return { status: 500 };
+  };
+  await own.close();
+  const installation = `podgate.dev/installation`;
+  const left = fake
+    .store('pods')
+    .list(cluster.namespace, ({ metadata }) => metadata.labels?.[installation] === 'ends')
+    .filter(({ metadata }) => metadata.deletionTimestamp === undefined);
+  expect(failed.has(last.id)).toBe(true);
+  expect(left).toEqual([]);
+  expect(log).not.toHaveBeenCalledWith('pods_not_deleted', expect.anything());
+});
+
+test('a renewal that hangs on a dead connection costs no instance its life', async () => {
+  const seconds = 2;
+  const times = { leaseSeconds: seconds, renewMs: 600, reapMs: 100, slackMs: 300 };
+  const first = await cluster.backend({ installation: 'hangs', log, ...times });
+  const second = await cluster.backend({ installation: 'hangs', ...times });
+  const sandbox = await first.create(await cluster.template(), soon());
+  const lease = fake.store('leases').list(cluster.namespace, ({ metadata }) => {
+    return metadata.annotations?.['podgate.dev/instance'] === sandbox.instance;
+  })[0];
+  let hung = 0;
+  let renewed = 0;
+  fake.fault = ({ verb, resource, name }) => {
+    if (verb !== 'update' || resource !== 'leases' || name !== lease?.metadata.name) return undefined;
+    if (hung === 0) {
+      hung += 1;
+      return { hang: true };
+    }
+    renewed += 1;
+    return undefined;
+  };
+  await vi.waitFor(() => expect(renewed).toBeGreaterThan(3), 15_000);
+  expect(log).not.toHaveBeenCalledWith('instance_taken_for_dead', expect.anything());
+  expect((await first.list()).map(({ id }) => id)).toContain(sandbox.id);
+  await first.close();
+  await second.close();
 });

@@ -9,6 +9,13 @@ import { INSTANCE_ANNOTATION, labelValue, leaseName } from './labels.ts';
 /** Unrenewed for so long, an instance counts as dead. */
 export const LEASE_SECONDS = 15;
 export const LEASE_RENEW_MS = 5_000;
+/**
+ * Shares of a Lease's time. A renewal that hangs on a dead connection leaves time for another over a new one; the second
+ * try has more of it, as the server may be slow.
+ */
+const TIMEOUT_SHARE = 1 / 4;
+const SECOND_TIMEOUT_SHARE = 2 / 3;
+const RETRY_SHARE = 1 / 15;
 
 export function leasesPath(namespace: string): string {
   return `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases`;
@@ -48,6 +55,8 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
   let lease = await make();
   let released = false;
   let renewing = false;
+  let failed = false;
+  let timeoutMs = Math.ceil(seconds * 1000 * TIMEOUT_SHARE);
   let cancel = clock.after(renewMs, () => void renew());
 
   async function make(): Promise<Lease> {
@@ -82,6 +91,8 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
 
   async function renew(): Promise<void> {
     renewing = true;
+    timeoutMs = Math.ceil(seconds * 1000 * (failed ? SECOND_TIMEOUT_SHARE : TIMEOUT_SHARE));
+    failed = false;
     const saying = JSON.stringify(said);
     try {
       const spec = { ...lease.spec, renewTime: microTime(clock) };
@@ -90,6 +101,7 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
         method: 'PUT',
         path: `${path}/${name}`,
         body: { ...lease, metadata, spec },
+        timeoutMs,
       });
     } catch (cause) {
       if (released) return;
@@ -98,14 +110,17 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
       else notRenewed(cause);
     }
     renewing = false;
-    const waitMs = saying === JSON.stringify(said) ? renewMs : 0;
+    const usualMs = failed ? Math.min(renewMs, seconds * 1000 * RETRY_SHARE) : renewMs;
+    const waitMs = saying === JSON.stringify(said) ? usualMs : 0;
     if (!released) cancel = clock.after(waitMs, () => void renew());
   }
 
   async function reread(): Promise<void> {
     const { uid } = lease.metadata ?? {};
     try {
-      lease = await client.call<Lease>({ method: 'GET', path: `${path}/${name}` });
+      lease = await client.call<Lease>({ method: 'GET', path: `${path}/${name}`, timeoutMs });
+      // Somebody else's change, or ours whose answer was lost: it is still to be renewed.
+      failed = true;
       if (lease.metadata?.uid !== uid) deps.onReplaced();
     } catch (cause) {
       if (isRefused(cause, 404)) await replace();
@@ -114,6 +129,7 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
   }
 
   function notRenewed(cause: unknown): void {
+    failed = true;
     if (!lacksRight(cause)) log('lease_not_renewed', { namespace, cause });
   }
 

@@ -23,7 +23,7 @@ import { CONTAINER, drawUid, podSpec } from './pod-spec.ts';
 import { createPodStart, START_TIMEOUT_MS, UNSCHEDULABLE_MS } from './pod-start.ts';
 import { type PodEnd, podState } from './pod-state.ts';
 import { createPodWatch } from './pod-watch.ts';
-import { createReaper, deletePod, listPods } from './reaper.ts';
+import { createReaper, deletePod, deletePods, listPods } from './reaper.ts';
 import { lackText } from './rights.ts';
 
 const CREATE_TRIES = 4;
@@ -32,6 +32,7 @@ const DESTROY_TRIES = 12;
 const UNWANTED_MS = 30_000;
 const SWEEP_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 10_000;
+const CLOSE_TRIES = 3;
 /** The kubelet looks at its containers once a second: the reason of an end comes after the end. */
 const END_KNOWN_MS = 3_000;
 
@@ -48,6 +49,7 @@ export type KubernetesBackendDeps = {
   execProtocols?: readonly string[];
   unschedulableMs?: number;
   startTimeoutMs?: number;
+  doubtMs?: number;
   leaseSeconds?: number;
   renewMs?: number;
   reapMs?: number;
@@ -95,6 +97,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     clock,
     unschedulableMs: deps.unschedulableMs ?? UNSCHEDULABLE_MS,
     startTimeoutMs: deps.startTimeoutMs ?? START_TIMEOUT_MS,
+    ...(deps.doubtMs === undefined ? {} : { doubtMs: deps.doubtMs }),
     open: (name, signal) => open(name, known.get(name)?.python ?? 'python3', signal),
   });
   const closing = new AbortController();
@@ -264,15 +267,18 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     reaper.close();
     cancelSweep();
     const signal = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
-    try {
-      const pods = await listPods(client, {
-        namespace,
-        selector: labelSelector(installation, instance),
-        signal,
-      });
-      await Promise.all(pods.map((pod) => deletePod(client, namespace, pod.metadata ?? {})));
-    } catch (cause) {
-      log('pods_not_deleted', { namespace, cause });
+    const backoff = createBackoff({ baseMs: 500, maxMs: 2_000, random });
+    for (;;) {
+      try {
+        await deletePods(client, { namespace, selector: labelSelector(installation, instance), signal });
+        break;
+      } catch (cause) {
+        if (!isPassing(cause) || signal.aborted || backoff.tries >= CLOSE_TRIES) {
+          log('pods_not_deleted', { namespace, cause });
+          break;
+        }
+        await pause(clock, backoff.next(), signal).catch(() => {});
+      }
     }
     await lease.release();
     watch.close();

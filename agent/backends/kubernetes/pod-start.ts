@@ -3,7 +3,7 @@ import type { Clock } from '../../clock.ts';
 import { createDeadline } from '../../deadline.ts';
 import { pause } from '../../pause.ts';
 import type { ExecStream } from './exec-stream.ts';
-import { KubeRefusal } from './kube-failure.ts';
+import { isPassing, KubeRefusal } from './kube-failure.ts';
 import { podState } from './pod-state.ts';
 import type { PodWatch } from './pod-watch.ts';
 
@@ -16,8 +16,11 @@ const FIRST_TRY_MS = 50;
 const LAST_TRY_MS = 1_000;
 /** Tries begin when this share of the time is over that pods here took lately. */
 const EARLY_SHARE = 0.8;
-/** A container that runs, and whose runner is not to be reached all the same. */
-const RUNNING_TRIES = 5;
+/** A container that runs, and whose runner is not to be reached all the same: two and a half seconds of tries. */
+const RUNNING_TRIES = 8;
+/** While a pod is on its way its watch is heard: one that hangs on a dead connection would show it after WATCH_IDLE_MS. */
+export const DOUBT_MS = 5_000;
+const MAX_DOUBT_MS = 60_000;
 
 export type PodStartDeps = {
   watch: PodWatch;
@@ -25,6 +28,7 @@ export type PodStartDeps = {
   open: (name: string, signal: AbortSignal) => Promise<ExecStream>;
   unschedulableMs: number;
   startTimeoutMs: number;
+  doubtMs?: number;
 };
 
 /**
@@ -46,6 +50,7 @@ export function createPodStart(deps: PodStartDeps): PodStart {
     const over = new AbortController();
     using deadline = createDeadline(clock, startTimeoutMs, () => late, outer);
     const signal = AbortSignal.any([deadline.signal, over.signal]);
+    const stopDoubting = doubt(deps.doubtMs ?? DOUBT_MS);
     try {
       await scheduled(name, signal);
       const fromMs = clock.now();
@@ -58,8 +63,20 @@ export function createPodStart(deps: PodStartDeps): PodStart {
       usualMs = usualMs === 0 ? tookMs : usualMs * 0.8 + tookMs * 0.2;
       return stream;
     } finally {
+      stopDoubting();
       over.abort(late);
     }
+  }
+
+  /** Has all read again where the watch is silent for as long; at longer and longer waits, as an image may take minutes. */
+  function doubt(waitMs: number): () => void {
+    let cancel = clock.after(waitMs, look);
+    function look(): void {
+      if (watch.silentMs() >= waitMs) watch.refresh();
+      waitMs = Math.min(waitMs * 2, MAX_DOUBT_MS);
+      cancel = clock.after(waitMs, look);
+    }
+    return () => cancel();
   }
 
   /** Resolves when a node has taken the pod. */
@@ -106,14 +123,19 @@ export function createPodStart(deps: PodStartDeps): PodStart {
     let waitMs = FIRST_TRY_MS;
     for (let failures = 0; ; ) {
       const isRunning = podState(watch.get(name)).phase === 'running';
+      let askedMs = 0;
       try {
         return await open(name, signal);
       } catch (cause) {
-        if (signal.aborted || cause instanceof KubeRefusal) throw cause;
-        failures += isRunning ? 1 : 0;
+        if (signal.aborted) throw cause;
+        if (cause instanceof KubeRefusal) {
+          // A server that is busy says nothing of the pod: another pod would only be more work for it.
+          if (!isPassing(cause)) throw cause;
+          askedMs = cause.retryAfterMs ?? LAST_TRY_MS;
+        } else if (isRunning) failures += 1;
         if (failures >= RUNNING_TRIES) throw cause;
       }
-      if (isRunning) await pause(clock, waitMs, signal);
+      if (isRunning || askedMs > 0) await pause(clock, Math.max(waitMs, askedMs), signal);
       else await untilRunning(name, waitMs, signal);
       waitMs = Math.min(waitMs * 1.5, LAST_TRY_MS);
     }

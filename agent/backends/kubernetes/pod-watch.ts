@@ -10,6 +10,8 @@ import type { ObjectList, Pod, Status, WatchEvent } from './kube-objects.ts';
 const WATCH_SECONDS = 290;
 /** Servers send a bookmark a minute: a watch that is silent for longer hangs on a dead connection. */
 export const WATCH_IDLE_MS = 90_000;
+/** A watch that ends sooner is not asked for again at once: a proxy that ends each would be asked in a circle. */
+export const SHORT_WATCH_MS = 1_000;
 const LIST_PAGE = 500;
 
 export type PodWatchDeps = {
@@ -42,6 +44,10 @@ export type PodWatch = {
     see: (pod: Pod | undefined, gone: boolean) => T | undefined,
     signal: AbortSignal,
   ): Promise<T>;
+  /** For so long the server has said nothing. */
+  silentMs(): number;
+  /** Reads all again over a new connection: whoever waits for a pod has reason to think that this one is dead. */
+  refresh(): void;
   /** Lists, that is full reads, so far: for tests. */
   readonly lists: number;
   close(): void;
@@ -58,6 +64,8 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
   let version: string | undefined;
   let lists = 0;
   let broken = false;
+  let heardAtMs = clock.now();
+  let current = new AbortController();
   /** Nothing will be seen before somebody adds the rule. */
   let refused: KubeRefusal | undefined;
   synced.promise.catch(() => {});
@@ -79,6 +87,7 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
       version = page.metadata?.resourceVersion;
     } while (next);
     lists += 1;
+    heardAtMs = clock.now();
     refused = undefined;
     for (const name of pods.keys()) if (!found.has(name)) set(name, undefined);
     for (const [name, pod] of found) set(name, pod);
@@ -97,7 +106,10 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
       broken = false;
       refused = undefined;
     };
-    for await (const event of client.watch<Pod>(path, query, { signal: stop.signal, idleMs, onOpen })) {
+    current = new AbortController();
+    const signal = AbortSignal.any([stop.signal, current.signal]);
+    for await (const event of client.watch<Pod>(path, query, { signal, idleMs, onOpen })) {
+      heardAtMs = clock.now();
       if (event.type === 'ERROR') throw watchError(event);
       const { name, resourceVersion } = event.object.metadata ?? {};
       if (resourceVersion !== undefined) version = resourceVersion;
@@ -111,9 +123,13 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
     while (!stop.signal.aborted) {
       try {
         if (version === undefined) await list();
+        const fromMs = clock.now();
         await follow(version ?? '');
+        if (clock.now() - fromMs < SHORT_WATCH_MS) await pause(clock, SHORT_WATCH_MS, stop.signal);
       } catch (cause) {
         if (stop.signal.aborted) return;
+        // Somebody asked for another.
+        if (current.signal.aborted) continue;
         broken = true;
         if (lacksRight(cause)) refuse(cause as KubeRefusal);
         const isGone = isRefused(cause, 410) || cause instanceof WatchExpired;
@@ -169,6 +185,11 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
     get: (name) => pods.get(name),
     all: () => pods.values(),
     until,
+    silentMs: () => clock.now() - heardAtMs,
+    refresh() {
+      version = undefined;
+      current.abort();
+    },
     get lists() {
       return lists;
     },

@@ -145,3 +145,14 @@ export async function deletePod(
     if (!isRefused(cause, 404) && !isRefused(cause, 409)) throw cause;
   }
 }
+
+/** Deletes every pod that a selector names, whatever becomes of the others. Rejects with the first failure. */
+export async function deletePods(
+  client: KubeClient,
+  { namespace, selector, signal }: { namespace: string; selector: string; signal: AbortSignal },
+): Promise<void> {
+  const pods = await listPods(client, { namespace, selector, signal });
+  const deletions = pods.map(({ metadata }) => deletePod(client, namespace, metadata ?? {}));
+  const failed = (await Promise.allSettled(deletions)).find(({ status }) => status === 'rejected');
+  if (failed) throw (failed as PromiseRejectedResult).reason;
+}
