@@ -43,6 +43,15 @@ export function judge(program: Program, seen: Seen, facts: Facts): { miss: Miss;
   }
 }
 
+/**
+ * Whether a program that should have ended was ended by its time, which was over. Its output may have been held back while
+ * its instance was away: that is looked up when everything is over.
+ */
+export function isOutOfTime({ outcome, request: { timeout_ms = 0 } }: Program, seen: Seen): boolean {
+  if (seen.saw !== 'result' || outcome === 'timed_out') return false;
+  return seen.outcome === 'timed_out' && seen.exitCode === null && seen.tookMs >= timeout_ms;
+}
+
 function judgeResult(
   program: Program,
   seen: Extract<Seen, { saw: 'result' }>,
@@ -52,8 +61,7 @@ function judgeResult(
   const timesOut = outcome === 'timed_out';
   // One that is ended 300 ms after it began may not have come to count itself.
   if (runs === 0 && !timesOut) return { miss: 'wrongly_reported', why: 'a result of what did not run' };
-  // It may still be on its way to a reader who went on too late.
-  if (program.kind === 'stalled_reader' && seen.outcome === 'timed_out') return undefined;
+  if (isOutOfTime(program, seen)) return undefined;
   if (seen.outcome !== outcome || seen.exitCode !== exitCode || seen.timedOut !== timesOut)
     return { miss: 'wrongly_reported', why: `${seen.outcome}, ${seen.exitCode}` };
   if (output && (seen.stdout !== output.stdout || seen.stderr !== output.stderr))

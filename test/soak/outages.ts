@@ -14,8 +14,13 @@ export type Outages = {
    * Why an execution need not have been given up: its instance was back over another link soon enough. Undefined where
    * it was not, or where nobody knows which instance it was.
    */
-  excuse(failed: Failed & { executionId: string | null }): string | undefined;
+  whyGivenUp(failed: Failed & { executionId: string | null }): string | undefined;
+  /** Why a program need not have run out of time: its instance was hardly away. Undefined where that held it back. */
+  whyOutOfTime(executionId: string | null): string | undefined;
 };
+
+/** Less away than this is no reason for a program to run out of its time. */
+const HELD_BACK_MS = 5_000;
 
 /** An instance that is away for less is waited for: shorter than the gateway's patience, as a link that is back must also be used. */
 const PATIENCE_MS: Readonly<Record<string, number>> = {
@@ -30,15 +35,27 @@ export async function readOutages(logs: string): Promise<Outages> {
   const runs = new Map<string, Run>();
   for (const file of await readdir(logs))
     if (file.startsWith('gateway')) await readLog(logs, file, outages, runs);
+  const during = (run: Run) =>
+    (outages.get(`${run.gateway}/${run.instance}`) ?? []).filter(
+      ({ fromMs, toMs }) => fromMs <= run.toMs && toMs >= run.fromMs,
+    );
   return {
-    excuse({ code, executionId, requestId }) {
+    whyOutOfTime(executionId) {
+      const run = runs.get(executionId ?? '');
+      if (!run) return undefined;
+      const awayMs = during(run).reduce(
+        (sum, { fromMs, toMs }) => sum + Math.min(toMs, run.toMs) - Math.max(fromMs, run.fromMs),
+        0,
+      );
+      return awayMs >= HELD_BACK_MS
+        ? undefined
+        : `out of time, though its instance was away for ${awayMs} ms`;
+    },
+    whyGivenUp({ code, executionId, requestId }) {
       const patienceMs = PATIENCE_MS[code];
       const run = runs.get(executionId ?? '') ?? runs.get(requestId ?? '');
       if (patienceMs === undefined || !run) return undefined;
-      const away = (outages.get(`${run.gateway}/${run.instance}`) ?? [])
-        .filter(({ fromMs, toMs }) => fromMs <= run.toMs && toMs >= run.fromMs)
-        .map(({ fromMs, toMs }) => toMs - fromMs);
-      const longest = Math.max(0, ...away);
+      const longest = Math.max(0, ...during(run).map(({ fromMs, toMs }) => toMs - fromMs));
       return longest >= patienceMs
         ? undefined
         : `${code}, though its instance was never away for longer than ${longest} ms`;
@@ -67,7 +84,7 @@ async function readLog(
       links.set(key, (links.get(key) ?? 0) - 1);
       if (links.get(key) === 0)
         outages.set(key, [...(outages.get(key) ?? []), { fromMs: atMs, toMs: Number.POSITIVE_INFINITY }]);
-    } else if (line.event === 'execution' && line.code !== null) {
+    } else if (line.event === 'execution' && (line.code !== null || line.outcome === 'timed_out')) {
       const instance = String(line.instance);
       const run = { gateway, instance, fromMs: atMs - Number(line.total_ms), toMs: atMs };
       for (const id of [line.execution_id, line.request_id]) runs.set(String(id), run);

@@ -99,10 +99,10 @@ function make(kind: Kind, random: Random, name: string): Program {
     case 'echo':
       return echo(base, random, name);
     case 'bulk':
-      return plain(printing(random.between(10, 40), 65_536), { as: 'stream' }, BULK);
+      return plain(printing(random.between(6, 24), 65_536), { as: 'stream' }, BULK);
     case 'slow_reader':
       return plain(
-        printing(random.between(20, 60), 65_536),
+        printing(random.between(12, 40), 65_536),
         { as: 'slow', pauseMs: random.between(500, 4_000) },
         BULK,
       );

@@ -7,7 +7,7 @@ import { type Fleet, startFleet } from '../fakes/fleet.ts';
 import { counted } from '../fakes/run-counter.ts';
 import { createAsking, type Seen } from './asking.ts';
 import { carryOut, type FaultLog, lift } from './faults.ts';
-import { judge, PATIENCE_MS } from './judge.ts';
+import { isOutOfTime, judge, PATIENCE_MS } from './judge.ts';
 import { watchMemory } from './memory-watch.ts';
 import { readOutages } from './outages.ts';
 import { drawProgram, dueMs, type Program } from './programs.ts';
@@ -86,7 +86,7 @@ export async function soak(options: SoakOptions): Promise<Tally> {
       tally.miss({ miss: 'left_over', name: 'fleet', why: String(error) });
     }
   }
-  await findExcuses(settled, logs, tally);
+  await lookAtOutages(settled, logs, tally);
   for (const why of await complaintsIn(fleet, logs)) tally.miss({ miss: 'broke', name: 'log', why });
   return tally;
 }
@@ -159,12 +159,17 @@ function recount(fleet: Fleet, settled: Map<string, Told>, faults: FaultLog, tal
   }
 }
 
-/** A link that is lost ends no execution: what was given up must have been on an instance that did not come back in time. */
-async function findExcuses(settled: Map<string, Told>, logs: string, tally: Tally): Promise<void> {
+/** A link that is lost ends no execution: what was given up, or held back, was on an instance that did not come back in time. */
+async function lookAtOutages(settled: Map<string, Told>, logs: string, tally: Tally): Promise<void> {
   const outages = await readOutages(logs);
-  for (const [name, { program, seen }] of settled) {
-    const why = seen.saw === 'failure' ? outages.excuse(seen) : undefined;
-    if (why) tally.miss({ miss: 'lost', name: `${name} (${program.kind}, ${seen.executionId})`, why });
+  for (const [key, { program, seen }] of settled) {
+    const name = `${key} (${program.kind}, ${seen.executionId})`;
+    const givenUp = seen.saw === 'failure' ? outages.whyGivenUp(seen) : undefined;
+    if (givenUp) tally.miss({ miss: 'lost', name, why: givenUp });
+    // A reader who stalls may go on too late by itself.
+    const late = isOutOfTime(program, seen) && program.kind !== 'stalled_reader';
+    const why = late ? outages.whyOutOfTime(seen.executionId) : undefined;
+    if (why) tally.miss({ miss: 'wrongly_reported', name, why });
   }
 }
 

@@ -1,8 +1,12 @@
 import { spawnSync } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Seen } from '../soak/asking.ts';
 import { BUSY_MS, judge } from '../soak/judge.ts';
+import { type Outages, readOutages } from '../soak/outages.ts';
 import { drawProgram, dueMs, type Kind, type Program, sha256 } from '../soak/programs.ts';
 import { createRandom } from '../soak/random.ts';
 import { planFaults, spanMs } from '../soak/schedule.ts';
@@ -103,6 +107,12 @@ describe('the judge of a soak', () => {
     expect(verdict(seen as Seen, known)).toBe(miss);
   });
 
+  test('takes a program that its time ended for one that may have been held back, and no other', () => {
+    const ended: Seen = { ...result, outcome: 'timed_out', timedOut: true, exitCode: null };
+    expect(verdict({ ...ended, tookMs: short.request.timeout_ms ?? 0 })).toBeUndefined();
+    expect(verdict({ ...ended, tookMs: (short.request.timeout_ms ?? 0) - 1 })).toBe('wrongly_reported');
+  });
+
   test('lets only a reader that stalls lose its connection', () => {
     const broke: Seen = { ...about, saw: 'break', cause: 'ECONNRESET' };
     expect(verdict(broke, {}, programOf('stalled_reader'))).toBeUndefined();
@@ -127,4 +137,47 @@ test.for([
 ])('a soak refuses %s %s with status 2', (options) => {
   const { status, stderr } = spawnSync(process.execPath, [MAIN, ...options], { encoding: 'utf8' });
   expect([status, stderr]).toEqual([2, expect.stringContaining('use a number above 0')]);
+});
+
+describe('what gateways logged', () => {
+  const at = (second: number) => new Date(1_800_000_000_000 + second * 1_000).toISOString();
+  const link = (second: number, event: string) => ({ time: at(second), event, instance: 'one' });
+  const execution = (second: number, id: string, rest: object) => ({
+    time: at(second),
+    event: 'execution',
+    execution_id: id,
+    request_id: `r-${id}`,
+    instance: 'one',
+    total_ms: 10_000,
+    ...rest,
+  });
+  const failed = (executionId: string, code: string) =>
+    ({ executionId, requestId: null, code }) as Parameters<Outages['whyGivenUp']>[0];
+
+  test('tells work that was given up too soon, or ran out of time for no reason, from what an outage explains', async () => {
+    const logs = await mkdtemp(join(tmpdir(), 'podgate-outages-'));
+    onTestFinished(() => rm(logs, { recursive: true }));
+    const lines = [
+      link(0, 'link_joined'),
+      execution(5, 'never-away', { code: 'agent_lost' }),
+      execution(9, 'on-time', { outcome: 'timed_out', code: null }),
+      link(20, 'link_left'),
+      execution(25, 'short', { code: 'maybe_started' }),
+      link(30, 'link_joined'),
+      execution(32, 'held-back', { outcome: 'timed_out', code: null }),
+      link(60, 'link_left'),
+      execution(65, 'gone', { code: 'agent_lost' }),
+    ];
+    await writeFile(join(logs, 'gateway-0.log'), lines.map((line) => JSON.stringify(line)).join('\n'));
+    const outages = await readOutages(logs);
+    expect(outages.whyGivenUp(failed('never-away', 'agent_lost'))).toContain(
+      'never away for longer than 0 ms',
+    );
+    expect(outages.whyGivenUp(failed('short', 'maybe_started'))).toContain('longer than 10000 ms');
+    expect(outages.whyGivenUp({ ...failed('', 'agent_lost'), requestId: 'r-never-away' })).toBeDefined();
+    expect(outages.whyGivenUp(failed('gone', 'agent_lost'))).toBeUndefined();
+    expect(outages.whyGivenUp(failed('never-away', 'draining'))).toBeUndefined();
+    expect(outages.whyOutOfTime('on-time')).toContain('away for 0 ms');
+    expect(outages.whyOutOfTime('held-back')).toBeUndefined();
+  });
 });
