@@ -40,6 +40,10 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'run a file or a piece of code and stream what it prints',
     load: async () => ({ run: (await import('./exec.ts')).runExec }),
   },
+  executions: {
+    summary: 'ask how an execution is doing, read what it says, cancel it',
+    load: async () => ({ run: (await import('./executions.ts')).runExecutions }),
+  },
   files: {
     summary: 'upload, list, download and delete files',
     load: async () => ({ run: (await import('./files.ts')).runFiles }),
@@ -63,7 +67,7 @@ ${lines.join('\n')}
   podgate COMMAND --help   says what a command takes
   podgate --version        prints the version
 
-exec, files and clusters talk to PODGATE_URL (default http://127.0.0.1:PORT, 8000) with the key in PODGATE_KEY or in the
+exec, executions, files and clusters talk to PODGATE_URL (default http://127.0.0.1:PORT, 8000) with the key in PODGATE_KEY or in the
 file PODGATE_KEY_FILE; on this machine they find the key that \`podgate dev\` wrote.
 `;
 }

@@ -3,13 +3,13 @@ import { basename } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { parseArgs } from 'node:util';
 import { Podgate } from '../client/podgate.ts';
-import type { ExecuteRequest, ResultEvent } from '../client/types.ts';
+import type { ExecuteRequest } from '../client/types.ts';
 import { clientConfig } from './config.ts';
 import { describeError } from './describe-error.ts';
-import { type Io, printable, UsageError, write } from './io.ts';
+import { type Io, UsageError, write } from './io.ts';
 import { openFile } from './open-file.ts';
 import { parseCommand } from './parse-command.ts';
-import { saveFile } from './save-files.ts';
+import { FAILED_STATUS, showExecution } from './show-execution.ts';
 
 const HELP = `Usage: podgate exec [OPTIONS] FILE [ARGUMENT…]
        podgate exec [OPTIONS] -c CODE [ARGUMENT…]
@@ -29,15 +29,12 @@ signal ended it, 124 when it ran out of time, 125 when Podgate itself failed or 
   -e NAME=VALUE        sets a variable; may be repeated
       --stdin FILE     gives FILE as standard input; - passes this command's own
       --echo-last      prints the value of a last expression, as a notebook does
+      --detach         prints the execution's id once the code has begun, and leaves it running;
+                       'podgate executions events ID' shows what it says, until ten minutes after its end
+      --idempotency-key KEY
+                       runs once, however often the same is asked with the same key
   -h, --help           this
 `;
-
-/** As timeout(1) has it, and env(1) for failures of its own. */
-const TIMED_OUT_STATUS = 124;
-const FAILED_STATUS = 125;
-const CANCELLED_STATUS = 130;
-/** 128 + SIGPIPE, with which a program of its own would end. */
-const READER_GONE_STATUS = 141;
 
 const LANGUAGES = { '.py': 'python', '.sh': 'bash', '.js': 'node', '.cjs': 'node' } as const;
 
@@ -74,10 +71,12 @@ async function exec(args: string[], io: Io): Promise<number> {
     ...(values.template ? { template: values.template } : {}),
     ...((values.cluster ?? config.cluster) ? { cluster: values.cluster ?? config.cluster } : {}),
   };
-  const result = await follow(podgate, request, io);
-  if (result === undefined) return READER_GONE_STATUS;
-  if (values.o !== undefined) await download(podgate, result, values.o, io);
-  return exitStatus(result, io);
+  const options = { signal: io.signal, idempotencyKey: values['idempotency-key'] };
+  if (values.detach) {
+    await write(io.stdout, `${await podgate.start(request, options)}\n`);
+    return 0;
+  }
+  return showExecution(podgate, podgate.stream(request, options), { io, saveTo: values.o });
 }
 
 function parse(args: string[]) {
@@ -101,6 +100,8 @@ function parse(args: string[]) {
         queue: { type: 'string' },
         stdin: { type: 'string' },
         'echo-last': { type: 'boolean' },
+        detach: { type: 'boolean' },
+        'idempotency-key': { type: 'string' },
         help: { type: 'boolean', short: 'h' },
       },
     }),
@@ -120,6 +121,7 @@ const WITH_VALUE = new Set([
   '--timeout',
   '--queue',
   '--stdin',
+  '--idempotency-key',
 ]);
 
 /** Index of the first argument that is no option of ours. */
@@ -212,46 +214,4 @@ async function upload(podgate: Podgate, files: string[], signal: AbortSignal) {
     staged.push({ path, file_id });
   }
   return staged;
-}
-
-/** Undefined: who read the output left, as `head` does; the program is cancelled then. */
-async function follow(podgate: Podgate, request: ExecuteRequest, io: Io): Promise<ResultEvent | undefined> {
-  for await (const event of podgate.stream(request, { signal: io.signal })) {
-    if (event.type === 'result') return event;
-    const isRead = await write(event.stream === 'stdout' ? io.stdout : io.stderr, event.data);
-    if (!isRead && event.stream === 'stdout') return undefined;
-  }
-  throw new Error('the stream ended without a result');
-}
-
-async function download(podgate: Podgate, result: ResultEvent, directory: string, io: Io): Promise<void> {
-  for (const { path, file_id } of result.files) {
-    const { body } = await podgate.files.download(file_id, { signal: io.signal });
-    await saveFile(directory, path, body);
-    await write(io.stderr, `podgate: saved ${printable(path)}\n`);
-  }
-  for (const { path, reason } of result.files_omitted)
-    await write(io.stderr, `podgate: ${printable(path)} was not kept: ${printable(reason)}\n`);
-  const unnamed = result.files_omitted_count - result.files_omitted.length;
-  if (unnamed > 0) await write(io.stderr, `podgate: ${unnamed} more files were not kept\n`);
-}
-
-async function exitStatus(result: ResultEvent, io: Io): Promise<number> {
-  if (result.stdout_truncated || result.stderr_truncated)
-    await write(
-      io.stderr,
-      `podgate: output was cut: ${result.stdout_bytes} bytes of stdout, ${result.stderr_bytes} of stderr in all\n`,
-    );
-  const says: Partial<Record<ResultEvent['outcome'], string>> = {
-    timed_out: 'ran out of time',
-    cpu_limit: 'ran out of CPU time',
-    memory_limit: 'ran out of memory',
-    output_limit: 'printed too much',
-    cancelled: 'was cancelled',
-  };
-  const sentence = says[result.outcome];
-  if (sentence) await write(io.stderr, `podgate: the program ${sentence}\n`);
-  if (result.outcome === 'timed_out') return TIMED_OUT_STATUS;
-  if (result.outcome === 'cancelled') return CANCELLED_STATUS;
-  return result.exit_code ?? FAILED_STATUS;
 }

@@ -1,5 +1,5 @@
-import { discard, readJson } from './answers.ts';
-import { followEvents } from './follow-events.ts';
+import { discard, malformed, readJson } from './answers.ts';
+import { resumeEvents } from './resume-events.ts';
 import { Sessions } from './sessions.ts';
 import { createTransport, type Transport } from './transport.ts';
 import type {
@@ -7,9 +7,9 @@ import type {
   Download,
   ExecuteRequest,
   ExecuteResult,
-  ExecutionEnd,
   ExecutionStatus,
   FilePage,
+  NumberedEvent,
   StreamEvent,
   UploadedFile,
 } from './types.ts';
@@ -66,13 +66,32 @@ export class Podgate {
     return readJson<ExecuteResult>(response, options.signal, 'unknown');
   }
 
-  /** Runs code and yields its output as it happens, then exactly one `result`. Leaving the loop cancels it. */
+  /**
+   * Runs code and yields its output as it happens, then exactly one `result`. Leaving the loop cancels it, unless it has
+   * an idempotency key or `detach`: such an execution goes on, and where the connection breaks the loop goes on too,
+   * behind the last event that came.
+   */
   async *stream(
     request: string | ExecuteRequest,
     options: ExecuteOptions = {},
   ): AsyncGenerator<StreamEvent, void, undefined> {
     const response = await this.#transport.send(executeCall('/v1/execute/stream', request, options));
-    yield* followEvents<ExecutionEnd>(response, options.signal);
+    const survives =
+      options.idempotencyKey !== undefined || (typeof request !== 'string' && request.detach === true);
+    const id = survives ? response.headers.get('podgate-execution-id') : null;
+    for await (const { id: _, ...event } of resumeEvents(this.#transport, { response, id }, options.signal))
+      yield event;
+  }
+
+  /** Begins an execution that runs on by itself; resolves to its id once its code has begun. */
+  async start(request: string | ExecuteRequest, options: ExecuteOptions = {}): Promise<string> {
+    const asked = typeof request === 'string' ? { code: request } : request;
+    const call = executeCall('/v1/execute/stream', { ...asked, detach: true }, options);
+    const response = await this.#transport.send(call);
+    await discard(response);
+    const id = response.headers.get('podgate-execution-id');
+    if (id === null) throw malformed('unknown');
+    return id;
   }
 }
 
@@ -147,6 +166,17 @@ class Executions {
   async get(id: string, { signal }: CallOptions = {}): Promise<ExecutionStatus> {
     const path = `/v1/executions/${encodeURIComponent(id)}`;
     return readJson(await this.#transport.send({ method: 'GET', path, signal }), signal);
+  }
+
+  /**
+   * Yields what an execution has said and is still to say, from its first byte or behind `lastEventId`, then exactly one
+   * `result`. Where the connection breaks it goes on behind the last event that came. Leaving the loop ends nothing.
+   */
+  events(
+    id: string,
+    { signal, lastEventId }: CallOptions & { lastEventId?: string | undefined } = {},
+  ): AsyncGenerator<NumberedEvent, void, undefined> {
+    return resumeEvents(this.#transport, { id, lastEventId }, signal);
   }
 
   async cancel(id: string, { signal }: CallOptions = {}): Promise<void> {

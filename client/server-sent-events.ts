@@ -1,6 +1,7 @@
 import { PodgateError } from './podgate-error.ts';
 
-export type ServerSentEvent = { event: string; data: string };
+/** `id`: the last that came, with this event or before it. */
+export type ServerSentEvent = { event: string; data: string; id: string | null };
 
 /** More than any event of Podgate's; a stream without line ends would otherwise be held whole. */
 const MAX_EVENT_CHARS = 33_554_432;
@@ -31,6 +32,7 @@ class ServerSentEventParser {
   #line = '';
   #afterCr = false;
   #event = '';
+  #id: string | null = null;
   #data: string[] = [];
   #chars = 0;
 
@@ -66,6 +68,7 @@ class ServerSentEventParser {
     const rest = colon === -1 ? '' : line.slice(colon + 1);
     const value = rest.startsWith(' ') ? rest.slice(1) : rest;
     if (field === 'event') this.#event = value;
+    else if (field === 'id' && !value.includes('\0')) this.#id = value;
     else if (field === 'data') this.#data.push(value);
     return undefined;
   }
@@ -76,6 +79,6 @@ class ServerSentEventParser {
     this.#event = '';
     this.#data = [];
     this.#chars = 0;
-    return data.length > 0 ? { event, data: data.join('\n') } : undefined;
+    return data.length > 0 ? { event, data: data.join('\n'), id: this.#id } : undefined;
   }
 }

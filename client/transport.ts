@@ -82,7 +82,7 @@ export function createTransport(options: TransportOptions): Transport {
         } catch (error) {
           const waitMs = retries < MAX_RETRIES ? waitBeforeRetry(error, retries) : undefined;
           if (waitMs === undefined) throw error;
-          await sleep(waitMs, call.signal);
+          await pause(waitMs, call.signal);
         }
       }
     },
@@ -165,7 +165,8 @@ async function readAtMost(response: Response, maxBytes: number): Promise<string>
   return text;
 }
 
-function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
+/** Rejects with the signal's reason once that aborts. */
+export function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     const end = () => {
       clearTimeout(timer);

@@ -45,7 +45,7 @@ export type ExecuteRequest = {
     | undefined;
   /** How long to wait for a free sandbox; 5000 unless given. */
   queue_timeout_ms?: number | undefined;
-  /** Runs to its end when the caller goes away. */
+  /** Runs to its end when the caller goes away, and can be asked for by its id for ten minutes. */
   detach?: boolean | undefined;
 };
 
@@ -80,8 +80,12 @@ export type ExecuteResult = { stdout: string; stderr: string } & ExecutionEnd;
 
 export type OutputEvent = { type: 'output'; stream: 'stdout' | 'stderr'; data: string };
 export type ResultEvent = { type: 'result' } & ExecutionEnd;
+/** Bytes of a stream that are not kept any more; only of executions that are read again. */
+export type GapEvent = { type: 'gap'; stream: 'stdout' | 'stderr'; from: number; to: number };
 /** Output as it happens, then exactly one result. What goes wrong is thrown as a PodgateError. */
-export type StreamEvent = OutputEvent | ResultEvent;
+export type StreamEvent = OutputEvent | GapEvent | ResultEvent;
+/** With the id that `lastEventId` takes; null where there is none. */
+export type NumberedEvent = StreamEvent & { id: string | null };
 
 export type UploadedFile = { file_id: string; filename: string; size_bytes: number };
 /** `upload_time` in Unix seconds. */

@@ -1,9 +1,13 @@
 import { Failure } from '../shared/errors.ts';
 import { MAX_REQUESTS_IN_FLIGHT_BYTES } from '../shared/limits.ts';
 import { ClusterDirectory } from './clusters/cluster-directory.ts';
+import { FROM_THE_START } from './execution/event-stream.ts';
+import { ExecutionFollower, type FollowOrder } from './execution/execution-follower.ts';
 import type { ExecutionOrder } from './execution/execution-order.ts';
 import { ExecutionRun } from './execution/execution-run.ts';
+import { KeyedExecutions } from './execution/keyed-executions.ts';
 import { MemoryBudget } from './execution/memory-budget.ts';
+import { ResultShelf } from './execution/result-shelf.ts';
 import type { GatewayDeps } from './gateway-deps.ts';
 import type { RequestInfo } from './http/route.ts';
 import { createRouter } from './http/router.ts';
@@ -13,7 +17,7 @@ import { SlotQueue } from './queue/slot-queue.ts';
 import { createAgentRoutes } from './routes/agents.ts';
 import { createClusterRoutes } from './routes/clusters.ts';
 import { createExecuteRoutes } from './routes/execute.ts';
-import { createExecutionRoutes } from './routes/executions.ts';
+import { createExecutionRoutes, openOwn } from './routes/executions.ts';
 import { FILE_DOCS } from './routes/file-docs.ts';
 import { createFileRoutes } from './routes/files.ts';
 import { createHealthRoutes } from './routes/health.ts';
@@ -66,6 +70,8 @@ export function createGateway(deps: GatewayDeps): Gateway {
   const door = new LinkDoor(directory, deps);
   const requestMemory = new MemoryBudget(MAX_REQUESTS_IN_FLIGHT_BYTES);
   const outputMemory = new MemoryBudget(config.outputMemoryBytes);
+  const shelf = new ResultShelf(now);
+  const followers = new Set<ExecutionFollower>();
   const onOver = (run: ExecutionRun) => {
     runs.delete(run);
     lookAround();
@@ -89,6 +95,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
       directory,
       queue,
       outputMemory,
+      shelf,
       onSent: lookAround,
       onOver,
     });
@@ -96,10 +103,34 @@ export function createGateway(deps: GatewayDeps): Gateway {
     return run;
   }
 
+  function follow(order: FollowOrder): ExecutionFollower {
+    requireOpen();
+    const follower = new ExecutionFollower(order, {
+      ...deps,
+      directory,
+      outputMemory,
+      shelf,
+      onOver: (each) => followers.delete(each),
+    });
+    followers.add(follower);
+    return follower;
+  }
+
+  const keyed = new KeyedExecutions({
+    now,
+    start,
+    async follow(executionId, caller) {
+      const parts = await openOwn(deps.ids, executionId, caller);
+      const follower = follow({ executionId, parts, caller, from: FROM_THE_START });
+      await follower.opened;
+      return follower;
+    },
+  });
+
   const routes = [
     ...createHealthRoutes({ version: config.version, directory, draining: () => leaving || draining }),
-    ...createExecuteRoutes({ ...deps, directory, requestMemory, requireOpen, start }),
-    ...createExecutionRoutes({ ...deps, directory }),
+    ...createExecuteRoutes({ ...deps, directory, requestMemory, requireOpen, start, keyed }),
+    ...createExecutionRoutes({ ...deps, directory, follow }),
     ...createClusterRoutes({ directory }),
     ...createSessionRoutes({ ...deps, directory, requestMemory, requireOpen, start }),
     ...createAgentRoutes(),
@@ -120,7 +151,9 @@ export function createGateway(deps: GatewayDeps): Gateway {
     if (closed) return;
     closed = true;
     draining = true;
-    for (const run of [...runs]) run.stop('draining', 'This gateway was shut down before the code ended.');
+    for (const run of [...runs]) run.part('This gateway was shut down before the code ended.');
+    for (const follower of [...followers])
+      follower.stop('draining', 'This gateway was shut down; ask another for the rest.');
     door.close();
     becomeIdle();
   }
@@ -140,6 +173,8 @@ export function createGateway(deps: GatewayDeps): Gateway {
         // What was taken may still begin: agents that are told to go would take it no more.
         lookAround();
         await Promise.race([begun, idle]);
+        // Those that nobody reads go on at their agents without it.
+        for (const run of [...runs]) if (!run.isRead) run.part('This gateway was shut down.');
         door.drain(Math.max(0, untilMs - now()));
       }
       await idle;

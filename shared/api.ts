@@ -156,7 +156,10 @@ export function executeRequestSchema({ maxTimeoutMs, maxQueueTimeoutMs = 600_000
       })
       .prefault({}),
     queue_timeout_ms: z.int().min(0).max(maxQueueTimeoutMs).default(5000),
-    detach: z.boolean().default(false),
+    detach: z
+      .boolean()
+      .default(false)
+      .describe('runs to its end when the caller goes away, and can be asked for by its id for ten minutes'),
   });
 }
 export type ExecuteRequest = z.output<ReturnType<typeof executeRequestSchema>>;
@@ -194,6 +197,8 @@ export const executeResponse = z.object({ stdout: z.string(), stderr: z.string()
 export type ExecuteResponse = z.infer<typeof executeResponse>;
 
 export const outputEvent = z.object({ stream: z.enum(['stdout', 'stderr']), data: z.string() });
+/** Bytes of a stream that are not kept any more. */
+export const gapEvent = z.object({ stream: z.enum(['stdout', 'stderr']), from: bytes, to: bytes });
 export const resultEvent = z.object(ended);
 export const errorEvent = z.object({
   message: z.string(),

@@ -1,7 +1,8 @@
 import type { ExecuteResponse, ResultEvent } from '../../shared/api.ts';
 import { CHANNEL } from '../../shared/messages.ts';
 import { CollectedBytes } from './collected-bytes.ts';
-import type { Ending, ExecutionRun } from './execution-run.ts';
+import type { Ending } from './execution-run.ts';
+import type { OutputSource } from './output-reader.ts';
 import { outputText } from './output-text.ts';
 
 /** What both answers say of the end. */
@@ -28,31 +29,38 @@ export function resultOf(ending: Ending): ResultEvent {
   };
 }
 
-/** Collects a run's output, which the run bounds, to its end. Rejects with what ended it otherwise. */
-export function collectAnswer(run: ExecutionRun, maxOutputBytes: number): Promise<ExecuteResponse> {
-  return collectAs(run, maxOutputBytes, resultOf);
+/**
+ * Collects output, which its source bounds, to its end. Rejects with what ended it otherwise. Where bytes are gone the
+ * text ends before them, and says so as one that was cut at the cap does.
+ */
+export function collectAnswer(source: OutputSource, maxOutputBytes: number): Promise<ExecuteResponse> {
+  return collectAs(source, maxOutputBytes, resultOf);
 }
 
 /** The same with another word on the end. */
 export async function collectAs<Result extends object>(
-  run: ExecutionRun,
+  source: OutputSource,
   maxOutputBytes: number,
   describe: (ending: Ending) => Result,
 ): Promise<{ stdout: string; stderr: string } & Result> {
   const stdout = new CollectedBytes();
   const stderr = new CollectedBytes();
+  const hasGap = new Set<number>();
   for (;;) {
-    const taken = await run.next();
+    const taken = await source.next();
     if (taken.type === 'output') {
-      run.keep(taken.bytes.byteLength);
+      if (hasGap.has(taken.channel)) continue;
+      source.keep(taken.bytes.byteLength);
       (taken.channel === CHANNEL.stdout ? stdout : stderr).push(taken.bytes);
-    } else if (taken.type === 'failed') throw taken.failure;
+    } else if (taken.type === 'gap') hasGap.add(taken.channel);
+    else if (taken.type === 'failed') throw taken.failure;
     else if (taken.type === 'end') {
-      const { ending } = taken;
+      const stdoutTruncated = taken.ending.stdoutTruncated || hasGap.has(CHANNEL.stdout);
+      const stderrTruncated = taken.ending.stderrTruncated || hasGap.has(CHANNEL.stderr);
       return {
-        stdout: outputText(stdout.bytes, ending.stdoutTruncated, maxOutputBytes),
-        stderr: outputText(stderr.bytes, ending.stderrTruncated, maxOutputBytes),
-        ...describe(ending),
+        stdout: outputText(stdout.bytes, stdoutTruncated, maxOutputBytes),
+        stderr: outputText(stderr.bytes, stderrTruncated, maxOutputBytes),
+        ...describe({ ...taken.ending, stdoutTruncated, stderrTruncated }),
       };
     }
   }

@@ -1,9 +1,10 @@
-import type { Failure } from '../../shared/errors.ts';
 import { CHANNEL } from '../../shared/messages.ts';
 import type { RequestInfo } from '../http/route.ts';
 import { resultOf } from './answer.ts';
-import type { Ending, ExecutionRun } from './execution-run.ts';
-import { createTextStream } from './output-text.ts';
+import type { ReceivedBytes } from './check-exit.ts';
+import type { Ending } from './execution-run.ts';
+import type { Last, OutputSource } from './output-reader.ts';
+import { createTextPieces, createTextStream } from './output-text.ts';
 
 /** Proxies cut streams that are silent for a minute. */
 export const KEEP_ALIVE_MS = 15_000;
@@ -12,25 +13,47 @@ const encoder = new TextEncoder();
 const KEEP_ALIVE = encoder.encode(': keep-alive\n\n');
 const NAMES = { [CHANNEL.stdout]: 'stdout', [CHANNEL.stderr]: 'stderr' } as const;
 
-/** One server-sent event as existing clients parse it. */
-export function formatEvent(name: string, data: object): string {
-  return `event: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
+/** One server-sent event as existing clients parse it; with `id`, one that a reader may go on behind. */
+export function formatEvent(name: string, data: object, id?: string): string {
+  return `${id === undefined ? '' : `id: ${id}\n`}event: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
+}
+
+/** Where ids begin that a reader is given who has nothing yet. */
+export const FROM_THE_START: ReceivedBytes = { stdout: 0, stderr: 0 };
+
+/** The answer that streams. */
+export function eventResponse(source: OutputSource, info: RequestInfo, from?: ReceivedBytes): Response {
+  return new Response(eventStream(source, info, resultOf, from), {
+    headers: {
+      'Content-Type': 'text/event-stream',
+      'Cache-Control': 'no-cache',
+      'X-Accel-Buffering': 'no',
+      'Podgate-Execution-Id': source.executionId,
+    },
+  });
+}
+
+/** What `Last-Event-ID` says that its reader has: bytes of stdout and of stderr. Null where it is no id of ours. */
+export function readEventId(id: string): ReceivedBytes | null {
+  const [, stdout, stderr] = /^(\d{1,15})\.(\d{1,15})$/.exec(id) ?? [];
+  return stdout === undefined ? null : { stdout: Number(stdout), stderr: Number(stderr) };
 }
 
 /**
- * A run as server-sent events. Nothing is taken from the run before the HTTP reader asks for it, so that a slow reader
- * slows its own program and nothing else.
+ * Output as server-sent events. Nothing is taken from its source before the HTTP reader asks for it, so that a slow
+ * reader slows its own program and nothing else. `from`: events carry ids, counted from here.
  */
 export function eventStream(
-  run: ExecutionRun,
+  source: OutputSource,
   { disconnect }: RequestInfo,
   describe: (ending: Ending) => object = resultOf,
+  from?: ReceivedBytes,
 ): ReadableStream<Uint8Array<ArrayBuffer>> {
-  const events = eventsOf(run, describe);
+  const events = from ? numberedEventsOf(source, from) : eventsOf(source, describe);
   return new ReadableStream(
     {
       start(controller) {
-        run.onDismiss(() => {
+        source.onDismiss(() => {
           if (disconnect) disconnect();
           else controller.error(new Error('the reader took nothing for too long'));
         });
@@ -40,39 +63,58 @@ export function eventStream(
         if (done) controller.close();
         else controller.enqueue(value);
       },
-      cancel: () => run.abandon(),
+      cancel: () => source.abandon(),
     },
     { highWaterMark: 0 },
   );
 }
 
-async function* eventsOf(
-  run: ExecutionRun,
-  describe: (ending: Ending) => object,
-): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
+async function* eventsOf(source: OutputSource, describe: (ending: Ending) => object): Events {
   const texts = { stdout: createTextStream(), stderr: createTextStream() };
   for (;;) {
-    const taken = await run.next(KEEP_ALIVE_MS);
+    const taken = await source.next(KEEP_ALIVE_MS);
     if (taken.type === 'idle') yield KEEP_ALIVE;
     else if (taken.type === 'output') {
       const stream = NAMES[taken.channel as 1 | 2];
       const data = texts[stream].push(taken.bytes);
       if (data !== '') yield encoder.encode(formatEvent('output', { stream, data }));
-    } else {
+    } else if (taken.type !== 'gap') {
       yield encoder.encode(lastOf(texts, taken, describe));
       return;
     }
   }
 }
 
-type Texts = Record<'stdout' | 'stderr', ReturnType<typeof createTextStream>>;
+async function* numberedEventsOf(source: OutputSource, from: ReceivedBytes): Events {
+  const texts = { stdout: createTextPieces(), stderr: createTextPieces() };
+  const at = { ...from };
+  const id = () => `${at.stdout - texts.stdout.held}.${at.stderr - texts.stderr.held}`;
+  for (;;) {
+    const taken = await source.next(KEEP_ALIVE_MS);
+    if (taken.type === 'idle') yield KEEP_ALIVE;
+    else if (taken.type === 'output') {
+      const stream = NAMES[taken.channel as 1 | 2];
+      const data = texts[stream].push(taken.bytes);
+      at[stream] += taken.bytes.byteLength;
+      if (data !== '') yield encoder.encode(formatEvent('output', { stream, data }, id()));
+    } else if (taken.type === 'gap') {
+      const stream = NAMES[taken.channel as 1 | 2];
+      const data = texts[stream].end();
+      const rest = data === '' ? '' : formatEvent('output', { stream, data }, id());
+      at[stream] = taken.to;
+      yield encoder.encode(rest + formatEvent('gap', { stream, from: taken.from, to: taken.to }, id()));
+    } else {
+      yield encoder.encode(lastOf(texts, taken, resultOf, `${at.stdout}.${at.stderr}`));
+      return;
+    }
+  }
+}
+
+type Events = AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined>;
+type Texts = Record<'stdout' | 'stderr', { end(): string }>;
 
 /** Half a character at the end is the program's own, unless the cap cut there. */
-function lastOf(
-  texts: Texts,
-  last: { type: 'end'; ending: Ending } | { type: 'failed'; failure: Failure },
-  describe: (ending: Ending) => object,
-): string {
+function lastOf(texts: Texts, last: Last, describe: (ending: Ending) => object, id?: string): string {
   if (last.type === 'failed') {
     const { detail, code, started } = last.failure;
     return formatEvent('error', { message: detail, code, started });
@@ -81,7 +123,7 @@ function lastOf(
   const cut = { stdout: ending.stdoutTruncated, stderr: ending.stderrTruncated };
   const rest = (['stdout', 'stderr'] as const).map((stream) => {
     const data = texts[stream].end();
-    return data === '' || cut[stream] ? '' : formatEvent('output', { stream, data });
+    return data === '' || cut[stream] ? '' : formatEvent('output', { stream, data }, id);
   });
-  return rest.join('') + formatEvent('result', describe(ending));
+  return rest.join('') + formatEvent('result', describe(ending), id);
 }

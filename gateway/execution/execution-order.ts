@@ -1,3 +1,4 @@
+import type { Failure } from '../../shared/errors.ts';
 import type { Wanted } from '../clusters/placement.ts';
 import type { SessionOrder } from '../sessions/session-order.ts';
 import type { ExecutionInput } from './execution-input.ts';
@@ -18,11 +19,15 @@ export type ExecutionOrder = {
   cpuSeconds: number | null;
   outputLimitBytes: number | null;
   streamed: boolean;
+  /** It goes on to its end when its caller goes away, and can be asked for afterwards. */
+  survives: boolean;
   receivedAtMs: number;
   /** One document comes in place of files. */
   document?: boolean;
   /** It opens a session, or runs in one. */
   session?: SessionOrder;
+  /** Runs once when it is over: with what ended it otherwise than by its program, if it did. */
+  onSettled?: (failure: Failure | null) => void;
   /** Gives the memory of the request back. */
   release(): void;
 };

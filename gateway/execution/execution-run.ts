@@ -19,16 +19,15 @@ import {
   nextExecution,
   type StopCode,
 } from './execution-state.ts';
-import type { MemoryBudget, Reservation } from './memory-budget.ts';
-import type { Taken } from './output-reader.ts';
+import { type MemoryBudget, noMemory, type Reservation } from './memory-budget.ts';
+import type { OutputSource, Taken } from './output-reader.ts';
+import type { ResultShelf, StoredFiles } from './result-shelf.ts';
 import { RunClocks } from './run-clocks.ts';
 import { type OutputEnding, RunOutput } from './run-output.ts';
 import { RunPhases } from './run-phases.ts';
-import { askSister, STATUS_TIMEOUT_MS, sisterLink } from './sister-link.ts';
+import { askSister, CANCEL_TIMEOUT_MS, sisterLink } from './sister-link.ts';
 import { type Search, SlotSearch } from './slot-search.ts';
 import { startBodyOf } from './start-body.ts';
-
-const RETRY_MS = 1_000;
 
 export type RunDeps = Pick<
   GatewayDeps,
@@ -37,6 +36,7 @@ export type RunDeps = Pick<
   directory: ClusterDirectory;
   queue: SlotQueue;
   outputMemory: MemoryBudget;
+  shelf: ResultShelf;
   /** START went out. It may happen again, elsewhere. */
   onSent(run: ExecutionRun): void;
   /** The run is over, and everybody has what they will get. */
@@ -52,7 +52,7 @@ export type Ending = OutputEnding & {
 };
 
 /** One execution under way: carries out what `nextExecution` says. Its reader takes output with `next`. */
-export class ExecutionRun {
+export class ExecutionRun implements OutputSource {
   readonly #deps: RunDeps;
   readonly #order: ExecutionOrder;
   readonly #phases: RunPhases;
@@ -67,6 +67,8 @@ export class ExecutionRun {
   #stream: AgentStream | undefined;
   #executionId: string | null = null;
   #session: SessionWork | undefined;
+  #isRead = true;
+  #filesStored: PromiseWithResolvers<StoredFiles | null> | undefined;
 
   /** Throws where it may not even wait: `rate_limited`, `at_capacity`. */
   constructor(order: ExecutionOrder, deps: RunDeps) {
@@ -80,7 +82,7 @@ export class ExecutionRun {
       caller,
       maxOutputBytes: order.maxOutputBytes,
       consumed: (bytes) => this.#stream?.consumed(bytes),
-      stalled: () => this.stop('reader_stalled', 'The reader took nothing for too long.'),
+      stalled: () => this.#stalled(),
       dismissed: () => this.#dismissed(),
       keepDocument: order.document ? (bytes) => this.keep(bytes) : undefined,
     });
@@ -143,8 +145,30 @@ export class ExecutionRun {
 
   /** The caller is gone: nobody reads any more. */
   abandon(): void {
+    if (this.#order.survives) {
+      this.#isRead = false;
+      this.#output.reader.ignore();
+      return;
+    }
     this.stop('cancelled', 'The caller went away.');
     this.#output.reader.dismiss();
+  }
+
+  /** This gateway goes. What can go on without it does; the rest is ended. */
+  part(detail: string): void {
+    if (this.#order.survives) this.#apply({ type: 'part', detail });
+    else this.stop('draining', detail);
+  }
+
+  /** Whether somebody is there who would lose by it if this gateway went. */
+  get isRead(): boolean {
+    return this.#isRead;
+  }
+
+  /** What becomes of its files; null where they are not stored, or not any more. */
+  get storedFiles(): Promise<StoredFiles | null> {
+    this.#filesStored ??= Promise.withResolvers();
+    return this.#filesStored.promise;
   }
 
   /** Runs when the reader is given up: it stalled, then did not even take that news. */
@@ -193,6 +217,9 @@ export class ExecutionRun {
       case 'cancel':
         this.#stream?.cancel(effect.reason);
         break;
+      case 'leave':
+        this.#stream?.detach();
+        break;
       case 'cancel_by_id':
         void this.#cancelById(effect.reason);
         break;
@@ -236,6 +263,8 @@ export class ExecutionRun {
       this.#apply({ type: 'nack', code: 'draining', detail: 'The agent is leaving.', retryAfterMs: null });
       return;
     }
+    // An earlier attempt's: it did not run.
+    if (this.#executionId !== null) this.#deps.shelf.end(this.#executionId, null);
     this.#executionId = id;
     this.#phases.mark('placed');
     const queueMs = this.#phases.queueMs ?? 0;
@@ -244,6 +273,7 @@ export class ExecutionRun {
       startBodyOf(this.#order, id, cluster, this.#clocks.queueLeftMs(), queueMs, this.#session),
       { input: this.#order.input, owner: caller.principal, store: this.#deps.fileStore },
     );
+    this.#deps.shelf.begin(id, this);
     this.#deps.onSent(this);
   }
 
@@ -273,7 +303,7 @@ export class ExecutionRun {
 
   async #cancelById(reason: string): Promise<void> {
     const link = await sisterLink(this.#deps, this.#whereabouts());
-    await link?.cancelExecution(this.executionId, reason, STATUS_TIMEOUT_MS);
+    await link?.cancelExecution(this.executionId, reason, CANCEL_TIMEOUT_MS);
   }
 
   /** Its output may go at the agent. Over any link: the stream's own may have been lost since. */
@@ -303,11 +333,14 @@ export class ExecutionRun {
       const output = await this.#output.settle(result);
       if (this.#output.reader.ended) return;
       this.#clocks.close();
-      this.#acknowledge();
+      // Whoever was told its id before its end, or has a key, may come back for what it said.
+      if (!this.#order.streamed && !this.#order.survives) this.#acknowledge();
+      this.#shelve(output);
       const { cluster = '' } = this.#placement ?? {};
       const { executionId } = this;
       const ending = { executionId, cluster, result, queueMs: this.#phases.queueMs ?? 0, ...output };
       this.#record(ending, null);
+      this.#order.onSettled?.(null);
       this.#output.reader.end({ type: 'end', ending });
     } catch (failure) {
       this.#logLie(failure as Failure);
@@ -322,8 +355,24 @@ export class ExecutionRun {
     this.#clocks.close();
     this.#opened.reject(failure);
     this.#record(null, failure);
+    this.#order.onSettled?.(failure);
+    this.#shelve(null);
     this.#output.discard();
     this.#output.reader.end({ type: 'failed', failure });
+  }
+
+  #shelve(stored: StoredFiles | null): void {
+    const isOfSession = this.#order.session !== undefined;
+    if (this.#executionId !== null) this.#deps.shelf.end(this.#executionId, stored, isOfSession);
+    this.#filesStored?.resolve(stored);
+  }
+
+  /** A reader that takes nothing is as good as gone. */
+  #stalled(): void {
+    if (this.#order.survives) {
+      this.abandon();
+      this.#output.reader.onDismiss();
+    } else this.stop('reader_stalled', 'The reader took nothing for too long.');
   }
 
   #record(ending: Ending | null, failure: Failure | null): void {
@@ -357,11 +406,4 @@ export class ExecutionRun {
     this.#order.release();
     this.#deps.onOver(this);
   }
-}
-
-function noMemory(verdict: 'share' | 'full'): Failure {
-  const options = { retryAfterMs: RETRY_MS };
-  return verdict === 'share'
-    ? new Failure('rate_limited', 'The output of this key takes up its share of memory.', options)
-    : new Failure('at_capacity', 'The gateway has no memory left for output.', options);
 }

@@ -38,7 +38,9 @@ export type ExecutionEvent =
   | { type: 'deadline' }
   /** Input could not be read or sent. */
   | { type: 'input_failed'; failure: Failure }
-  | { type: 'stop'; code: StopCode; detail: string };
+  | { type: 'stop'; code: StopCode; detail: string }
+  /** This gateway goes; the agent may go on with it. */
+  | { type: 'part'; detail: string };
 
 export type ExecutionEffect =
   | { do: 'send' }
@@ -52,6 +54,8 @@ export type ExecutionEffect =
   | { do: 'attach' }
   | { do: 'open' }
   | { do: 'cancel'; reason: string }
+  /** Reads no more; the execution goes on. */
+  | { do: 'leave' }
   /** Over a link of the instance, as the stream is gone. */
   | { do: 'cancel_by_id'; reason: string }
   | { do: 'finish'; body: ExitBody }
@@ -103,6 +107,11 @@ export function nextExecution(state: ExecutionState, event: ExecutionEvent): Exe
       return over(state, ...cancels(state, event.failure.code), { do: 'fail', failure: event.failure });
     case 'stop':
       return stopped(state, event.code, event.detail);
+    case 'part': {
+      const failure = new Failure('draining', event.detail, { started: startedIn(state) });
+      const hasStream = state.at !== 'queued' && !isUnlinked(state);
+      return over(state, ...(hasStream ? [{ do: 'leave' } as const] : []), { do: 'fail', failure });
+    }
   }
 }
 
@@ -277,10 +286,10 @@ const FAILURES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'image_error',
 ]);
 
-function refusalCode(code: string): ErrorCode {
+export function refusalCode(code: string): ErrorCode {
   return isErrorCode(code) && REFUSALS.has(code) ? code : 'backend_unavailable';
 }
 
-function failureCode(code: string): ErrorCode {
+export function failureCode(code: string): ErrorCode {
   return isErrorCode(code) && FAILURES.has(code) ? code : 'runner_error';
 }

@@ -1,3 +1,6 @@
+import { Failure } from '../../shared/errors.ts';
+
+const RETRY_MS = 1_000;
 /** What one owner may hold of a budget at most: one part in so many. */
 export const OWNER_SHARE = 4;
 
@@ -45,4 +48,12 @@ export class MemoryBudget {
       },
     };
   }
+}
+
+/** Why there is no memory for output. */
+export function noMemory(verdict: 'share' | 'full'): Failure {
+  const options = { retryAfterMs: RETRY_MS };
+  return verdict === 'share'
+    ? new Failure('rate_limited', 'The output of this key takes up its share of memory.', options)
+    : new Failure('at_capacity', 'The gateway has no memory left for output.', options);
 }

@@ -1,7 +1,9 @@
 import { Chunk } from './chunk.ts';
 
 export type OutputChunk = { channel: number; bytes: Uint8Array };
-type Item = { channel: number; chunk: Chunk };
+/** Bytes of a channel that are not kept any more. */
+export type OutputGap = { channel: number; from: number; to: number };
+type Item = { channel: number; chunk: Chunk } | OutputGap;
 
 /** Output that waits for its reader, in the order in which it came. Holds no more than its stream's window. */
 export class OutputQueue {
@@ -16,11 +18,15 @@ export class OutputQueue {
   push(channel: number, bytes: Uint8Array): void {
     this.#bytes += bytes.byteLength;
     const last = this.#items.length > this.#head ? this.#items.at(-1) : undefined;
-    if (last?.channel === channel && last.chunk.append(bytes)) return;
+    if (last?.channel === channel && 'chunk' in last && last.chunk.append(bytes)) return;
     this.#items.push({ channel, chunk: new Chunk(bytes) });
   }
 
-  shift(): OutputChunk | undefined {
+  pushGap(gap: OutputGap): void {
+    this.#items.push(gap);
+  }
+
+  shift(): OutputChunk | OutputGap | undefined {
     const item = this.#items[this.#head];
     if (!item) return undefined;
     this.#head += 1;
@@ -28,6 +34,7 @@ export class OutputQueue {
       this.#items = [];
       this.#head = 0;
     }
+    if (!('chunk' in item)) return item;
     const { bytes } = item.chunk;
     this.#bytes -= bytes.byteLength;
     return { channel: item.channel, bytes };

@@ -2,10 +2,27 @@ import type { Failure } from '../../shared/errors.ts';
 import { READER_STALL_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { Timers } from '../gateway-deps.ts';
 import type { Ending } from './execution-run.ts';
-import { type OutputChunk, OutputQueue } from './output-queue.ts';
+import { type OutputChunk, type OutputGap, OutputQueue } from './output-queue.ts';
 
 export type Last = { type: 'end'; ending: Ending } | { type: 'failed'; failure: Failure };
-export type Taken = ({ type: 'output' } & OutputChunk) | { type: 'idle' } | Last;
+export type Taken =
+  | ({ type: 'output' } & OutputChunk)
+  | ({ type: 'gap' } & OutputGap)
+  | { type: 'idle' }
+  | Last;
+
+/** The output of one execution as one reader takes it, from whatever it comes. One reader, one call at a time. */
+export type OutputSource = {
+  readonly executionId: string;
+  /** The next output, the end or the failure; `idle` when nothing came for so long. */
+  next(idleMs?: number): Promise<Taken>;
+  /** Takes memory for output that is kept to the end. */
+  keep(bytes: number): void;
+  /** Nobody reads any more. */
+  abandon(): void;
+  /** Runs when the reader is given up: it stalled, then did not even take that news. */
+  onDismiss(callback: () => void): void;
+};
 
 export type OutputReaderOptions = {
   timers: Timers;
@@ -23,6 +40,7 @@ export class OutputReader {
   readonly #queue = new OutputQueue();
   #last: Last | undefined;
   #dismissed = false;
+  #isIgnored = false;
   #waiter: ((taken: Taken) => void) | undefined;
   #idleTimer: unknown;
   #stallTimer: unknown;
@@ -51,7 +69,7 @@ export class OutputReader {
   }
 
   push(channel: number, bytes: Uint8Array): void {
-    if (this.#dismissed) this.#options.consumed(bytes.byteLength);
+    if (this.#dismissed || this.#isIgnored) this.#options.consumed(bytes.byteLength);
     else {
       this.#queue.push(channel, bytes);
       this.#peakBytes = Math.max(this.#peakBytes, this.#queue.bytes);
@@ -59,11 +77,30 @@ export class OutputReader {
     }
   }
 
+  /** Says that bytes are gone, behind what waits. */
+  gap(gap: OutputGap): void {
+    if (this.#dismissed || this.#isIgnored) return;
+    this.#queue.pushGap(gap);
+    this.#serve();
+  }
+
+  /** Nobody reads any more, and what comes is thrown away until the end, which waits for nobody. */
+  ignore(): void {
+    if (this.#dismissed || this.#isIgnored) return;
+    this.#isIgnored = true;
+    const { bytes } = this.#queue;
+    this.#disarm();
+    this.#queue.clear();
+    if (bytes > 0) this.#options.consumed(bytes);
+    if (this.#last) this.dismiss();
+  }
+
   /** The last thing a reader gets, behind what waits; a key that is no longer good gets nothing more. */
   end(last: Last): void {
     if (this.#last) return;
     this.#last = last;
     if (last.type === 'failed' && last.failure.code === 'unauthorized') this.#queue.clear();
+    if (this.#isIgnored) this.dismiss();
     this.#serve();
   }
 
@@ -94,12 +131,13 @@ export class OutputReader {
   }
 
   #take(): Taken | undefined {
-    const chunk = this.#queue.shift();
-    if (chunk) {
+    const item = this.#queue.shift();
+    if (item) {
       this.#disarm();
       if (this.#queue.bytes > 0 || this.#last) this.#arm();
-      this.#options.consumed(chunk.bytes.byteLength);
-      return { type: 'output', ...chunk };
+      if (!('bytes' in item)) return { type: 'gap', ...item };
+      this.#options.consumed(item.bytes.byteLength);
+      return { type: 'output', ...item };
     }
     if (!this.#last) return undefined;
     this.dismiss();
@@ -128,7 +166,7 @@ export class OutputReader {
     this.#armed = false;
     if (!this.#last) {
       this.#options.stalled();
-      if (!this.#armed) this.#arm();
+      if (!this.#armed && !this.#isIgnored) this.#arm();
       return;
     }
     this.dismiss();

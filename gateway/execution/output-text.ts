@@ -13,6 +13,39 @@ export function createTextStream(): { push(bytes: Uint8Array): string; end(): st
 }
 
 /**
+ * The same in pieces after each of which one may go on: `held` bytes at the end, half a character, are in no piece yet.
+ */
+export function createTextPieces(): {
+  push(bytes: Uint8Array): string;
+  end(): string;
+  readonly held: number;
+} {
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  let rest = new Uint8Array(0);
+  return {
+    push(bytes) {
+      const joined = rest.byteLength === 0 ? bytes : new Uint8Array(rest.byteLength + bytes.byteLength);
+      if (joined !== bytes) {
+        joined.set(rest);
+        joined.set(bytes, rest.byteLength);
+      }
+      // A byte that begins a character begins one wherever a piece ends: decoded apart, the pieces are the same text.
+      const end = wholeCharacters(joined, joined.byteLength);
+      rest = joined.slice(end);
+      return decoder.decode(joined.subarray(0, end));
+    },
+    end() {
+      const text = decoder.decode(rest);
+      rest = new Uint8Array(0);
+      return text;
+    },
+    get held() {
+      return rest.byteLength;
+    },
+  };
+}
+
+/**
  * Output as one text. Truncated output ends with the marker and has, with it, at most `maxBytes` of raw bytes; a
  * character that the cut would halve is left out.
  */

@@ -19,7 +19,8 @@ export type ResultFilesOptions = {
   consumed(bytes: number): void;
 };
 
-type Step = { chunk: Chunk } | { end: FileEnd };
+/** `lost`: some of its bytes are gone. */
+type Step = { chunk: Chunk } | { end: FileEnd; lost: boolean };
 
 /**
  * Stores the files of one execution as they stream in. Whatever the agent says is checked again: paths, counts, sizes.
@@ -34,6 +35,8 @@ export class ResultFiles {
   readonly #paths = new Set<string>();
   readonly #steps: Step[] = [];
   #received = 0;
+  /** Bytes that are gone, of the files whose END comes next. */
+  #lost = 0;
   #ends = 0;
   #working: Promise<void> | undefined;
   #writer: FileWriter | undefined;
@@ -56,11 +59,18 @@ export class ResultFiles {
   /** False when the agent breaks the protocol: a size that is not what came, or more files than may be. */
   end(end: FileEnd): boolean {
     const size = this.#received;
+    const lost = Math.min(this.#lost, Math.max(0, end.size - size));
     this.#received = 0;
+    this.#lost -= lost;
     this.#ends += 1;
-    if (end.size !== size || this.#ends > MAX_RESULT_FILES) return false;
-    this.#push({ end });
+    if (end.size !== size + lost || this.#ends > MAX_RESULT_FILES) return false;
+    this.#push({ end, lost: lost > 0 });
     return true;
+  }
+
+  /** Bytes are gone that will not come: the files they are of are omitted. */
+  lose(bytes: number): void {
+    this.#lost += bytes;
   }
 
   /** Whether bytes have come whose END has not. */
@@ -97,7 +107,10 @@ export class ResultFiles {
         const { bytes } = step.chunk;
         await this.#write(bytes);
         this.#options.consumed(bytes.byteLength);
-      } else await this.#close(step.end);
+      } else {
+        if (step.lost) await this.#refuse('not_kept');
+        await this.#close(step.end);
+      }
     }
   }
 

@@ -4,7 +4,8 @@ import { CHANNEL, type ExecutionResult, type FileEnd, type FromGateway } from '.
 import type { Caller } from '../auth/caller.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { ResultDocument } from '../sessions/result-document.ts';
-import { exitFault } from './check-exit.ts';
+import { exitFault, type ReceivedBytes } from './check-exit.ts';
+import type { OutputGap } from './output-queue.ts';
 import { OutputReader, type OutputReaderOptions } from './output-reader.ts';
 import { type OmittedFile, type ResultFile, ResultFiles } from './result-files.ts';
 
@@ -15,6 +16,10 @@ export type RunOutputOptions = OutputReaderOptions &
     maxOutputBytes: number;
     /** Set where one document comes in place of files; it is held until it is answered. */
     keepDocument?: ((bytes: number) => void) | undefined;
+    /** Bytes that its reader has already. */
+    from?: ReceivedBytes;
+    /** False: somebody else stores the files. */
+    isStoring?: boolean;
   };
 
 /** What the output adds to a result: checked, capped, stored. */
@@ -32,13 +37,15 @@ export type OutputEnding = {
 export class RunOutput {
   readonly reader: OutputReader;
   /** Bytes that came, past the cap included. */
-  readonly received = { stdout: 0, stderr: 0 };
+  readonly received: { stdout: number; stderr: number };
+  maxOutputBytes: number;
   #fileBytes = 0;
   #fileEnds = 0;
   /** Bytes that came and were not taken. */
   #pending = 0;
   readonly #files: ResultFiles | ResultDocument;
   readonly #options: RunOutputOptions;
+  readonly #isStoring: boolean;
 
   constructor(given: RunOutputOptions) {
     const consumed = (bytes: number) => {
@@ -47,6 +54,9 @@ export class RunOutput {
     };
     const options = { ...given, consumed };
     this.#options = options;
+    this.received = { stdout: 0, stderr: 0, ...given.from };
+    this.maxOutputBytes = given.maxOutputBytes;
+    this.#isStoring = given.isStoring ?? true;
     this.reader = new OutputReader(options);
     this.#files = options.keepDocument
       ? new ResultDocument({ consumed, keep: options.keepDocument })
@@ -61,6 +71,11 @@ export class RunOutput {
   /** Files stored so far, and their bytes. */
   get stored(): { count: number; bytes: number } {
     return { count: this.#files.files.length, bytes: this.#files.storedBytes };
+  }
+
+  /** Whether there is any file, stored here or not. */
+  get hasFiles(): boolean {
+    return this.#fileEnds > 0;
   }
 
   /** Whether bytes of a file have come whose END has not. */
@@ -82,11 +97,12 @@ export class RunOutput {
     this.#pending += bytes.byteLength;
     if (channel === CHANNEL.files) {
       this.#fileBytes += bytes.byteLength;
-      this.#files.data(bytes);
+      if (this.#isStoring) this.#files.data(bytes);
+      else this.#options.consumed(bytes.byteLength);
       return;
     }
     const name = channel === CHANNEL.stdout ? 'stdout' : 'stderr';
-    const room = Math.max(0, this.#options.maxOutputBytes - this.received[name]);
+    const room = Math.max(0, this.maxOutputBytes - this.received[name]);
     this.received[name] += bytes.byteLength;
     // The agent was told the cap; what is over it goes nowhere, whatever it says.
     if (room > 0) this.reader.push(channel, bytes.byteLength > room ? bytes.subarray(0, room) : bytes);
@@ -96,7 +112,19 @@ export class RunOutput {
   /** False where the agent breaks the protocol. */
   endFile(end: FileEnd): boolean {
     this.#fileEnds += 1;
-    return this.#files.end(end);
+    return !this.#isStoring || this.#files.end(end);
+  }
+
+  /** These bytes will not come. Always true: whoever reads is told. */
+  gap({ channel, from, to }: OutputGap): boolean {
+    if (channel === CHANNEL.files) {
+      this.#fileBytes = to;
+      if (this.#files instanceof ResultFiles) this.#files.lose(to - from);
+      return true;
+    }
+    this.received[channel === CHANNEL.stdout ? 'stdout' : 'stderr'] = to;
+    this.reader.gap({ channel, from, to });
+    return true;
   }
 
   /** Resolves when every file is stored or given up. Throws where the result does not hold together. */
@@ -125,6 +153,6 @@ export class RunOutput {
   }
 
   #isCut(total: number, received: number): boolean {
-    return total > Math.min(received, this.#options.maxOutputBytes);
+    return total > Math.min(received, this.maxOutputBytes);
   }
 }

@@ -1,4 +1,4 @@
-import { DEAD_MS } from '../../shared/limits.ts';
+import { DEAD_MS, RUNNER_GRACE_MS } from '../../shared/limits.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import type { Timers } from '../gateway-deps.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
@@ -11,6 +11,8 @@ import type { StatusAnswer } from '../link/status-asks.ts';
 export const COMEBACK_MS = DEAD_MS + 10_000;
 /** An answer to STATUS is in memory; what takes longer is not coming. */
 export const STATUS_TIMEOUT_MS = 2_000;
+/** A cancellation is answered when the runner has confirmed the end, or has been given up: it has its grace twice. */
+export const CANCEL_TIMEOUT_MS = 2 * RUNNER_GRACE_MS + STATUS_TIMEOUT_MS;
 
 export type SisterDeps = { directory: ClusterDirectory; timers: Timers };
 export type Whereabouts = { tenant: string; instance: string; executionId: string };

@@ -35,7 +35,7 @@ export function startBodyOf(
     concurrency: caller.limits.concurrency,
     accept_within_ms: acceptWithinMs,
     queue_ms: queueMs,
-    detach: false,
+    detach: order.survives,
     ...(session && { session }),
   };
 }

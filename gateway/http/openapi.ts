@@ -61,13 +61,15 @@ function pathItem(path: string): Json {
 }
 
 function operation({ method, path, scope }: Route, doc: NonNullable<RouteDoc>): Json {
-  const query = Object.entries(doc.query ?? {}).map(([name, { description, schema }]) => ({
-    name,
-    in: 'query',
-    required: false,
-    description,
-    schema,
-  }));
+  const parameters = (['query', 'headers'] as const).flatMap((place) =>
+    Object.entries(doc[place] ?? {}).map(([name, { description, schema }]) => ({
+      name,
+      in: place === 'query' ? 'query' : 'header',
+      required: false,
+      description,
+      schema,
+    })),
+  );
   const statuses = new Set([...(scope === null ? [] : KEYED_PROBLEMS), ...(doc.problems ?? [])]);
   const problems = [...statuses].sort().map((status) => [
     String(status),
@@ -80,7 +82,7 @@ function operation({ method, path, scope }: Route, doc: NonNullable<RouteDoc>): 
   return {
     operationId: operationId(method, path),
     summary: doc.summary,
-    ...(query.length > 0 ? { parameters: query } : {}),
+    ...(parameters.length > 0 ? { parameters } : {}),
     ...(doc.request || doc.requestContent
       ? {
           requestBody: {

@@ -51,6 +51,8 @@ export type RouteAnswer = {
   content?: Record<string, unknown>;
 };
 
+type Parameter = { description: string; schema: Record<string, unknown> };
+
 /** What `/openapi.json` says of a route. Null hides it. */
 export type RouteDoc = {
   summary: string;
@@ -58,7 +60,8 @@ export type RouteDoc = {
   request?: z.ZodType;
   /** Multipart or raw bodies, as OpenAPI writes them. */
   requestContent?: Record<string, unknown>;
-  query?: Record<string, { description: string; schema: Record<string, unknown> }>;
+  query?: Record<string, Parameter>;
+  headers?: Record<string, Parameter>;
   responses: Record<number, RouteAnswer>;
   /** Statuses of problem+json that it may answer beside those every keyed route has. */
   problems?: readonly number[];

@@ -3,6 +3,7 @@ import {
   errorEvent,
   executeRequestSchema,
   executeResponse,
+  gapEvent,
   outputEvent,
   resultEvent,
 } from '../../shared/api.ts';
@@ -13,10 +14,17 @@ import type { Caller } from '../auth/caller.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { requirePlace, type Wanted } from '../clusters/placement.ts';
 import { collectAnswer } from '../execution/answer.ts';
-import { eventStream } from '../execution/event-stream.ts';
+import { eventResponse, FROM_THE_START } from '../execution/event-stream.ts';
+import type { ExecutionFollower } from '../execution/execution-follower.ts';
 import { prepareInput } from '../execution/execution-input.ts';
 import type { ExecutionOrder } from '../execution/execution-order.ts';
 import type { ExecutionRun } from '../execution/execution-run.ts';
+import {
+  checkKey,
+  type KeyedExecution,
+  type KeyedExecutions,
+  type RequestKey,
+} from '../execution/keyed-executions.ts';
 import type { MemoryBudget } from '../execution/memory-budget.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { checkSchema, invalid, parseJson } from '../http/parse-json.ts';
@@ -35,6 +43,15 @@ export type ExecuteRoutesDeps = Pick<GatewayDeps, 'config' | 'now' | 'timers' | 
   requireOpen(): void;
   /** Throws where the run may not even wait. */
   start(order: ExecutionOrder): ExecutionRun;
+  keyed: KeyedExecutions;
+};
+
+const KEY_HEADER = {
+  'Idempotency-Key': {
+    description:
+      'The same key and request, until ten minutes after the end, give the same execution; another request is 409',
+    schema: { type: 'string', minLength: 1, maxLength: 255 },
+  },
 };
 
 export type KeyedContext = RouteContext & { caller: Caller };
@@ -45,14 +62,14 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
   const readOrder = (context: KeyedContext, streamed: boolean) => takeOrder(deps, schema, context, streamed);
 
   const answer = async (context: KeyedContext): Promise<Response> => {
-    const order = await readOrder(context, false);
-    const run = begin(deps, order);
+    const asked = await readOrder(context, false);
+    const run = await open(deps, context.caller, asked);
     const abandon = () => run.abandon();
     const { signal } = context.request;
     signal.addEventListener('abort', abandon);
     if (signal.aborted) abandon();
     try {
-      const body = await collectAnswer(run, order.maxOutputBytes);
+      const body = await collectAnswer(run, asked.maxOutputBytes);
       return jsonResponse(body, { headers: { 'Podgate-Execution-Id': run.executionId } });
     } finally {
       signal.removeEventListener('abort', abandon);
@@ -60,7 +77,8 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
   };
 
   const stream = async (context: KeyedContext): Promise<Response> => {
-    const run = begin(deps, await readOrder(context, true));
+    const asked = await readOrder(context, true);
+    const run = await open(deps, context.caller, asked);
     const abandon = () => run.abandon();
     const { signal } = context.request;
     // Stays for the life of the stream: a connection may end before its body is read.
@@ -72,14 +90,7 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
       run.abandon();
       throw failure;
     }
-    return new Response(eventStream(run, context.info), {
-      headers: {
-        'Content-Type': 'text/event-stream',
-        'Cache-Control': 'no-cache',
-        'X-Accel-Buffering': 'no',
-        'Podgate-Execution-Id': run.executionId,
-      },
-    });
+    return eventResponse(run, context.info, asked.survives ? FROM_THE_START : undefined);
   };
 
   const problems = [403, 404, 409, 413, 422, 429, 501, 502, 503];
@@ -92,6 +103,7 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
       doc: {
         summary: 'Run code and answer with its output',
         request: schema,
+        headers: KEY_HEADER,
         responses: { 200: { description: 'The code ran, whatever became of it', schema: executeResponse } },
         problems,
       },
@@ -104,10 +116,12 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
       doc: {
         summary: 'Run code and stream its output as server-sent events',
         request: schema,
+        headers: KEY_HEADER,
         responses: {
           200: {
-            description: 'Zero or more `output`, then one `result` or `error`',
-            events: { output: outputEvent, result: resultEvent, error: errorEvent },
+            description:
+              'Zero or more `output`, then one `result` or `error`; with Idempotency-Key or detach they have ids, and what a repeat cannot have any more is a `gap`',
+            events: { output: outputEvent, gap: gapEvent, result: resultEvent, error: errorEvent },
           },
         },
         problems,
@@ -116,7 +130,18 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
   ];
 }
 
-function begin(deps: ExecuteRoutesDeps, order: ExecutionOrder): ExecutionRun {
+type Asked = Pick<ExecutionOrder, 'maxOutputBytes' | 'survives'> &
+  ({ order: ExecutionOrder; key: RequestKey | null } | { repeats: KeyedExecution });
+
+/** Begins what was asked for; or reads it where another request with its key has begun it. */
+function open(
+  deps: ExecuteRoutesDeps,
+  caller: Caller,
+  asked: Asked,
+): Promise<ExecutionRun | ExecutionFollower> | ExecutionRun {
+  if ('repeats' in asked) return deps.keyed.join(asked.repeats, caller);
+  const { order, key } = asked;
+  if (key) return deps.keyed.open(order, key);
   try {
     return deps.start(order);
   } catch (error) {
@@ -131,14 +156,11 @@ async function takeOrder(
   schema: ReturnType<typeof executeRequestSchema>,
   context: KeyedContext,
   streamed: boolean,
-): Promise<ExecutionOrder> {
+): Promise<Asked> {
   const receivedAtMs = deps.now();
   const { caller, request } = context;
-  if (request.headers.has('idempotency-key'))
-    throw new Failure(
-      'not_implemented',
-      'Idempotency-Key is not available yet; send the request without it.',
-    );
+  const keyText = request.headers.get('idempotency-key');
+  if (keyText !== null) checkKey(keyText);
   const body = await readBody(request, {
     timers: deps.timers,
     memory: deps.requestMemory,
@@ -147,28 +169,48 @@ async function takeOrder(
   try {
     const raw = parseJson(body.bytes);
     const asked = checkSchema(schema, raw);
-    if (asked.detach) throw new Failure('not_implemented', 'detach is not available yet; leave it out.');
     const timeoutMs = timeoutOf(asked, raw, caller);
     const wanted = wantedOf(asked, context);
+    const limits = limitsOf(asked, caller, deps);
+    const survives = asked.detach || keyText !== null;
+    const key = keyText === null ? null : await keyOf(deps, keyText, asked, wanted);
+    // Before files, which may be gone by now.
+    const repeats = key ? deps.keyed.find(caller, key) : undefined;
+    if (repeats) {
+      body.release();
+      return { ...limits, survives, repeats };
+    }
     // Before the place: links that drain too would make it look as if there were no agent.
     deps.requireOpen();
     requirePlace(deps.directory, wanted);
     const input = await prepareInput(asked, caller, deps.fileStore);
-    return {
-      ...limitsOf(asked, caller, deps),
+    const order = {
+      ...limits,
       ...tracesOf(context),
       timeoutMs,
       wanted,
       input,
       streamed,
+      survives,
       receivedAtMs,
       codeDigest: (deps.sha256 ?? webSha256)(asked.code),
       release: body.release,
     };
+    return { ...limits, survives, order, key };
   } catch (error) {
     body.release();
     throw error;
   }
+}
+
+/** Bound to all that was asked for, and to where: whatever a repeat spells otherwise is another request. */
+async function keyOf(
+  { sha256 = webSha256 }: ExecuteRoutesDeps,
+  text: string,
+  asked: ExecuteRequest,
+  { cluster, template }: Wanted,
+): Promise<RequestKey> {
+  return { text, digest: await sha256(JSON.stringify([cluster, template, asked])) };
 }
 
 function tracesOf({

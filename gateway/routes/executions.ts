@@ -1,29 +1,35 @@
-import { executionStatus } from '../../shared/api.ts';
+import { errorEvent, executionStatus, gapEvent, outputEvent, resultEvent } from '../../shared/api.ts';
 import { Failure } from '../../shared/errors.ts';
+import type { IdParts } from '../../shared/ids.ts';
 import type { Caller } from '../auth/caller.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
+import type { ReceivedBytes } from '../execution/check-exit.ts';
 import { describeExecution } from '../execution/describe-execution.ts';
-import { STATUS_TIMEOUT_MS } from '../execution/sister-link.ts';
+import { eventResponse, FROM_THE_START, readEventId } from '../execution/event-stream.ts';
+import type { ExecutionFollower, FollowOrder } from '../execution/execution-follower.ts';
+import { CANCEL_TIMEOUT_MS, STATUS_TIMEOUT_MS } from '../execution/sister-link.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { jsonResponse } from '../http/problem-response.ts';
 import type { Route, RouteContext } from '../http/route.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import type { StatusAnswer } from '../link/status-asks.ts';
 
-export type ExecutionRoutesDeps = Pick<GatewayDeps, 'ids' | 'now'> & { directory: ClusterDirectory };
+export type ExecutionRoutesDeps = Pick<GatewayDeps, 'ids' | 'now'> & {
+  directory: ClusterDirectory;
+  /** Throws where it cannot be read here. */
+  follow(order: FollowOrder): ExecutionFollower;
+};
 
 type KeyedContext = RouteContext & { caller: Caller };
 
-/** `GET` and `DELETE /v1/executions/{id}`: the id alone says which instance to ask. */
-export function createExecutionRoutes({ ids, now, directory }: ExecutionRoutesDeps): Route[] {
+/** `/v1/executions/{id}` and its events: the id alone says which instance to ask. */
+export function createExecutionRoutes({ ids, now, directory, follow }: ExecutionRoutesDeps): Route[] {
   const ask = async (
     { params, caller }: KeyedContext,
     question: (link: GatewayLink, id: string) => Promise<StatusAnswer | null>,
   ): Promise<Response> => {
     const id = params.id ?? '';
-    const unknown = () => new Failure('not_found', `Execution '${id.slice(0, 64)}' not found`);
-    const parts = await ids.open('x', id);
-    if (parts?.tenant !== caller.tenant || parts.principalDigest !== caller.principalDigest) throw unknown();
+    const parts = await openOwn(ids, id, caller);
     const askOver = (): Promise<StatusAnswer | null> => {
       const link = directory.linkTo(parts.tenant, parts.instance);
       if (!link) throw new Failure('no_agent', 'The agent that has this execution is not connected here.');
@@ -33,12 +39,47 @@ export function createExecutionRoutes({ ids, now, directory }: ExecutionRoutesDe
     const answer = await askOver();
     if (!answer) throw new Failure('agent_lost', 'The agent did not say in time.', { started: 'unknown' });
     const status = describeExecution(id, parts.cluster, answer, now());
-    if (!status) throw unknown();
+    if (!status) throw unknown(id);
     return jsonResponse(status, { headers: { 'Podgate-Execution-Id': id } });
+  };
+  const events = async ({ params, caller, request, info }: KeyedContext): Promise<Response> => {
+    const executionId = params.id ?? '';
+    const parts = await openOwn(ids, executionId, caller);
+    const from = lastEventOf(request.headers);
+    const follower = follow({ executionId, parts, caller, from });
+    request.signal.addEventListener('abort', () => follower.abandon(), { once: true });
+    if (request.signal.aborted) follower.abandon();
+    try {
+      await follower.opened;
+    } catch (failure) {
+      follower.abandon();
+      throw failure;
+    }
+    return eventResponse(follower, info, from);
   };
   const responses = { 200: { description: 'What is known of it', schema: executionStatus } };
   const problems = [403, 404, 429, 502, 503];
   return [
+    {
+      method: 'GET',
+      path: '/v1/executions/{id}/events',
+      scope: 'execute',
+      handle: events,
+      doc: {
+        summary: 'What an execution says, from its first byte or behind the event that Last-Event-ID names',
+        headers: {
+          'Last-Event-ID': { description: 'The id of the last event that came', schema: { type: 'string' } },
+        },
+        responses: {
+          200: {
+            description:
+              'Zero or more `output` and `gap`, then one `result` or `error`; all but `error` with ids',
+            events: { output: outputEvent, gap: gapEvent, result: resultEvent, error: errorEvent },
+          },
+        },
+        problems: [...problems, 422],
+      },
+    },
     {
       method: 'GET',
       path: '/v1/executions/{id}',
@@ -51,8 +92,27 @@ export function createExecutionRoutes({ ids, now, directory }: ExecutionRoutesDe
       path: '/v1/executions/{id}',
       scope: 'execute',
       handle: (context) =>
-        ask(context, (link, id) => link.cancelExecution(id, 'cancelled', STATUS_TIMEOUT_MS)),
+        ask(context, (link, id) => link.cancelExecution(id, 'cancelled', CANCEL_TIMEOUT_MS)),
       doc: { summary: 'Cancel an execution', responses, problems },
     },
   ];
+}
+
+/** The parts of the caller's own id; whatever else it is answers alike. */
+export async function openOwn(ids: GatewayDeps['ids'], id: string, caller: Caller): Promise<IdParts> {
+  const parts = await ids.open('x', id);
+  if (parts?.tenant !== caller.tenant || parts.principalDigest !== caller.principalDigest) throw unknown(id);
+  return parts;
+}
+
+function unknown(id: string): Failure {
+  return new Failure('not_found', `Execution '${id.slice(0, 64)}' not found`);
+}
+
+function lastEventOf(headers: Headers): ReceivedBytes {
+  const id = headers.get('last-event-id');
+  const from = id === null || id === '' ? FROM_THE_START : readEventId(id);
+  if (from) return from;
+  const message = 'Last-Event-ID is no id of these events.';
+  throw new Failure('invalid_request', message, { errors: [{ path: 'Last-Event-ID', message }] });
 }

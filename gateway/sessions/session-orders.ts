@@ -55,6 +55,7 @@ export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
       cpuSeconds: null,
       outputLimitBytes: null,
       streamed: false,
+      survives: false,
       codeDigest: (deps.sha256 ?? webSha256)(code),
     };
   }

@@ -304,6 +304,46 @@ describe('a stream', () => {
     }
   });
 
+  test.for([
+    ['an idempotency key', 'x', { idempotencyKey: 'once' }],
+    ['detach', { code: 'x', detach: true }, {}],
+  ] as const)(
+    'of an execution with %s goes on behind the last event that came',
+    async ([, request, options]) => {
+      const { podgate, requests } = await start(({ method }, response) => {
+        response.setHeader('Podgate-Execution-Id', 'e1');
+        openEvents(response);
+        if (method === 'POST')
+          response.write(`id: 1.0\n${output('1')}`, () => setImmediate(() => response.destroy()));
+        else if (requests.length === 2) response.destroy();
+        else response.end(`id: 2.0\n${output('2')}id: 2.0\n${result}`);
+      });
+      const seen = await collect(podgate.stream(request, options));
+      expect(seen.map((event) => (event.type === 'output' ? event.data : event.type))).toEqual([
+        '1',
+        '2',
+        'result',
+      ]);
+      expect(requests.map(({ method, url }) => `${method} ${url}`)).toEqual([
+        'POST /v1/execute/stream',
+        'GET /v1/executions/e1/events',
+        'GET /v1/executions/e1/events',
+      ]);
+      expect(requests.at(-1)?.headers['last-event-id']).toBe('1.0');
+    },
+  );
+
+  test('of events by id says what is gone, and begins where it is told', async () => {
+    const gap = 'id: 9.0\nevent: gap\ndata: {"stream":"stdout","from":3,"to":9}\n\n';
+    const { podgate, requests } = await start((_request, response) =>
+      openEvents(response).end(`${gap}id: 9.0\n${result}`),
+    );
+    const events = podgate.executions.events('e1', { lastEventId: '3.0' });
+    expect((await events.next()).value).toEqual({ type: 'gap', stream: 'stdout', from: 3, to: 9, id: '9.0' });
+    expect((await events.next()).value).toMatchObject({ type: 'result', id: '9.0' });
+    expect(requests[0]?.headers['last-event-id']).toBe('3.0');
+  });
+
   test('that ends in an error rejects with it', async () => {
     const failure = { message: 'The agent was lost', code: 'agent_lost', started: 'yes' };
     const { podgate } = await start((_request, response) =>

@@ -36,6 +36,8 @@ export type Asked = {
   readonly answer: Promise<Answer> /** How often the program has run. */;
   readonly runs: () => number;
   leave(): void;
+  /** The same request once more. */
+  again(): Asked;
 };
 
 export type AskOptions = Omit<Partial<ExecuteRequest>, 'code'> & {
@@ -45,9 +47,13 @@ export type AskOptions = Omit<Partial<ExecuteRequest>, 'code'> & {
 };
 
 /** One request to the fleet whose program counts itself; nothing is tried twice. */
-export function ask(fleet: Fleet, code: string, options: AskOptions = {}): Asked {
+export function ask(
+  fleet: Fleet,
+  code: string,
+  options: AskOptions = {},
+  name: string = crypto.randomUUID(),
+): Asked {
   const { gateway, key = fleet.key, headers = {}, ...rest } = options;
-  const name = crypto.randomUUID();
   const leaving = new AbortController();
   const send = async (): Promise<Answer> => {
     const beganMs = performance.now();
@@ -62,5 +68,10 @@ export function ask(fleet: Fleet, code: string, options: AskOptions = {}): Asked
   };
   const answer = send();
   answer.catch(() => {});
-  return { answer, runs: () => fleet.counter.count(name), leave: () => leaving.abort() };
+  return {
+    answer,
+    runs: () => fleet.counter.count(name),
+    leave: () => leaving.abort(),
+    again: () => ask(fleet, code, options, name),
+  };
 }

@@ -10,7 +10,18 @@ import { type CommandOptions, podgate, startPodgate } from '../fakes/podgate-com
 import { countRunning } from '../fakes/process-tree.ts';
 import { describeStack } from './suite.ts';
 
-const COMMANDS = ['dev', 'gateway', 'agent', 'cluster', 'keys', 'agents', 'exec', 'files', 'clusters'];
+const COMMANDS = [
+  'dev',
+  'gateway',
+  'agent',
+  'cluster',
+  'keys',
+  'agents',
+  'exec',
+  'executions',
+  'files',
+  'clusters',
+];
 const FAILED = 125;
 
 const newFolder = async () => {
@@ -178,6 +189,35 @@ describeStack('podgate', { variables: { POOL_SIZE: '3' } }, (stack) => {
       stdout: '42\n',
       stderr: 'e\n',
     });
+  });
+
+  test('exec --detach prints an id, by which executions shows, tells and cancels', async () => {
+    const own = { env: env() };
+    const code = 'import time; print("kept", flush=True); time.sleep(0.5); raise SystemExit(3)';
+    const { status, stdout } = await exec(['--detach', '-c', code]);
+    expect([status, stdout]).toEqual([0, expect.stringMatching(/^[\w.-]{100,}\n$/)]);
+    const id = stdout.trim();
+    expect(await podgate(['executions', 'events', id], own)).toMatchObject({ status: 3, stdout: 'kept\n' });
+    const got = await podgate(['executions', 'get', id], own);
+    expect(JSON.parse(got.stdout)).toMatchObject({
+      execution_id: id,
+      state: 'ended',
+      result: { exit_code: 3 },
+    });
+    const long = (
+      await exec(['--detach', '-c', 'import time; time.sleep(60)', '--timeout', '60000'])
+    ).stdout.trim();
+    expect(await podgate(['executions', 'cancel', long], own)).toMatchObject({ status: 0, stdout: '' });
+    const ended = await podgate(['executions', 'events', long], own);
+    expect([ended.status, ended.stderr]).toEqual([130, 'podgate: the program was cancelled\n']);
+    expect(await podgate(['executions', 'get'], own)).toMatchObject({ status: 2 });
+  });
+
+  test('exec with --idempotency-key runs once and shows the same twice', async () => {
+    const args = ['--idempotency-key', 'cli', '-c', 'import os; print(os.urandom(8).hex())'];
+    const shown = [await exec(args), await exec(args)];
+    expect(shown[0]).toMatchObject({ status: 0, stdout: expect.stringMatching(/^[0-9a-f]{16}\n$/) });
+    expect(shown[1]).toEqual(shown[0]);
   });
 
   test('exec FILE chooses the language by its ending, and passes what follows to the program', async () => {

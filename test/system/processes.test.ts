@@ -29,7 +29,7 @@ async function runAcross(
   for await (const event of client.stream({ code, ...request })) {
     if (event.type === 'result') return { ...event, output };
     if (output === '') await meanwhile();
-    output += event.data;
+    if (event.type === 'output') output += event.data;
   }
   throw new Error('no result');
 }

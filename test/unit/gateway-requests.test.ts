@@ -190,17 +190,6 @@ describe('a request that is not valid', () => {
   });
 });
 
-describe('what is not available yet says so', () => {
-  test.for([
-    ['detach', { body: { code: '', detach: true } }],
-    ['Idempotency-Key', { body: { code: '' }, headers: { 'idempotency-key': 'k' } }],
-  ] as const)('%s', async ([word, options]) => {
-    const answer = await problemOf(await bench.ask('/v1/execute', options));
-    expect(answer).toMatchObject({ status: 501, code: 'not_implemented' });
-    expect(answer.detail).toContain(word);
-  });
-});
-
 describe('a body that is too large', () => {
   /** A body that is made as it is read. */
   function endless(bytes: number, onPull: (sent: number) => void = () => {}): ReadableStream<Uint8Array> {

@@ -61,6 +61,7 @@ describe('/openapi.json', () => {
       'GET /ready',
       'POST /v1/execute',
       'POST /v1/execute/stream',
+      'GET /v1/executions/{id}/events',
       'GET /v1/executions/{id}',
       'DELETE /v1/executions/{id}',
       'GET /v1/clusters',

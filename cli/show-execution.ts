@@ -1,0 +1,76 @@
+import type { Podgate } from '../client/podgate.ts';
+import type { ResultEvent, StreamEvent } from '../client/types.ts';
+import { type Io, printable, write } from './io.ts';
+import { saveFile } from './save-files.ts';
+
+/** As timeout(1) has it, and env(1) for failures of its own. */
+const TIMED_OUT_STATUS = 124;
+export const FAILED_STATUS = 125;
+const CANCELLED_STATUS = 130;
+/** 128 + SIGPIPE, with which a program of its own would end. */
+const READER_GONE_STATUS = 141;
+
+export type ShowOptions = {
+  io: Io;
+  /** Folder for the files that the program made. */
+  saveTo?: string | undefined;
+};
+
+/** Shows what an execution says, as if its program ran here. Resolves to the program's exit status. */
+export async function showExecution(
+  podgate: Podgate,
+  events: AsyncIterable<StreamEvent>,
+  { io, saveTo }: ShowOptions,
+): Promise<number> {
+  const result = await follow(events, io);
+  if (result === undefined) return READER_GONE_STATUS;
+  if (saveTo !== undefined) await download(podgate, result, saveTo, io);
+  return exitStatus(result, io);
+}
+
+/** Undefined: who read the output left, as `head` does. */
+async function follow(events: AsyncIterable<StreamEvent>, io: Io): Promise<ResultEvent | undefined> {
+  for await (const event of events) {
+    if (event.type === 'result') return event;
+    if (event.type === 'gap') {
+      const bytes = event.to - event.from;
+      await write(io.stderr, `podgate: ${bytes} bytes of ${event.stream} are not kept any more\n`);
+      continue;
+    }
+    const isRead = await write(event.stream === 'stdout' ? io.stdout : io.stderr, event.data);
+    if (!isRead && event.stream === 'stdout') return undefined;
+  }
+  throw new Error('the stream ended without a result');
+}
+
+async function download(podgate: Podgate, result: ResultEvent, directory: string, io: Io): Promise<void> {
+  for (const { path, file_id } of result.files) {
+    const { body } = await podgate.files.download(file_id, { signal: io.signal });
+    await saveFile(directory, path, body);
+    await write(io.stderr, `podgate: saved ${printable(path)}\n`);
+  }
+  for (const { path, reason } of result.files_omitted)
+    await write(io.stderr, `podgate: ${printable(path)} was not kept: ${printable(reason)}\n`);
+  const unnamed = result.files_omitted_count - result.files_omitted.length;
+  if (unnamed > 0) await write(io.stderr, `podgate: ${unnamed} more files were not kept\n`);
+}
+
+async function exitStatus(result: ResultEvent, io: Io): Promise<number> {
+  if (result.stdout_truncated || result.stderr_truncated)
+    await write(
+      io.stderr,
+      `podgate: output was cut: ${result.stdout_bytes} bytes of stdout, ${result.stderr_bytes} of stderr in all\n`,
+    );
+  const says: Partial<Record<ResultEvent['outcome'], string>> = {
+    timed_out: 'ran out of time',
+    cpu_limit: 'ran out of CPU time',
+    memory_limit: 'ran out of memory',
+    output_limit: 'printed too much',
+    cancelled: 'was cancelled',
+  };
+  const sentence = says[result.outcome];
+  if (sentence) await write(io.stderr, `podgate: the program ${sentence}\n`);
+  if (result.outcome === 'timed_out') return TIMED_OUT_STATUS;
+  if (result.outcome === 'cancelled') return CANCELLED_STATUS;
+  return result.exit_code ?? FAILED_STATUS;
+}

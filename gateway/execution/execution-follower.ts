@@ -1,0 +1,207 @@
+import { type ErrorCode, Failure } from '../../shared/errors.ts';
+import type { IdParts } from '../../shared/ids.ts';
+import { toBase64Url } from '../../shared/jose.ts';
+import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import type { ExecutionResult } from '../../shared/messages.ts';
+import type { Caller } from '../auth/caller.ts';
+import { watchKey } from '../auth/watch-key.ts';
+import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
+import type { GatewayDeps } from '../gateway-deps.ts';
+import type { GatewayLink } from '../link/gateway-link.ts';
+import { AgentStream } from './agent-stream.ts';
+import type { ReceivedBytes } from './check-exit.ts';
+import type { ExecutionEvent, StopCode } from './execution-state.ts';
+import { FIRST_FOLLOW_STATE, type FollowEffect, type FollowState, nextFollow } from './follow-state.ts';
+import { type MemoryBudget, noMemory, type Reservation } from './memory-budget.ts';
+import type { OutputSource, Taken } from './output-reader.ts';
+import type { ResultShelf, StoredFiles } from './result-shelf.ts';
+import { RunOutput } from './run-output.ts';
+import { sisterLink } from './sister-link.ts';
+
+const READER_BYTES = 12;
+
+export type FollowDeps = Pick<
+  GatewayDeps,
+  'config' | 'now' | 'timers' | 'log' | 'random' | 'authenticator' | 'fileStore'
+> & {
+  directory: ClusterDirectory;
+  outputMemory: MemoryBudget;
+  shelf: ResultShelf;
+  /** It is over, and its reader has what it will get. */
+  onOver(follower: ExecutionFollower): void;
+};
+
+export type FollowOrder = {
+  executionId: string;
+  /** Of its id. */
+  parts: IdParts;
+  caller: Caller;
+  /** Bytes that its reader has already. */
+  from: ReceivedBytes;
+};
+
+/** Reads an execution that is under way or over at its agent: all of it, or from where its reader stopped. */
+export class ExecutionFollower implements OutputSource {
+  readonly #deps: FollowDeps;
+  readonly #order: FollowOrder;
+  readonly #reader: string;
+  readonly #memory: Reservation;
+  readonly #output: RunOutput;
+  /** Where somebody else stores its files. */
+  readonly #stored: Promise<StoredFiles | null> | undefined;
+  readonly #opened = Promise.withResolvers<void>();
+  readonly #unwatch: () => void;
+  #state: FollowState = FIRST_FOLLOW_STATE;
+  #stream: AgentStream | undefined;
+  #queueMs = 0;
+
+  /** Throws `no_agent` where its instance has no link here, and what stands in the way of memory. */
+  constructor(order: FollowOrder, deps: FollowDeps) {
+    const { executionId, parts, caller, from } = order;
+    const link = deps.directory.linkTo(parts.tenant, parts.instance);
+    if (!link) throw new Failure('no_agent', 'The agent that has this execution is not connected here.');
+    this.#deps = deps;
+    this.#order = order;
+    this.#reader = toBase64Url(deps.random(READER_BYTES));
+    this.#memory = deps.outputMemory.reserve(caller.holder);
+    const verdict = this.#memory.grow(STREAM_WINDOW_BYTES);
+    if (verdict !== 'taken') throw noMemory(verdict);
+    this.#stored = deps.shelf.find(executionId);
+    this.#output = new RunOutput({
+      ...deps,
+      caller,
+      from,
+      isStoring: this.#stored === undefined,
+      maxOutputBytes: Number.POSITIVE_INFINITY,
+      consumed: (bytes) => this.#stream?.consumed(bytes),
+      stalled: () => this.stop('reader_stalled', 'The reader took nothing for too long.'),
+      dismissed: () => this.#dismissed(),
+    });
+    this.#opened.promise.catch(() => {});
+    this.#unwatch = watchKey(deps, caller, () => this.stop('unauthorized', 'The key is no longer accepted.'));
+    this.#attachTo(link);
+  }
+
+  get executionId(): string {
+    return this.#order.executionId;
+  }
+
+  /** Resolves once there is such an execution; rejects with what is in the way. */
+  get opened(): Promise<void> {
+    return this.#opened.promise;
+  }
+
+  next(idleMs?: number): Promise<Taken> {
+    return this.#output.reader.next(idleMs);
+  }
+
+  keep(bytes: number): void {
+    const verdict = this.#memory.grow(bytes);
+    if (verdict !== 'taken') this.stop('at_capacity', noMemory(verdict).detail);
+  }
+
+  abandon(): void {
+    this.stop('cancelled', 'The reader went away.');
+    this.#output.reader.dismiss();
+  }
+
+  onDismiss(callback: () => void): void {
+    this.#output.reader.onDismiss = callback;
+  }
+
+  /** Ends the reading, and not the execution. Idempotent. */
+  stop(code: StopCode, detail: string): void {
+    this.#apply({ type: 'stop', code, detail });
+  }
+
+  #apply(event: ExecutionEvent): ErrorCode | null {
+    const { state, effects } = nextFollow(this.#state, event);
+    this.#state = state;
+    let fault: ErrorCode | null = null;
+    for (const effect of effects) {
+      if (effect.do === 'fault') fault = 'protocol_error';
+      else this.#carryOut(effect);
+    }
+    return fault;
+  }
+
+  #carryOut(effect: Exclude<FollowEffect, { do: 'fault' }>): void {
+    switch (effect.do) {
+      case 'attach':
+        void this.#attach();
+        break;
+      case 'open':
+        this.#opened.resolve();
+        break;
+      case 'leave':
+        this.#stream?.detach();
+        break;
+      case 'finish':
+        void this.#finish(effect.result);
+        break;
+      case 'fail':
+        this.#fail(effect.failure);
+        break;
+    }
+  }
+
+  async #attach(): Promise<void> {
+    const { tenant, instance } = this.#order.parts;
+    const link = await sisterLink(this.#deps, { tenant, instance, executionId: this.executionId });
+    if (this.#state.at !== 'attaching') return;
+    if (!link) this.#apply({ type: 'untold' });
+    else if (link.joined) this.#attachTo(link);
+    else void this.#attach();
+  }
+
+  #attachTo(link: GatewayLink): void {
+    this.#stream = AgentStream.attach(
+      {
+        link,
+        timers: this.#deps.timers,
+        output: this.#output,
+        apply: (event) => this.#apply(event),
+        phase: () => this.#phase(),
+        attached: ({ max_output_bytes, queue_ms }) => {
+          this.#output.maxOutputBytes = max_output_bytes;
+          this.#queueMs = queue_ms;
+        },
+        gap: (channel, from, to) => this.#output.gap({ channel: channel as 1 | 2 | 3, from, to }),
+      },
+      this.executionId,
+      this.#reader,
+    );
+  }
+
+  #phase(): 'before' | 'running' | 'over' {
+    if (this.#state.at === 'over') return 'over';
+    return this.#state.at === 'attached' && this.#state.started ? 'running' : 'before';
+  }
+
+  async #finish(result: ExecutionResult): Promise<void> {
+    try {
+      const output = await this.#output.settle(result);
+      const stored = this.#output.hasFiles ? await this.#stored : null;
+      if (this.#output.reader.ended) return;
+      const { cluster } = this.#order.parts;
+      const ending = { executionId: this.executionId, cluster, result, queueMs: this.#queueMs };
+      if (!this.#stored) this.#deps.shelf.end(this.executionId, output);
+      this.#output.reader.end({ type: 'end', ending: { ...ending, ...output, ...stored } });
+    } catch (failure) {
+      this.#fail(failure as Failure);
+    }
+  }
+
+  #fail(failure: Failure): void {
+    if (this.#output.reader.ended) return;
+    this.#opened.reject(failure);
+    this.#output.discard();
+    this.#output.reader.end({ type: 'failed', failure });
+  }
+
+  #dismissed(): void {
+    this.#unwatch();
+    this.#memory.release();
+    this.#deps.onOver(this);
+  }
+}

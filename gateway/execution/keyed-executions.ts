@@ -1,0 +1,136 @@
+import { Failure } from '../../shared/errors.ts';
+import { RECORD_TTL_MS } from '../../shared/limits.ts';
+import type { Caller } from '../auth/caller.ts';
+import type { ExecutionFollower } from './execution-follower.ts';
+import type { ExecutionOrder } from './execution-order.ts';
+import type { ExecutionRun } from './execution-run.ts';
+
+/** Keys that one gateway remembers; the oldest whose execution is over goes first. */
+export const MAX_KEYS = 100_000;
+/** What `Idempotency-Key` may be: visible ASCII. */
+const KEY = /^[\x21-\x7e]{1,255}$/;
+
+/** `Idempotency-Key` of one request, and a digest of all that the request asks for. */
+export type RequestKey = { readonly text: string; readonly digest: string };
+
+/** One key, and the execution that its first request began. */
+export type KeyedExecution = {
+  readonly digest: string;
+  /** Resolves when its code began; rejects with what refused it before. */
+  readonly begun: Promise<string>;
+  /** What ended it otherwise than by its program. */
+  failure: Failure | null;
+};
+
+export type KeyedDeps = {
+  now: () => number;
+  start(order: ExecutionOrder): ExecutionRun;
+  follow(executionId: string, caller: Caller): Promise<ExecutionFollower>;
+  maxKeys?: number;
+};
+
+/** Throws where a header's value is no key. */
+export function checkKey(text: string): string {
+  if (KEY.test(text)) return text;
+  const message = 'Idempotency-Key is 1 to 255 visible ASCII characters.';
+  throw new Failure('invalid_request', message, { errors: [{ path: 'Idempotency-Key', message }] });
+}
+
+/**
+ * Executions by their principals' keys: the first request of a key begins one, and every other until ten minutes after
+ * its end reads the same. A key whose request was refused before anything ran is new again.
+ */
+export class KeyedExecutions {
+  readonly #deps: KeyedDeps;
+  readonly #running = new Map<string, KeyedExecution>();
+  /** In order of their ends. */
+  readonly #ended = new Map<string, KeyedExecution & { endedAtMs: number }>();
+
+  constructor(deps: KeyedDeps) {
+    this.#deps = deps;
+  }
+
+  get size(): number {
+    return this.#running.size + this.#ended.size;
+  }
+
+  /** What a key stands for already; undefined where it is new. Throws `conflict` for another request. */
+  find({ principal }: Caller, { text, digest }: RequestKey): KeyedExecution | undefined {
+    this.#expire();
+    const name = nameOf(principal, text);
+    const known = this.#running.get(name) ?? this.#ended.get(name);
+    if (known && known.digest !== digest)
+      throw new Failure('conflict', 'This Idempotency-Key was used for another request; use a new one.');
+    return known;
+  }
+
+  /** Begins what a new key stands for, or joins whoever was first. */
+  async open(order: ExecutionOrder, key: RequestKey): Promise<ExecutionRun | ExecutionFollower> {
+    const { caller } = order.wanted;
+    const known = this.find(caller, key);
+    if (known) {
+      order.release();
+      return this.join(known, caller);
+    }
+    this.#requireRoom();
+    const name = nameOf(caller.principal, key.text);
+    const begun = Promise.withResolvers<string>();
+    begun.promise.catch(() => {});
+    const entry: KeyedExecution = { digest: key.digest, begun: begun.promise, failure: null };
+    const onSettled = (failure: Failure | null) => {
+      this.#running.delete(name);
+      // Where it was refused nothing ran.
+      if (failure?.started !== 'no')
+        this.#ended.set(name, Object.assign(entry, { failure, endedAtMs: this.#deps.now() }));
+    };
+    this.#running.set(name, entry);
+    let run: ExecutionRun;
+    try {
+      run = this.#deps.start({ ...order, onSettled });
+    } catch (error) {
+      this.#running.delete(name);
+      order.release();
+      throw error;
+    }
+    run.opened.then(() => begun.resolve(run.executionId), begun.reject);
+    return run;
+  }
+
+  /** Reads what another request began, from its first byte. */
+  async join(known: KeyedExecution, caller: Caller): Promise<ExecutionFollower> {
+    const executionId = await known.begun;
+    try {
+      return await this.#deps.follow(executionId, caller);
+    } catch (error) {
+      // Its agent cannot tell any more: what its first request was told holds.
+      throw known.failure && error instanceof Failure && error.code !== 'rate_limited'
+        ? known.failure
+        : error;
+    }
+  }
+
+  #requireRoom(): void {
+    const { maxKeys = MAX_KEYS } = this.#deps;
+    for (const name of this.#ended.keys()) {
+      if (this.size < maxKeys) return;
+      this.#ended.delete(name);
+    }
+    if (this.size >= maxKeys)
+      throw new Failure('at_capacity', 'Too many executions with a key are under way.', {
+        retryAfterMs: 1_000,
+      });
+  }
+
+  #expire(): void {
+    const before = this.#deps.now() - RECORD_TTL_MS;
+    for (const [name, { endedAtMs }] of this.#ended) {
+      if (endedAtMs > before) return;
+      this.#ended.delete(name);
+    }
+  }
+}
+
+/** No principal has a space. */
+function nameOf(principal: string, key: string): string {
+  return `${principal} ${key}`;
+}

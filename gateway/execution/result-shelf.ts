@@ -1,0 +1,63 @@
+import { RECORD_TTL_MS } from '../../shared/limits.ts';
+import type { OutputEnding } from './run-output.ts';
+
+/** Names and ids of files that are remembered over all executions. */
+export const MAX_SHELF_BYTES = 16_777_216;
+const ENTRY_BYTES = 512;
+
+/** What became of an execution's files. */
+export type StoredFiles = Pick<OutputEnding, 'files' | 'filesOmitted' | 'filesOmittedCount'>;
+type Storing = { readonly storedFiles: Promise<StoredFiles | null> };
+type Entry = { readonly stored: StoredFiles; readonly bytes: number; readonly endedAtMs: number };
+
+/**
+ * What became of the files of executions that this gateway ran, for those who read them once more: their files need not
+ * be stored again. Nothing is lost with it: who does not find them here stores them.
+ */
+export class ResultShelf {
+  readonly #now: () => number;
+  readonly #maxBytes: number;
+  readonly #running = new Map<string, Storing>();
+  readonly #ended = new Map<string, Entry>();
+  #bytes = 0;
+
+  constructor(now: () => number, maxBytes: number = MAX_SHELF_BYTES) {
+    this.#now = now;
+    this.#maxBytes = maxBytes;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  begin(executionId: string, storing: Storing): void {
+    this.#running.set(executionId, storing);
+  }
+
+  /** Null: they are not stored, or not any more. `hasOwn`: what came in their place is no file, and never one. */
+  end(executionId: string, stored: StoredFiles | null, hasOwn = false): void {
+    this.#running.delete(executionId);
+    if (!stored || (!hasOwn && stored.files.length === 0 && stored.filesOmittedCount === 0)) return;
+    const names = [...stored.files, ...stored.filesOmitted];
+    const bytes = names.reduce((sum, { path }) => sum + ENTRY_BYTES + 2 * path.length, ENTRY_BYTES);
+    this.#ended.set(executionId, { stored, bytes, endedAtMs: this.#now() });
+    this.#bytes += bytes;
+    this.#trim();
+  }
+
+  /** Undefined where nobody here has stored them or is about to. */
+  find(executionId: string): Promise<StoredFiles | null> | undefined {
+    this.#trim();
+    const entry = this.#ended.get(executionId);
+    return entry ? Promise.resolve(entry.stored) : this.#running.get(executionId)?.storedFiles;
+  }
+
+  #trim(): void {
+    const before = this.#now() - RECORD_TTL_MS;
+    for (const [executionId, { bytes, endedAtMs }] of this.#ended) {
+      if (endedAtMs > before && this.#bytes <= this.#maxBytes) return;
+      this.#ended.delete(executionId);
+      this.#bytes -= bytes;
+    }
+  }
+}

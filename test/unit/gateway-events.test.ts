@@ -1,0 +1,474 @@
+import { describe, expect, test } from 'vitest';
+import { READER_STALL_MS, RECORD_TTL_MS } from '../../shared/limits.ts';
+import { createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
+import type { MockAgent } from '../fakes/mock-agent.ts';
+import type { MockExecution } from '../fakes/mock-execution.ts';
+import { until } from '../fakes/until.ts';
+
+const DETACHED = { code: '', detach: true, timeout_ms: 60_000 };
+
+type Event = { id: string | undefined; event: string; data: Record<string, unknown> };
+
+function eventsOf(text: string): Event[] {
+  return text
+    .split('\n\n')
+    .filter((frame) => frame !== '' && !frame.startsWith(':'))
+    .map((frame) => {
+      const fields = new Map(frame.split('\n').map((line) => line.split(/: (.*)/s) as [string, string]));
+      return {
+        id: fields.get('id'),
+        event: fields.get('event') as string,
+        data: JSON.parse(fields.get('data') as string),
+      };
+    });
+}
+
+async function begun(
+  request: object = DETACHED,
+  headers: Record<string, string> = {},
+): Promise<{ bench: GatewayBench; agent: MockAgent; execution: MockExecution; response: Response }> {
+  const bench = await createGatewayBench();
+  const agent = await bench.agent({ refill: false });
+  await bench.clock.settle();
+  const answer = bench.ask('/v1/execute/stream', { body: request, headers });
+  const execution = (await agent.next()).begin();
+  return { bench, agent, execution, response: await answer };
+}
+
+/** An answer of events, and the stream that it opened at the agent. */
+async function follow(
+  { bench, agent, execution }: { bench: GatewayBench; agent: MockAgent; execution: MockExecution },
+  headers: Record<string, string> = {},
+) {
+  const answer = bench.ask(`/v1/executions/${execution.id}/events`, { headers });
+  const stream = await agent.attached(execution);
+  Object.assign(stream.sent, { stdout: 0, stderr: 0 });
+  return { stream, answer };
+}
+
+describe('/v1/executions/{id}/events', () => {
+  test('gives what was said and is still to come, each event with an id to go on behind', async () => {
+    const made = await begun();
+    const { stream, answer } = await follow(made);
+    expect(stream.from).toMatchObject({ offsets: { '1': 0, '2': 0, '3': 0 }, files: 0, pending: 0 });
+    expect(stream.from.reader).toMatch(/^[\w-]{16}$/);
+    stream.resume().out('one');
+    const response = await answer;
+    expect(Object.fromEntries(response.headers)).toMatchObject({
+      'content-type': 'text/event-stream',
+      'podgate-execution-id': made.execution.id,
+    });
+    await made.bench.clock.settle();
+    stream.err('é');
+    await made.bench.clock.settle();
+    stream.exit();
+    const events = eventsOf(await response.text());
+    expect(events.map(({ id, event, data }) => [id, event, data.data ?? data.exit_code])).toEqual([
+      ['3.0', 'output', 'one'],
+      ['3.2', 'output', 'é'],
+      ['3.2', 'result', 0],
+    ]);
+    expect(events[2]?.data).toMatchObject({
+      execution_id: made.execution.id,
+      cluster: 'lab',
+      stdout_bytes: 3,
+    });
+  });
+
+  test('begins behind Last-Event-ID', async () => {
+    const made = await begun();
+    const { stream, answer } = await follow(made, { 'last-event-id': '3.2' });
+    expect(stream.from.offsets).toEqual({ '1': 3, '2': 2, '3': 0 });
+    stream.resume().out('!').exit({ stdout_bytes: 4, stderr_bytes: 2 });
+    expect(eventsOf(await (await answer).text()).map(({ id, event }) => [id, event])).toEqual([
+      ['4.2', 'output'],
+      ['4.2', 'result'],
+    ]);
+  });
+
+  test('never has an id inside of a character', async () => {
+    const made = await begun();
+    const { stream, answer } = await follow(made);
+    const bytes = new TextEncoder().encode('a😀b');
+    stream.resume();
+    const reading = (await answer).text();
+    for (const byte of bytes) {
+      stream.out(Uint8Array.of(byte));
+      await made.bench.clock.settle();
+    }
+    stream.exit();
+    const events = eventsOf(await reading);
+    expect(events.map(({ id, data }) => [id, data.data])).toEqual([
+      ['1.0', 'a'],
+      ['5.0', '😀'],
+      ['6.0', 'b'],
+      ['6.0', undefined],
+    ]);
+  });
+
+  test('says which bytes are gone, and goes on behind them', async () => {
+    const made = await begun();
+    const { stream, answer } = await follow(made);
+    stream.resume().gap(1, 0, 1_000).out('rest').exit({ stdout_bytes: 1_004 });
+    const events = eventsOf(await (await answer).text());
+    expect(events.slice(0, 2)).toEqual([
+      { id: '1000.0', event: 'gap', data: { stream: 'stdout', from: 0, to: 1_000 } },
+      { id: '1004.0', event: 'output', data: { stream: 'stdout', data: 'rest' } },
+    ]);
+    expect(events[2]?.event).toBe('result');
+  });
+
+  test('goes on over another link, its own place kept', async () => {
+    const made = await begun();
+    const sister = await made.bench.agent({ identity: made.agent.options.identity, refill: false });
+    const { stream, answer } = await follow(made);
+    stream.resume().out('one ');
+    const response = await answer;
+    await made.bench.clock.settle();
+    made.agent.cut();
+    await until(() => sister.attaches.some(({ body }) => body.reader === stream.from.reader));
+    const at = sister.attaches.findIndex(({ body }) => body.reader === stream.from.reader);
+    sister.attaches.push(...sister.attaches.splice(0, at));
+    const again = await sister.attached(made.execution);
+    expect(again.from).toMatchObject({ reader: stream.from.reader, offsets: { '1': 4 } });
+    Object.assign(again.sent, { stdout: 4 });
+    again.resume().out('two').exit();
+    const said = eventsOf(await response.text()).map(({ data }) => data.data ?? '');
+    expect(said.join('')).toBe('one two');
+  });
+
+  test('tells of a failure as the first stream does', async () => {
+    const made = await begun();
+    const { stream, answer } = await follow(made);
+    stream.resume().fail('sandbox_lost', 'yes', 'It is gone.');
+    expect(eventsOf(await (await answer).text())).toEqual([
+      {
+        id: undefined,
+        event: 'error',
+        data: { message: 'It is gone.', code: 'sandbox_lost', started: 'yes' },
+      },
+    ]);
+  });
+
+  test('names the files that the first answer named, stored once', async () => {
+    const made = await begun();
+    const text = made.response.text();
+    made.execution.file('a.txt', 'alpha').exit();
+    const first = eventsOf(await text).at(-1)?.data.files;
+    const { stream, answer } = await follow(made);
+    stream.resume().file('a.txt', 'alpha').exit();
+    expect(eventsOf(await (await answer).text()).at(-1)?.data.files).toEqual(first);
+    const { files } = (await (await made.bench.ask('/v1/files')).json()) as { files: object[] };
+    expect(files).toHaveLength(1);
+  });
+
+  test('stores the files where this gateway did not, and omits those that are gone', async () => {
+    const made = await begun();
+    // As in another replica, no run of it stores its files here.
+    made.execution.fail('sandbox_lost', 'yes');
+    await made.response.text();
+    const { stream, answer } = await follow(made);
+    stream.resume().gap(3, 0, 7);
+    stream.agent.peer.behind('END', stream.stream, 3, { path: 'gone', size: 5, sha256: '0'.repeat(64) });
+    stream.agent.peer.data(stream.stream, 3, new TextEncoder().encode('rest'));
+    stream.agent.peer.behind('END', stream.stream, 3, { path: 'half', size: 6, sha256: '0'.repeat(64) });
+    stream.file('whole', 'whole').exit();
+    const last = eventsOf(await (await answer).text()).at(-1)?.data as {
+      files: { path: string }[];
+      files_omitted: object[];
+    };
+    expect(last.files.map(({ path }) => path)).toEqual(['whole']);
+    expect(last.files_omitted).toEqual([
+      { path: 'gone', reason: 'not_kept' },
+      { path: 'half', reason: 'not_kept' },
+    ]);
+  });
+
+  test('that nobody reads any more ends the reading and not the execution', async () => {
+    const made = await begun();
+    const { stream, answer } = await follow(made);
+    stream.resume().out('x');
+    const response = await answer;
+    await response.body?.cancel();
+    await made.agent.seen('DETACH');
+    expect([stream.cancelled, made.execution.cancelled]).toEqual([undefined, undefined]);
+  });
+
+  test('whose reader takes nothing loses that reader and nobody else', async () => {
+    const made = await begun();
+    const { stream, answer } = await follow(made);
+    stream.resume().out('x'.repeat(1_000)).out('y');
+    const response = await answer;
+    await made.bench.clock.settle();
+    await made.bench.clock.advance(READER_STALL_MS);
+    await made.agent.seen('DETACH');
+    expect(made.execution.cancelled).toBeUndefined();
+    expect(await response.text()).toContain('reader_stalled');
+  });
+
+  test.for([
+    ['not_found', 404, 'not_found'],
+    ['invalid_request', 422, 'invalid_request'],
+    ['rate_limited', 429, 'rate_limited'],
+    ['internal', 502, 'agent_lost'],
+  ] as const)('that the agent refuses with %s answer %i', async ([code, status, shown]) => {
+    const made = await begun();
+    const { stream, answer } = await follow(made);
+    stream.nack(code);
+    expect(await problemOf(await answer)).toMatchObject({ status, code: shown });
+  });
+
+  test.for(['', '1', '1.x', '-1.0', '1.2.3', '1'.repeat(16)])(
+    'with Last-Event-ID "%s" are refused, or begin at the start where it is empty',
+    async (id) => {
+      const made = await begun();
+      if (id === '') {
+        const { stream, answer } = await follow(made, { 'last-event-id': id });
+        stream.resume().exit();
+        expect((await answer).status).toBe(200);
+        return;
+      }
+      const path = `/v1/executions/${made.execution.id}/events`;
+      const answer = await made.bench.ask(path, { headers: { 'last-event-id': id } });
+      expect(await problemOf(answer)).toMatchObject({ status: 422, code: 'invalid_request' });
+    },
+  );
+
+  test('are the same 404 for garbage, another principal’s and another gateway’s, and 503 without a link', async () => {
+    const { bench, agent, execution } = await begun();
+    const foreign = await begun();
+    const key = await bench.key({ sub: 'bob' });
+    const path = `/v1/executions/${execution.id}/events`;
+    for (const answer of [
+      await bench.ask('/v1/executions/garbage/events'),
+      await bench.ask(`/v1/executions/${foreign.execution.id}/events`),
+      await bench.ask(path, { key }),
+      await bench.ask(path, { headers: { 'podgate-user': 'someone' } }),
+    ])
+      expect(await problemOf(answer)).toMatchObject({ status: 404, code: 'not_found' });
+    agent.cut();
+    expect(await problemOf(await bench.ask(path))).toMatchObject({ status: 503, code: 'no_agent' });
+  });
+
+  test('end with the key that reads them', async () => {
+    const bench = await createGatewayBench({ denyList: true });
+    const agent = await bench.agent({ refill: false });
+    await bench.clock.settle();
+    const key = await bench.key({ jti: 'bad' });
+    const streamed = bench.ask('/v1/execute/stream', { body: DETACHED });
+    const execution = (await agent.next()).begin();
+    await streamed;
+    const answer = bench.ask(`/v1/executions/${execution.id}/events`, { key });
+    (await agent.attached(execution)).resume();
+    const response = await answer;
+    bench.auth.documents.set('deny', 'bad');
+    await bench.auth.authenticator.refresh();
+    expect(eventsOf(await response.text())[0]?.data).toMatchObject({ code: 'unauthorized' });
+    expect(execution.cancelled).toBeUndefined();
+  });
+});
+
+describe('detach', () => {
+  test('lets an execution go on when its caller leaves, and waits for nobody', async () => {
+    const { bench, agent, execution, response } = await begun();
+    expect(execution.start.detach).toBe(true);
+    await response.body?.cancel();
+    for (let sent = 0; sent < 8; sent += 1) {
+      execution.out('x'.repeat(100_000));
+      await bench.clock.settle();
+    }
+    execution.file('a.txt', 'alpha').exit();
+    await until(() => bench.records.length === 1);
+    expect(bench.records[0]).toMatchObject({ outcome: 'exited', files_out: 1, stdout_bytes: 800_000 });
+    expect(execution.cancelled).toBeUndefined();
+    expect(agent.received.some(({ name }) => name === 'RESULT_ACK')).toBe(false);
+    expect(bench.gateway.status()).toMatchObject({ running: 0, outputBytes: 0, requestBytes: 0 });
+  });
+
+  test('is no leave to run past the deadline', async () => {
+    const { bench, execution, response } = await begun({ ...DETACHED, timeout_ms: 1_000 });
+    await response.body?.cancel();
+    await bench.clock.advance(10_000);
+    expect(execution.cancelled).toBe('deadline_exceeded');
+  });
+
+  test('is cancelled by its id', async () => {
+    const { bench, agent, execution, response } = await begun();
+    await response.body?.cancel();
+    agent.records.set(execution.id, {
+      state: 'ended',
+      record: { accepted_at_ms_ago: 1, started_at_ms_ago: 1, ended_at_ms_ago: 1, exit: null },
+    });
+    expect((await bench.ask(`/v1/executions/${execution.id}`, { method: 'DELETE' })).status).toBe(200);
+    expect(await agent.seen('CANCEL')).toEqual({ reason: 'cancelled', execution_id: execution.id });
+  });
+
+  test('lets go of a gateway that drains, and of one that is closed', async () => {
+    const left = await begun();
+    await left.response.body?.cancel();
+    await left.bench.gateway.drain(10_000);
+    await left.agent.seen('DETACH');
+    expect(left.execution.cancelled).toBeUndefined();
+    const read = await begun();
+    read.bench.gateway.close();
+    expect(eventsOf(await read.response.text()).at(-1)?.data).toMatchObject({
+      code: 'draining',
+      started: 'yes',
+    });
+    expect(read.execution.cancelled).toBeUndefined();
+  });
+});
+
+describe('Idempotency-Key', () => {
+  const KEYED = { 'idempotency-key': 'once' };
+  const BODY = { code: 'x', timeout_ms: 60_000 };
+
+  async function first(slots = 4) {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent({ refill: false, slots });
+    await bench.clock.settle();
+    const ask = (path = '/v1/execute', changes: object = {}, headers: Record<string, string> = KEYED) =>
+      bench.ask(path, { body: { ...BODY, ...changes }, headers });
+    return { bench, agent, ask };
+  }
+
+  test('gives whoever repeats it while it is queued, starting, running or over the same execution', async () => {
+    const { bench, agent, ask } = await first(0);
+    const answers = [ask()];
+    await until(() => bench.gateway.status().queued === 1);
+    answers.push(ask());
+    await bench.clock.settle();
+    agent.grant(1);
+    const execution = await agent.next();
+    expect(execution.start.detach).toBe(true);
+    answers.push(ask());
+    await bench.clock.settle();
+    execution.begin().out('o');
+    const serve = async () => {
+      const stream = await agent.attached(execution);
+      Object.assign(stream.sent, { stdout: 0, stderr: 0 });
+      stream.resume().out('out').exit();
+    };
+    await serve();
+    await serve();
+    answers.push(ask());
+    await serve();
+    execution.out('ut').exit();
+    answers.push(ask());
+    await serve();
+    const bodies = await Promise.all(answers.map(async (answer) => (await answer).json()));
+    for (const body of bodies) expect(body).toEqual(bodies[0]);
+    expect(bodies[0]).toMatchObject({ stdout: 'out', execution_id: execution.id });
+    expect(agent.executions).toEqual([]);
+    const stream = ask('/v1/execute/stream');
+    await serve();
+    expect(eventsOf(await (await stream).text()).map(({ event }) => event)).toEqual(['output', 'result']);
+    expect(agent.received.filter(({ name }) => name === 'START')).toHaveLength(1);
+  });
+
+  test('goes on when its caller leaves, and is read by whoever comes again', async () => {
+    const { bench, agent } = await first();
+    const leaving = new AbortController();
+    const gone = bench.ask('/v1/execute', { body: BODY, headers: KEYED, signal: leaving.signal });
+    const execution = (await agent.next()).begin();
+    await bench.clock.settle();
+    leaving.abort();
+    await bench.clock.settle();
+    expect(execution.cancelled).toBeUndefined();
+    execution.out('done').exit();
+    await gone;
+    const again = bench.ask('/v1/execute', { body: BODY, headers: KEYED });
+    const stream = await agent.attached(execution);
+    Object.assign(stream.sent, { stdout: 0 });
+    stream.resume().out('done').exit();
+    expect(await (await again).json()).toMatchObject({ stdout: 'done' });
+  });
+
+  test.for([
+    ['code', { code: 'y' }],
+    ['timeout', { timeout_ms: 1 }],
+    ['input', { stdin: '' }],
+    ['place', { cluster: 'lab' }],
+  ])('with another %s is a conflict, and runs nothing', async ([, changes]) => {
+    const { agent, ask } = await first();
+    const answer = ask();
+    const execution = await agent.next();
+    expect(await problemOf(await ask('/v1/execute', changes as object))).toMatchObject({
+      status: 409,
+      code: 'conflict',
+      retryable: false,
+    });
+    execution.succeed();
+    await answer;
+    expect(agent.executions).toEqual([]);
+  });
+
+  test('is the principal’s own', async () => {
+    const { bench, agent, ask } = await first();
+    const mine = ask();
+    (await agent.next()).succeed('mine');
+    const theirs = bench.ask('/v1/execute', {
+      body: BODY,
+      headers: KEYED,
+      key: await bench.key({ sub: 'bob' }),
+    });
+    (await agent.next()).succeed('theirs');
+    const user = ask('/v1/execute', {}, { ...KEYED, 'podgate-user': 'carol' });
+    (await agent.next()).succeed('hers');
+    const said = await Promise.all([mine, theirs, user].map(async (answer) => (await answer).json()));
+    expect(said).toMatchObject([{ stdout: 'mine' }, { stdout: 'theirs' }, { stdout: 'hers' }]);
+  });
+
+  test('of what was refused before it ran is new again', async () => {
+    const { agent, ask } = await first();
+    const refused = [ask(), ask()];
+    (await agent.next()).nack('policy_denied');
+    for (const answer of refused) expect((await answer).status).toBe(403);
+    const again = ask('/v1/execute', { code: 'other' });
+    (await agent.next()).succeed('ran');
+    expect(await (await again).json()).toMatchObject({ stdout: 'ran' });
+  });
+
+  test('of what failed once it had started is answered the same while nobody can tell more', async () => {
+    const { bench, agent, ask } = await first();
+    const answer = ask('/v1/execute', { timeout_ms: 1_000 });
+    (await agent.next()).begin();
+    await bench.clock.settle();
+    agent.cut();
+    await bench.clock.advance(10_000);
+    const lost = await problemOf(await answer);
+    expect(lost).toMatchObject({ status: 502, code: 'agent_lost', started: 'yes' });
+    const again = await problemOf(await ask('/v1/execute', { timeout_ms: 1_000 }));
+    expect(again).toMatchObject({ status: 502, code: 'agent_lost', started: 'yes' });
+  });
+
+  test('is new ten minutes after the end, and not before', async () => {
+    const { bench, agent, ask } = await first(8);
+    const answer = ask();
+    const execution = await agent.next();
+    execution.succeed('first');
+    await answer;
+    await bench.clock.advance(RECORD_TTL_MS - 1);
+    const same = ask();
+    (await agent.attached(execution)).resume().exit({ stdout_bytes: 5 });
+    expect((await same).status).toBe(200);
+    await bench.clock.advance(1);
+    const anew = ask();
+    (await agent.next()).succeed('second');
+    expect(await (await anew).json()).toMatchObject({ stdout: 'second' });
+  });
+
+  test.for(['', ' ', 'ü', 'a b', 'x'.repeat(256)])('"%s" is none', async (text) => {
+    const { agent, ask } = await first();
+    const answer = await ask('/v1/execute', {}, { 'idempotency-key': text });
+    expect(await problemOf(answer)).toMatchObject({ status: 422, code: 'invalid_request' });
+    expect(agent.executions).toEqual([]);
+  });
+
+  test('of 255 characters is one', async () => {
+    const { agent, ask } = await first();
+    const answer = ask('/v1/execute', {}, { 'idempotency-key': 'x'.repeat(255) });
+    (await agent.next()).succeed();
+    expect((await answer).status).toBe(200);
+  });
+});
