@@ -49,7 +49,7 @@ export async function startFront(options: FrontOptions): Promise<Front> {
   const port = await freePort();
   const dialled = options.between ? await options.between(port) : port;
   const environment = {
-    ...process.env,
+    ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('PODGATE_TEST_'))),
     PORT: String(port),
     PODGATE_METRICS_PORT: '0',
     PODGATE_AGENT_PORT: '0',

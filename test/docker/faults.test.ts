@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { DockerBackend } from '../../agent/backends/docker/docker-backend.ts';
@@ -9,7 +10,7 @@ import { createTestEngine, type TestEngine } from '../fakes/docker-engine.ts';
 import { type OwnEngine, startOwnEngine } from '../fakes/own-engine.ts';
 import { runOn } from '../fakes/runner-run.ts';
 
-vi.setConfig({ testTimeout: 60_000, hookTimeout: 120_000 });
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 const soon = () => AbortSignal.timeout(30_000);
 const TIMES = { keepMs: 100, unwantedMs: 300, silentMs: 500 };
 
@@ -173,6 +174,28 @@ describe('an engine that fails', () => {
     await rm(full);
     const sandbox = await backend.create(template, soon());
     await backend.destroy(sandbox);
+  });
+
+  test('whose socket is somebody else’s for a while is backend_unavailable, and used again when it is back', async () => {
+    const backend = await engine.backend(TIMES);
+    const template = await engine.template();
+    await own.stop();
+    for (const says of ['HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nnot JSON!', 'no HTTP at all\n', '']) {
+      await rm(join(own.dir, 'docker.sock'), { force: true });
+      const impostor = createServer((socket) =>
+        socket
+          .on('error', () => {})
+          .resume()
+          .end(says),
+      );
+      impostor.listen(join(own.dir, 'docker.sock'));
+      await expect(backend.create(template, soon())).rejects.toMatchObject({ code: 'backend_unavailable' });
+      await new Promise((resolve) => impostor.close(resolve));
+    }
+    await own.start();
+    await expect.poll(() => backend.trouble, { timeout: 10_000 }).toBeNull();
+    await backend.destroy(await backend.create(template, soon()));
+    expect(await containers(engine)).toEqual([]);
   });
 
   test.for(['stop', 'kill'] as const)(

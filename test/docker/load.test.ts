@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { startDockerAgent } from '../fakes/docker-agent.ts';
-import { openEngine } from '../fakes/docker-engine.ts';
+import { ENGINE_IMAGE, openEngine } from '../fakes/docker-engine.ts';
 import { type Stack, startStack } from '../fakes/stack.ts';
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 60_000 });
@@ -49,9 +49,7 @@ test.for([
   '32 in flight with reuse %s are all answered right, and leave no container',
   async ([reuse, total]) => {
     const cluster = `load-${reuse.replace('_', '-')}`;
-    const templates = [
-      { name: reuse.replace('_', '-'), image: process.env.PODGATE_TEST_DOCKER_IMAGE, reuse, pool },
-    ];
+    const templates = [{ name: reuse.replace('_', '-'), image: ENGINE_IMAGE, reuse, pool }];
     const agent = await startDockerAgent({ stack, client, cluster, templates });
     await stack.warm([cluster]);
     let next = 0;

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -24,6 +25,8 @@ export type OwnEngine = AsyncDisposable & {
   start(): Promise<void>;
   stop(): Promise<void>;
   kill(): Promise<void>;
+  /** Holds it where it is, or lets it go on. */
+  freeze(on: boolean): void;
 };
 
 /** Needs root and dockerd, which is what started the tests' engine. */
@@ -53,6 +56,9 @@ export async function startOwnEngine({ diskMb, flags = [] }: OwnEngineOptions = 
     start,
     stop: async () => void (await engine('stop')),
     kill: async () => void (await engine('kill')),
+    freeze: (on) => {
+      process.kill(Number(readFileSync(join(dir, 'dockerd.pid'), 'utf8')), on ? 'SIGSTOP' : 'SIGCONT');
+    },
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
 }

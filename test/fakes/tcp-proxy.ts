@@ -37,10 +37,10 @@ export type TcpProxy = AsyncDisposable & {
 const SLICE_BYTES = 8_192;
 
 /**
- * A TCP proxy on loopback that stands for a network: it can slow, stall, cut, half-open and corrupt. It holds one slice
+ * A TCP proxy on loopback, to a port or to a socket of this machine, that stands for a network: it can slow, stall, cut, half-open and corrupt. It holds one slice
  * per direction and reads no more until that has gone, so a slow wire pushes back on the sender as a real one does.
  */
-export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
+export async function startTcpProxy(target: number | { socketPath: string }): Promise<TcpProxy> {
   const connections = new Set<Connection>();
   const lanes: Record<Direction, Lane> = { up: lane(), down: lane() };
   let accepting = true;
@@ -50,7 +50,10 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
       inner.resetAndDestroy();
       return;
     }
-    const outer = connect({ port: targetPort, host: '127.0.0.1', noDelay: true });
+    const outer =
+      typeof target === 'number'
+        ? connect({ port: target, host: '127.0.0.1', noDelay: true })
+        : connect({ path: target.socketPath });
     const connection = { inner, outer, halfOpen: false };
     connections.add(connection);
     for (const socket of [inner, outer]) {
@@ -98,8 +101,8 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     },
     cut: (count = connections.size) => {
       for (const { inner, outer } of [...connections].slice(0, count)) {
-        inner.resetAndDestroy();
-        outer.resetAndDestroy();
+        reset(inner);
+        reset(outer);
       }
     },
     stall: (on, direction) => {
@@ -115,7 +118,7 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     halfOpen: (gone) => {
       for (const connection of connections) {
         connection.halfOpen = true;
-        connection[gone === 'dialler' ? 'inner' : 'outer'].resetAndDestroy();
+        reset(connection[gone === 'dialler' ? 'inner' : 'outer']);
       }
     },
     corrupt: (slices) => {
@@ -134,6 +137,12 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
       await once(server, 'close');
     },
   };
+}
+
+/** Only TCP has resets. */
+function reset(socket: Socket): void {
+  if (socket.remoteFamily === undefined) socket.destroy();
+  else socket.resetAndDestroy();
 }
 
 function lane(): Lane {

@@ -4,6 +4,7 @@ import type { Template } from '../../../shared/template.ts';
 import { createBackoff } from '../../backoff.ts';
 import type { Clock } from '../../clock.ts';
 import { createDeadline, orAborted } from '../../deadline.ts';
+import { createListeners } from '../../listeners.ts';
 import type { Log } from '../../log.ts';
 import { pause } from '../../pause.ts';
 import { runnerCommand } from '../../runner/bundle.ts';
@@ -14,6 +15,7 @@ import { openRunnerStream } from '../runner-stream.ts';
 import { sandboxName } from '../sandbox-name.ts';
 import { createContainerKeeper } from './container-keeper.ts';
 import { containerSpec, drawContainerUid } from './container-spec.ts';
+import { explainStart, startContainer } from './container-start.ts';
 import { containerEnd, isOver } from './container-state.ts';
 import { inspectContainer, listContainers, removeContainer, toSandbox } from './containers.ts';
 import type { EngineClient } from './engine-client.ts';
@@ -28,9 +30,6 @@ const CLOSE_TIMEOUT_MS = 10_000;
 /** A stream ends before the engine knows that its container has. */
 const END_KNOWN_MS = 3_000;
 const FACTS_TIMEOUT_MS = 15_000;
-/** A container is started under one lock: many at once wait for each other. */
-const START_TIMEOUT_MS = 120_000;
-const MAX_SAID = 2_048;
 
 export type DockerBackendDeps = {
   client: EngineClient;
@@ -71,6 +70,7 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
   const closing = new AbortController();
   /** Creations and removals under way: an end waits for them, as each may leave a container. */
   const underWay = new Set<Promise<unknown>>();
+  const reachable = createListeners();
   let trouble: Failure | undefined;
   let facts = await readFacts();
   const keeper = createContainerKeeper({
@@ -102,6 +102,7 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
       if (failure) throw failure;
       facts = await readFacts();
       trouble = undefined;
+      reachable.tell();
     } catch (cause) {
       if (closing.signal.aborted) return;
       if (trouble === undefined) log('engine_lost', { engine: client.shown, cause });
@@ -144,9 +145,13 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
       const command = runnerCommand({ python, config: runnerConfig(template, RUNNER_PLACE, options) });
       const entry: Known = { python, first: undefined };
       known.set(name, entry);
-      await make(name, containerSpec(template, identity, { command, facts }));
+      await startContainer(client, {
+        name,
+        body: containerSpec(template, identity, { command, facts }),
+        log,
+      });
       signal.throwIfAborted();
-      entry.first = await open(name, python, signal).catch((cause) => explain(name, cause));
+      entry.first = await open(name, python, signal).catch((cause) => explainStart(client, name, cause));
       // Until it is wanted nobody listens; connect() looks whether it still lives.
       entry.first.on('error', () => {});
     } catch (cause) {
@@ -154,35 +159,6 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
       throw signal.aborted ? signal.reason : cause;
     }
     return { id: name, template: template.name, templateHash: template.hash, instance, createdAtMs };
-  }
-
-  /** Not aborted once it is sent: whether there is a container to remove must be known. */
-  async function make(name: string, body: object): Promise<void> {
-    const made = await client.call<{ Warnings?: string[] | null }>({
-      method: 'POST',
-      path: '/containers/create',
-      query: { name },
-      body,
-    });
-    if (made.Warnings?.length) log('engine_warned', { container: name, words: made.Warnings.join(' ') });
-    await client.call({ method: 'POST', path: `/containers/${name}/start`, timeoutMs: START_TIMEOUT_MS });
-  }
-
-  /** Why the runner could not be reached: one that ended by itself has said something. */
-  async function explain(name: string, cause: unknown): Promise<never> {
-    const found = await inspectContainer(client, name).catch(() => undefined);
-    if (!isOver(found?.State?.Status)) throw cause;
-    const query = { stderr: 'true', stdout: 'true', tail: '20' };
-    const said = await client
-      .text({ method: 'GET', path: `/containers/${name}/logs`, query })
-      .catch((failure: unknown) => String(failure));
-    throw new Failure(
-      'image_error',
-      "The template's image cannot run the runner: it needs Python 3.9 or newer.",
-      {
-        cause: new Error(`ended with ${found?.State?.ExitCode}: ${said.slice(-MAX_SAID)}`),
-      },
-    );
   }
 
   async function connect(sandbox: Sandbox, signal: AbortSignal): Promise<Duplex> {
@@ -271,6 +247,7 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
     destroy: (sandbox) => tracked(remove(sandbox.id)),
     list,
     endOf,
+    onReachable: reachable.add,
     get calls() {
       return client.calls;
     },
