@@ -21,7 +21,7 @@ is in it. The cluster stays unless it is told.
   --load IMAGE      puts an image of this machine's engine into the cluster; may be given more than once
   --delete          deletes the cluster too, as PODGATE_DELETE_CLUSTER_ON_CLEANUP does with any value
 
-PODGATE_K8S_LOCAL=false is for a cluster that is there already, that of PODGATE_K8S_CONTEXT or else the current one: only
+PODGATE_K8S_LOCAL=false is for a cluster that is there, that of PODGATE_K8S_CONTEXT or else the current one: only
 the namespace comes and goes. KUBECONFIG names the kubeconfig (default ~/.kube/config), KUBERNETES_NAMESPACE the
 namespace (default podgate-sandboxes). LIVECODEBENCH_K8S_LOCAL, _PROVIDER, _CONTEXT and DELETE_CLUSTER_ON_CLEANUP are
 other spellings.
