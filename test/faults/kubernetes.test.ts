@@ -390,6 +390,29 @@ test('an instance that ends deletes its pods although the server fails at first,
   expect(log).not.toHaveBeenCalledWith('pods_not_deleted', expect.anything());
 });
 
+test('an instance whose calls all hang goes on renewing its Lease and hearing of its pods', async () => {
+  const times = { leaseSeconds: 2, renewMs: 300 };
+  const own = await cluster.backend({ installation: 'stuck', log, ...times });
+  const sandbox = await own.create(await cluster.template(), soon());
+  let hung = 0;
+  let renewed = 0;
+  fake.fault = ({ verb, resource }) => {
+    if (resource === 'leases' && verb === 'update') renewed += 1;
+    if (resource !== 'pods' || verb === 'watch') return undefined;
+    hung += 1;
+    return { hang: true };
+  };
+  for (let n = 0; n < 100; n += 1) void own.destroy({ ...sandbox, id: `podgate-none-${n}` });
+  await vi.waitFor(() => expect(hung).toBeGreaterThan(30), 10_000);
+  fake.dropWatches();
+  const before = renewed;
+  await vi.waitFor(() => expect(renewed).toBeGreaterThan(before + 12), 10_000);
+  fake.kubelet.end(sandbox.id, { podReason: 'Evicted' });
+  expect((await own.endOf(sandbox, soon()))?.why).toBe('evicted');
+  fake.fault = undefined;
+  await own.close();
+});
+
 test('a renewal that hangs on a dead connection costs no instance its life', async () => {
   const seconds = 2;
   const times = { leaseSeconds: seconds, renewMs: 600, reapMs: 100, slackMs: 300 };

@@ -81,7 +81,7 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
       },
     };
     try {
-      return await client.call<Lease>({ method: 'POST', path, body });
+      return await client.call<Lease>({ method: 'POST', path, body, vital: true });
     } catch (cause) {
       // An answer that was lost: the name is this instance's alone.
       if (!isRefused(cause, 409)) throw cause;
@@ -102,6 +102,7 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
         path: `${path}/${name}`,
         body: { ...lease, metadata, spec },
         timeoutMs,
+        vital: true,
       });
     } catch (cause) {
       if (released) return;
@@ -118,7 +119,7 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
   async function reread(): Promise<void> {
     const { uid } = lease.metadata ?? {};
     try {
-      lease = await client.call<Lease>({ method: 'GET', path: `${path}/${name}`, timeoutMs });
+      lease = await client.call<Lease>({ method: 'GET', path: `${path}/${name}`, timeoutMs, vital: true });
       // Somebody else's change, or ours whose answer was lost: it is still to be renewed.
       failed = true;
       if (lease.metadata?.uid !== uid) deps.onReplaced();

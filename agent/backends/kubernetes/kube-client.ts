@@ -20,6 +20,8 @@ export type Call = {
   body?: object;
   signal?: AbortSignal;
   timeoutMs?: number;
+  /** Does not wait for a socket behind calls that hang: for Leases. Watches never do. */
+  vital?: boolean;
 };
 
 /** Counts calls, so that tests and benchmarks can say how many an execution took. */
@@ -62,7 +64,7 @@ export function createKubeClient(access: KubeAccess, rights?: RightsBook): KubeC
     const options: RequestOptions = {
       ...tls,
       method: call.method,
-      agent: proxy ?? access.agent,
+      agent: proxy ?? (call.vital ? access.vitalAgent : access.agent),
       signal,
       headers: {
         accept: 'application/json',
@@ -105,7 +107,13 @@ export function createKubeClient(access: KubeAccess, rights?: RightsBook): KubeC
     const idle = new AbortController();
     const both = AbortSignal.any([signal, idle.signal]);
     let timer = setTimeout(() => idle.abort(), idleMs);
-    const wanted = { method: 'GET', path, query: { ...query, watch: 'true' }, isWatch: true } as const;
+    const wanted = {
+      method: 'GET',
+      path,
+      query: { ...query, watch: 'true' },
+      isWatch: true,
+      vital: true,
+    } as const;
     try {
       const response = await send(wanted, both);
       if (response.statusCode !== 200)

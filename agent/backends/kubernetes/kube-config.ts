@@ -37,6 +37,8 @@ export type KubeAccess = {
   readonly namespace: string | undefined;
   /** Sockets of plain requests, kept open. The library's own REST client opens a new one, with its handshake, for each. */
   readonly agent: HttpAgent;
+  /** Sockets that nothing else may take: what keeps the instance alive does not wait behind calls that hang. */
+  readonly vitalAgent: HttpAgent;
   /** Throws a Failure (`backend_unavailable`) that names context and user when no credential can be had. */
   connection(): Promise<Connection>;
   close(): void;
@@ -114,7 +116,9 @@ function accessContext(config: KubeConfig, context: string, where: string): Kube
   const view: KubeConfig = Object.create(config);
   view.currentContext = context;
   const isHttps = cluster.server.startsWith('https:');
-  const agent = new (isHttps ? Agent : HttpAgent)({ keepAlive: true, maxSockets: MAX_SOCKETS });
+  const ownAgent = () => new (isHttps ? Agent : HttpAgent)({ keepAlive: true, maxSockets: MAX_SOCKETS });
+  const agent = ownAgent();
+  const vitalAgent = ownAgent();
   const readToken = tokenFileReader(user);
   let proxied: { credentials: string; agent: HttpAgent } | undefined;
 
@@ -148,9 +152,11 @@ function accessContext(config: KubeConfig, context: string, where: string): Kube
     server: cluster.server.replace(/\/+$/, ''),
     namespace: found.namespace,
     agent,
+    vitalAgent,
     connection,
     close() {
       agent.destroy();
+      vitalAgent.destroy();
       proxied?.agent.destroy();
     },
   };

@@ -56,7 +56,13 @@ export function createReaper(deps: ReaperDeps): Reaper {
 
   async function observe(): Promise<void> {
     const query = { labelSelector: labelSelector(installation) };
-    const call = { method: 'GET', path: leasesPath(namespace), query, signal: stop.signal } as const;
+    const call = {
+      method: 'GET',
+      path: leasesPath(namespace),
+      query,
+      signal: stop.signal,
+      vital: true,
+    } as const;
     const list = await client.call<ObjectList<Lease>>(call);
     book.observe(list.items ?? [], clock.now());
   }
