@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { once } from 'node:events';
 import { Agent, type IncomingMessage, request } from 'node:http';
 import { Readable } from 'node:stream';
@@ -43,6 +43,10 @@ export type Asking = AsyncDisposable & {
   ask(sent: ExecuteRequest, reading: Reading, patienceMs: number): Promise<Seen>;
 };
 
+/** An execution that nobody can tell of for so long has gone with its instance. */
+const GONE_MS = 45_000;
+const ASK_AGAIN_MS = 300;
+
 class Left extends Error {}
 class Silence extends Error {}
 
@@ -59,12 +63,17 @@ export function createAsking(url: string, key: string): Asking {
     const leave =
       reading.as === 'leaver' ? setTimeout(() => ending.abort(new Left()), reading.afterMs) : undefined;
     try {
-      const streamed = reading.as === 'stream' || reading.as === 'slow';
-      const answer = await send(streamed ? '/v1/execute/stream' : '/v1/execute', sent, ending.signal);
+      const streamed = reading.as !== 'json' && reading.as !== 'leaver';
+      const body = reading.as === 'detached' ? { ...sent, detach: true } : sent;
+      const answer = await send('POST', streamed ? '/v1/execute/stream' : '/v1/execute', ending.signal, {
+        body,
+      });
       executionId = String(answer.headers['podgate-execution-id'] ?? '') || null;
       if (answer.statusCode !== 200) return { ...took(), ...(await readProblem(answer)) };
-      const end = streamed ? await readStream(answer, reading) : readResult(await json(answer));
-      return { ...took(), ...end };
+      if (!streamed) return { ...took(), ...readResult(await json(answer)) };
+      if (reading.as !== 'detached')
+        return { ...took(), ...(await readStream(answer, reading, startOutput())) };
+      return { ...took(), ...(await follow(answer, reading, executionId ?? '', ending.signal)) };
     } catch (error) {
       const { reason } = ending.signal;
       if (reason instanceof Left) return { ...took(), saw: 'nothing' };
@@ -79,19 +88,56 @@ export function createAsking(url: string, key: string): Asking {
     }
   }
 
-  async function send(path: string, sent: ExecuteRequest, signal: AbortSignal): Promise<IncomingMessage> {
-    const body = JSON.stringify(sent);
+  /** Leaves an execution that goes on without it, and reads the rest by its id, through whichever gateway answers. */
+  async function follow(
+    first: IncomingMessage,
+    reading: Reading & { as: 'detached' },
+    id: string,
+    signal: AbortSignal,
+  ): Promise<StreamEnd> {
+    const output = startOutput();
+    const leave = setTimeout(() => first.destroy(new Left()), reading.afterMs);
+    let answer: IncomingMessage | undefined = first;
+    let unheardMs = performance.now();
+    for (;;) {
+      try {
+        answer ??= await send('GET', `/v1/executions/${id}/events`, signal, { lastId: output.lastId });
+        const end: StreamEnd =
+          answer.statusCode === 200 ? await readStream(answer, reading, output) : await readProblem(answer);
+        // Whoever is asked may be on its way out, or without a link: another one, or the same later, knows more.
+        if (end.saw === 'result' || !['draining', 'no_agent', 'at_capacity'].includes(end.code)) return end;
+        if (performance.now() - unheardMs > GONE_MS)
+          return { ...end, code: 'agent_lost', started: 'unknown', retryable: false, status: 502 };
+      } catch (error) {
+        if (signal.aborted || error instanceof TypeError) throw error;
+        if (output.fresh) unheardMs = performance.now();
+        output.fresh = false;
+      } finally {
+        clearTimeout(leave);
+      }
+      answer = undefined;
+      await sleep(ASK_AGAIN_MS, undefined, { signal });
+    }
+  }
+
+  async function send(
+    method: 'GET' | 'POST',
+    path: string,
+    signal: AbortSignal,
+    { body, lastId }: { body?: ExecuteRequest; lastId?: string | undefined },
+  ): Promise<IncomingMessage> {
+    const text = body && JSON.stringify(body);
     const outgoing = request(url + path, {
-      method: 'POST',
+      method,
       agent,
       signal,
       headers: {
         authorization: `Bearer ${key}`,
-        'content-type': 'application/json',
-        'content-length': Buffer.byteLength(body),
+        ...(text && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
+        ...(lastId && { 'last-event-id': lastId }),
       },
     });
-    outgoing.end(body);
+    outgoing.end(text);
     const [answer] = (await once(outgoing, 'response')) as [IncomingMessage];
     outgoing.on('error', () => {});
     return answer;
@@ -123,22 +169,41 @@ async function readProblem(answer: IncomingMessage): Promise<{ saw: 'failure' } 
   return { saw: 'failure', code, started, retryable, status, detail, requestId: body.request_id ?? null };
 }
 
-async function readStream(
-  answer: IncomingMessage,
-  reading: Reading,
-): Promise<({ saw: 'result' } & Ended) | ({ saw: 'failure' } & Failed)> {
-  const digests = { stdout: createHash('sha256'), stderr: createHash('sha256') };
-  let paused = false;
+type StreamEnd = ({ saw: 'result' } & Ended) | ({ saw: 'failure' } & Failed);
+
+/** What has come of the two streams, however often they were asked for. */
+type Output = {
+  readonly stdout: Hash;
+  readonly stderr: Hash;
+  lastId: string | undefined;
+  /** Something has come since this was last looked at. */
+  fresh: boolean;
+  paused: boolean;
+};
+
+function startOutput(): Output {
+  return {
+    stdout: createHash('sha256'),
+    stderr: createHash('sha256'),
+    lastId: undefined,
+    fresh: false,
+    paused: false,
+  };
+}
+
+async function readStream(answer: IncomingMessage, reading: Reading, output: Output): Promise<StreamEnd> {
   const body = Readable.toWeb(answer) as ReadableStream<Uint8Array>;
-  for await (const { event, data } of readServerSentEvents(body)) {
+  for await (const { event, data, id } of readServerSentEvents(body)) {
     const told = JSON.parse(data);
-    if (event === 'output') digests[told.stream as 'stdout' | 'stderr'].update(told.data);
+    output.lastId = id ?? output.lastId;
+    output.fresh = true;
+    if (event === 'output') output[told.stream as 'stdout' | 'stderr'].update(told.data);
     else if (event === 'result')
       return {
         saw: 'result',
         ...endOf(told),
-        stdout: digests.stdout.digest('hex'),
-        stderr: digests.stderr.digest('hex'),
+        stdout: output.stdout.digest('hex'),
+        stderr: output.stderr.digest('hex'),
       };
     else if (event === 'error')
       return {
@@ -149,8 +214,10 @@ async function readStream(
         detail: told.message,
         requestId: null,
       };
-    if (reading.as === 'slow' && !paused) {
-      paused = true;
+    // Nothing of what these programs print is more than an agent keeps.
+    else if (event === 'gap') throw new TypeError(`a gap: ${data}`);
+    if (reading.as === 'slow' && !output.paused) {
+      output.paused = true;
       await sleep(reading.pauseMs);
     }
   }

@@ -9,7 +9,9 @@ export type Reading =
   /** Takes nothing for a while after the first output. */
   | { as: 'slow'; pauseMs: number }
   /** Goes away. */
-  | { as: 'leaver'; afterMs: number };
+  | { as: 'leaver'; afterMs: number }
+  /** Goes away from what goes on without it, and reads the rest later. */
+  | { as: 'detached'; afterMs: number };
 
 /** A program, who asks for it and what must come of it. */
 export type Program = {
@@ -37,6 +39,7 @@ const WEIGHTS = {
   killed: 1,
   times_out: 2,
   leaver: 3,
+  detached: 4,
 } as const;
 export type Kind = keyof typeof WEIGHTS;
 
@@ -98,6 +101,12 @@ function make(kind: Kind, random: Random, name: string): Program {
       });
     case 'echo':
       return echo(base, random, name);
+    case 'detached':
+      return plain(
+        printing(random.between(5, 25), random.between(16, 30_000), random.between(10, 120)),
+        { as: 'detached', afterMs: random.between(0, 1_500) },
+        BULK,
+      );
     case 'bulk':
       return plain(printing(random.between(6, 24), 65_536), { as: 'stream' }, BULK);
     case 'slow_reader':
