@@ -32,6 +32,31 @@ describe('an agent with the Docker backend', () => {
     expect(await agent.containers()).toEqual([]);
   });
 
+  test('finds with its canary that every promise holds, the network’s own refusal among them', async () => {
+    // An address that is kept for documentation: nobody's.
+    const agent = await start('canary', { PODGATE_CANARY_TARGETS: 'metadata=192.0.2.1:80' });
+    await stack.warm(['canary']);
+    const found = async () => {
+      const { clusters } = await stack.podgate.clusters.list();
+      return clusters.find(({ name }) => name === 'canary')?.templates[0]?.isolation;
+    };
+    // What it says of the sandbox comes first; the network is tried without the runner's filter, in another one.
+    await expect
+      .poll(async () => (await found())?.findings.map(({ name }) => name), { timeout: 60_000 })
+      .toEqual(
+        expect.arrayContaining([
+          'network.sockets',
+          'privilege.capabilities',
+          'sandbox.shared',
+          'policy.metadata',
+        ]),
+      );
+    const findings = (await found())?.findings ?? [];
+    expect(findings.filter(({ state }) => state !== 'holds')).toEqual([]);
+    await agent.end();
+    expect(await agent.containers()).toEqual([]);
+  });
+
   test('that is killed leaves nothing to the one that comes next', async () => {
     const before = await start('killed');
     await stack.warm(['killed']);

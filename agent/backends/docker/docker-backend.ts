@@ -242,7 +242,7 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
     kind: 'docker',
     reconnects: true,
     freshPerExecution: false,
-    create: (template, signal) => tracked(create(template, signal)),
+    create: (...args) => tracked(create(...args)),
     connect,
     destroy: (sandbox) => tracked(remove(sandbox.id)),
     list,
