@@ -16,6 +16,7 @@ const TABLE = {
   no_template: { status: 404, retryable: false, title: 'No such template' },
   no_session: { status: 404, retryable: false, title: 'No such session' },
   no_language: { status: 422, retryable: false, title: 'No such language' },
+  range_not_satisfiable: { status: 416, retryable: false, title: 'Nothing lies in the range' },
   method_not_allowed: { status: 405, retryable: false, title: 'The method is not allowed here' },
   conflict: { status: 409, retryable: false, title: 'This conflicts with another request' },
   duplicate: { status: 409, retryable: false, title: 'This execution is known already' },

@@ -62,5 +62,8 @@ export const MAX_QUEUE_PER_PRINCIPAL = 2_000;
 export const MAX_SESSION_TTL_SECONDS = 86_400;
 export const DEFAULT_SESSION_TTL_SECONDS = 900;
 export const MAX_SESSION_WORK = 8;
+/** What one request about files of a session moves at most, and how long it may take. */
+export const MAX_SESSION_FILE_BYTES = 1_073_741_824;
+export const SESSION_FILES_TIMEOUT_MS = 600_000;
 /** Sessions of one instance, whatever its pools would hold. */
 export const MAX_SESSIONS = 10_000;

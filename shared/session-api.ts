@@ -1,6 +1,12 @@
 import * as z from 'zod';
-import { ended, env, type RequestCeilings, requestFile, text, timeoutMs, unixSeconds } from './api.ts';
-import { DEFAULT_SESSION_TTL_SECONDS, MAX_REQUEST_FILES, MAX_SESSION_TTL_SECONDS } from './limits.ts';
+import { ended, env, noNul, type RequestCeilings, requestFile, text, timeoutMs, unixSeconds } from './api.ts';
+import {
+  DEFAULT_SESSION_TTL_SECONDS,
+  MAX_NAME_BYTES,
+  MAX_PATH_BYTES,
+  MAX_REQUEST_FILES,
+  MAX_SESSION_TTL_SECONDS,
+} from './limits.ts';
 import { clusterName } from './messages.ts';
 import { contextName } from './session-messages.ts';
 
@@ -125,3 +131,45 @@ export const pythonResponse = z.object({
 });
 export type PythonResponse = z.infer<typeof pythonResponse>;
 export const bashResultEvent = z.object(endedInPlace);
+
+/** A path in the workspace, normalised; empty is the workspace itself. */
+export const workspacePath = noNul.transform((path, context) => {
+  const refuse = (message: string) => {
+    context.addIssue({ code: 'custom', message });
+    return z.NEVER;
+  };
+  if (path.startsWith('/')) return refuse('Paths must be relative.');
+  if (path.length > MAX_PATH_BYTES) return refuse(`Paths must not exceed ${MAX_PATH_BYTES} bytes.`);
+  const parts = path.split('/').filter((part) => part !== '' && part !== '.');
+  if (parts.includes('..')) return refuse("Paths must not contain '..'.");
+  const normal = parts.join('/');
+  const encoder = new TextEncoder();
+  if (encoder.encode(normal).byteLength > MAX_PATH_BYTES)
+    return refuse(`Paths must not exceed ${MAX_PATH_BYTES} bytes.`);
+  if (parts.some((part) => encoder.encode(part).byteLength > MAX_NAME_BYTES))
+    return refuse(`File names must not exceed ${MAX_NAME_BYTES} bytes.`);
+  return normal;
+});
+export const filePathQuery = z.object({
+  path: workspacePath.refine((path) => path !== '', 'path must name a file'),
+});
+export const treePathQuery = z.object({ path: workspacePath.default('') });
+export const deleteQuery = filePathQuery.extend({ recursive: z.enum(['true', 'false']).default('false') });
+export const mkdirRequest = filePathQuery;
+export const moveRequest = z.object({ from: filePathQuery.shape.path, to: filePathQuery.shape.path });
+
+export const workspaceEntry = z.object({
+  name: z.string(),
+  type: z.enum(['file', 'directory', 'link', 'other']),
+  size: z.int(),
+  mode: z.int(),
+  modified_at: unixSeconds,
+  /** Of a link. */
+  target: z.string().optional(),
+});
+export type WorkspaceEntry = z.infer<typeof workspaceEntry>;
+export const workspaceList = z.object({
+  entries: z.array(workspaceEntry),
+  next_cursor: z.string().nullable(),
+});
+export const treeUnpacked = z.object({ entries: z.int() });

@@ -6,6 +6,23 @@ const sessionId = z.string().min(1).max(1_024);
 /** Name of an interpreter that a session keeps. */
 export const contextName = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'use 1 to 64 of A-Z, a-z, 0-9, _ and -');
 
+const path = z.string().max(4_096);
+
+/** One request about files of a session: `read` from `first` to `last`, both counted; `first` null: the last `last` bytes. */
+export const fileWork = z.object({
+  op: z.enum(['stat', 'list', 'read', 'mkdir', 'move', 'delete', 'pack', 'unpack']),
+  path,
+  /** Of `move`. */
+  to: path.optional(),
+  /** Of `list`: names behind this one, at most so many. */
+  after: path.optional(),
+  limit: count.optional(),
+  first: count.nullable().optional(),
+  last: count.nullable().optional(),
+  recursive: z.boolean().optional(),
+});
+export type FileWork = z.infer<typeof fileWork>;
+
 /** START's `session`: what is to be done with a sandbox that is kept (shared/protocol.md 13). */
 export const sessionWork = z.discriminatedUnion('do', [
   z.object({
@@ -20,6 +37,7 @@ export const sessionWork = z.discriminatedUnion('do', [
   z.object({ do: z.literal('bash'), id: sessionId }),
   z.object({ do: z.literal('python'), id: sessionId, context: contextName, rich: z.boolean() }),
   z.object({ do: z.literal('restart'), id: sessionId, context: contextName }),
+  z.object({ do: z.literal('files'), id: sessionId, files: fileWork }),
 ]);
 export type SessionWork = z.infer<typeof sessionWork>;
 
@@ -30,6 +48,7 @@ export const runnerSessionWork = z.discriminatedUnion('do', [
   z.object({ do: z.literal('bash') }),
   z.object({ do: z.literal('python'), context: contextName, rich: z.boolean() }),
   z.object({ do: z.literal('restart'), context: contextName }),
+  z.object({ do: z.literal('files'), files: fileWork }),
 ]);
 export type RunnerSessionWork = z.infer<typeof runnerSessionWork>;
 

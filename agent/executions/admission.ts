@@ -1,5 +1,10 @@
 import { Failure } from '../../shared/errors.ts';
-import { MAX_MANIFEST_BYTES, MAX_REQUEST_BYTES } from '../../shared/limits.ts';
+import {
+  MAX_MANIFEST_BYTES,
+  MAX_REQUEST_BYTES,
+  MAX_SESSION_FILE_BYTES,
+  SESSION_FILES_TIMEOUT_MS,
+} from '../../shared/limits.ts';
 import type { RunnerStartBody, StartBody } from '../../shared/messages.ts';
 import type { RunnerSessionWork, SessionWork } from '../../shared/session-messages.ts';
 import { mbToBytes, type Template } from '../../shared/template.ts';
@@ -29,7 +34,11 @@ export function admit(start: StartBody, policy: AdmissionPolicy, sessionPool?: P
   const pool = sessionPool ?? policy.findPool(start.cluster, start.template);
   if (!pool) throw unknownPlace(start, policy);
   const { template } = pool;
-  if (start.session?.do !== 'open' && !template.languages.includes(start.language))
+  if (
+    start.session?.do !== 'open' &&
+    start.session?.do !== 'files' &&
+    !template.languages.includes(start.language)
+  )
     throw new Failure('no_language', `Template '${template.name}' does not offer ${start.language}.`);
   return {
     pool,
@@ -39,7 +48,14 @@ export function admit(start: StartBody, policy: AdmissionPolicy, sessionPool?: P
       last_line_interactive: start.last_line_interactive,
       traceparent: start.traceparent,
       sizes: start.sizes,
-      limits: lowered(start.limits, template, policy.maxOutputBytes),
+      // What a request about files sends back is files, not output, and takes as long as they are large.
+      limits:
+        start.session?.do === 'files'
+          ? {
+              ...lowered(start.limits, template, MAX_SESSION_FILE_BYTES),
+              timeout_ms: SESSION_FILES_TIMEOUT_MS,
+            }
+          : lowered(start.limits, template, policy.maxOutputBytes),
       collect: start.session === undefined,
       ...(start.session && { session: runnerWork(start.session) }),
     },
@@ -64,11 +80,12 @@ function unknownPlace({ cluster, template }: StartBody, policy: AdmissionPolicy)
 
 function checkSizes(sizes: StartBody['sizes'], template: Template): number {
   const stdin = sizes.stdin ?? 0;
+  const workspaceBytes = mbToBytes(template.resources.workspace_mb);
   const bounds: [name: string, size: number, max: number][] = [
     ['manifest', sizes.manifest, MAX_MANIFEST_BYTES],
     ['code', sizes.code, MAX_REQUEST_BYTES],
-    ['stdin', stdin, MAX_REQUEST_BYTES],
-    ['files', sizes.files, mbToBytes(template.resources.workspace_mb)],
+    ['stdin', stdin, Math.max(MAX_REQUEST_BYTES, workspaceBytes)],
+    ['files', sizes.files, workspaceBytes],
   ];
   for (const [name, size, max] of bounds) {
     if (size > max) throw new Failure('too_large', `The ${name} of ${size} bytes is over ${max}.`);

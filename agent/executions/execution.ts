@@ -224,7 +224,8 @@ export function createExecution(deps: ExecutionDeps): Execution {
     run(given) {
       if (phase !== 'waiting') return false;
       lease = given;
-      if (body.session?.do !== 'open' && !Object.hasOwn(given.ready.languages, body.language)) {
+      const isFree = body.session?.do === 'open' || body.session?.do === 'files';
+      if (!isFree && !Object.hasOwn(given.ready.languages, body.language)) {
         refuseNow(new Failure('no_language', `The sandbox has no ${body.language}.`), 'unused');
         return true;
       }

@@ -6,7 +6,12 @@ import type { Caller } from '../auth/caller.ts';
 import type { FileStore } from '../files/file-store.ts';
 
 /** One file to stage: bytes that came with the request, or a stored file that is read when its turn comes. */
-export type StagedFile = { path: string; size: number } & ({ bytes: Uint8Array } | { fileId: string });
+export type StagedFile = { path: string; size: number } & (
+  | { bytes: Uint8Array }
+  | { fileId: string }
+  /** As it comes in. */
+  | { body: ReadableStream<Uint8Array> }
+);
 
 /** What goes over channel 0 (shared/protocol.md section 3), and its sizes for START. */
 export type ExecutionInput = {

@@ -47,6 +47,7 @@ export class InputSender {
     try {
       for (const file of input.files) {
         if ('bytes' in file) streams.input(stream, file.bytes);
+        else if ('body' in file) await this.#sendBody(file.body, file.size, endedEarly);
         else await this.#sendStored(file.fileId, file.path, file.size);
         if (this.#stop.signal.aborted) return;
       }
@@ -62,11 +63,19 @@ export class InputSender {
   }
 
   async #sendStored(fileId: string, path: string, size: number): Promise<void> {
-    const { streams, stream, owner, store } = this.#options;
+    const { owner, store } = this.#options;
     const { signal } = this.#stop;
     const { body } = await store.open(owner, fileId, signal).catch((error: unknown) => {
       throw notFoundForPath(error, fileId, path);
     });
+    // START has announced the size: less or more would be another file's bytes in this one's place.
+    const wrong = () => new Failure('internal', 'An input file has not the size it was stored with.');
+    await this.#sendBody(body, size, wrong);
+  }
+
+  async #sendBody(body: ReadableStream<Uint8Array>, size: number, wrongSize: () => Failure): Promise<void> {
+    const { streams, stream } = this.#options;
+    const { signal } = this.#stop;
     const reader = body.getReader();
     let sent = 0;
     try {
@@ -83,8 +92,7 @@ export class InputSender {
     } finally {
       await reader.cancel().catch(() => {});
     }
-    // START has announced the size: less or more would be another file's bytes in this one's place.
-    if (sent !== size) throw new Failure('internal', 'An input file has not the size it was stored with.');
+    if (sent !== size) throw wrongSize();
   }
 
   async #room(): Promise<void> {
@@ -95,4 +103,8 @@ export class InputSender {
       });
     this.#wake = undefined;
   }
+}
+
+function endedEarly(): Failure {
+  return new Failure('invalid_request', 'The request body ended early, or is longer than it said.');
 }

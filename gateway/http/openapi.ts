@@ -13,6 +13,7 @@ const PROBLEM_TITLES: Record<number, string> = {
   404: 'Not found',
   409: 'A conflict with another request',
   413: 'The request is too large',
+  416: 'Nothing lies in the range',
   422: 'The request is not valid',
   429: 'The caller is over its share; see Retry-After',
   501: 'Not available yet',

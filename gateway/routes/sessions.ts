@@ -13,6 +13,7 @@ import { createSessionBook, type SessionPlace } from '../sessions/session-book.t
 import { createSessionOrders } from '../sessions/session-orders.ts';
 import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
 import type { KeyedContext } from './execute.ts';
+import { createSessionFileRoutes } from './session-files.ts';
 import { createSessionWorkRoutes } from './session-work.ts';
 
 /** `/v1/sessions*`: sandboxes that stay. */
@@ -113,5 +114,6 @@ export function createSessionRoutes(deps: SessionRequestsDeps): Route[] {
       },
     },
     ...createSessionWorkRoutes(deps, book),
+    ...createSessionFileRoutes(deps, book),
   ];
 }

@@ -1,12 +1,13 @@
 import type { ExecuteRequest } from '../../shared/api.ts';
 import { executeRequestSchema } from '../../shared/api.ts';
 import { Failure } from '../../shared/errors.ts';
+import { MAX_SESSION_FILE_BYTES, SESSION_FILES_TIMEOUT_MS } from '../../shared/limits.ts';
 import { clusterName } from '../../shared/messages.ts';
 import type { BashRequest, CreateSessionRequest, PythonRequest } from '../../shared/session-api.ts';
-import type { SessionWork } from '../../shared/session-messages.ts';
+import type { FileWork, SessionWork } from '../../shared/session-messages.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { requirePlace, type Wanted } from '../clusters/placement.ts';
-import { prepareInput } from '../execution/execution-input.ts';
+import { type ExecutionInput, prepareInput } from '../execution/execution-input.ts';
 import type { ExecutionOrder } from '../execution/execution-order.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { defaultTemplate, type KeyedContext, timeoutOf } from '../routes/execute.ts';
@@ -20,6 +21,9 @@ export type SessionOrdersDeps = Pick<GatewayDeps, 'config' | 'now' | 'fileStore'
 /** A request's body once it was checked, as it came too, and what gives its memory back. */
 export type Asked<Request> = { asked: Request; raw: unknown; receivedAtMs: number; release: () => void };
 
+/** Bytes on their way into a session: a file where `as` names it, else what the request reads. */
+export type Upload = { size: number; body: ReadableStream<Uint8Array>; as?: string };
+
 /** Opening a session stages files and starts one process. */
 const OPEN_TIMEOUT_MS = 30_000;
 const RESTART_TIMEOUT_MS = 10_000;
@@ -32,6 +36,12 @@ export type SessionOrders = {
   open(context: KeyedContext, request: Asked<CreateSessionRequest>): Promise<ExecutionOrder>;
   bash(context: KeyedContext, place: SessionPlace, request: Asked<BashRequest>): Promise<ExecutionOrder>;
   python(context: KeyedContext, place: SessionPlace, request: Asked<PythonRequest>): Promise<ExecutionOrder>;
+  files(
+    context: KeyedContext,
+    place: SessionPlace,
+    files: FileWork,
+    upload?: Upload,
+  ): Promise<ExecutionOrder>;
   restart(context: KeyedContext, place: SessionPlace, name: string): Promise<ExecutionOrder>;
 };
 
@@ -112,6 +122,16 @@ export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
         document: true,
       };
     },
+    async files(context, place, files, upload) {
+      const nothing = { asked: {}, raw: {}, receivedAtMs: deps.now(), release() {} };
+      return {
+        ...common(context, nothing, ''),
+        ...inSession(context, place, { do: 'files', id: place.id, files }, 'python'),
+        input: upload ? uploadInput(upload) : await inputOf(context, { code: '' }),
+        timeoutMs: SESSION_FILES_TIMEOUT_MS,
+        maxOutputBytes: MAX_SESSION_FILE_BYTES,
+      };
+    },
     async restart(context, place, name) {
       const nothing = { asked: {}, raw: {}, receivedAtMs: deps.now(), release() {} };
       return {
@@ -135,6 +155,22 @@ function inSession(
     wanted: { caller, cluster, template: 'session', language },
     queueTimeoutMs: REACH_TIMEOUT_MS,
     session: { do: 'work', work, cluster, instance },
+  };
+}
+
+function uploadInput({ size, body, as }: Upload): ExecutionInput {
+  const files = as === undefined ? [] : [{ path: as, size }];
+  const manifest = new TextEncoder().encode(JSON.stringify({ args: [], env: {}, files }));
+  return {
+    sizes: {
+      manifest: manifest.byteLength,
+      code: 0,
+      stdin: as === undefined ? size : null,
+      files: as === undefined ? 0 : size,
+    },
+    head: [manifest],
+    files: [{ path: as ?? '', size, body }],
+    bytes: manifest.byteLength + size,
   };
 }
 

@@ -28,6 +28,8 @@ export type SessionRequests = {
   read<S extends z.ZodType>(context: KeyedContext, schema: S): Promise<Asked<z.output<S>>>;
   /** What fails before the execution is under way gives the request's memory back. */
   begin(asked: Pick<Asked<unknown>, 'release'>, order: () => Promise<ExecutionOrder>): Promise<ExecutionRun>;
+  /** Does something with a run that ends with its caller. */
+  whileHeard<T>(context: KeyedContext, run: ExecutionRun, work: () => Promise<T>): Promise<T>;
   /** Collects output and end. The run ends with its caller. */
   answer<Result extends object>(
     context: KeyedContext,
@@ -62,6 +64,7 @@ export function createSessionRequests(deps: SessionRequestsDeps): SessionRequest
   }
 
   return {
+    whileHeard: (context, run, work) => whileHeard(context, run, work),
     async read(context, schema) {
       const { request, caller } = context;
       const receivedAtMs = deps.now();

@@ -452,6 +452,7 @@ describe('problem+json', () => {
     'no_cluster',
     'no_template',
     'no_session',
+    'range_not_satisfiable',
     'no_language',
     'method_not_allowed',
     'conflict',

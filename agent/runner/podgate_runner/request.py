@@ -6,7 +6,8 @@ from podgate_runner.config import LANGUAGES
 from podgate_runner.limits import MAX_DETAIL_CHARS, MAX_SESSION_SECONDS, RUNNER_VERSION
 
 
-SESSION_WORK = ("open", "extend", "bash", "python", "restart")
+FILE_WORK = ("stat", "list", "read", "mkdir", "move", "delete", "pack", "unpack")
+SESSION_WORK = ("open", "extend", "bash", "python", "restart", "files")
 
 
 class RequestError(Exception):
@@ -67,6 +68,20 @@ def session(asked):
         found["context"] = _of(asked, "context", str)
     if found["do"] == "python":
         found["rich"] = _of(asked, "rich", bool)
+    if found["do"] == "files":
+        found["files"] = _files(_of(asked, "files", dict))
+    return found
+
+
+def _files(asked):
+    found = {"op": _of(asked, "op", str), "path": _of(asked, "path", str)}
+    if found["op"] not in FILE_WORK:
+        raise RequestError("op")
+    for name in ("to", "after"):
+        found[name] = _of(asked, name, str) if name in asked else ""
+    for name in ("first", "last", "limit"):
+        found[name] = integer(asked, name, True)
+    found["recursive"] = asked.get("recursive") is True
     return found
 
 

@@ -8,7 +8,7 @@ from podgate_runner import job, zygote_link
 from podgate_runner.limits import MAX_CONTEXTS, MAX_SESSION_WORK
 from podgate_runner.outbox import Outbox
 from podgate_runner.runner import Runner
-from podgate_runner.session_command import Command, Opening, done
+from podgate_runner.session_command import Command, FileWork, Opening, done
 from podgate_runner.session_context import Context, ContextPlace, PythonWork
 from podgate_runner.session_place import ProgramPlace
 
@@ -129,6 +129,8 @@ class SessionRunner(Runner):
             self._answer(stream_id)
         elif session["do"] == "python":
             self._accept_python(stream_id, asked, session["context"])
+        elif session["do"] == "files":
+            self._add(FileWork(self, stream_id, asked), ProgramPlace(self._kept, self._tell_keeper, stream_id))
         elif "bash" not in self._programs:
             self._refuse(stream_id, "no_language", "This sandbox has no bash.")
         else:

@@ -61,6 +61,14 @@ class Command(Execution):
         self.place.signal(signal.SIGXCPU)
 
 
+class FileWork(Command):
+    """One request about files: they were staged with it, or a process of its own sees to them."""
+
+    def _start(self):
+        limits = dict(self.limits, memory_bytes=self.host.config["limits"]["memory_bytes"])
+        self._spawn({"files": self.request["session"]["files"], "rlimits": job.rlimits(limits, self.host, None)}, [])
+
+
 class Opening(Execution):
     """The first piece of a session's work: its files are staged, its keeper is begun."""
 

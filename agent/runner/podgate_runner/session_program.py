@@ -5,7 +5,7 @@ import os
 import resource
 import signal
 
-from podgate_runner import session_python, syscalls
+from podgate_runner import session_files, session_python, syscalls
 
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 # Above the descriptors that a program is given.
@@ -22,6 +22,8 @@ def become(job, fds, telling, settings):
     if "python" in job:
         session_python.serve(lambda: os.close(telling))
     os.close(telling)
+    if "files" in job:
+        session_files.serve(job["files"])
     try:
         os.execve(job["program"], job["argv"], job["environ"])
     except OSError as error:

@@ -1,0 +1,130 @@
+"""Files of a session for their owner: one request a process, which has the rights of user code and no more.
+
+Every step is taken through a descriptor and no link is followed, so that nothing outside the workspace is reached whatever
+links the user made, also while they are being made. stdout is one line of JSON, `{"ok": …}` or `{"error": …}`, then bytes.
+"""
+
+import errno
+import json
+import os
+import shutil
+import stat
+
+from podgate_runner import session_archive, tree
+from podgate_runner.session_paths import Refusal, described, make_directory, ok, open_directory, parent_of, write
+
+MAX_LISTED = 1000
+_PIECE_BYTES = 1 << 16
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CODES = {
+    errno.ENOENT: "not_found",
+    errno.EEXIST: "exists",
+    errno.ENOTEMPTY: "not_empty",
+    errno.ENOTDIR: "not_a_directory",
+    errno.EISDIR: "is_a_directory",
+    errno.ELOOP: "is_a_link",
+    errno.ENOSPC: "no_room",
+    errno.EDQUOT: "no_room",
+    errno.EFBIG: "no_room",
+    errno.EACCES: "no_access",
+    errno.EPERM: "no_access",
+}
+
+
+def serve(asked):
+    """Never returns."""
+    root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for piece in _OPERATIONS[asked["op"]](root, asked):
+            write(piece)
+    except Refusal as refused:
+        answer_error(*refused.args)
+    except OSError as error:
+        answer_error(_CODES.get(error.errno, "failed"), error.strerror or "failed")
+    except ValueError as error:
+        answer_error("bad_path", "The path %s." % error)
+    os._exit(0)
+
+
+def answer_error(code, detail):
+    write(json.dumps({"error": {"code": code, "detail": detail}}).encode("ascii") + b"\n")
+
+
+def stat_of(root, asked):
+    fd, name = parent_of(root, asked["path"])
+    yield ok(described(name, os.stat(name, dir_fd=fd, follow_symlinks=False), fd))
+
+
+def listed(root, asked):
+    fd = open_directory(root, asked["path"])
+    after = os.fsencode(asked["after"])
+    names = sorted(name for name in map(os.fsencode, os.listdir(fd)) if name > after)
+    entries = []
+    for name in names[: asked["limit"]]:
+        try:
+            entries.append(described(name, os.stat(name, dir_fd=fd, follow_symlinks=False), fd))
+        except FileNotFoundError:
+            pass
+    yield ok({"entries": entries, "more": len(names) > asked["limit"]})
+
+
+def read(root, asked):
+    fd, name = parent_of(root, asked["path"])
+    opened = os.open(name, _FILE, dir_fd=fd)
+    found = os.fstat(opened)
+    if stat.S_ISDIR(found.st_mode):
+        raise Refusal("is_a_directory", "It is a directory: take it as a tree.")
+    if not stat.S_ISREG(found.st_mode):
+        raise Refusal("not_a_file", "It is no regular file.")
+    size = found.st_size
+    first, last = asked["first"], asked["last"]
+    if first is None:
+        # The end of it.
+        start, end = (0, size) if last is None else (max(0, size - last), size)
+    else:
+        start, end = first, size if last is None else min(last + 1, size)
+    if start > size or (start == size and first):
+        raise Refusal("no_range", str(size))
+    yield ok({"size": size, "start": start, "end": max(start, end), "modified_at": found.st_mtime})
+    at = start
+    while at < end:
+        piece = os.pread(opened, min(_PIECE_BYTES, end - at), at)
+        if not piece:
+            # It was cut meanwhile: what was announced is kept.
+            piece = bytes(min(_PIECE_BYTES, end - at))
+        at += len(piece)
+        yield piece
+
+
+def move(root, asked):
+    source_fd, source = parent_of(root, asked["path"])
+    target_fd, target = parent_of(root, asked["to"], True)
+    os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+    yield ok(described(target, os.stat(target, dir_fd=target_fd, follow_symlinks=False), target_fd))
+
+
+def delete(root, asked):
+    fd, name = parent_of(root, asked["path"])
+    if name == b".":
+        raise Refusal("bad_path", "The workspace itself stays.")
+    if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+        os.unlink(name, dir_fd=fd)
+    elif asked["recursive"]:
+        # It goes by descriptors too.
+        os.chdir(fd)
+        shutil.rmtree(name)
+    else:
+        os.rmdir(name, dir_fd=fd)
+    yield ok({})
+
+
+_OPERATIONS = {
+    "stat": stat_of,
+    "list": listed,
+    "read": read,
+    "mkdir": make_directory,
+    "move": move,
+    "delete": delete,
+    "pack": session_archive.pack,
+    "unpack": session_archive.unpack,
+}

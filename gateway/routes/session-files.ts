@@ -1,0 +1,222 @@
+import type * as z from 'zod';
+import { Failure } from '../../shared/errors.ts';
+import { MAX_SESSION_FILE_BYTES } from '../../shared/limits.ts';
+import {
+  deleteQuery,
+  filePathQuery,
+  mkdirRequest,
+  moveRequest,
+  treePathQuery,
+  treeUnpacked,
+  type WorkspaceEntry,
+  workspaceEntry,
+  workspaceList,
+} from '../../shared/session-api.ts';
+import type { FileWork } from '../../shared/session-messages.ts';
+import type { ExecutionRun } from '../execution/execution-run.ts';
+import { attachmentDisposition } from '../files/disposition.ts';
+import { PAGE_QUERY, readPage } from '../http/page.ts';
+import { checkSchema } from '../http/parse-json.ts';
+import { jsonResponse } from '../http/problem-response.ts';
+import { readRange } from '../http/read-range.ts';
+import type { Route } from '../http/route.ts';
+import { bytesOf, type FileAnswer, finish, takeFacts } from '../sessions/file-answer.ts';
+import type { SessionBook } from '../sessions/session-book.ts';
+import { createSessionOrders, type Upload } from '../sessions/session-orders.ts';
+import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
+import type { KeyedContext } from './execute.ts';
+
+const PROBLEMS = [403, 404, 409, 413, 422, 429, 502, 503];
+const PATH = { path: { description: 'In the workspace', schema: { type: 'string' } } };
+const BYTES = { 'application/octet-stream': { schema: { type: 'string', format: 'binary' } } };
+const TAR = { 'application/x-tar': { schema: { type: 'string', format: 'binary' } } };
+
+/** Files of a session, as streams: nothing is held here, and nothing outside the workspace can be named. */
+export function createSessionFileRoutes(deps: SessionRequestsDeps, book: SessionBook): Route[] {
+  const requests = createSessionRequests(deps);
+  const orders = createSessionOrders(deps);
+  const queryOf = <S extends z.ZodType>({ request }: KeyedContext, schema: S): z.output<S> =>
+    checkSchema(schema, Object.fromEntries(new URL(request.url).searchParams));
+
+  /** Begins a request about files and waits for its facts; the rest of the run is the caller's. */
+  async function ask(
+    context: KeyedContext,
+    files: FileWork,
+    upload?: Upload,
+  ): Promise<FileAnswer & { run: ExecutionRun }> {
+    const place = await book.find(context.caller, context.params.id ?? '', context.pathCluster);
+    const order = () => orders.files(context, place, files, upload);
+    const run = await requests.begin({ release() {} }, order);
+    return { ...(await requests.whileHeard(context, run, () => takeFacts(run, files.path))), run };
+  }
+
+  async function facts<T>(context: KeyedContext, files: FileWork, upload?: Upload): Promise<T> {
+    const answer = await ask(context, files, upload);
+    await requests.whileHeard(context, answer.run, () => finish(answer.run));
+    return answer.facts as T;
+  }
+
+  async function read(context: KeyedContext): Promise<Response> {
+    const { path } = queryOf(context, filePathQuery);
+    const range = readRange(context.request.headers.get('range'));
+    const { facts, rest, run } = await ask(context, {
+      op: 'read',
+      path,
+      ...(range ?? { first: 0, last: null }),
+    });
+    const { start, end, size } = facts as { start: number; end: number; size: number };
+    return new Response(bytesOf(run, rest, end - start, context.info), {
+      status: range ? 206 : 200,
+      headers: {
+        'Content-Type': 'application/octet-stream',
+        'Content-Length': String(end - start),
+        'Content-Disposition': attachmentDisposition(path.split('/').at(-1) ?? path),
+        'X-Content-Type-Options': 'nosniff',
+        'Cache-Control': 'private, no-store',
+        'Accept-Ranges': 'bytes',
+        ...(range && { 'Content-Range': `bytes ${start}-${end - 1}/${size}` }),
+      },
+    });
+  }
+
+  async function pack(context: KeyedContext): Promise<Response> {
+    const { path } = queryOf(context, treePathQuery);
+    const { rest, run } = await ask(context, { op: 'pack', path });
+    return new Response(bytesOf(run, rest, null, context.info), {
+      headers: { 'Content-Type': 'application/x-tar', 'Cache-Control': 'private, no-store' },
+    });
+  }
+
+  async function list(context: KeyedContext): Promise<Response> {
+    const params = new URL(context.request.url).searchParams;
+    const { path } = checkSchema(treePathQuery, params.has('path') ? { path: params.get('path') } : {});
+    params.delete('path');
+    const { limit, cursor = '' } = readPage(params);
+    const found = await facts<{ entries: WorkspaceEntry[]; more: boolean }>(context, {
+      op: 'list',
+      path,
+      after: cursor,
+      limit,
+    });
+    const next_cursor = found.more ? (found.entries.at(-1)?.name ?? null) : null;
+    return jsonResponse({ entries: found.entries, next_cursor });
+  }
+
+  const doc = (summary: string, responses: Record<number, object>, rest: object = {}) =>
+    ({ summary, query: PATH, responses, problems: PROBLEMS, ...rest }) as Route['doc'];
+  const entry = { 200: { description: 'What is there', schema: workspaceEntry } };
+  const base = '/v1/sessions/{id}';
+  return [
+    {
+      method: 'GET',
+      path: `${base}/files`,
+      scope: 'sessions',
+      handle: read,
+      doc: doc(
+        'Read a file of a session, whole or the bytes that Range names',
+        { 200: { description: 'The file', content: BYTES }, 206: { description: 'A part', content: BYTES } },
+        { problems: [...PROBLEMS, 416] },
+      ),
+    },
+    {
+      method: 'PUT',
+      path: `${base}/files`,
+      scope: 'sessions',
+      handle: async (context) => {
+        const { path } = queryOf(context, filePathQuery);
+        const upload = { ...bodyOf(context), as: path };
+        return jsonResponse(await facts(context, { op: 'stat', path }, upload));
+      },
+      doc: doc('Write a file of a session, with the folders that lead to it', entry, {
+        requestContent: BYTES,
+      }),
+    },
+    {
+      method: 'DELETE',
+      path: `${base}/files`,
+      scope: 'sessions',
+      handle: async (context) => {
+        const { path, recursive } = queryOf(context, deleteQuery);
+        await facts(context, { op: 'delete', path, recursive: recursive === 'true' });
+        return new Response(null, { status: 204 });
+      },
+      doc: doc('Delete a file or folder of a session', { 204: { description: 'It is gone' } }),
+    },
+    {
+      method: 'GET',
+      path: `${base}/files/list`,
+      scope: 'sessions',
+      handle: list,
+      doc: doc(
+        'List a folder of a session, by name',
+        { 200: { description: 'Links are named, not followed', schema: workspaceList } },
+        { query: { ...PATH, ...PAGE_QUERY } },
+      ),
+    },
+    {
+      method: 'GET',
+      path: `${base}/files/stat`,
+      scope: 'sessions',
+      handle: async (context) =>
+        jsonResponse(await facts(context, { op: 'stat', ...queryOf(context, treePathQuery) })),
+      doc: doc('What a path of a session is', entry),
+    },
+    {
+      method: 'POST',
+      path: `${base}/files/mkdir`,
+      scope: 'sessions',
+      handle: async (context) => {
+        const { asked, release } = await requests.read(context, mkdirRequest);
+        release();
+        return jsonResponse(await facts(context, { op: 'mkdir', path: asked.path }));
+      },
+      doc: doc('Make a folder in a session; one that is there is as good', entry, {
+        request: mkdirRequest,
+        query: {},
+      }),
+    },
+    {
+      method: 'POST',
+      path: `${base}/files/move`,
+      scope: 'sessions',
+      handle: async (context) => {
+        const { asked, release } = await requests.read(context, moveRequest);
+        release();
+        return jsonResponse(await facts(context, { op: 'move', path: asked.from, to: asked.to }));
+      },
+      doc: doc('Move a file or folder of a session', entry, { request: moveRequest, query: {} }),
+    },
+    {
+      method: 'GET',
+      path: `${base}/tree`,
+      scope: 'sessions',
+      handle: pack,
+      doc: doc('Take a folder of a session as tar', { 200: { description: 'The archive', content: TAR } }),
+    },
+    {
+      method: 'PUT',
+      path: `${base}/tree`,
+      scope: 'sessions',
+      handle: async (context) => {
+        const { path } = queryOf(context, treePathQuery);
+        return jsonResponse(await facts(context, { op: 'unpack', path }, bodyOf(context)));
+      },
+      doc: doc(
+        'Unpack a tar, compressed or not, into a folder of a session',
+        { 200: { description: 'It is unpacked', schema: treeUnpacked } },
+        { requestContent: TAR },
+      ),
+    },
+  ];
+}
+
+/** A body whose size is known before it comes: the sandbox is told it first. */
+function bodyOf({ request }: KeyedContext): Upload {
+  const length = request.headers.get('content-length');
+  const size = length === null ? (request.body === null ? 0 : Number.NaN) : Number(length);
+  if (!Number.isSafeInteger(size))
+    throw new Failure('invalid_request', 'Send the body with a Content-Length.');
+  if (size > MAX_SESSION_FILE_BYTES)
+    throw new Failure('too_large', `The body exceeds ${MAX_SESSION_FILE_BYTES} bytes.`);
+  return { size, body: request.body ?? new Blob([]).stream() };
+}

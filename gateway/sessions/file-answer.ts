@@ -1,0 +1,126 @@
+import * as z from 'zod';
+import { type ErrorCode, Failure } from '../../shared/errors.ts';
+import { CHANNEL } from '../../shared/messages.ts';
+import type { ExecutionRun } from '../execution/execution-run.ts';
+import type { RequestInfo } from '../http/route.ts';
+
+/** The first line of an answer holds a page of entries at most. */
+const MAX_HEAD_BYTES = 4_194_304;
+const LINE_FEED = 10;
+
+const head = z.union([
+  z.object({ ok: z.record(z.string(), z.unknown()) }),
+  z.object({ error: z.object({ code: z.string().max(64), detail: z.string().max(1_024) }) }),
+]);
+
+/** What a request about files was answered with: facts, and the bytes that came behind them already. */
+export type FileAnswer = { facts: Record<string, unknown>; rest: Uint8Array };
+
+/** Waits for the facts. Throws what the workspace refuses. */
+export async function takeFacts(run: ExecutionRun, path: string): Promise<FileAnswer> {
+  let bytes = new Uint8Array(0);
+  for (;;) {
+    const taken = await run.next();
+    if (taken.type === 'failed') throw taken.failure;
+    if (taken.type === 'end') throw broken();
+    if (taken.type !== 'output' || taken.channel !== CHANNEL.stdout) continue;
+    const joined = new Uint8Array(bytes.byteLength + taken.bytes.byteLength);
+    joined.set(bytes);
+    joined.set(taken.bytes, bytes.byteLength);
+    bytes = joined;
+    const end = bytes.indexOf(LINE_FEED);
+    if (end >= 0) return { facts: factsIn(bytes.subarray(0, end), path), rest: bytes.subarray(end + 1) };
+    if (bytes.byteLength > MAX_HEAD_BYTES) throw broken();
+  }
+}
+
+/** Lets the rest of an answer go by; resolves when the run is over. */
+export async function finish(run: ExecutionRun): Promise<void> {
+  for (;;) {
+    const taken = await run.next();
+    if (taken.type === 'failed') throw taken.failure;
+    if (taken.type === 'end') return;
+  }
+}
+
+/**
+ * The bytes behind the facts, taken as fast as they are read. It fails where the run does, and where fewer or more come
+ * than `length` says: whoever reads never takes a part for the whole.
+ */
+export function bytesOf(
+  run: ExecutionRun,
+  rest: Uint8Array,
+  length: number | null,
+  { disconnect }: RequestInfo,
+): ReadableStream<Uint8Array> {
+  let first = rest;
+  let sent = 0;
+  return new ReadableStream(
+    {
+      start(controller) {
+        run.onDismiss(() => {
+          if (disconnect) disconnect();
+          else controller.error(new Error('the reader took nothing for too long'));
+        });
+      },
+      async pull(controller) {
+        const bytes = first.byteLength > 0 ? first : await nextOf(run);
+        first = new Uint8Array(0);
+        if (bytes) {
+          sent += bytes.byteLength;
+          controller.enqueue(bytes);
+        } else if (length !== null && sent !== length) throw broken();
+        else controller.close();
+      },
+      cancel: () => run.abandon(),
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+/** Undefined at the end. */
+async function nextOf(run: ExecutionRun): Promise<Uint8Array | undefined> {
+  for (;;) {
+    const taken = await run.next();
+    if (taken.type === 'failed') throw taken.failure;
+    if (taken.type === 'output' && taken.channel === CHANNEL.stdout) return taken.bytes;
+    if (taken.type !== 'end') continue;
+    if (taken.ending.result.exit_code !== 0) throw broken();
+    return undefined;
+  }
+}
+
+function factsIn(line: Uint8Array, path: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder().decode(line));
+  } catch {
+    throw broken();
+  }
+  const parsed = head.safeParse(value);
+  if (!parsed.success) throw broken();
+  if ('ok' in parsed.data) return parsed.data.ok;
+  const { code, detail } = parsed.data.error;
+  const own = REFUSALS[code];
+  if (!own) throw new Failure('conflict', detail);
+  throw new Failure(own[0], own[1].replace('%', path === '' ? '.' : path).replace('$', detail));
+}
+
+function broken(): Failure {
+  return new Failure('sandbox_lost', 'The files could not be reached to the end.', { started: 'yes' });
+}
+
+const REFUSALS: Record<string, [code: ErrorCode, detail: string] | undefined> = {
+  not_found: ['not_found', "There is no '%' in the workspace."],
+  exists: ['conflict', "'%' exists already."],
+  not_empty: ['conflict', "The directory '%' is not empty: ask with recursive=true to delete all of it."],
+  not_a_directory: ['conflict', "'%', or what leads to it, is no directory."],
+  is_a_directory: ['conflict', "'%' is a directory."],
+  is_a_link: ['conflict', "'%' is a link, or one leads to it: links are not followed."],
+  not_a_file: ['conflict', "'%' is no regular file."],
+  no_access: ['conflict', "'%' is closed to the sandbox's own user."],
+  no_room: ['too_large', 'The workspace has no room for it.'],
+  no_range: ['range_not_satisfiable', 'The file has $ bytes: nothing lies in the range.'],
+  bad_path: ['invalid_request', '$'],
+  bad_archive: ['invalid_request', 'The archive is no tar that can be unpacked here. $'],
+};

@@ -1,0 +1,218 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { BashResponse, SessionResponse, WorkspaceEntry } from '../../shared/session-api.ts';
+import { describeStack } from './suite.ts';
+
+const TEMPLATES = [
+  {
+    name: 'default',
+    languages: ['python', 'bash'] as ('python' | 'bash')[],
+    pool: { min: 1, max: 3 },
+    resources: { cpu_seconds: 20, timeout_ms: 30_000 },
+  },
+];
+
+describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
+  let dir = '';
+  beforeAll(() => {
+    dir = mkdtempSync(join(tmpdir(), 'podgate-tree-'));
+  });
+  afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+  const open = async (body: object = {}): Promise<string> => {
+    const response = await stack().post('/v1/sessions', body);
+    expect(response.status, await response.clone().text()).toBe(201);
+    return ((await response.json()) as SessionResponse).session_id;
+  };
+  const bash = async (id: string, cmd: string) => {
+    const response = await stack().post(`/v1/sessions/${id}/bash`, { cmd });
+    expect(response.status, await response.clone().text()).toBe(200);
+    return (await response.json()) as BashResponse;
+  };
+  const at = (id: string, rest: string, init: RequestInit = {}) =>
+    stack().fetch(`/v1/sessions/${id}/${rest}`, init);
+  const put = (id: string, path: string, body: string | Uint8Array<ArrayBuffer>) =>
+    at(id, `files?path=${encodeURIComponent(path)}`, { method: 'PUT', body });
+  const codeOf = async (response: Response) => [
+    response.status,
+    ((await response.json()) as { code: string }).code,
+  ];
+  const end = async (id: string) => {
+    const { status } = await stack().fetch(`/v1/sessions/${id}`, { method: 'DELETE' });
+    expect(status).toBe(204);
+  };
+
+  test('are written, read whole and in parts, listed, moved and deleted', async () => {
+    const id = await open();
+    const written = await put(
+      id,
+      'a/b ü.bin',
+      new Uint8Array(300_000).map((_, index) => index % 251),
+    );
+    expect(await written.json()).toMatchObject({ name: 'b ü.bin', type: 'file', size: 300_000 });
+    const path = `files?path=${encodeURIComponent('a/b ü.bin')}`;
+    const whole = await at(id, path);
+    expect([whole.status, whole.headers.get('content-length')]).toEqual([200, '300000']);
+    const bytes = new Uint8Array(await whole.arrayBuffer());
+    expect(bytes.every((byte, index) => byte === index % 251)).toBe(true);
+    for (const [range, from, to] of [
+      ['bytes=10-19', 10, 19],
+      ['bytes=299990-', 299_990, 299_999],
+      ['bytes=-5', 299_995, 299_999],
+      ['bytes=299999-400000', 299_999, 299_999],
+    ] as const) {
+      const part = await at(id, path, { headers: { range } });
+      expect([part.status, part.headers.get('content-range')]).toEqual([206, `bytes ${from}-${to}/300000`]);
+      expect(new Uint8Array(await part.arrayBuffer())).toEqual(bytes.slice(from, to + 1));
+    }
+    expect(await codeOf(await at(id, path, { headers: { range: 'bytes=300000-' } }))).toEqual([
+      416,
+      'range_not_satisfiable',
+    ]);
+    await put(id, 'empty', '');
+    expect((await (await at(id, 'files?path=empty')).arrayBuffer()).byteLength).toBe(0);
+    const post = (rest: string, body: object) => stack().post(`/v1/sessions/${id}/files/${rest}`, body);
+    expect((await post('mkdir', { path: 'd/e' })).status).toBe(200);
+    expect((await post('mkdir', { path: 'd/e' })).status).toBe(200);
+    expect((await post('move', { from: 'empty', to: 'd/e/moved' })).status).toBe(200);
+    const list = async (query: string) =>
+      (await (await at(id, `files/list?${query}`)).json()) as {
+        entries: WorkspaceEntry[];
+        next_cursor: string | null;
+      };
+    expect((await list('')).entries.map(({ name, type }) => `${name} ${type}`)).toEqual([
+      'a directory',
+      'd directory',
+    ]);
+    expect(await list('limit=1')).toMatchObject({ entries: [{ name: 'a' }], next_cursor: 'a' });
+    expect(await list('limit=1&cursor=a')).toMatchObject({ entries: [{ name: 'd' }], next_cursor: null });
+    expect((await list('path=d/e')).entries).toMatchObject([{ name: 'moved', size: 0 }]);
+    const remove = (query: string) => at(id, `files?${query}`, { method: 'DELETE' });
+    expect(await codeOf(await remove('path=d'))).toEqual([409, 'conflict']);
+    expect((await remove('path=d&recursive=true')).status).toBe(204);
+    expect(await codeOf(await remove('path=d'))).toEqual([404, 'not_found']);
+    expect((await bash(id, 'find . | sort')).stdout).toBe('.\n./a\n./a/b ü.bin\n');
+    await end(id);
+  });
+
+  test('are never outside the workspace, whatever links the user made', async () => {
+    const id = await open();
+    await bash(
+      id,
+      'mkdir in; echo secret > /tmp/secret; ln -s /tmp/secret file; ln -s /tmp dir; ln -s ../../tmp in/up; mkfifo pipe; ln -s . here',
+    );
+    for (const path of ['file', 'dir/secret', 'in/up/secret', 'here/file', 'pipe']) {
+      const read = await at(id, `files?path=${path}`);
+      expect([path, read.status]).toEqual([path, 409]);
+    }
+    for (const path of ['/tmp/secret', '../tmp/secret', 'in/../../tmp/secret', ''])
+      expect((await at(id, `files?path=${encodeURIComponent(path)}`)).status).toBe(422);
+    expect((await at(id, 'files/list?path=dir')).status).toBe(409);
+    expect((await put(id, 'dir/new', 'x')).status).toBe(422);
+    expect((await stack().post(`/v1/sessions/${id}/files/move`, { from: 'in', to: 'dir/in' })).status).toBe(
+      409,
+    );
+    expect((await at(id, 'files?path=dir/secret', { method: 'DELETE' })).status).toBe(409);
+    // In place of a link itself, not of what it names.
+    expect((await put(id, 'file', 'mine')).status).toBe(200);
+    expect((await at(id, 'files?path=dir&recursive=true', { method: 'DELETE' })).status).toBe(204);
+    expect((await bash(id, 'cat /tmp/secret file; ls /tmp')).stdout).toBe('secret\nminesecret\n');
+    expect(await (await at(id, 'files/stat?path=in/up')).json()).toMatchObject({
+      type: 'link',
+      target: '../../tmp',
+    });
+    await end(id);
+  });
+
+  test('refuse archives that lead outside, and what is none', async () => {
+    const id = await open();
+    const tar = (script: string) =>
+      execFileSync('python3', [
+        '-c',
+        `import io, sys, tarfile\nout = tarfile.open(fileobj=sys.stdout.buffer, mode="w|")\n${script}\nout.close()`,
+      ]);
+    const unpack = (body: Uint8Array<ArrayBuffer>) => at(id, 'tree', { method: 'PUT', body });
+    const file = (name: string) =>
+      `i = tarfile.TarInfo(${JSON.stringify(name)}); i.size = 1; out.addfile(i, io.BytesIO(b"x"))`;
+    const link = (name: string, target: string) =>
+      `i = tarfile.TarInfo("${name}"); i.type = tarfile.SYMTYPE; i.linkname = "${target}"; out.addfile(i)`;
+    for (const script of [
+      file('../out'),
+      file('/tmp/out'),
+      file('a/../../out'),
+      `${link('d', '/tmp')}\n${file('d/out')}`,
+      'i = tarfile.TarInfo("h"); i.type = tarfile.LNKTYPE; i.linkname = "/etc/passwd"; out.addfile(i)',
+      'i = tarfile.TarInfo("p"); i.type = tarfile.FIFOTYPE; out.addfile(i)',
+    ])
+      expect([script, (await unpack(new Uint8Array(tar(script)))).status >= 400]).toEqual([script, true]);
+    expect(await codeOf(await unpack(new TextEncoder().encode('no tar at all')))).toEqual([
+      422,
+      'invalid_request',
+    ]);
+    expect((await bash(id, 'ls /tmp; ls -A /')).stdout).not.toContain('out');
+    await end(id);
+  });
+
+  test('of another principal are not found', async () => {
+    const id = await open();
+    const authorization = `Bearer ${await stack().key()}`;
+    for (const [path, method] of [
+      ['files?path=a', 'GET'],
+      ['files?path=a', 'PUT'],
+      ['files?path=a', 'DELETE'],
+      ['files/list', 'GET'],
+      ['tree', 'GET'],
+      ['tree', 'PUT'],
+    ] as const) {
+      const init = { method, headers: { authorization }, ...(method === 'PUT' && { body: 'x' }) };
+      expect([path, (await at(id, path, init)).status]).toEqual([path, 404]);
+    }
+    await end(id);
+  });
+
+  test('that fill the workspace are refused with a sentence, and it goes on', async () => {
+    const id = await open();
+    const full = await put(id, 'large', new Uint8Array(80 << 20));
+    expect([413, 422]).toContain(full.status);
+    expect((await bash(id, 'rm -f large; echo ok')).stdout).toBe('ok\n');
+    await end(id);
+  });
+
+  test('make a coding agent’s day: a repository in, tests, an edit, a commit, the result out', async () => {
+    const repo = join(dir, 'repo');
+    mkdirSync(join(repo, 'src'), { recursive: true });
+    writeFileSync(join(repo, 'src', 'add.py'), 'def add(a, b):\n    return a - b\n');
+    writeFileSync(
+      join(repo, 'test_add.py'),
+      'import unittest\nfrom src.add import add\nclass T(unittest.TestCase):\n    def test(self): self.assertEqual(add(2, 3), 5)\n',
+    );
+    execFileSync('tar', ['czf', join(dir, 'repo.tar.gz'), '-C', dir, 'repo']);
+    const id = await open({ ttl_seconds: 600 });
+    const unpacked = await at(id, 'tree', {
+      method: 'PUT',
+      body: new Uint8Array(readFileSync(join(dir, 'repo.tar.gz'))),
+    });
+    expect(await unpacked.json()).toEqual({ entries: 4 });
+    const tests = () => bash(id, 'cd repo && python3 -m unittest -q 2>&1');
+    expect(await tests()).toMatchObject({ exit_code: 1, stdout: expect.stringContaining('FAILED') });
+    await put(id, 'repo/src/add.py', 'def add(a, b):\n    return a + b\n');
+    expect(await tests()).toMatchObject({ exit_code: 0, stdout: expect.stringContaining('OK') });
+    const commit = await bash(
+      id,
+      'cd repo && rm -rf src/__pycache__ __pycache__ && git init -q && git add -A && git -c user.name=a -c user.email=a@b commit -qm "Add" && git log --oneline',
+    );
+    expect(commit).toMatchObject({ exit_code: 0, stdout: expect.stringMatching(/^[0-9a-f]{7} Add\n$/) });
+    const taken = await at(id, 'tree?path=repo');
+    expect(taken.headers.get('content-type')).toBe('application/x-tar');
+    writeFileSync(join(dir, 'out.tar'), new Uint8Array(await taken.arrayBuffer()));
+    mkdirSync(join(dir, 'out'));
+    execFileSync('tar', ['xf', join(dir, 'out.tar'), '-C', join(dir, 'out')]);
+    const log = execFileSync('git', ['-c', 'safe.directory=*', '-C', join(dir, 'out'), 'log', '--format=%s']);
+    expect(log.toString()).toBe('Add\n');
+    expect(readFileSync(join(dir, 'out', 'src', 'add.py'), 'utf8')).toContain('a + b');
+    await end(id);
+  });
+});
