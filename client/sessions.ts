@@ -1,6 +1,7 @@
 import { discard, readJson } from './answers.ts';
 import { followEvents } from './follow-events.ts';
 import type { CallOptions, PageOptions } from './podgate.ts';
+import { SessionFiles } from './session-files.ts';
 import type { Call, Transport } from './transport.ts';
 import type {
   BashEnd,
@@ -59,11 +60,13 @@ export class Session implements AsyncDisposable {
   readonly id: string;
   /** As it was when it was made; undefined for one that was opened by its id. */
   readonly created: SessionState | undefined;
+  readonly files: SessionFiles;
 
   constructor(transport: Transport, id: string, created?: SessionState) {
     this.#transport = transport;
     this.id = id;
     this.created = created;
+    this.files = new SessionFiles(transport, this.#path());
   }
 
   state({ signal }: CallOptions = {}): Promise<SessionState> {

@@ -10,13 +10,13 @@ export type TransportOptions = {
 };
 
 export type Call = {
-  method: 'GET' | 'POST' | 'DELETE';
+  method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   /** Below the base URL, with a leading slash. */
   path: string;
   query?: Record<string, string | number | undefined> | undefined;
   headers?: Record<string, string | undefined> | undefined;
   /** Made anew for every attempt. */
-  body?: (() => string | FormData) | undefined;
+  body?: (() => string | FormData | Blob) | undefined;
   signal?: AbortSignal | undefined;
   /** Sending it may start code: where its answer is lost, so is whether it did. */
   mayStart?: boolean | undefined;

@@ -190,6 +190,18 @@ export type BashEnd = InPlace<ExecutionEnd>;
 export type BashResult = { stdout: string; stderr: string } & BashEnd;
 export type BashEvent = OutputEvent | ({ type: 'result' } & BashEnd);
 
+/** What lies at a path of a session; `modified_at` in Unix seconds, `mode` its permission bits. */
+export type WorkspaceEntry = {
+  name: string;
+  type: 'file' | 'directory' | 'link' | 'other';
+  size: number;
+  mode: number;
+  modified_at: number;
+  /** Of a link. */
+  target?: string | undefined;
+};
+export type WorkspacePage = { entries: WorkspaceEntry[]; next_cursor: string | null };
+
 export type PythonRequest = {
   code: string;
   /** One interpreter each; a name that is new begins one. `main` unless given. */

@@ -5,9 +5,11 @@ import { MAX_SESSIONS_LISTED, type SessionAsk, type SessionState } from '../../s
 import { type Caller, mayUseCluster } from '../auth/caller.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { NO_AGENT_RETRY_MS } from '../clusters/placement.ts';
-import { STATUS_TIMEOUT_MS } from '../execution/sister-link.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import type { SessionAnswer } from '../link/session-asks.ts';
+
+/** An agent under load may take its time; a link that is dead is found out by its own clock. */
+const ANSWER_TIMEOUT_MS = 10_000;
 
 export type SessionBookDeps = Pick<GatewayDeps, 'ids' | 'now'> & { directory: ClusterDirectory };
 
@@ -55,7 +57,7 @@ export function createSessionBook({ ids, now, directory }: SessionBookDeps): Ses
         throw new Failure('no_agent', 'The agent that has this session is not connected here.', {
           retryAfterMs: NO_AGENT_RETRY_MS,
         });
-      const answer = await link.askSessions({ ...question, principal }, STATUS_TIMEOUT_MS);
+      const answer = await link.askSessions({ ...question, principal }, ANSWER_TIMEOUT_MS);
       if (answer) return answer;
       if (link.joined) throw new Failure('agent_lost', 'The agent did not say in time.', { started: 'no' });
     }

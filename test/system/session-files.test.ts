@@ -156,6 +156,24 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
     await end(id);
   });
 
+  test('are the same through the client', async () => {
+    await using session = await stack().podgate.sessions.create();
+    const { files } = session;
+    expect(await files.write('a/b.txt', 'hello')).toMatchObject({ name: 'b.txt', size: 5 });
+    const text = async (stream: ReadableStream<Uint8Array<ArrayBuffer>>) => new Response(stream).text();
+    expect(await text(await files.read('a/b.txt'))).toBe('hello');
+    expect(await text(await files.read('a/b.txt', { first: 1, last: 2 }))).toBe('el');
+    await files.mkdir('c');
+    await files.move('a/b.txt', 'c/d.txt');
+    expect((await files.list('c')).entries.map(({ name }) => name)).toEqual(['d.txt']);
+    expect(await files.stat('c/d.txt')).toMatchObject({ type: 'file', size: 5 });
+    const tar = await new Response(await files.pack('c')).blob();
+    expect(await files.unpack(tar, 'copy')).toEqual({ entries: 1 });
+    await files.delete('c', { recursive: true });
+    expect((await session.bash('find . -type f; cat copy/d.txt')).stdout).toBe('./copy/d.txt\nhello');
+    await expect(files.read('c/d.txt')).rejects.toMatchObject({ status: 404, code: 'not_found' });
+  });
+
   test('of another principal are not found', async () => {
     const id = await open();
     const authorization = `Bearer ${await stack().key()}`;

@@ -29,6 +29,8 @@ test("the client's types are the API's", () => {
     z.input<ReturnType<typeof sessionApi.pythonRequestSchema>>
   >();
   expectTypeOf<Flat<client.PythonResult>>().toEqualTypeOf<sessionApi.PythonResponse>();
+  expectTypeOf<client.WorkspaceEntry>().toEqualTypeOf<sessionApi.WorkspaceEntry>();
+  expectTypeOf<client.WorkspacePage>().toEqualTypeOf<z.infer<typeof sessionApi.workspaceList>>();
   expectTypeOf<client.ExecutionStatus>().toEqualTypeOf<Infer<'executionStatus'>>();
 });
 

@@ -1,0 +1,91 @@
+import { discard, readJson } from './answers.ts';
+import type { CallOptions, PageOptions } from './podgate.ts';
+import type { Call, Transport } from './transport.ts';
+import type { WorkspaceEntry, WorkspacePage } from './types.ts';
+
+/** Bytes of a known length: the sandbox is told it before they come. */
+export type Content = Blob | Uint8Array<ArrayBuffer> | ArrayBuffer | string;
+type Bytes = ReadableStream<Uint8Array<ArrayBuffer>>;
+
+/** Files of one session, by paths in its workspace. No link leads out of it: none is followed. */
+export class SessionFiles {
+  readonly #transport: Transport;
+  readonly #base: string;
+
+  constructor(transport: Transport, base: string) {
+    this.#transport = transport;
+    this.#base = base;
+  }
+
+  /** The file as a stream: `first` and `last` are bytes, both counted. Cancel it when it is not wanted to its end. */
+  async read(
+    path: string,
+    { signal, first, last }: CallOptions & { first?: number; last?: number } = {},
+  ): Promise<Bytes> {
+    const range = first === undefined && last === undefined ? undefined : `bytes=${first ?? 0}-${last ?? ''}`;
+    const response = await this.#send('GET', '/files', { query: { path }, signal, headers: { range } });
+    return bodyOf(response);
+  }
+
+  /** Writes a file, with the folders that lead to it. */
+  async write(path: string, content: Content, { signal }: CallOptions = {}): Promise<WorkspaceEntry> {
+    const body = blobOf(content);
+    return readJson(await this.#send('PUT', '/files', { query: { path }, signal, body: () => body }), signal);
+  }
+
+  /** One page of a folder, by name; `next_cursor` leads to the next. */
+  async list(path = '', { signal, ...page }: PageOptions = {}): Promise<WorkspacePage> {
+    return readJson(await this.#send('GET', '/files/list', { query: { path, ...page }, signal }), signal);
+  }
+
+  async stat(path: string, { signal }: CallOptions = {}): Promise<WorkspaceEntry> {
+    return readJson(await this.#send('GET', '/files/stat', { query: { path }, signal }), signal);
+  }
+
+  /** Makes a folder; one that is there is as good. */
+  mkdir(path: string, { signal }: CallOptions = {}): Promise<WorkspaceEntry> {
+    return this.#post('/files/mkdir', { path }, signal);
+  }
+
+  move(from: string, to: string, { signal }: CallOptions = {}): Promise<WorkspaceEntry> {
+    return this.#post('/files/move', { from, to }, signal);
+  }
+
+  /** `recursive`: a folder with all that is in it. */
+  async delete(
+    path: string,
+    { recursive = false, signal }: CallOptions & { recursive?: boolean } = {},
+  ): Promise<void> {
+    const query = { path, recursive: String(recursive) };
+    await discard(await this.#send('DELETE', '/files', { query, signal }));
+  }
+
+  /** A folder and all below it as tar. */
+  async pack(path = '', { signal }: CallOptions = {}): Promise<Bytes> {
+    return bodyOf(await this.#send('GET', '/tree', { query: { path }, signal }));
+  }
+
+  /** Unpacks a tar, compressed or not, into a folder. */
+  async unpack(tar: Content, path = '', { signal }: CallOptions = {}): Promise<{ entries: number }> {
+    const body = blobOf(tar);
+    return readJson(await this.#send('PUT', '/tree', { query: { path }, signal, body: () => body }), signal);
+  }
+
+  async #post<Answer>(path: string, request: object, signal: AbortSignal | undefined): Promise<Answer> {
+    const text = JSON.stringify(request);
+    const headers = { 'content-type': 'application/json' };
+    return readJson(await this.#send('POST', path, { headers, body: () => text, signal }), signal);
+  }
+
+  #send(method: Call['method'], path: string, rest: Omit<Call, 'method' | 'path'>): Promise<Response> {
+    return this.#transport.send({ method, path: this.#base + path, ...rest });
+  }
+}
+
+function blobOf(content: Content): Blob {
+  return content instanceof Blob ? content : new Blob([content]);
+}
+
+function bodyOf({ body }: Response): Bytes {
+  return (body ?? new Blob([]).stream()) as Bytes;
+}
