@@ -42,7 +42,7 @@ export function admit(start: StartBody, policy: AdmissionPolicy, sessionPool?: P
     throw new Failure('no_language', `Template '${template.name}' does not offer ${start.language}.`);
   return {
     pool,
-    inputBytes: checkSizes(start.sizes, template),
+    inputBytes: checkSizes(start, template),
     body: {
       language: start.language,
       last_line_interactive: start.last_line_interactive,
@@ -78,13 +78,13 @@ function unknownPlace({ cluster, template }: StartBody, policy: AdmissionPolicy)
     : new Failure('no_cluster', `This agent does not serve cluster '${cluster}'.`);
 }
 
-function checkSizes(sizes: StartBody['sizes'], template: Template): number {
+function checkSizes({ sizes, session }: StartBody, template: Template): number {
   const stdin = sizes.stdin ?? 0;
   const workspaceBytes = mbToBytes(template.resources.workspace_mb);
   const bounds: [name: string, size: number, max: number][] = [
     ['manifest', sizes.manifest, MAX_MANIFEST_BYTES],
     ['code', sizes.code, MAX_REQUEST_BYTES],
-    ['stdin', stdin, Math.max(MAX_REQUEST_BYTES, workspaceBytes)],
+    ['stdin', stdin, session?.do === 'files' ? workspaceBytes : MAX_REQUEST_BYTES],
     ['files', sizes.files, workspaceBytes],
   ];
   for (const [name, size, max] of bounds) {
