@@ -7,6 +7,7 @@ import type { KubernetesBackend } from '../../agent/backends/kubernetes/kubernet
 import { CONTAINER } from '../../agent/backends/kubernetes/pod-spec.ts';
 import { createPodWatch, SHORT_WATCH_MS } from '../../agent/backends/kubernetes/pod-watch.ts';
 import { createRunnerClient } from '../../agent/runner/client.ts';
+import { Failure } from '../../shared/errors.ts';
 import { openFakeCluster, type TestCluster } from '../contract/kubernetes-cluster.ts';
 import { createFakeClock } from '../fakes/fake-clock.ts';
 import type { KubeApi } from '../fakes/kube-api/kube-api.ts';
@@ -336,6 +337,30 @@ describe('a watch', () => {
   });
 });
 
+test('a watch that is doubted while the server is away asks no more often for it', async () => {
+  const clock = createFakeClock();
+  let asked = 0;
+  let isAway = false;
+  const client = {
+    ...cluster.client,
+    async call() {
+      asked += 1;
+      if (isAway) throw new Failure('backend_unavailable', 'away');
+      return { metadata: { resourceVersion: '1' }, items: [] };
+    },
+    watch: () => [],
+  } as unknown as KubeClient;
+  const deps = { client, namespace: 'x', labelSelector: '', random: () => 0.5, log: () => {} };
+  const watch = createPodWatch({ ...deps, clock });
+  await clock.settle();
+  isAway = true;
+  watch.refresh();
+  // The first at once, then after half of 250, 500, 1,000 and 2,000 ms.
+  await clock.advance(SHORT_WATCH_MS + 125 + 250 + 500);
+  expect(asked).toBe(1 + 4);
+  watch.close();
+});
+
 describe('a sandbox on its way', () => {
   test('is seen although its watch hangs on a dead connection', async () => {
     const own = await cluster.backend({ installation: 'deaf', doubtMs: 300 });
@@ -356,13 +381,13 @@ describe('a sandbox on its way', () => {
     const own = await cluster.backend({ installation: 'busy' });
     let refused = 0;
     fake.fault = ({ subresource }) => {
-      if (subresource !== 'exec' || refused === 12) return undefined;
+      if (subresource !== 'exec' || refused === 9) return undefined;
       refused += 1;
       return { status: 429, headers: { 'retry-after': '0.01' } };
     };
     const before = fake.counts.get('create pods');
     await own.create(await cluster.template(), soon());
-    expect(refused).toBe(12);
+    expect(refused).toBe(9);
     expect(fake.counts.get('create pods')).toBe((before ?? 0) + 1);
     await own.close();
   });

@@ -81,3 +81,14 @@ test('the agent’s Role has the verbs that it uses, and no more', () => {
     },
   ]);
 });
+
+test('the image is built of every folder that is compiled, and of no key', () => {
+  const root = new URL('../../', import.meta.url);
+  const read = (name: string) => readFileSync(new URL(name, root), 'utf8');
+  const lines = read('.dockerignore').split('\n');
+  const { include } = JSON.parse(read('tsconfig.build.json')) as { include: string[] };
+  expect(lines).toContain('*');
+  for (const needed of [...include, 'manifests', 'package.json', 'package-lock.json'])
+    expect(lines).toContain(`!${needed}`);
+  expect(lines.filter((line) => /key|token|podgate/.test(line) && line.startsWith('!'))).toEqual([]);
+});

@@ -106,7 +106,6 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
       broken = false;
       refused = undefined;
     };
-    current = new AbortController();
     const signal = AbortSignal.any([stop.signal, current.signal]);
     for await (const event of client.watch<Pod>(path, query, { signal, idleMs, onOpen })) {
       heardAtMs = clock.now();
@@ -121,6 +120,7 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
 
   async function run(): Promise<void> {
     while (!stop.signal.aborted) {
+      current = new AbortController();
       try {
         if (version === undefined) await list();
         const fromMs = clock.now();
