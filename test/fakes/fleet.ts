@@ -64,7 +64,7 @@ export type Fleet = AsyncDisposable & {
 
 const LINKS = 2;
 const LOOK_MS = 20;
-const READY_MS = 60_000;
+const READY_MS = 100_000;
 /** After so long a process that was told to stop is told to hurry, and in the end killed. */
 const HURRY_MS = 200;
 const STOP_MS = 15_000;

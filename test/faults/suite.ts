@@ -4,7 +4,7 @@ import { type Fleet, type FleetGateway, type FleetOptions, startFleet } from '..
 import { counted } from '../fakes/run-counter.ts';
 import { describeSandboxed, stackTrouble } from '../system/suite.ts';
 
-const START_MS = 60_000;
+const START_MS = 120_000;
 
 /** Gateways and agents as processes, shared by the tests of `body`; each test finds them all running and linked. */
 export function describeFleet(
