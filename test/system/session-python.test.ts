@@ -119,6 +119,19 @@ describeStack('Python in a session', { templates: TEMPLATES }, (stack) => {
     await end(id);
   });
 
+  test('sees no frame below its own', async () => {
+    const id = await open();
+    const look = 'import sys, traceback\ntraceback.print_stack(file=sys.stdout)\nsys._getframe().f_back';
+    expect((await run(id, look)).stdout).toBe(
+      '  File "<execution 1>", line 2, in <module>\n    traceback.print_stack(file=sys.stdout)\n',
+    );
+    const failed = await run(id, 'def f(): return 1 / 0\nx = f()');
+    expect(failed.stderr).not.toMatch(/podgate|outermost|session_python/);
+    expect(failed.error?.frames.map(({ line }) => line)).toEqual([2, 1]);
+    expect((await run(id, 'f(sys._getframe().f_back)')).stderr).toMatch(/TypeError/);
+    await end(id);
+  });
+
   test('gives the last value as a notebook does, bounded, and says what was cut', async () => {
     const id = await open();
     const shown = await run(

@@ -17,7 +17,7 @@ import signal
 import sys
 import _socket
 
-from podgate_runner import pyexit, session_results
+from podgate_runner import outermost, pyexit, session_results
 
 # Of code, in the way the interpreter itself has at its prompt.
 _FLAGS = getattr(_ast, "PyCF_ALLOW_TOP_LEVEL_AWAIT", 0x2000)
@@ -32,6 +32,7 @@ def serve(told):
     os.set_inheritable(_SOCKET_FD, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     interpreter = Interpreter()
+    outermost.warm()
     told()
     while True:
         line, fds = receive(sock)
@@ -114,7 +115,7 @@ class Interpreter:
             value = self._await(codes)
         else:
             for code in codes:
-                value = eval(code, self._names)
+                value = outermost.call(eval, code, self._names)
         if last is not None and not results.value(value):
             sys.displayhook(value)
         results.figures()
@@ -167,7 +168,7 @@ def without_ours(trace):
     """Where an error left through the loop, its machinery stands between our frames."""
     first, last = trace, None
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename == __spec__.origin:
+        if trace.tb_frame.f_code.co_filename in (__spec__.origin, outermost.__spec__.origin):
             last = trace
         trace = trace.tb_next
     return first if last is None else last.tb_next
