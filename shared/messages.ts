@@ -26,6 +26,7 @@ export const TYPE = {
   REPLAY_GAP: 0x22,
   DETACH: 0x23,
   SESSION: 0x24,
+  CLAIM: 0x25,
   GOAWAY: 0x30,
   DRAIN: 0x31,
   ATTACH_RUNNER: 0x40,
@@ -154,6 +155,10 @@ export const exitBody = z.union([
 ]);
 export type ExitBody = z.infer<typeof exitBody>;
 
+/** A digest of a principal and its `Idempotency-Key`; and one of what was asked for with it. */
+const claimKey = z.string().min(1).max(64);
+const claimDigest = z.string().min(1).max(64);
+
 const sizes = z.object({ manifest: count, code: count, stdin: count.nullable(), files: count });
 
 export const startBody = z.object({
@@ -182,6 +187,8 @@ export const startBody = z.object({
   queue_ms: count,
   /** Nobody has to listen: it goes on to its end when its link is lost. */
   detach: z.boolean(),
+  /** The `Idempotency-Key` that stands for it, as CLAIM has it. */
+  key: claimKey.optional(),
   /** Work of a session. Absent: an execution like any other. */
   session: sessionWork.optional(),
 });
@@ -266,6 +273,18 @@ export const FROM_GATEWAY = {
     pending: z.int().min(0).max(STREAM_WINDOW_BYTES),
   }),
   DETACH: empty,
+  CLAIM: z.object({
+    ref: count,
+    key: claimKey,
+    digest: claimDigest,
+    /** The execution that the key is to stand for. */
+    execution_id: executionId,
+    /** The one that it stood for, which surely never began. */
+    replaces: executionId.nullable(),
+    keep_ms: count,
+    /** Gives the key back: the execution will not begin. */
+    release: z.boolean(),
+  }),
   SESSION: sessionAsk,
   GOAWAY: z.object({ reason: sentence, deadline_ms: count, reconnect_after_ms: count }),
 } as const;
@@ -295,6 +314,13 @@ export const FROM_AGENT = {
     execution_id: executionId,
     state: z.enum(RECORD_STATES),
     record: recordBody.nullable(),
+  }),
+  /** Whose the key is now; null where the agent has no room to remember it. */
+  CLAIM: z.object({
+    ref: count,
+    execution_id: executionId.nullable(),
+    digest: claimDigest.nullable(),
+    state: z.enum(RECORD_STATES),
   }),
   REPLAY_GAP: z.object({ channel: z.int().min(1).max(3), from: count, to: count }),
   SESSION: sessionAnswer,

@@ -8,6 +8,7 @@ import { createSessions, type Sessions } from '../sessions/sessions.ts';
 import { type Admission, type AdmissionPolicy, admit } from './admission.ts';
 import { createExecution, type Execution } from './execution.ts';
 import { outcomeOf } from './exits.ts';
+import { createKeyClaims } from './key-claims.ts';
 import type { ExecutionInput, ExecutionPort } from './port.ts';
 import { createRegistry, type ExecutionRecord } from './registry.ts';
 import { Retention } from './retention.ts';
@@ -56,6 +57,7 @@ export type Executions = {
   /** RESULT_ACK: its output may go, its outcome stays. */
   acknowledge(executionId: string): void;
   status(request: FromGateway['STATUS']): FromAgent['STATUS'];
+  claim(request: FromGateway['CLAIM']): FromAgent['CLAIM'];
   running(): number;
   /** Refuses every START from now on. Resolves when nothing runs. */
   drain(): Promise<void>;
@@ -80,6 +82,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   const { clock, policy, onReport, onChange } = deps;
   const retention = new Retention(deps.maxRetainedBytes);
   const registry = createRegistry({ clock });
+  const claims = createKeyClaims({ clock });
   const running = new Map<string, Live>();
   const perHolder = new Map<string, number>();
   const drained = Promise.withResolvers<void>();
@@ -132,6 +135,8 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   function check(start: StartBody): Admission {
     if (registry.has(start.execution_id))
       throw new Failure('duplicate', 'This agent knows the execution already.');
+    if (start.key !== undefined && !claims.holds(start.key, start.execution_id))
+      throw new Failure('duplicate', 'The key stands for another execution.');
     if (draining) throw new Failure('draining', 'The agent is shutting down.');
     const { session: work } = start;
     const ownPool = work && work.do !== 'open' ? sessions.find(start).pool : undefined;
@@ -172,6 +177,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       abort: new AbortController(),
     };
     running.set(execution_id, live);
+    if (start.key !== undefined) claims.began(start.key);
     return live;
   }
 
@@ -201,6 +207,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   }
 
   function refused(live: Live, failure: Failure, lease: Lease | undefined, verdict: Verdict): void {
+    if (live.start.key !== undefined) claims.refused(live.start.key);
     registry.forget(live.record);
     live.abort.abort(failure);
     leave(live);
@@ -208,6 +215,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   }
 
   function ended(live: Live, exit: ExitBody, lease: Lease, verdict: Verdict): void {
+    if (live.start.key !== undefined) claims.ended(live.start.key);
     registry.end(live.record, exit);
     leave(live);
     const started = exit.result ? 'yes' : exit.failure.started;
@@ -280,6 +288,11 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     },
     status({ ref, execution_id, refuse_if_unknown }) {
       return { ref, execution_id, ...registry.status(execution_id, refuse_if_unknown) };
+    },
+    claim(ask) {
+      const { execution_id, digest } = claims.claim(ask) ?? { execution_id: null, digest: null };
+      const state = execution_id === null ? 'unknown' : registry.status(execution_id, false).state;
+      return { ref: ask.ref, execution_id, digest, state };
     },
     running: () => running.size,
     drain() {

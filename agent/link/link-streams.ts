@@ -100,6 +100,10 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
         case 'DETACH':
           detach(stream);
           break;
+        case 'CLAIM':
+          if (stream !== 0) broke('CLAIM on a stream');
+          else peer.control('CLAIM', 0, executions.claim(message.body));
+          break;
         case 'SESSION':
           if (stream !== 0) broke('SESSION on a stream');
           else void tellSessions(message.body);

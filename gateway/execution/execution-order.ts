@@ -2,6 +2,7 @@ import type { Failure } from '../../shared/errors.ts';
 import type { Wanted } from '../clusters/placement.ts';
 import type { SessionOrder } from '../sessions/session-order.ts';
 import type { ExecutionInput } from './execution-input.ts';
+import type { KeyOrder } from './key-claim.ts';
 
 /** One execution as it was asked for: checked, its ceilings applied, its input found. */
 export type ExecutionOrder = {
@@ -26,6 +27,8 @@ export type ExecutionOrder = {
   document?: boolean;
   /** It opens a session, or runs in one. */
   session?: SessionOrder;
+  /** Its `Idempotency-Key`: every agent of the cluster is asked before it begins. */
+  key?: KeyOrder;
   /** Runs once when it is over: with what ended it otherwise than by its program, if it did. */
   onSettled?: (failure: Failure | null) => void;
   /** Gives the memory of the request back. */

@@ -19,6 +19,7 @@ import {
   nextExecution,
   type StopCode,
 } from './execution-state.ts';
+import { type ClaimAsk, claimKey, type KeyOrder, releaseKey } from './key-claim.ts';
 import { type MemoryBudget, noMemory, type Reservation } from './memory-budget.ts';
 import type { OutputSource, Taken } from './output-reader.ts';
 import type { ResultShelf, StoredFiles } from './result-shelf.ts';
@@ -68,6 +69,8 @@ export class ExecutionRun implements OutputSource {
   #executionId: string | null = null;
   #session: SessionWork | undefined;
   #isRead = true;
+  #claimed: ClaimAsk | undefined;
+  readonly #ended = new AbortController();
   #filesStored: PromiseWithResolvers<StoredFiles | null> | undefined;
 
   /** Throws where it may not even wait: `rate_limited`, `at_capacity`. */
@@ -257,6 +260,8 @@ export class ExecutionRun implements OutputSource {
     });
     const { session } = this.#order;
     if (session && id !== '') this.#session = await sessionWorkOf(session, parts, this.#deps.ids);
+    const { key } = this.#order;
+    if (key && id !== '' && !(await this.#claim(key, id, placement))) return placement.release();
     if (this.#state.at !== 'sent') return placement.release();
     if (!link.joined || link.draining) {
       placement.release();
@@ -275,6 +280,29 @@ export class ExecutionRun implements OutputSource {
     );
     this.#deps.shelf.begin(id, this);
     this.#deps.onSent(this);
+  }
+
+  /** False where it may not begin. */
+  async #claim(key: KeyOrder, executionId: string, { cluster }: Placement): Promise<boolean> {
+    const { wanted, timeoutMs } = this.#order;
+    const { tenant } = wanted.caller;
+    const replaces = this.#claimed?.executionId ?? null;
+    const waitMs = this.#clocks.queueLeftMs();
+    const keepMs = timeoutMs + waitMs;
+    const ask = { tenant, cluster, executionId, key, replaces, keepMs, waitMs, signal: this.#ended.signal };
+    this.#claimed = ask;
+    try {
+      const other = await claimKey(this.#deps, ask);
+      if (other === null) return true;
+      key.found(other);
+      const failure = new Failure('duplicate', 'Another gateway has begun what this key stands for.');
+      this.#apply({ type: 'input_failed', failure });
+    } catch (error) {
+      const failure =
+        error instanceof Failure ? error : new Failure('internal', 'Podgate failed.', { cause: error });
+      this.#apply({ type: 'input_failed', failure });
+    }
+    return false;
   }
 
   #streamOn(link: GatewayLink): AgentStreamOptions {
@@ -354,6 +382,9 @@ export class ExecutionRun implements OutputSource {
     this.#stream?.stopInput();
     this.#clocks.close();
     this.#opened.reject(failure);
+    this.#ended.abort();
+    // It did not begin, and will not: its key is free again.
+    if (failure.started === 'no' && this.#claimed) releaseKey(this.#deps, this.#claimed);
     this.#record(null, failure);
     this.#order.onSettled?.(failure);
     this.#shelve(null);

@@ -1,5 +1,6 @@
 import { Failure } from '../../shared/errors.ts';
 import { RECORD_TTL_MS } from '../../shared/limits.ts';
+import { digestPrincipal } from '../../shared/principal.ts';
 import type { Caller } from '../auth/caller.ts';
 import type { ExecutionFollower } from './execution-follower.ts';
 import type { ExecutionOrder } from './execution-order.ts';
@@ -74,25 +75,42 @@ export class KeyedExecutions {
     }
     this.#requireRoom();
     const name = nameOf(caller.principal, key.text);
+    // Nobody else's: an agent may serve many principals, and a gateway many tenants.
+    const id = await digestPrincipal(name);
+    if (this.find(caller, key)) return this.open(order, key);
     const begun = Promise.withResolvers<string>();
     begun.promise.catch(() => {});
     const entry: KeyedExecution = { digest: key.digest, begun: begun.promise, failure: null };
+    let other: string | undefined;
     const onSettled = (failure: Failure | null) => {
       this.#running.delete(name);
+      const endedAtMs = this.#deps.now();
+      if (other !== undefined) this.#ended.set(name, Object.assign(entry, { endedAtMs }));
       // Where it was refused nothing ran.
-      if (failure?.started !== 'no')
-        this.#ended.set(name, Object.assign(entry, { failure, endedAtMs: this.#deps.now() }));
+      else if (failure?.started !== 'no') this.#ended.set(name, Object.assign(entry, { failure, endedAtMs }));
+    };
+    const found = (executionId: string) => {
+      other = executionId;
+      begun.resolve(executionId);
     };
     this.#running.set(name, entry);
     let run: ExecutionRun;
     try {
-      run = this.#deps.start({ ...order, onSettled });
+      run = this.#deps.start({ ...order, onSettled, key: { id, digest: key.digest, found } });
     } catch (error) {
       this.#running.delete(name);
       order.release();
       throw error;
     }
-    run.opened.then(() => begun.resolve(run.executionId), begun.reject);
+    try {
+      await run.opened;
+    } catch (failure) {
+      run.abandon();
+      if (other !== undefined) return this.join(entry, caller);
+      begun.reject(failure);
+      throw failure;
+    }
+    begun.resolve(run.executionId);
     return run;
   }
 

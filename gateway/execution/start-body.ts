@@ -36,6 +36,7 @@ export function startBodyOf(
     accept_within_ms: acceptWithinMs,
     queue_ms: queueMs,
     detach: order.survives,
+    ...(order.key && { key: order.key.id }),
     ...(session && { session }),
   };
 }

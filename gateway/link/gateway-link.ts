@@ -4,7 +4,7 @@ import { PROTOCOL_VERSION } from '../../shared/frame.ts';
 import { toBase64Url } from '../../shared/jose.ts';
 import { HELLO_TIMEOUT_MS } from '../../shared/limits.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
-import { CHANNEL, FROM_AGENT, type FromAgent } from '../../shared/messages.ts';
+import { CHANNEL, FROM_AGENT, type FromAgent, type FromGateway } from '../../shared/messages.ts';
 import type { SessionAsk } from '../../shared/session-messages.ts';
 import type { AuthenticatedAgent } from '../auth/caller.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
@@ -19,7 +19,7 @@ import {
   type Proof,
 } from './link-state.ts';
 import { LinkStreams } from './link-streams.ts';
-import { type SessionAnswer, SessionAsks } from './session-asks.ts';
+import { RefAsks } from './ref-asks.ts';
 import { type StatusAnswer, StatusAsks } from './status-asks.ts';
 import { TokenWatch } from './token-watch.ts';
 
@@ -46,7 +46,8 @@ export class GatewayLink implements LinkHandlers {
   readonly #peer: LinkPeer<typeof FROM_AGENT>;
   readonly streams: LinkStreams;
   readonly #asks: StatusAsks;
-  readonly #sessionAsks: SessionAsks;
+  readonly #sessionAsks: RefAsks<FromAgent['SESSION']>;
+  readonly #claimAsks: RefAsks<FromAgent['CLAIM']>;
   readonly #tokens: TokenWatch;
   readonly #pulse: LinkPulse;
   #state: LinkState;
@@ -60,7 +61,8 @@ export class GatewayLink implements LinkHandlers {
     this.#socket = socket;
     this.#owner = owner;
     this.#asks = new StatusAsks(deps.timers);
-    this.#sessionAsks = new SessionAsks(deps.timers);
+    this.#sessionAsks = new RefAsks(deps.timers);
+    this.#claimAsks = new RefAsks(deps.timers);
     this.#tokens = new TokenWatch(deps.authenticator, () => this.#apply({ type: 'token_ended' }));
     this.#pulse = new LinkPulse({
       ...deps,
@@ -159,9 +161,15 @@ export class GatewayLink implements LinkHandlers {
   }
 
   /** Asks about one principal's sessions there. */
-  askSessions(question: Omit<SessionAsk, 'ref'>, timeoutMs: number): Promise<SessionAnswer | null> {
+  askSessions(question: Omit<SessionAsk, 'ref'>, timeoutMs: number): Promise<FromAgent['SESSION'] | null> {
     if (!this.joined) return Promise.resolve(null);
     return this.#sessionAsks.ask(timeoutMs, (ref) => this.#peer.control('SESSION', 0, { ...question, ref }));
+  }
+
+  /** Asks it to keep an `Idempotency-Key` for an execution. */
+  claim(question: Omit<FromGateway['CLAIM'], 'ref'>, timeoutMs: number): Promise<FromAgent['CLAIM'] | null> {
+    if (!this.joined) return Promise.resolve(null);
+    return this.#claimAsks.ask(timeoutMs, (ref) => this.#peer.control('CLAIM', 0, { ...question, ref }));
   }
 
   acknowledge(executionId: string): void {
@@ -208,6 +216,9 @@ export class GatewayLink implements LinkHandlers {
         break;
       case 'answer_session':
         this.#sessionAsks.answer(effect.body);
+        break;
+      case 'answer_claim':
+        this.#claimAsks.answer(effect.body);
         break;
       case 'answer_status':
         this.#asks.answer(effect.body);
@@ -290,6 +301,7 @@ export class GatewayLink implements LinkHandlers {
     this.#owner.leave(this);
     this.#asks.close();
     this.#sessionAsks.close();
+    this.#claimAsks.close();
     this.streams.lose();
   }
 

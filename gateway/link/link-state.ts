@@ -51,6 +51,7 @@ export type LinkEffect =
   | { do: 'deliver'; message: AgentMessage; stream: number }
   | { do: 'answer_status'; body: FromAgent['STATUS'] }
   | { do: 'answer_session'; body: FromAgent['SESSION'] }
+  | { do: 'answer_claim'; body: FromAgent['CLAIM'] }
   | { do: 'heartbeat'; body: FromAgent['HEARTBEAT'] }
   | { do: 'close'; code: ErrorCode }
   /** The peer does not answer: no closing handshake. */
@@ -116,6 +117,8 @@ function received(
       return { state, effects: [{ do: 'answer_status', body: message.body }] };
     case 'SESSION':
       return { state, effects: [{ do: 'answer_session', body: message.body }] };
+    case 'CLAIM':
+      return { state, effects: [{ do: 'answer_claim', body: message.body }] };
     case 'DRAIN':
       return { state: { ...state, draining: true }, effects: [{ do: 'drain' }] };
     case 'AUTH_REFRESH':

@@ -11,8 +11,9 @@ import { matchesName } from '../../shared/claims.ts';
 import { Failure } from '../../shared/errors.ts';
 import { clusterName } from '../../shared/messages.ts';
 import type { Caller } from '../auth/caller.ts';
-import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
-import { requirePlace, type Wanted } from '../clusters/placement.ts';
+import { announcedTemplate, type ClusterDirectory } from '../clusters/cluster-directory.ts';
+import { requireClusters, requirePlace, type Wanted } from '../clusters/placement.ts';
+import { rendezvous } from '../clusters/rendezvous.ts';
 import { collectAnswer } from '../execution/answer.ts';
 import { eventResponse, FROM_THE_START } from '../execution/event-stream.ts';
 import type { ExecutionFollower } from '../execution/execution-follower.ts';
@@ -184,6 +185,7 @@ async function takeOrder(
     deps.requireOpen();
     requirePlace(deps.directory, wanted);
     const input = await prepareInput(asked, caller, deps.fileStore);
+    if (key && wanted.cluster === null) wanted.cluster = clusterOfKey(deps.directory, wanted, key);
     const order = {
       ...limits,
       ...tracesOf(context),
@@ -211,6 +213,15 @@ async function keyOf(
   { cluster, template }: Wanted,
 ): Promise<RequestKey> {
   return { text, digest: await sha256(JSON.stringify([cluster, template, asked])) };
+}
+
+/** Where no cluster is named the key decides: whoever repeats it, through whatever gateway, must end up in the same one. */
+function clusterOfKey(directory: ClusterDirectory, wanted: Wanted, { text }: RequestKey): string | null {
+  const { caller, template } = wanted;
+  const names = requireClusters(directory, wanted)
+    .filter(({ name, instances }) => [...instances].some((each) => announcedTemplate(each, name, template)))
+    .map(({ name }) => name);
+  return rendezvous(`${caller.principal} ${text}`, names) ?? null;
 }
 
 function tracesOf({

@@ -1,12 +1,12 @@
 import { Failure } from '../../shared/errors.ts';
 import type { IdParts } from '../../shared/ids.ts';
+import type { FromAgent } from '../../shared/messages.ts';
 import type { SessionResponse } from '../../shared/session-api.ts';
 import { MAX_SESSIONS_LISTED, type SessionAsk, type SessionState } from '../../shared/session-messages.ts';
 import { type Caller, mayUseCluster } from '../auth/caller.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { NO_AGENT_RETRY_MS } from '../clusters/placement.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
-import type { SessionAnswer } from '../link/session-asks.ts';
 
 /** An agent under load may take its time; a link that is dead is found out by its own clock. */
 const ANSWER_TIMEOUT_MS = 10_000;
@@ -50,7 +50,7 @@ export function createSessionBook({ ids, now, directory }: SessionBookDeps): Ses
     { tenant, principal }: Caller,
     instance: string,
     question: Omit<SessionAsk, 'ref' | 'principal'>,
-  ): Promise<SessionAnswer> {
+  ): Promise<FromAgent['SESSION']> {
     for (;;) {
       const link = directory.linkTo(tenant, instance);
       if (!link)

@@ -1,3 +1,4 @@
+import { createKeyClaims, type KeyClaims } from '../../agent/executions/key-claims.ts';
 import type { LinkHandlers, LinkSocketPort } from '../../gateway/link/link-socket.ts';
 import { encodeFrame, type Frame } from '../../shared/frame.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
@@ -54,6 +55,8 @@ export class MockAgent {
   readonly records = new Map<string, Omit<FromAgent['STATUS'], 'ref' | 'execution_id'>>();
   /** Answers neither STATUS nor heartbeats. */
   silent = false;
+  readonly claims: KeyClaims;
+  readonly #settled = new Set<string>();
   readonly #handlers: LinkHandlers;
   readonly #streams = new Map<number, MockExecution>();
   #down = false;
@@ -61,6 +64,7 @@ export class MockAgent {
   constructor(door: Door, options: MockAgentOptions) {
     this.options = options;
     this.instance = options.instance ?? 'instance-1';
+    this.claims = createKeyClaims({ clock: { now: options.now, wall: options.now, after: () => () => {} } });
     const receive = (message: Uint8Array) => {
       if (!this.#down) this.peer.receive(message);
     };
@@ -158,7 +162,12 @@ export class MockAgent {
     return this.received.find((frame) => frame.name === name)?.body as FromGateway[Name];
   }
 
-  ended(execution: MockExecution): void {
+  ended(execution: MockExecution, refused = false): void {
+    const { key } = execution.start;
+    // Its EXIT may be said again to those who attach.
+    if (key !== undefined && !this.#settled.has(execution.id))
+      this.claims[refused ? 'refused' : 'ended'](key);
+    this.#settled.add(execution.id);
     if (this.options.refill !== false) this.grantOne(execution.start);
   }
 
@@ -205,6 +214,9 @@ export class MockAgent {
       case 'CANCEL':
         this.#cancel(body as FromGateway['CANCEL'], stream);
         break;
+      case 'CLAIM':
+        this.#claim(body as FromGateway['CLAIM']);
+        break;
       case 'STATUS':
         this.#status(body as FromGateway['STATUS']);
         break;
@@ -229,6 +241,13 @@ export class MockAgent {
     });
   }
 
+  #claim(ask: FromGateway['CLAIM']): void {
+    if (this.silent) return;
+    const { execution_id, digest } = this.claims.claim(ask) ?? { execution_id: null, digest: null };
+    const state = this.records.get(execution_id ?? '')?.state ?? 'unknown';
+    this.send('CLAIM', { ref: ask.ref, execution_id, digest, state });
+  }
+
   #heartbeat({ id, reply }: FromGateway['HEARTBEAT']): void {
     if (reply && !this.silent) this.send('HEARTBEAT', { id: 1, reply: false, echo: id, running: 0 });
   }
@@ -237,6 +256,7 @@ export class MockAgent {
     this.peer.open(stream);
     const execution = new MockExecution(this, stream, body);
     this.#streams.set(stream, execution);
+    if (body.key !== undefined) this.claims.began(body.key);
     if (this.options.run) this.options.run(execution);
     else this.executions.push(execution);
   }

@@ -54,7 +54,7 @@ export class MockExecution {
 
   nack(code: string, detail = 'No.', retryAfterMs: number | null = null): void {
     this.agent.send('NACK', { code, detail, retry_after_ms: retryAfterMs }, this.stream);
-    this.agent.ended(this);
+    this.agent.ended(this, true);
   }
 
   out(text: string | Uint8Array): this {

@@ -139,6 +139,21 @@ describeFleet(
       expect(fleet().counter.count(name)).toBe(1);
     });
 
+    test('runs once with one key, asked for through two replicas at once, and told by a third that was just started', async () => {
+      const name = crypto.randomUUID();
+      const code = `${counted(fleet().counter.path, name)}import time; time.sleep(1); print("once")`;
+      const askAt = (gateway: FleetGateway) =>
+        fleet().client(gateway).execute({ code, timeout_ms: 20_000 }, { idempotencyKey: name });
+      const answers = await Promise.all([first(), second(), first(), second()].map(askAt));
+      second().kill('SIGKILL');
+      await second().ended();
+      await fleet().ready();
+      answers.push(await askAt(second()));
+      for (const answer of answers)
+        expect([answer.stdout, answer.execution_id]).toEqual(['once\n', answers[0]?.execution_id]);
+      expect(fleet().counter.count(name)).toBe(1);
+    });
+
     test('with a key goes on when its caller leaves, and tells whoever asks again', async () => {
       const asked = ask(fleet(), 'import time; time.sleep(1); print("kept")', {
         gateway: first(),

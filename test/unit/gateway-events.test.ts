@@ -1,7 +1,10 @@
 import { describe, expect, test } from 'vitest';
+import { createGateway } from '../../gateway/create-gateway.ts';
+import { CLAIM_POLL_MS } from '../../gateway/execution/key-claim.ts';
+import { STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
 import { READER_STALL_MS, RECORD_TTL_MS } from '../../shared/limits.ts';
 import { createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
-import type { MockAgent } from '../fakes/mock-agent.ts';
+import { announceCluster, MockAgent } from '../fakes/mock-agent.ts';
 import type { MockExecution } from '../fakes/mock-execution.ts';
 import { until } from '../fakes/until.ts';
 
@@ -456,6 +459,114 @@ describe('Idempotency-Key', () => {
     const anew = ask();
     (await agent.next()).succeed('second');
     expect(await (await anew).json()).toMatchObject({ stdout: 'second' });
+  });
+
+  test('is asked about at every agent of its cluster, before anything begins at one', async () => {
+    const { bench, agent, ask } = await first(0);
+    const other = await bench.agent({ refill: false, instance: 'instance-2', slots: 1 });
+    const elsewhere = await bench.agent({
+      refill: false,
+      instance: 'instance-3',
+      clusters: [announceCluster({ name: 'away' })],
+    });
+    await bench.clock.settle();
+    other.silent = true;
+    const unsure = ask('/v1/execute', { cluster: 'lab' });
+    await other.seen('CLAIM');
+    await bench.clock.advance(STATUS_TIMEOUT_MS);
+    expect(await problemOf(await unsure)).toMatchObject({ status: 503, code: 'no_agent', retryable: true });
+    other.silent = false;
+    other.grant(1);
+    const answer = ask('/v1/execute', { cluster: 'lab' });
+    const execution = await other.next();
+    const claims = agent.received.filter(({ name }) => name === 'CLAIM').map(({ body }) => body);
+    expect(claims.at(-1)).toMatchObject({
+      execution_id: execution.id,
+      key: execution.start.key,
+      release: false,
+    });
+    expect(elsewhere.received.some(({ name }) => name === 'CLAIM')).toBe(false);
+    execution.succeed();
+    expect((await answer).status).toBe(200);
+    expect([agent.executions, other.executions]).toEqual([[], []]);
+  });
+
+  test('that stands for what another gateway has begun is read there', async () => {
+    const { bench, agent, ask } = await first();
+    const begun = ask();
+    const execution = (await agent.next()).begin();
+    execution.out('theirs').exit();
+    await begun;
+    agent.records.set(execution.id, { state: 'ended', record: null });
+    // As a gateway that was started anew: it knows no key.
+    const anew = createGateway(bench.deps);
+    const link = await new MockAgent(anew, { ...agent.options, instance: agent.instance }).joined();
+    Object.assign(link, { claims: agent.claims, records: agent.records });
+    await bench.clock.settle();
+    const again = (changes: object) =>
+      anew.fetch(
+        new Request('http://gate.example/v1/execute', {
+          method: 'POST',
+          headers: { ...KEYED, authorization: `Bearer ${key}` },
+          body: JSON.stringify({ ...BODY, ...changes }),
+        }),
+      );
+    const key = await bench.key();
+    expect(await problemOf(await again({ code: 'other' }))).toMatchObject({ status: 409, code: 'conflict' });
+    for (let repeats = 0; repeats < 2; repeats += 1) {
+      const answer = again({});
+      const stream = await link.attached(execution);
+      Object.assign(stream.sent, { stdout: 0 });
+      stream.resume().out('theirs').exit();
+      expect(await (await answer).json()).toMatchObject({ stdout: 'theirs', execution_id: execution.id });
+    }
+    expect(link.executions).toEqual([]);
+  });
+
+  test.for([
+    ['fenced', 'is run by the next gateway where its own is gone before it began'],
+    ['unknown', 'is never run again where nobody can tell whether it began'],
+  ] as const)('whose execution is %s %s', async ([state]) => {
+    const { bench, agent } = await first();
+    const gateway = () => createGateway(bench.deps);
+    const key = await bench.key();
+    const askAt = (at: ReturnType<typeof createGateway>) =>
+      at.fetch(
+        new Request('http://gate.example/v1/execute', {
+          method: 'POST',
+          headers: { ...KEYED, authorization: `Bearer ${key}` },
+          body: JSON.stringify({ ...BODY, queue_timeout_ms: 1_000 }),
+        }),
+      );
+    const linkTo = async (at: ReturnType<typeof createGateway>) => {
+      const link = await new MockAgent(at, { ...agent.options, instance: agent.instance }).joined();
+      Object.assign(link, { claims: agent.claims, records: agent.records });
+      await bench.clock.settle();
+      return link;
+    };
+    const [before, after] = [gateway(), gateway()];
+    const old = await linkTo(before);
+    void askAt(before);
+    const execution = await old.next();
+    // Its START did not arrive.
+    agent.claims.refused(execution.start.key as string);
+    agent.records.set(execution.id, { state, record: null });
+    const link = await linkTo(after);
+    const answer = askAt(after);
+    await link.seen('CLAIM');
+    for (let polls = 0; polls < 6; polls += 1) await bench.clock.advance(CLAIM_POLL_MS);
+    await link.seen('STATUS');
+    if (state === 'unknown')
+      expect(await problemOf(await answer)).toMatchObject({
+        status: 502,
+        code: 'maybe_started',
+        started: 'unknown',
+      });
+    else {
+      (await link.next()).succeed('by the next');
+      expect(await (await answer).json()).toMatchObject({ stdout: 'by the next' });
+    }
+    expect(link.executions).toEqual([]);
   });
 
   test.for(['', ' ', 'ü', 'a b', 'x'.repeat(256)])('"%s" is none', async (text) => {

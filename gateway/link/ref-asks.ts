@@ -1,12 +1,9 @@
-import type { FromAgent } from '../../shared/messages.ts';
 import type { Timers } from '../gateway-deps.ts';
 
-export type SessionAnswer = FromAgent['SESSION'];
-
-/** SESSION questions of one link that wait for their answers. An answer of null: none in time, or the link is gone. */
-export class SessionAsks {
+/** Questions of one link whose answers carry their reference. An answer of null: none in time, or the link is gone. */
+export class RefAsks<Answer extends { ref: number }> {
   readonly #timers: Timers;
-  readonly #pending = new Map<number, (answer: SessionAnswer | null) => void>();
+  readonly #pending = new Map<number, (answer: Answer | null) => void>();
   #lastRef = 0;
 
   constructor(timers: Timers) {
@@ -14,11 +11,11 @@ export class SessionAsks {
   }
 
   /** `send` gets the reference that the answer will carry. */
-  ask(timeoutMs: number, send: (ref: number) => void): Promise<SessionAnswer | null> {
+  ask(timeoutMs: number, send: (ref: number) => void): Promise<Answer | null> {
     const ref = ++this.#lastRef;
     return new Promise((resolve) => {
       const timer = this.#timers.setTimeout(() => settle(null), timeoutMs);
-      const settle = (answer: SessionAnswer | null) => {
+      const settle = (answer: Answer | null) => {
         this.#timers.clearTimeout(timer);
         this.#pending.delete(ref);
         resolve(answer);
@@ -28,7 +25,7 @@ export class SessionAsks {
     });
   }
 
-  answer(body: SessionAnswer): void {
+  answer(body: Answer): void {
     this.#pending.get(body.ref)?.(body);
   }
 
