@@ -1,7 +1,13 @@
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { listContainers } from '../../agent/backends/docker/containers.ts';
 import { startDockerAgent } from '../fakes/docker-agent.ts';
 import { ENGINE_HOST, ENGINE_IMAGE, openEngine } from '../fakes/docker-engine.ts';
-import { podgate } from '../fakes/podgate-command.ts';
+import { podgate, startPodgate } from '../fakes/podgate-command.ts';
 import { type Stack, startStack } from '../fakes/stack.ts';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 60_000 });
@@ -90,6 +96,32 @@ describe('an agent with the Docker backend', () => {
     ]);
     await agent.end();
     expect(await agent.containers()).toEqual([]);
+  });
+});
+
+describe('podgate dev with the Docker backend', () => {
+  test('prints a curl line that works as printed, and leaves no container', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'podgate-docker-dev-'));
+    onTestFinished(() => rm(dir, { recursive: true }));
+    const installation = `dev-test-${process.pid}`;
+    const dev = startPodgate(['dev'], {
+      env: {
+        EXECUTOR_BACKEND: 'docker',
+        DOCKER_HOST: ENGINE_HOST ?? '',
+        DOCKER_IMAGE: ENGINE_IMAGE,
+        PODGATE_INSTALLATION: installation,
+        PODGATE_CANARY: 'off',
+        PODGATE_DIR: dir,
+        PORT: '0',
+        POOL_SIZE: '1',
+      },
+    });
+    const [, line = ''] = await dev.shows(/^ {2}(curl .*)$/m);
+    const { stdout } = await promisify(execFile)('sh', ['-c', line]);
+    expect(JSON.parse(stdout)).toMatchObject({ stdout: '42\n', exit_code: 0 });
+    dev.kill('SIGINT');
+    expect((await dev.ended).status).toBe(0);
+    expect(await listContainers(client, { installation })).toEqual([]);
   });
 });
 
