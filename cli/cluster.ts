@@ -29,6 +29,7 @@ other spellings.
 
 const KUBECTL = 'see https://kubernetes.io/docs/tasks/tools/';
 const NAMESPACE_LABEL = 'app.kubernetes.io/part-of=podgate';
+const OWNER_PATH = "jsonpath={.metadata.name}={.metadata.labels['app\\.kubernetes\\.io/part-of']}";
 const NODES_WAIT = '--timeout=180s';
 const DELETE_WAIT = '--timeout=120s';
 const OPTIONS = {
@@ -103,7 +104,9 @@ async function up(wanted: Wanted, images: readonly string[]): Promise<void> {
   }
   const context = await contextOf(wanted);
   const there = ['--context', context];
-  await kubectl([...there, 'wait', '--for=condition=Ready', 'nodes', '--all', NODES_WAIT], io);
+  // Nodes of a cluster that others run are not everybody's to see.
+  if (provider) await kubectl([...there, 'wait', '--for=condition=Ready', 'nodes', '--all', NODES_WAIT], io);
+  await refuseForeign(there, wanted);
   const objects = await readManifestBase('sandbox', namespace);
   const text = objects.map((object) => stringify(object)).join('---\n');
   await kubectl([...there, 'apply', '-f', '-'], io, text);
@@ -130,6 +133,18 @@ async function down(wanted: Wanted, deletes: boolean): Promise<void> {
   await kubectl(['--context', context, 'delete', 'namespace', ...which, DELETE_WAIT], io);
   if (provider)
     await write(io.stderr, `The cluster stays: 'podgate cluster down --delete' deletes it with its nodes.\n`);
+}
+
+/** What `down` would delete one day must have been made for sandboxes, or be said to be theirs. */
+async function refuseForeign(there: readonly string[], { namespace, io }: Wanted): Promise<void> {
+  const args = [...there, 'get', 'namespace', namespace, '--ignore-not-found', '-o', OWNER_PATH];
+  const printed = (await runTool({ tool: 'kubectl', args, install: KUBECTL }, io)).trim();
+  if (printed === '' || printed === `${namespace}=podgate`) return;
+  throw new UsageError(
+    `the namespace '${namespace}' is there already and is not Podgate's: name another with KUBERNETES_NAMESPACE, or ` +
+      `give it to sandboxes alone with 'kubectl label namespace ${namespace} ${NAMESPACE_LABEL}'`,
+    1,
+  );
 }
 
 async function contextOf({ context, io }: Wanted): Promise<string> {

@@ -11,6 +11,8 @@ export type ClusterTools = {
   calls(): Promise<ToolCall[]>;
   /** `kind get clusters` and `minikube profile list` name these. */
   setClusters(tool: 'kind' | 'minikube', names: readonly string[]): Promise<void>;
+  /** What `kubectl get namespace` prints: NAME=OWNER. Nothing unless set: there is none. */
+  setNamespace(text: string): Promise<void>;
   /** The next calls that start so end with status 1. */
   breakCall(start: string): Promise<void>;
   remove(): Promise<void>;
@@ -37,6 +39,7 @@ const GRAMMAR: Record<ToolName, string[]> = {
     'version --client',
     'config current-context',
     `--context ${CONTEXT} wait --for=condition=Ready nodes --all --timeout=\\d+s`,
+    `--context ${CONTEXT} get namespace ${NAME} --ignore-not-found -o jsonpath=\\{\\.metadata\\.name\\}=\\{\\.metadata\\.labels\\['app\\\\\\.kubernetes\\\\\\.io/part-of'\\]\\}`,
     `--context ${CONTEXT} apply -f -`,
     `--context ${CONTEXT} delete namespace -l [a-z0-9./-]+=[a-z]+ --field-selector metadata\\.name=${NAME} --timeout=\\d+s`,
   ],
@@ -56,6 +59,7 @@ export async function createClusterTools(installed: readonly ToolName[]): Promis
       return text.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line) as ToolCall]));
     },
     setClusters: (tool, names) => writeFile(inside(`${tool}.clusters`), names.join('\n')),
+    setNamespace: (text) => writeFile(inside('namespace'), text),
     breakCall: (start) => writeFile(inside('broken'), start),
     remove: () => rm(path, { recursive: true, force: true }),
   };
@@ -80,7 +84,8 @@ if (line === 'get clusters') process.stdout.write(clusters.map((name) => name + 
 else if (line.startsWith('profile list')) {
   if (clusters.length === 0) { process.stdout.write('{"error":{}}'); process.exit(14); }
   process.stdout.write(JSON.stringify({ invalid: [], valid: clusters.map((Name) => ({ Name, Status: 'Running' })) }));
-} else if (line === 'config current-context') process.stdout.write('the-current-one\\n');
+} else if (line.includes(' get namespace ')) process.stdout.write(read('namespace'));
+else if (line === 'config current-context') process.stdout.write('the-current-one\\n');
 else process.stdout.write('${tool} is done\\n');
 `;
 }

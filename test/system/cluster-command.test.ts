@@ -32,6 +32,7 @@ describe('podgate cluster up', () => {
       'kind get clusters',
       'kind create cluster --name podgate --wait 180s',
       'kubectl --context kind-podgate wait --for=condition=Ready nodes --all --timeout=180s',
+      expect.stringMatching(/^kubectl --context kind-podgate get namespace podgate-sandboxes /),
       'kubectl --context kind-podgate apply -f -',
     ]);
     const calls = await stand.calls();
@@ -84,6 +85,20 @@ describe('podgate cluster up', () => {
     expect((await stand.calls()).filter(({ tool }) => tool !== 'kubectl')).toEqual([]);
     const current = await cluster(stand, ['up'], { PODGATE_K8S_LOCAL: 'false' });
     expect(current).toMatchObject({ status: 0, stdout: exports('the-current-one') });
+  });
+
+  test('takes a namespace that was made for sandboxes, and touches nobody else’s', async () => {
+    const stand = await tools();
+    const given = { PODGATE_K8S_LOCAL: 'false', PODGATE_K8S_CONTEXT: 'far', KUBERNETES_NAMESPACE: 'mine' };
+    await stand.setNamespace('mine=podgate');
+    expect(await cluster(stand, ['up'], given)).toMatchObject({ status: 0 });
+    for (const owner of ['', 'argocd']) {
+      await stand.setNamespace(`mine=${owner}`);
+      const { status, stdout, stderr } = await cluster(stand, ['up'], given);
+      expect([status, stdout]).toEqual([1, '']);
+      expect(stderr).toContain("the namespace 'mine' is there already and is not Podgate's");
+      expect((await lines(stand)).at(-1)).toContain('get namespace mine');
+    }
   });
 
   test('gives a context that no cluster can be called after a name that fits', async () => {
