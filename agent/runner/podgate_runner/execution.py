@@ -192,6 +192,8 @@ class Execution:
                 self._plan()
         elif self.state == DRAINING:
             self.due = now + DRAIN_SECONDS
+            # Credit may have come in this very turn, and what lies in the pipes is the program's.
+            self._output.drain()
             if not self._output.held_back():
                 self._output.give_up()
 

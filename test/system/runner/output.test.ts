@@ -2,6 +2,9 @@ import { expect, test } from 'vitest';
 import { STREAM_WINDOW_BYTES } from '../../../shared/limits.ts';
 import { describeSandbox, expectNext, MIB, patience, py } from './suite.ts';
 
+/** Past DRAIN_SECONDS of the runner. */
+const DRAIN_MS = 2_200;
+
 describeSandbox('output', (sandbox) => {
   test.each([
     ['a line', 'print("tick")', 'tick\n'],
@@ -223,6 +226,29 @@ describeSandbox('output', (sandbox) => {
     expect(ran.result).toMatchObject({ outcome: 'timed_out', stdout_truncated: false });
     expect(ran.result.duration_ms).toBeLessThan(5_000);
     expect(ran.stdoutBytes.byteLength).toBeGreaterThanOrEqual(STREAM_WINDOW_BYTES);
+    await expectNext(sandbox());
+  });
+
+  test('of a reader whose credit comes when the runner has waited for it long enough is whole', async () => {
+    const size = STREAM_WINDOW_BYTES + 6_000;
+    let resume = () => {};
+    const ran = await sandbox().run(`import os\nos.write(2, b"x" * ${size})\nNone`, {
+      grant: STREAM_WINDOW_BYTES,
+      timeoutMs: 20_000,
+      onExecution: (execution) => {
+        resume = () => execution.window(64 * MIB);
+      },
+      onStarted: async () => {
+        while (sandbox().strays().length > 0) await sandbox().client.ping(patience());
+        // A machine with too much to do: when the runner's turn comes, credit and the end of its patience are both there.
+        process.kill(sandbox().pid, 'SIGSTOP');
+        resume();
+        await new Promise((resolve) => setTimeout(resolve, DRAIN_MS));
+        process.kill(sandbox().pid, 'SIGCONT');
+      },
+    });
+    expect(ran.result).toMatchObject({ outcome: 'exited', stderr_bytes: size, stderr_truncated: false });
+    expect(ran.stderrBytes.byteLength).toBe(size);
     await expectNext(sandbox());
   });
 
