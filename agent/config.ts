@@ -16,7 +16,7 @@ import { clusterName } from '../shared/messages.ts';
 import { Secret } from '../shared/secret.ts';
 import type { EngineSettings } from './backends/docker/engine-address.ts';
 import { CANARY_EVERY_MS, type CanaryOptions } from './canary/canary.ts';
-import { DEFAULT_TARGETS, parseTargets } from './canary/targets.ts';
+import { type CanaryTargets, DEFAULT_TARGETS, parseTargets } from './canary/targets.ts';
 import { isLoopback } from './loopback.ts';
 
 const MAX_FILE_BYTES = 1_048_576;
@@ -162,15 +162,7 @@ export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
     unsafe: values.PODGATE_UNSAFE,
     memoryCgroup: values.PODGATE_MEMORY_CGROUP,
     path: environment.PATH ?? '/usr/local/bin:/usr/bin:/bin',
-    kubernetes: Object.freeze({
-      kubeconfig: values.KUBECONFIG,
-      contexts:
-        values.KUBE_CONTEXTS ??
-        (values.PODGATE_K8S_CONTEXT === undefined ? undefined : [values.PODGATE_K8S_CONTEXT]),
-      namespace: values.KUBERNETES_NAMESPACE,
-      installation: values.PODGATE_INSTALLATION,
-      cluster: values.PODGATE_CLUSTER,
-    }),
+    kubernetes: kubernetesOf(values),
     docker: dockerOf(values, environment),
   });
 }
@@ -192,6 +184,27 @@ export function readImagesConfig(
   };
 }
 
+/** What `podgate agent doctor` reads: it needs no gateway. */
+export function readDoctorConfig(
+  environment: Environment,
+  alsoKnown: readonly string[] = [],
+): Pick<AgentConfig, 'backend' | 'kubernetes' | 'templatesFile' | 'templateVariables'> & {
+  targets: CanaryTargets;
+} {
+  const values = readEnvironment(VARIABLES, environment, {
+    secrets: ['PODGATE_AGENT_TOKEN'],
+    aliases: ALIASES,
+    alsoKnown,
+  });
+  return {
+    backend: values.EXECUTOR_BACKEND,
+    kubernetes: kubernetesOf(values),
+    templatesFile: values.PODGATE_TEMPLATES,
+    templateVariables: templateVariablesOf(values, values.EXECUTOR_BACKEND),
+    targets: targetsOf(values),
+  };
+}
+
 type Values = ReturnType<typeof readEnvironment<typeof VARIABLES>>;
 
 /** Each backend has an image of its own: what is set for another one must not be taken. */
@@ -207,6 +220,18 @@ function templateVariablesOf(values: Values, backend: AgentConfig['backend']): T
     MEMORY_LIMIT_MB,
     ...(backend === 'docker' ? { DOCKER_IMAGE } : { KUBERNETES_IMAGE: KUBERNETES_IMAGE ?? podImage }),
     KUBERNETES_SERVICE_ACCOUNT,
+  });
+}
+
+function kubernetesOf(values: Values): AgentConfig['kubernetes'] {
+  return Object.freeze({
+    kubeconfig: values.KUBECONFIG,
+    contexts:
+      values.KUBE_CONTEXTS ??
+      (values.PODGATE_K8S_CONTEXT === undefined ? undefined : [values.PODGATE_K8S_CONTEXT]),
+    namespace: values.KUBERNETES_NAMESPACE,
+    installation: values.PODGATE_INSTALLATION,
+    cluster: values.PODGATE_CLUSTER,
   });
 }
 
@@ -232,13 +257,17 @@ function engineSockets({ XDG_RUNTIME_DIR: runtime, HOME: home }: Environment): r
 }
 
 function canaryOptions(values: Values): CanaryOptions | undefined {
-  const { PODGATE_CANARY_TARGETS: texts } = values;
-  const targets = texts === undefined ? DEFAULT_TARGETS[values.EXECUTOR_BACKEND] : parseTargets(texts);
-  if (typeof targets === 'string') throw refusal('PODGATE_CANARY_TARGETS', targets);
+  const targets = targetsOf(values);
   // Whoever gives isolation up knows that it does not hold.
   const policy = values.PODGATE_CANARY ?? (values.PODGATE_UNSAFE ? 'report' : 'refuse');
   if (policy === 'off') return undefined;
   return Object.freeze({ policy, everyMs: values.PODGATE_CANARY_EVERY_SECONDS * 1_000, targets });
+}
+
+function targetsOf({ PODGATE_CANARY_TARGETS: texts, EXECUTOR_BACKEND: backend }: Values): CanaryTargets {
+  const targets = texts === undefined ? DEFAULT_TARGETS[backend] : parseTargets(texts);
+  if (typeof targets === 'string') throw refusal('PODGATE_CANARY_TARGETS', targets);
+  return targets;
 }
 
 function credentialReader(token: Secret | undefined, file: string | undefined): () => Secret {

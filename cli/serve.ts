@@ -18,6 +18,7 @@ ${variables(GATEWAY_VARIABLE_NAMES)}
 
 const AGENT_HELP = `Usage: podgate agent
        podgate agent manifest …   prints what puts an agent into a cluster ('podgate agent manifest --help')
+       podgate agent doctor       looks at the clusters that it would serve ('podgate agent doctor --help')
 
 Runs an agent: dials PODGATE_GATEWAY_URL with the credential in PODGATE_AGENT_TOKEN or PODGATE_AGENT_TOKEN_FILE, which
 'podgate agents token' prints, and runs code on its cluster. It ends on SIGTERM when what runs has ended, after
@@ -39,6 +40,7 @@ export async function runGatewayCommand(args: string[], io: Io): Promise<number>
 export async function runAgentCommand(args: string[], io: Io): Promise<number> {
   const [action, ...rest] = args;
   if (action === 'manifest') return (await import('./agent-manifest.ts')).runAgentManifest(rest, io);
+  if (action === 'doctor') return (await import('./agent-doctor.ts')).runAgentDoctor(rest, io);
   if (await helped('agent', AGENT_HELP, args, io)) return 0;
   const config = readAgentConfig({
     environment: environment(),

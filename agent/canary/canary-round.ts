@@ -33,7 +33,8 @@ export type RoundDeps = { backend: Backend; targets: CanaryTargets; clock: Clock
 
 export type Round = {
   readonly template: Template;
-  readonly pool: Pool;
+  /** Where a sandbox is borrowed that could not be made. */
+  readonly pool: Pick<Pool, 'wait'>;
   readonly signal: AbortSignal;
   /** What the sandbox itself promises, as soon as it is known: the cluster's own network takes longer. */
   onSandbox(findings: readonly Finding[]): void;
@@ -137,7 +138,7 @@ async function probeSandbox(
   return findings;
 }
 
-async function borrow(clock: Clock, pool: Pool, signal: AbortSignal): Promise<Lease> {
+async function borrow(clock: Clock, pool: Pick<Pool, 'wait'>, signal: AbortSignal): Promise<Lease> {
   const late = () => new Failure('at_capacity', 'No sandbox was free for the canary.');
   using deadline = createDeadline(clock, POOL_PATIENCE_MS, late, signal);
   try {

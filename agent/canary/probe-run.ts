@@ -18,7 +18,7 @@ const MAIN = 'main.py';
 
 /** What a probe is asked, as probe/main.py reads it. */
 export type ProbeRequest = {
-  readonly mode: 'sandbox' | 'network' | 'peer';
+  readonly mode: 'sandbox' | 'network' | 'peer' | 'limits';
   readonly targets: CanaryTargets;
   /** What another sandbox said of where it can be met. */
   readonly peer: object | null;

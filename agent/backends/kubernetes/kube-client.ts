@@ -28,6 +28,8 @@ export type Call = {
 export type KubeClient = {
   readonly access: KubeAccess;
   readonly calls: number;
+  /** The server's time as its last answer had it, in whole seconds; undefined before the first. */
+  readonly serverDate: string | undefined;
   /** What the agent was found to have no right to. Undefined where nobody keeps it. */
   readonly rights: RightsBook | undefined;
   /** The answer's body. Rejects with a KubeRefusal (the server said no) or another Failure (no answer). */
@@ -46,6 +48,7 @@ export type WatchOptions = {
 /** Plain REST over `node:https`: signals, sockets that stay open, and the server's words kept out of messages. */
 export function createKubeClient(access: KubeAccess, rights?: RightsBook): KubeClient {
   let calls = 0;
+  let serverDate: string | undefined;
 
   /** What an answer says of the agent's rights, whatever else it says. */
   function learn(wanted: Asked, refused?: KubeRefusal): void {
@@ -85,6 +88,7 @@ export function createKubeClient(access: KubeAccess, rights?: RightsBook): KubeC
     const signal = wanted.signal ? AbortSignal.any([wanted.signal, deadline]) : deadline;
     try {
       const response = await send(wanted, signal);
+      serverDate = response.headers.date;
       const text = await readText(response, MAX_BODY_BYTES);
       const status = response.statusCode ?? 0;
       if (status >= 200 && status < 300) {
@@ -139,6 +143,9 @@ export function createKubeClient(access: KubeAccess, rights?: RightsBook): KubeC
   return {
     access,
     rights,
+    get serverDate() {
+      return serverDate;
+    },
     get calls() {
       return calls;
     },

@@ -140,7 +140,7 @@ export function memoryLimitMb({ resources, kubernetes }: Template): number {
   return sandboxMemoryMb(resources, kubernetes);
 }
 
-function podResources(template: Template): V1ResourceRequirements {
+export function podResources(template: Template): V1ResourceRequirements {
   const { resources, kubernetes } = template;
   const limitMb = memoryLimitMb(template);
   const milliCpus = Math.ceil(resources.cpus * 1000);

@@ -1,9 +1,9 @@
 """What a canary tries from inside a sandbox: an ordinary program that has what any caller's has and nothing else.
 
-stdin: {"mode": "sandbox" | "network" | "peer", "targets": {kind: ["host:port", ...]}, "peer": null or what a peer printed,
+stdin: {"mode": "sandbox" | "network" | "peer" | "limits", "targets": {kind: ["host:port", ...]}, "peer": null or what a peer printed,
 "mark": text, "wait_ms": n}
 stdout: one line of JSON. `sandbox` and `network`: {"findings": [[name, state, detail], ...]}; `peer`: where it can be met,
-and then it stays until it is ended.
+and then it stays until it is ended; `limits`: {"threads": n, "refused": bool}.
 """
 
 import json
@@ -11,12 +11,14 @@ import os
 import sys
 
 import probe_files
+import probe_limits
 import probe_network
 import probe_peer
 import probe_privilege
 from probe_words import UNKNOWN
 
 MAX_DETAIL = 240
+MAX_THREADS = 1024
 
 
 def main():
@@ -25,6 +27,10 @@ def main():
     places = [os.getcwd(), "/tmp", "/dev/shm"]
     if asked["mode"] == "peer":
         probe_peer.be_met(asked["mark"], places)
+        return
+    if asked["mode"] == "limits":
+        made, refused = probe_limits.threads(MAX_THREADS)
+        sys.stdout.write(json.dumps({"threads": made, "refused": refused}) + "\n")
         return
     if asked["mode"] == "network":
         findings = probe_network.network("policy", asked)

@@ -62,11 +62,20 @@ export function conflict({ resource, name }: ApiRequest, why: string): ApiError 
 /** Which verbs on which resources a token allows; `pods/exec` as in a Role. */
 export type Rule = { resources: readonly string[]; verbs: readonly string[] };
 
+export function allows(
+  rules: readonly Rule[] | 'all',
+  { verb, resource, subresource = '' }: { verb: string; resource: string; subresource?: string },
+): boolean {
+  const full = subresource === '' ? resource : `${resource}/${subresource}`;
+  return (
+    rules === 'all' || rules.some(({ resources, verbs }) => resources.includes(full) && verbs.includes(verb))
+  );
+}
+
 export function checkRules(request: ApiRequest, user: string, rules: readonly Rule[] | 'all'): void {
-  if (rules === 'all') return;
+  if (allows(rules, request)) return;
   const { verb, group, resource, subresource, namespace } = request;
   const full = subresource === '' ? resource : `${resource}/${subresource}`;
-  if (rules.some(({ resources, verbs }) => resources.includes(full) && verbs.includes(verb))) return;
   const what = `cannot ${verb} resource "${full}" in API group "${group}" in the namespace "${namespace}"`;
   throw new ApiError(403, 'Forbidden', `${resource} is forbidden: User "${user}" ${what}`);
 }

@@ -7,6 +7,7 @@ import { admitPod } from './admission.ts';
 import {
   ApiError,
   type ApiRequest,
+  allows,
   checkRules,
   conflict,
   notFound,
@@ -62,6 +63,9 @@ export type KubeApi = AsyncDisposable & {
   start(): Promise<void>;
 };
 
+/** Whoever has a token may ask what it allows. */
+const ACCESS_REVIEWS = '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews';
+
 const RESOURCES = [
   'pods',
   'leases',
@@ -94,6 +98,12 @@ export async function createKubeApi(options: { bookmarkMs?: number } = {}): Prom
         answer(response, 200, { gitVersion: 'v1.33.0-fake' });
         return;
       }
+      if (incoming.url === ACCESS_REVIEWS) {
+        const { spec } = await readBody(incoming);
+        const allowed = allows(rulesOf(incoming), spec.resourceAttributes);
+        answer(response, 201, { kind: 'SelfSubjectAccessReview', spec, status: { allowed } });
+        return;
+      }
       const request = await admitRequest(incoming);
       if (request === 'hang') return;
       const body = await readBody(incoming);
@@ -114,12 +124,17 @@ export async function createKubeApi(options: { bookmarkMs?: number } = {}): Prom
     }
   }
 
-  async function admitRequest(incoming: IncomingMessage): Promise<ApiRequest | 'hang'> {
-    const url = new URL(incoming.url ?? '/', 'https://localhost');
-    const request = parseApiRequest(incoming.method ?? 'GET', url);
+  function rulesOf(incoming: IncomingMessage): readonly Rule[] | 'all' {
     const token = /^Bearer (.+)$/.exec(incoming.headers.authorization ?? '')?.[1] ?? '';
     const rules = tokens.get(token);
     if (rules === undefined) throw new ApiError(401, 'Unauthorized', 'Unauthorized');
+    return rules;
+  }
+
+  async function admitRequest(incoming: IncomingMessage): Promise<ApiRequest | 'hang'> {
+    const url = new URL(incoming.url ?? '/', 'https://localhost');
+    const request = parseApiRequest(incoming.method ?? 'GET', url);
+    const rules = rulesOf(incoming);
     if (!request || !stores.has(request.resource)) {
       throw new ApiError(404, 'NotFound', 'the server could not find the requested resource');
     }

@@ -1,0 +1,118 @@
+import { Failure } from '../../shared/errors.ts';
+import type { Template } from '../../shared/template.ts';
+import { createKubeClient, type KubeClient } from '../backends/kubernetes/kube-client.ts';
+import type { KubeAccess } from '../backends/kubernetes/kube-config.ts';
+import { createKubernetesBackend } from '../backends/kubernetes/kubernetes-backend.ts';
+import type { CanaryTargets } from '../canary/targets.ts';
+import type { Clock } from '../clock.ts';
+import type { Log } from '../log.ts';
+import type { Check } from './check.ts';
+import { checkIsolation } from './isolation-check.ts';
+import { checkQuota } from './quota-check.ts';
+import { checkRights } from './rights-check.ts';
+import { checkSandbox } from './sandbox-check.ts';
+
+/** Clocks that differ by less are as good as one; by more, tokens and certificates end early. */
+export const SKEW_OK_MS = 5_000;
+export const SKEW_FAIL_MS = 60_000;
+
+export type DoctorDeps = {
+  /** Throws a Failure that says why the context cannot be used. */
+  access: () => KubeAccess;
+  /** The configured one; else the context's, else `default`. */
+  namespace: string | undefined;
+  templates: readonly Template[];
+  targets: CanaryTargets;
+  /** Names what is made for the examination, so that no agent takes it for its own. */
+  instance: string;
+  clock: Clock;
+  random: () => number;
+  log: Log;
+  signal: AbortSignal;
+};
+
+/** Looks at one cluster as an agent would use it, step by step. What it makes there is gone at its end. */
+export async function* examine(deps: DoctorDeps): AsyncGenerator<Check> {
+  let client: KubeClient;
+  try {
+    client = createKubeClient(deps.access());
+  } catch (cause) {
+    if (!(cause instanceof Failure)) throw cause;
+    yield { name: 'context', state: 'fail', detail: cause.detail };
+    return;
+  }
+  const namespace = deps.namespace ?? client.access.namespace ?? 'default';
+  try {
+    yield* examineCluster(deps, client, namespace);
+  } catch (cause) {
+    deps.signal.throwIfAborted();
+    if (!(cause instanceof Failure)) throw cause;
+    yield { name: 'api server', state: 'fail', detail: cause.detail };
+  } finally {
+    client.access.close();
+  }
+}
+
+async function* examineCluster(
+  deps: DoctorDeps,
+  client: KubeClient,
+  namespace: string,
+): AsyncGenerator<Check> {
+  const { clock, templates } = deps;
+  const askedMs = clock.now();
+  const { gitVersion: version = 'unknown' } = await client.call<{ gitVersion?: string }>({
+    method: 'GET',
+    path: '/version',
+  });
+  const tookMs = Math.round(clock.now() - askedMs);
+  yield { name: 'api server', state: 'ok', detail: `Kubernetes ${version}, answers in ${tookMs} ms` };
+  yield clockCheck(client.serverDate, clock.wall());
+  let lacks = false;
+  for await (const check of checkRights(client, { namespace, version })) {
+    lacks ||= check.state === 'fail';
+    yield check;
+  }
+  yield await checkQuota(client, { namespace, templates });
+  if (lacks)
+    yield {
+      name: 'sandboxes',
+      state: 'unknown',
+      detail: 'none is made before the agent has its rights: add the rules and ask again',
+    };
+  else yield* examineSandboxes(deps, client, namespace);
+}
+
+async function* examineSandboxes(
+  deps: DoctorDeps,
+  client: KubeClient,
+  namespace: string,
+): AsyncGenerator<Check> {
+  const { clock, signal, templates, targets, log, instance } = deps;
+  const installation = instance;
+  const backend = await createKubernetesBackend({ ...deps, client, namespace, installation });
+  try {
+    for (const template of templates) {
+      let runs = true;
+      for await (const check of checkSandbox({ backend, clock, signal }, template)) {
+        runs &&= check.state !== 'fail';
+        yield check;
+      }
+      if (runs) yield* checkIsolation({ backend, targets, clock, log }, { template, signal });
+    }
+  } finally {
+    await backend.close();
+  }
+}
+
+/** `date` is the server's, in whole seconds. */
+export function clockCheck(date: string | undefined, wallMs: number): Check {
+  const name = 'clock';
+  const serverMs = Date.parse(date ?? '');
+  if (Number.isNaN(serverMs))
+    return { name, state: 'unknown', detail: 'the API server does not say its time' };
+  const apartMs = Math.abs(wallMs - (serverMs + 500));
+  const detail = `${(apartMs / 1000).toFixed(1)} s apart from the API server's`;
+  if (apartMs < SKEW_OK_MS) return { name, state: 'ok', detail };
+  const advice = ["Set this machine's clock, or the control plane's, by NTP."];
+  return { name, state: apartMs < SKEW_FAIL_MS ? 'warn' : 'fail', detail, advice };
+}

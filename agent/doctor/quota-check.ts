@@ -1,0 +1,99 @@
+import type { Template } from '../../shared/template.ts';
+import type { KubeClient } from '../backends/kubernetes/kube-client.ts';
+import { KubeRefusal } from '../backends/kubernetes/kube-failure.ts';
+import type { ObjectList } from '../backends/kubernetes/kube-objects.ts';
+import { podResources } from '../backends/kubernetes/pod-spec.ts';
+import { CANARIES_AT_ONCE } from '../canary/canary.ts';
+import type { Check } from './check.ts';
+import { ruleText } from './rights-check.ts';
+
+/** Beside the pool's: each canary has two at most beside what it borrows, and one of its own. */
+const CANARY_PODS = 3 * CANARIES_AT_ONCE;
+
+type Amounts = Readonly<Record<string, string>>;
+type Quota = {
+  metadata?: { name?: string };
+  status?: { hard?: Amounts; used?: Amounts };
+  spec?: { hard?: Amounts };
+};
+
+const UNITS: Readonly<Record<string, number>> = {
+  m: 1e-3,
+  '': 1,
+  k: 1e3,
+  M: 1e6,
+  G: 1e9,
+  T: 1e12,
+  Ki: 2 ** 10,
+  Mi: 2 ** 20,
+  Gi: 2 ** 30,
+  Ti: 2 ** 40,
+};
+
+/** `500m`, `4Gi`, `1e3` as a number; NaN for what is no quantity. */
+export function parseQuantity(text: string): number {
+  const [, number = '', unit = ''] =
+    /^([+-]?[\d.]+(?:[eE][+-]?\d+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$/.exec(text) ?? [];
+  return number === '' ? Number.NaN : Number(number) * (UNITS[unit] ?? Number.NaN);
+}
+
+/** What all pools and their canaries need at their largest, by a quota's names. */
+export function wantedOf(templates: readonly Template[]): Readonly<Record<string, number>> {
+  const wanted: Record<string, number> = { pods: CANARY_PODS };
+  const add = (name: string, amount: number) => {
+    wanted[name] = (wanted[name] ?? 0) + amount;
+  };
+  for (const template of templates) {
+    const { max } = template.pool;
+    add('pods', max);
+    const { requests = {}, limits = {} } = podResources(template);
+    for (const [kind, amounts] of [
+      ['requests', requests],
+      ['limits', limits],
+    ] as const)
+      for (const [name, text] of Object.entries(amounts)) add(`${kind}.${name}`, max * parseQuantity(text));
+  }
+  return { ...wanted, 'count/pods': wanted.pods ?? 0 };
+}
+
+/** Whether the namespace's quotas have room for the pools. */
+export async function checkQuota(
+  client: KubeClient,
+  { namespace, templates }: { namespace: string; templates: readonly Template[] },
+): Promise<Check> {
+  const name = 'quota';
+  let quotas: readonly Quota[];
+  try {
+    const path = `/api/v1/namespaces/${namespace}/resourcequotas`;
+    quotas = (await client.call<ObjectList<Quota>>({ method: 'GET', path })).items ?? [];
+  } catch (cause) {
+    if (!(cause instanceof KubeRefusal)) throw cause;
+    if (cause.right === undefined) return { name, state: 'unknown', detail: cause.detail };
+    const detail = 'The agent may not read quotas, and need not; with this rule they are checked:';
+    return { name, state: 'unknown', detail, advice: ruleText(cause.right) };
+  }
+  const wanted = wantedOf(templates);
+  const short = quotas.flatMap(({ metadata, status, spec }) =>
+    Object.entries(status?.hard ?? spec?.hard ?? {})
+      .filter(([key, hard]) => (wanted[key] ?? 0) > parseQuantity(hard))
+      .map(
+        ([key, hard]) =>
+          `${metadata?.name}: ${key} is ${hard} (${status?.used?.[key] ?? '0'} used), pools and canaries want up to ${amountText(key, wanted[key] ?? 0)}`,
+      ),
+  );
+  if (short.length > 0)
+    return {
+      name,
+      state: 'warn',
+      detail: 'The pools cannot fill. Raise it, or lower pool.max:',
+      advice: short,
+    };
+  if (quotas.length === 0) return { name, state: 'ok', detail: `${namespace} has none` };
+  return { name, state: 'ok', detail: `room for ${wanted.pods} pods, those of canaries among them` };
+}
+
+function amountText(key: string, amount: number): string {
+  return /memory|storage/.test(key)
+    ? `${Math.ceil(amount / 2 ** 20)}Mi`
+    : String(Math.ceil(amount * 1000) / 1000);
+}

@@ -1,0 +1,133 @@
+import * as z from 'zod';
+import { Failure } from '../../shared/errors.ts';
+import type { Template } from '../../shared/template.ts';
+import type { ExecStream } from '../backends/kubernetes/exec-stream.ts';
+import type { KubernetesBackend } from '../backends/kubernetes/kubernetes-backend.ts';
+import { startProbe } from '../canary/probe-run.ts';
+import type { Clock } from '../clock.ts';
+import { createDeadline, orAborted } from '../deadline.ts';
+import { createRunnerClient } from '../runner/client.ts';
+import type { Check } from './check.ts';
+
+/** An image may have to be pulled. */
+const CREATE_TIMEOUT_MS = 180_000;
+const READY_TIMEOUT_MS = 60_000;
+const PROBE_WAIT_MS = 20_000;
+/** What a program may start here, so that the node's own limit is what it meets. */
+const MANY_PROCESSES = 4_096;
+/** Beside a program's: the runner, its zygote, and the execs that reach them. */
+const OWN_PROCESSES = 8;
+
+const limitsSchema = z.object({ threads: z.int().min(0), refused: z.boolean() });
+
+/** What a failed creation is about. */
+const ABOUT: Readonly<Partial<Record<Failure['code'], string>>> = {
+  image_error: 'image',
+  quota_exceeded: 'quota',
+  policy_denied: 'admission',
+  unschedulable: 'room',
+};
+
+export type SandboxCheckDeps = { backend: KubernetesBackend; clock: Clock; signal: AbortSignal };
+
+/** Makes one sandbox of a template and tries what only a sandbox can tell: image, exec protocol, runner, pid limit. */
+export async function* checkSandbox(
+  { backend, clock, signal }: SandboxCheckDeps,
+  template: Template,
+): AsyncGenerator<Check> {
+  const wide = { ...template, preload: [], resources: { ...template.resources, processes: MANY_PROCESSES } };
+  const startedMs = clock.now();
+  let name = 'pod';
+  try {
+    using deadline = createDeadline(
+      clock,
+      CREATE_TIMEOUT_MS,
+      late('The sandbox took too long to make.'),
+      signal,
+    );
+    const sandbox = await backend.create(wide, deadline.signal);
+    try {
+      name = 'exec';
+      const stream = (await backend.connect(sandbox, deadline.signal)) as ExecStream;
+      const image = `${template.name}: ${template.image} runs, after ${seconds(clock.now() - startedMs)}`;
+      yield { name: 'image', state: 'ok', detail: image };
+      yield protocolCheck(stream.protocol);
+      name = 'runner';
+      const runner = createRunnerClient({ stream, epoch: 1 });
+      runner.ready.catch(() => {});
+      using readyBy = createDeadline(clock, READY_TIMEOUT_MS, late('The runner said nothing.'), signal);
+      const ready = await orAborted(runner.ready, readyBy.signal);
+      yield {
+        name,
+        state: ready.ok ? 'ok' : 'fail',
+        detail: `Python ${ready.python}, seccomp ${ready.features.seccomp ? 'yes' : 'no'}, Landlock ${ready.features.landlock_abi || 'no'}`,
+        advice: ready.missing.map((what) => `The template requires what is not there: ${what}`),
+      };
+      name = 'pid limit';
+      if (ready.ok) yield pidCheck(await countThreads(runner, clock, { template: wide, signal }), template);
+      runner.close();
+    } finally {
+      await backend.destroy(sandbox);
+    }
+  } catch (cause) {
+    signal.throwIfAborted();
+    if (!(cause instanceof Failure)) throw cause;
+    const { code, detail } = cause;
+    yield { name: ABOUT[code] ?? name, state: 'fail', detail: `${template.name}: ${detail} (${code})` };
+  }
+}
+
+function protocolCheck(protocol: 'v4' | 'v5'): Check {
+  if (protocol === 'v5') return { name: 'exec', state: 'ok', detail: 'v5.channel.k8s.io' };
+  return { name: 'exec', state: 'ok', detail: 'v4.channel.k8s.io: this server has no v5, and needs none' };
+}
+
+async function countThreads(
+  runner: Parameters<typeof startProbe>[0],
+  clock: Clock,
+  { template, signal }: { template: Template; signal: AbortSignal },
+): Promise<z.output<typeof limitsSchema>> {
+  using deadline = createDeadline(clock, PROBE_WAIT_MS, late('The probe came to no end.'), signal);
+  const request = { mode: 'limits', targets: {}, peer: null, mark: '', wait_ms: 0 } as const;
+  const run = startProbe(runner, 1, { template, request });
+  const found = limitsSchema.safeParse(JSON.parse(await orAborted(run.answer, deadline.signal)));
+  await orAborted(run.over, deadline.signal);
+  if (!found.success) throw new Failure('isolation_failed', 'What the probe printed is no report.');
+  return found.data;
+}
+
+/** What the node grants, beside what the template promises. */
+export function pidCheck(
+  { threads, refused }: { threads: number; refused: boolean },
+  { name: template, resources }: Pick<Template, 'name' | 'resources'>,
+): Check {
+  const name = 'pid limit';
+  const promised = resources.processes;
+  if (!refused)
+    return {
+      name,
+      state: 'warn',
+      detail: `the node lets a pod start ${threads} threads and more: only the template's own ${promised} hold a fork bomb`,
+      advice: ['Set podPidsLimit in the kubelet’s configuration.'],
+    };
+  if (threads < promised + OWN_PROCESSES)
+    return {
+      name,
+      state: 'warn',
+      detail: `the node gives a pod about ${threads} threads, less than the ${promised} of template '${template}' and the runner's own`,
+      advice: ["Raise podPidsLimit in the kubelet's configuration, or lower resources.processes."],
+    };
+  return {
+    name,
+    state: 'ok',
+    detail: `the node gives a pod about ${threads} threads; '${template}' takes ${promised}`,
+  };
+}
+
+function late(detail: string): () => Failure {
+  return () => new Failure('backend_unavailable', detail);
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}
