@@ -26,6 +26,8 @@ export type KubeCluster = AsyncDisposable & {
   deletePod(pod: string): Promise<void>;
   /** Requests for pods and execs so far by the API server's count, watches and the control plane's own words apart. */
   podCalls(): Promise<PodCalls>;
+  /** Names of the pods that are there, those on their way in or out among them. */
+  pods(): string;
   /** Resolves when so many pods run at least, none is on its way in or out, and it stays so. */
   settled(running: number): Promise<void>;
 };
@@ -86,6 +88,11 @@ export async function openKubeCluster(
     exec,
     deletePod: (pod) => client.call({ method: 'DELETE', path: `${pods}/${pod}` }),
     podCalls: () => podCalls(client),
+    pods: () =>
+      [...watch.all()]
+        .map(({ metadata }) => metadata?.name)
+        .sort()
+        .join(),
     async settled(running) {
       const until = performance.now() + WAIT_MS;
       let sinceMs = Number.POSITIVE_INFINITY;
