@@ -14,8 +14,9 @@ import { testClock } from './test-clock.ts';
 export const ENGINE_HOST = process.env.PODGATE_TEST_DOCKER_HOST;
 export const ENGINE_IMAGE = process.env.PODGATE_TEST_DOCKER_IMAGE ?? 'podgate-sandbox';
 
-export function openEngine(host = ENGINE_HOST): EngineClient {
-  return createEngineClient(engineAddress({ host, tlsVerify: false, certPath: undefined, sockets: [] }));
+export function openEngine(host = ENGINE_HOST, certPath?: string): EngineClient {
+  const settings = { host, tlsVerify: certPath !== undefined, certPath, sockets: [] };
+  return createEngineClient(engineAddress(settings));
 }
 
 /** An installation of its own on the engine: nothing of it is there when it ends. */
@@ -32,8 +33,8 @@ export const ENGINE_TEMPLATE = {
   resources: { memory_mb: 64, workspace_mb: 8, tmp_mb: 8, cpus: 1 },
 };
 
-export function createTestEngine(host = ENGINE_HOST): TestEngine {
-  const client = openEngine(host);
+export function createTestEngine(host = ENGINE_HOST, certPath?: string): TestEngine {
+  const client = openEngine(host, certPath);
   const installation = `test-${randomUUID()}`;
   const backends: DockerBackend[] = [];
   return {

@@ -62,6 +62,12 @@ const RULES: readonly Rule[] = [
     'sandbox_lost',
     'The sandbox is gone.',
   ],
+  [
+    400,
+    /HTTP request to an HTTPS server/i,
+    'backend_unavailable',
+    'The engine wants TLS: set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH.',
+  ],
   [404, /./s, 'backend_unavailable', 'The engine does not know what it was asked for.'],
   [403, /(?:)/, 'policy_denied', "An authorization plugin of the engine refuses the template's container."],
   [409, /(?:)/, 'backend_unavailable', 'Another change to the container came first.'],
