@@ -155,7 +155,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   entrance.setTargets(gateways);
   const { text: key } = await issueCallerKey(
     dir,
-    { sub: 'fleet', scopes: ['execute', 'clusters', 'files'] },
+    { sub: 'fleet', scopes: ['execute', 'clusters', 'files', 'sessions'] },
     Date.now(),
   );
   const url = `http://127.0.0.1:${balancer.port}`;
@@ -202,7 +202,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
       (
         await issueCallerKey(
           dir,
-          { sub, scopes: ['execute', 'clusters'], ...(limits && { limits }) },
+          { sub, scopes: ['execute', 'clusters', 'sessions'], ...(limits && { limits }) },
           Date.now(),
         )
       ).text,

@@ -178,6 +178,26 @@ print('ended')`;
     await until(() => log.filter(({ event }) => event === 'sandbox_stream_replaced').length >= 2);
   });
 
+  test('keeps a session while an API server is away, with all that it had, and leaves no pod of it', async () => {
+    const session = await stack.podgate.sessions.create({ cluster: 'one' });
+    expect((await session.execute('import os\nx = 41\nopen("kept", "w").write("file")')).error).toBeNull();
+    const running = session.execute('import time\ntime.sleep(1.5)\nx += 1\nx');
+    await eventually(async () => (await session.state()).running === 1);
+    await first.stop();
+    await first.start();
+    expect((await running).stdout).toBe('42\n');
+    expect((await session.execute('x, open("kept").read()')).stdout).toBe("(42, 'file')\n");
+    await session.files.write('b.txt', 'written');
+    expect(await new Response(await session.files.read('b.txt')).text()).toBe('written');
+    const pod = pods(first).length;
+    await session.end();
+    await eventually(async () => {
+      const states = agents[0]?.status().clusters.find(({ name }) => name === 'one')?.pools.default;
+      return states?.taken === 0 && states.retiring === 0;
+    });
+    expect(pods(first).length).toBeLessThanOrEqual(pod);
+  });
+
   test('tells a program that filled the container’s memory so', async () => {
     const running = follow({
       code: 'import time\nprint("begun", flush=True)\ntime.sleep(30)',

@@ -1,0 +1,62 @@
+import { expect, test, vi } from 'vitest';
+import type { FleetAgent, FleetGateway } from '../fakes/fleet.ts';
+import { untilAnswered } from '../fakes/until.ts';
+import { describeFleet } from './suite.ts';
+
+const PATIENCE_MS = 60_000;
+
+describeFleet(
+  'A session is whole',
+  {
+    gateways: 2,
+    agents: [{ cluster: 'lab' }],
+    templates: [{ name: 'default', languages: ['python', 'bash'], pool: { min: 1, max: 3 } }],
+    variables: { PODGATE_HEARTBEAT_MS: '1000', PODGATE_FILE_STORE: 'none' },
+  },
+  (fleet) => {
+    vi.setConfig({ testTimeout: PATIENCE_MS });
+    const lab = () => fleet().agents[0] as FleetAgent;
+
+    /** A session with something in its workspace and in its interpreter. */
+    async function begun(gateway: FleetGateway) {
+      const session = await fleet().client(gateway).sessions.create({ ttl_seconds: 600 });
+      await session.execute('x = 41');
+      await session.bash('echo kept > file');
+      return session;
+    }
+    const runsIn = async (gateway: FleetGateway, id: string) => {
+      const state = await fleet().client(gateway).sessions.open(id).state();
+      return state.running;
+    };
+
+    test('after its links were cut in the middle of a command, which goes on and is answered whole', async () => {
+      await fleet().ready();
+      const [first] = fleet().gateways as [FleetGateway];
+      const session = await begun(first);
+      const command = session.bash('for n in 1 2 3 4 5 6; do echo $n; sleep 0.5; done; cat file');
+      await untilAnswered(async () => (await runsIn(first, session.id)) === 1);
+      lab().wire.cut();
+      expect(await command).toMatchObject({ stdout: '1\n2\n3\n4\n5\n6\nkept\n', exit_code: 0 });
+      expect((await session.execute('x + 1')).stdout).toBe('42\n');
+      await session.end();
+    });
+
+    test('after its gateway was killed in the middle of a command: another replica finds it by its id', async () => {
+      await fleet().ready();
+      const [first, second] = fleet().gateways as [FleetGateway, FleetGateway];
+      const session = await begun(first);
+      const command = session.bash('echo x > begun; sleep 60').catch((error: unknown) => error);
+      await untilAnswered(async () => (await runsIn(second, session.id)) === 1);
+      first.kill('SIGKILL');
+      expect(await command).toMatchObject({ code: 'connection_lost', started: 'unknown' });
+      const elsewhere = fleet().client(second).sessions.open(session.id);
+      expect((await elsewhere.bash('cat file')).stdout).toBe('kept\n');
+      expect((await elsewhere.execute('x + 1')).stdout).toBe('42\n');
+      await fleet().ready();
+      const again = fleet().client(first).sessions.open(session.id);
+      expect((await again.execute('x += 1; x')).stdout).toBe('42\n');
+      await elsewhere.end();
+      await expect(again.state()).rejects.toMatchObject({ status: 404 });
+    });
+  },
+);
