@@ -86,7 +86,7 @@ export function createSessionRoutes(deps: SessionRequestsDeps): Route[] {
       path: '/v1/sessions/{id}',
       scope: 'sessions',
       handle: async (context) => {
-        await book.ask(context.caller, await placeOf(context), 'end');
+        await book.end(context.caller, await placeOf(context));
         return new Response(null, { status: 204 });
       },
       doc: {

@@ -24,9 +24,11 @@ export type SessionBook = {
   ask(
     caller: Caller,
     place: SessionPlace,
-    action: Exclude<SessionAsk['action'], 'list'>,
+    action: 'get' | 'extend',
     ttlMs?: number,
   ): Promise<SessionResponse>;
+  /** Ends it. Throws as `ask`. */
+  end(caller: Caller, place: SessionPlace): Promise<void>;
   /** All sessions of the caller at agents that are connected here, the oldest first. */
   list(caller: Caller, pathCluster: string | null): Promise<SessionResponse[]>;
 };
@@ -50,15 +52,15 @@ export function createSessionBook({ ids, now, directory }: SessionBookDeps): Ses
     { tenant, principal }: Caller,
     instance: string,
     question: Omit<SessionAsk, 'ref' | 'principal'>,
-  ): Promise<FromAgent['SESSION']> {
-    for (;;) {
+  ): Promise<FromAgent['SESSION'] & { asks: number }> {
+    for (let asks = 1; ; asks += 1) {
       const link = directory.linkTo(tenant, instance);
       if (!link)
         throw new Failure('no_agent', 'The agent that has this session is not connected here.', {
           retryAfterMs: NO_AGENT_RETRY_MS,
         });
       const answer = await link.askSessions({ ...question, principal }, ANSWER_TIMEOUT_MS);
-      if (answer) return answer;
+      if (answer) return { ...answer, asks };
       if (link.joined) throw new Failure('agent_lost', 'The agent did not say in time.', { started: 'no' });
     }
   }
@@ -87,6 +89,12 @@ export function createSessionBook({ ids, now, directory }: SessionBookDeps): Ses
       const [state] = sessions;
       if (!state) throw noSession(id);
       return describe(state);
+    },
+    async end(caller, { id, instance }) {
+      const question = { action: 'end', session_id: id, ttl_ms: null, skip: 0 } as const;
+      const { total, asks } = await askInstance(caller, instance, question);
+      // Asked again, because a link went with the answer: that it is not there any more is what was asked for.
+      if (total === 0 && asks === 1) throw noSession(id);
     },
     async list(caller, pathCluster) {
       const instances = new Set<string>();
