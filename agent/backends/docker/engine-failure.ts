@@ -63,6 +63,12 @@ const RULES: readonly Rule[] = [
     'The sandbox is gone.',
   ],
   [
+    null,
+    /(unknown|invalid) mount option/i,
+    'isolation_failed',
+    'The engine does not bound the files of tmpfs mounts or give them an owner, as sandboxes need it: Podman 4 does not.',
+  ],
+  [
     400,
     /HTTP request to an HTTPS server/i,
     'backend_unavailable',

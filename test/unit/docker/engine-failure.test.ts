@@ -36,6 +36,11 @@ describe("an engine's refusal", () => {
     [500, 'write /var/lib/docker/x: disk quota exceeded', 'unschedulable'],
     [500, 'runc create failed: fork/exec /proc/self/exe: resource temporarily unavailable', 'unschedulable'],
     [500, 'cannot allocate memory: unknown', 'unschedulable'],
+    [
+      500,
+      'container create: unknown mount option "nr_inodes=16384": invalid mount option',
+      'isolation_failed',
+    ],
     [404, 'No such container: podgate-x', 'sandbox_lost'],
     [409, 'Container 12ab is not running', 'sandbox_lost'],
     [409, 'container 12ab is paused, unpause the container before exec', 'sandbox_lost'],
