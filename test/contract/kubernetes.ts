@@ -15,6 +15,26 @@ import type { TestCluster } from './kubernetes-cluster.ts';
 
 const MIB = 1_048_576;
 const SLOW_MS = 60_000;
+/** All that outlives its processes: made in every way there is, then looked for. */
+const LEAVE = `
+import ctypes, os
+libc, librt = ctypes.CDLL(None), ctypes.CDLL('librt.so.1')
+libc.shmget(0x1234, 4096, 0o1600), libc.semget(0x1234, 1, 0o1600), libc.msgget(0x1234, 0o1600)
+librt.mq_open(b'/left', 0o102, 0o600, None)
+for path in ('/dev/mqueue/left', '/dev/shm/left', '/tmp/left', 'left', '/dev/termination-log', '/root/.podgate-termination'):
+    try: open(path, 'a').write('left')
+    except OSError: pass`;
+const LOOK_FOR_LEFT = `
+import ctypes, os
+def names(path):
+    try: return os.listdir(path)
+    except OSError: return []
+def size(path):
+    try: return os.path.getsize(path)
+    except OSError: return 0
+objects = [line for kind in ('shm', 'sem', 'msg') for line in open('/proc/sysvipc/' + kind).readlines()[1:]]
+queue = ctypes.CDLL('librt.so.1').mq_open(b'/left', 0o2)
+print([names(path) for path in ('/dev/mqueue', '/dev/shm', '/tmp', '.')], objects, queue, size('/dev/termination-log'))`;
 /** Each line in one piece, a second apart. */
 const TWO_WRITES = 'import os, time\nn = os.write(1, b"a\\n")\ntime.sleep(1)\nn = os.write(1, b"b\\n")';
 
@@ -129,6 +149,14 @@ export function describeKubernetes(name: string, open: () => Promise<TestCluster
       expect((await exit.promise).result).toMatchObject({ outcome: 'exited', stdout_bytes: 4 });
       expect(rest).toBe('b\n');
       second.close();
+    });
+
+    test('a reset leaves no queue, no System V object, no file and no termination log', async () => {
+      const { runner } = await attach(await make({ reuse: 'reset' }), 1);
+      expect((await runOn(runner, 1, LEAVE, { lastLine: false, collect: false })).stderr).toBe('');
+      expect(await runner.reset(soon())).toEqual({ ok: true, leftovers: [] });
+      const { stdout } = await runOn(runner, 2, LOOK_FOR_LEFT, { lastLine: false });
+      expect(stdout).toBe("[[], [], [], ['__main__.py']] [] -1 0\n");
     });
 
     test('signals to PID 1 from inside leave it running', async () => {

@@ -7,6 +7,8 @@ from podgate_runner import sysvipc, wipe
 from podgate_runner.limits import MAX_LEFTOVERS
 
 _TERMINATION_LOG = "/dev/termination-log"
+# Engines mount it writable for all. A queue is a file there, whoever made it and how.
+_QUEUES = "/dev/mqueue"
 
 
 def reset(place, config):
@@ -21,6 +23,7 @@ def reset(place, config):
             leftovers.append("files in " + path)
     if os.getpid() == 1:
         leftovers.extend(sysvipc.remove_all(config["proc_root"]))
+        leftovers.extend("queue %r" % name for name in _remove_queues(_QUEUES))
         if not _truncate(_TERMINATION_LOG):
             leftovers.append("text in " + _TERMINATION_LOG)
     leftovers.extend("process %d" % process.pid for process in place.processes())
@@ -40,6 +43,23 @@ def _restore(path, mode):
         if name.startswith(("user.", "system.posix_acl_")):
             os.removexattr(path, name)
     return True
+
+
+def _remove_queues(path):
+    """POSIX queues outlive their processes. Returns the names of those that cannot be removed."""
+    for name in _names(path):
+        try:
+            os.unlink(os.path.join(path, name))
+        except OSError:
+            pass
+    return _names(path)
+
+
+def _names(path):
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
 
 
 def _truncate(path):

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { expect, test } from 'vitest';
 import { describeSandbox, expectUnharmed, filesIn, patience, py } from './suite.ts';
 
@@ -122,4 +123,41 @@ describeSandbox('RESET', (sandbox) => {
     `);
     expect(ran.stdout).toBe('gone\nTrue\n');
   });
+});
+
+/** Queues and the termination log as a container engine mounts them: writable for all, below no place of the program's. */
+test('a reset removes POSIX queues and the termination log’s text, and says what it cannot remove', () => {
+  const runner = new URL('../../../agent/runner', import.meta.url).pathname;
+  const script = `
+set -e
+PATH=$PATH:/usr/sbin:/sbin
+mount -t tmpfs srv /srv
+mount -t tmpfs tmp /tmp
+mount -t tmpfs dev /dev
+mkdir /dev/mqueue
+mount -t mqueue queues /dev/mqueue
+exec /usr/bin/python3 -B -c "$CODE"`;
+  const code = `
+import os, sys
+sys.path.insert(0, ${JSON.stringify(runner)})
+from podgate_runner.reset import reset
+class Place:
+    modes = {}
+    kill = processes = lambda self: []
+config = {'workspace': '/srv', 'scratch': ['/tmp'], 'proc_root': '/proc'}
+assert os.getpid() == 1
+open('/dev/mqueue/left', 'x').close()
+open('/dev/termination-log', 'w').write('text')
+print(reset(Place(), config), os.listdir('/dev/mqueue'), os.path.getsize('/dev/termination-log'))
+# What is a mount point can be neither removed nor cut.
+open('/dev/mqueue/held', 'x').close()
+os.system('mount --bind /proc/self/comm /dev/mqueue/held; mount --bind /proc/version /dev/termination-log')
+print(reset(Place(), config))
+`;
+  const namespaces = ['--user', '--map-root-user', '--mount', '--ipc', '--pid', '--fork', '--mount-proc'];
+  const { stdout, stderr } = spawnSync('unshare', [...namespaces, '--kill-child', 'sh', '-c', script], {
+    env: { PATH: process.env.PATH ?? '', CODE: code },
+    encoding: 'utf8',
+  });
+  expect(stdout + stderr).toBe('[] [] 0\n["queue \'held\'"]\n');
 });
