@@ -3,6 +3,9 @@ import type { AddressInfo } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import { Failure } from '../../shared/errors.ts';
 
+/** Node's own backlog: more do not wait. */
+const MAX_WAITING = 511;
+
 /**
  * Listens and resolves to the port. Rejects with a Failure that names the address.
  *
@@ -26,9 +29,26 @@ export function listen(server: Server, host: string, port: number, setting: stri
 
 /** Takes no more connections. Resolves when the last one has ended; those that are idle end now. */
 export async function stopListening(server: Server): Promise<void> {
-  // Behind a look at the sockets: who connected or asked before this is taken, and not reset.
-  await setImmediate();
+  await takeWaiting(server);
   await new Promise<void>((resolve) => server.close(() => resolve()));
+}
+
+/**
+ * Takes the connections that wait in the kernel, and what those that are open have sent: closing would reset them. One
+ * connection is accepted a turn of the event loop.
+ */
+async function takeWaiting(server: Server): Promise<void> {
+  let idleTurns = 0;
+  const onConnection = () => {
+    idleTurns = 0;
+  };
+  server.on('connection', onConnection);
+  // The turn in which this begins may be past its look at the sockets.
+  for (let turn = 0; idleTurns < 2 && turn < MAX_WAITING; turn += 1) {
+    idleTurns += 1;
+    await setImmediate();
+  }
+  server.off('connection', onConnection);
 }
 
 /** Waits for a server that listens no more, at most `deadlineMs`, then cuts what is left. */

@@ -29,7 +29,20 @@ const say = (line: string) => void process.stdout.write(`${line}\n`);
 const logs = values.logs ?? (await mkdtemp(join(tmpdir(), 'podgate-soak-')));
 const { seed } = values;
 say(`seed ${seed}, ${minutes} min, ${callers} callers, ${gateways} gateways, ${agents} agents`);
-const tally = await soak({ seed, durationMs: minutes * 60_000, callers, gateways, agents, logs, say });
+// Once: whoever asks again means it.
+const stopping = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stopping.abort());
+const { signal } = stopping;
+const tally = await soak({
+  seed,
+  durationMs: minutes * 60_000,
+  callers,
+  gateways,
+  agents,
+  logs,
+  say,
+  signal,
+});
 for (const missed of tally.told) say(`MISSED ${JSON.stringify(missed)}`);
 if (tally.misses > 0) {
   say(`${tally.misses} missed; logs in ${logs}; again with --minutes ${minutes} --seed ${seed}`);

@@ -35,7 +35,7 @@ export function watchMemory(processes: readonly FleetProcess[], durationMs: numb
     const settled = all.findIndex(({ atMs }) => atMs >= settledMs);
     return {
       start: bytes(all.slice(0, SAMPLES)),
-      settled: bytes(all.slice(settled, settled + SAMPLES)),
+      settled: settled === -1 ? undefined : bytes(all.slice(settled, settled + SAMPLES)),
       peak: Math.max(...all.map((each) => each.bytes)),
       end: bytes(all.slice(-SAMPLES)),
     };
@@ -47,13 +47,15 @@ export function watchMemory(processes: readonly FleetProcess[], durationMs: numb
     risen: () =>
       watched.flatMap(({ name }) => {
         const { settled, end } = of(name);
+        // It was ended before that.
+        if (settled === undefined) return [];
         const why = `${inMb(settled)} settled, ${inMb(end)} at the end`;
         return end - settled > mayRise ? [{ name, why }] : [];
       }),
     lines: () =>
       watched.map(({ name }) => {
         const { start, settled, peak, end } = of(name);
-        return `memory of ${name}: ${inMb(start)} at the start, ${inMb(settled)} settled (${Math.round(settledMs / 60_000)} min), ${inMb(end)} at the end, ${inMb(peak)} at most`;
+        return `memory of ${name}: ${inMb(start)} at the start, ${settled === undefined ? 'never' : inMb(settled)} settled (${Math.round(settledMs / 60_000)} min), ${inMb(end)} at the end, ${inMb(peak)} at most`;
       }),
   };
 }

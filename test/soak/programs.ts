@@ -31,8 +31,8 @@ const WEIGHTS = {
   streamed: 8,
   talker: 6,
   echo: 5,
-  bulk: 3,
-  slow_reader: 1,
+  bulk: 1.5,
+  slow_reader: 0.5,
   stalled_reader: 0.05,
   truncated: 1,
   fails: 2,
@@ -103,7 +103,7 @@ function make(kind: Kind, random: Random, name: string): Program {
       return echo(base, random, name);
     case 'detached':
       return plain(
-        printing(random.between(5, 25), random.between(16, 30_000), random.between(10, 120)),
+        printing(random.between(5, 25), random.between(16, 8_000), random.between(10, 120)),
         { as: 'detached', afterMs: random.between(0, 1_500) },
         BULK,
       );

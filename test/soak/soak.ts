@@ -24,6 +24,8 @@ export type SoakOptions = {
   /** A folder for the logs of all processes. */
   logs: string;
   say: (line: string) => void;
+  /** Ends it early: what was asked is judged all the same, and everything is taken down. */
+  signal?: AbortSignal;
 };
 
 const MAX_OUTPUT_BYTES = 134_217_728;
@@ -56,9 +58,14 @@ export async function soak(options: SoakOptions): Promise<Tally> {
     const beganMs = performance.now();
     const over = new AbortController();
     const lanes = planFaults({ ...options, seed });
-    const breaking = lanes.map((lane) => carryOut(fleet, lane, faults, over.signal));
+    const stopped = options.signal ?? over.signal;
+    const breaking = lanes.map((lane) =>
+      carryOut(fleet, lane, faults, stopped).catch((error) => {
+        if (!stopped.aborted) throw error;
+      }),
+    );
     const callers = Array.from({ length: options.callers }, (_, caller) =>
-      call({ seed, caller, fleet, tally, faults, settled, untilMs: beganMs + durationMs }),
+      call({ seed, caller, fleet, tally, faults, settled, untilMs: beganMs + durationMs, stopped }),
     );
     const watching = (async () => {
       for (let tick = 1; !over.signal.aborted; tick += 1) {
@@ -121,12 +128,13 @@ type Call = {
   faults: FaultLog;
   settled: Map<string, Told>;
   untilMs: number;
+  stopped: AbortSignal;
 };
 
 /** One caller, who asks one thing after the other. */
-async function call({ seed, caller, fleet, tally, faults, settled, untilMs }: Call): Promise<void> {
+async function call({ seed, caller, fleet, tally, faults, settled, untilMs, stopped }: Call): Promise<void> {
   await using asking = createAsking(fleet.url, fleet.key);
-  for (let step = 0; performance.now() < untilMs; step += 1) {
+  for (let step = 0; performance.now() < untilMs && !stopped.aborted; step += 1) {
     const name = `${seed}-${caller}-${step}`;
     const random = createRandom(name);
     const program = drawProgram(random, name);
