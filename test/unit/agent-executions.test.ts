@@ -301,6 +301,20 @@ describe('a START that is refused', () => {
     expect((await begin(again)).heard.words).toEqual(['ACCEPT']);
   });
 
+  test('with a key that stands for another execution is a duplicate, and so is one of no claim', async () => {
+    const { begin, executions } = await createBench();
+    const claim = { ref: 1, digest: 'd', replaces: null, keep_ms: 1_000, release: false };
+    expect(executions.claim({ ...claim, key: 'k', execution_id: 'own' })).toMatchObject({
+      execution_id: 'own',
+    });
+    expect((await begin({ key: 'k', execution_id: 'other' })).heard.nack).toBe('duplicate');
+    expect((await begin({ key: 'unclaimed' })).heard.nack).toBe('duplicate');
+    const { heard } = await begin({ key: 'k', execution_id: 'own' });
+    expect(heard.nack).toBeUndefined();
+    const again = executions.claim({ ...claim, key: 'k', execution_id: 'third', replaces: 'own' });
+    expect(again).toEqual({ ref: 1, execution_id: 'own', digest: 'd', state: 'accepted' });
+  });
+
   test('with an id that was fenced is a duplicate', async () => {
     const { begin, executions } = await createBench();
     expect(executions.status({ ref: 1, execution_id: 'f', refuse_if_unknown: false })).toMatchObject({
