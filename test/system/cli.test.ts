@@ -20,6 +20,7 @@ const COMMANDS = [
   'exec',
   'executions',
   'files',
+  'sessions',
   'clusters',
 ];
 const FAILED = 125;

@@ -1,0 +1,173 @@
+import { parseArgs } from 'node:util';
+import { Podgate } from '../client/podgate.ts';
+import type { Session } from '../client/sessions.ts';
+import type { BashEnd } from '../client/types.ts';
+import { clientConfig } from './config.ts';
+import { type Io, printable, UsageError, write } from './io.ts';
+import { openFile } from './open-file.ts';
+import { parseCommand } from './parse-command.ts';
+
+const HELP = `Usage: podgate sessions create [-t TEMPLATE] [--cluster NAME] [--ttl SECONDS] [--idle SECONDS]    prints its id
+       podgate sessions list
+       podgate sessions bash ID COMMAND       streams, and ends with the command's status, 124 out of time
+       podgate sessions python ID CODE        the same, in an interpreter that remembers
+       podgate sessions put ID FILE PATH      a file up
+       podgate sessions get ID PATH           a file to standard output
+       podgate sessions unpack ID TAR [PATH]  a tar, compressed or not, into a folder
+       podgate sessions pack ID [PATH]        a folder as tar to standard output
+       podgate sessions extend ID SECONDS
+       podgate sessions end ID…
+
+  --timeout MS   the command's own time, in ms (default 30000)
+`;
+
+/** As timeout(1) has it. */
+const TIMED_OUT_STATUS = 124;
+const CANCELLED_STATUS = 130;
+/** 128 + SIGPIPE, with which a program of its own would end. */
+const READER_GONE_STATUS = 141;
+
+type Values = ReturnType<typeof parse>['values'];
+type Verb = (podgate: Podgate, rest: string[], values: Values, io: Io) => Promise<number>;
+
+/** `podgate sessions`. */
+export async function runSessions(args: string[], io: Io): Promise<number> {
+  const { values, positionals } = parse(args);
+  const [verb, ...rest] = positionals;
+  if (values.help || verb === undefined) {
+    await write(values.help ? io.stdout : io.stderr, HELP);
+    return values.help ? 0 : 2;
+  }
+  const act = Object.hasOwn(VERBS, verb) ? VERBS[verb] : undefined;
+  if (!act) throw new UsageError(`there is no 'sessions ${verb}': use ${Object.keys(VERBS).join(', ')}`);
+  const config = clientConfig();
+  const { baseUrl, key, cluster } = config;
+  return act(new Podgate({ baseUrl, key, cluster: values.cluster ?? cluster }), rest, values, io);
+}
+
+function parse(args: string[]) {
+  return parseCommand('sessions', () =>
+    parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        template: { type: 'string', short: 't' },
+        cluster: { type: 'string' },
+        ttl: { type: 'string' },
+        idle: { type: 'string' },
+        timeout: { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    }),
+  );
+}
+
+const VERBS: Record<string, Verb> = {
+  async create(podgate, _rest, { template, ttl, idle }, io) {
+    const request = {
+      ...(template !== undefined && { template }),
+      ...(ttl !== undefined && { ttl_seconds: wholeNumber('--ttl', ttl) }),
+      ...(idle !== undefined && { idle_seconds: wholeNumber('--idle', idle) }),
+    };
+    const session = await podgate.sessions.create(request, { signal: io.signal });
+    await write(io.stdout, `${session.id}\n`);
+    return 0;
+  },
+  async list(podgate, _rest, _values, io) {
+    let cursor: string | undefined;
+    do {
+      const { sessions, next_cursor } = await podgate.sessions.list({ cursor, signal: io.signal });
+      for (const { session_id, cluster, template, expires_at, running } of sessions) {
+        const end = new Date(expires_at * 1_000).toISOString();
+        await write(io.stdout, `${session_id}  ${cluster}  ${template}  until ${end}  running ${running}\n`);
+      }
+      cursor = next_cursor ?? undefined;
+    } while (cursor !== undefined);
+    return 0;
+  },
+  bash(podgate, rest, { timeout }, io) {
+    const [session, cmd] = taken(podgate, rest, 'a COMMAND');
+    return follow(session.bashStream({ cmd, ...timeoutOf(timeout) }, { signal: io.signal }), io);
+  },
+  python(podgate, rest, { timeout }, io) {
+    const [session, code] = taken(podgate, rest, 'CODE');
+    return follow(session.stream({ code, ...timeoutOf(timeout) }, { signal: io.signal }), io);
+  },
+  async put(podgate, rest, _values, io) {
+    const [session, file] = taken(podgate, rest, 'a FILE');
+    const path = rest[2] ?? file;
+    await session.files.write(path, await openFile(file), { signal: io.signal });
+    return 0;
+  },
+  async get(podgate, rest, _values, io) {
+    const [session, path] = taken(podgate, rest, 'a PATH');
+    return pour(await session.files.read(path, { signal: io.signal }), io);
+  },
+  async unpack(podgate, rest, _values, io) {
+    const [session, file] = taken(podgate, rest, 'a TAR');
+    const { entries } = await session.files.unpack(await openFile(file), rest[2] ?? '', {
+      signal: io.signal,
+    });
+    await write(io.stdout, `${entries} entries\n`);
+    return 0;
+  },
+  async pack(podgate, rest, _values, io) {
+    return pour(await sessionOf(podgate, rest).files.pack(rest[1] ?? '', { signal: io.signal }), io);
+  },
+  async extend(podgate, rest, _values, io) {
+    const [session, seconds] = taken(podgate, rest, 'SECONDS');
+    await session.extend(wholeNumber('SECONDS', seconds), { signal: io.signal });
+    return 0;
+  },
+  async end(podgate, rest, _values, io) {
+    sessionOf(podgate, rest);
+    for (const id of rest) await podgate.sessions.open(id).end({ signal: io.signal });
+    return 0;
+  },
+};
+
+function sessionOf(podgate: Podgate, [id]: string[]): Session {
+  if (id === undefined) throw new UsageError("give an ID. 'podgate sessions --help' says more.");
+  return podgate.sessions.open(id);
+}
+
+function taken(podgate: Podgate, rest: string[], what: string): [Session, string] {
+  const session = sessionOf(podgate, rest);
+  const [, argument] = rest;
+  if (argument === undefined) throw new UsageError(`give ${what}. 'podgate sessions --help' says more.`);
+  return [session, argument];
+}
+
+async function follow(
+  events: AsyncGenerator<
+    { type: 'output'; stream: 'stdout' | 'stderr'; data: string } | ({ type: 'result' } & BashEnd)
+  >,
+  io: Io,
+): Promise<number> {
+  for await (const event of events) {
+    if (event.type === 'result') return statusOf(event, io);
+    if (!(await write(io[event.stream], event.data))) return READER_GONE_STATUS;
+  }
+  return CANCELLED_STATUS;
+}
+
+async function statusOf({ timed_out, exit_code, outcome }: BashEnd, io: Io): Promise<number> {
+  if (outcome !== 'exited' && outcome !== 'signaled')
+    await write(io.stderr, `podgate sessions: ${printable(outcome)}\n`);
+  return timed_out ? TIMED_OUT_STATUS : (exit_code ?? CANCELLED_STATUS);
+}
+
+async function pour(stream: ReadableStream<Uint8Array>, io: Io): Promise<number> {
+  for await (const chunk of stream) if (!(await write(io.stdout, chunk))) return READER_GONE_STATUS;
+  return 0;
+}
+
+function timeoutOf(timeout: string | undefined): { timeout_ms?: number } {
+  return timeout === undefined ? {} : { timeout_ms: wholeNumber('--timeout', timeout) };
+}
+
+function wholeNumber(name: string, text: string): number {
+  if (!/^\d{1,9}$/.test(text))
+    throw new UsageError(`${name} must be a whole number, not '${printable(text)}'`);
+  return Number(text);
+}

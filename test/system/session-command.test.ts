@@ -1,0 +1,61 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { podgate } from '../fakes/podgate-command.ts';
+import { describeStack } from './suite.ts';
+
+/** Each command is a process of its own. */
+const PATIENCE_MS = 120_000;
+const TEMPLATES = [
+  { name: 'default', languages: ['python', 'bash'] as ('python' | 'bash')[], pool: { min: 1, max: 2 } },
+];
+
+describeStack('podgate sessions', { templates: TEMPLATES }, (stack) => {
+  const run = (...args: string[]) =>
+    podgate(['sessions', ...args], { env: { PODGATE_URL: stack().url, PODGATE_KEY: stack().ownKey } });
+
+  test(
+    'makes one, runs commands and Python in it, moves files and trees, and ends it',
+    async () => {
+      const dir = await mkdtemp(join(tmpdir(), 'podgate-sessions-'));
+      onTestFinished(() => rm(dir, { recursive: true, force: true }));
+      const created = await run('create', '--ttl', '600', '--idle', '300');
+      expect([created.status, created.stderr]).toEqual([0, '']);
+      const id = created.stdout.trim();
+      expect((await run('list')).stdout).toMatch(
+        new RegExp(`^${id}  local  default  until \\S+  running 0\n$`),
+      );
+      expect(await run('bash', id, 'echo out; echo err >&2; exit 3')).toMatchObject({
+        status: 3,
+        stdout: 'out\n',
+        stderr: 'err\n',
+      });
+      expect(await run('bash', id, 'sleep 60', '--timeout', '200')).toMatchObject({ status: 124 });
+      await run('python', id, 'x = 41');
+      expect(await run('python', id, 'x + 1')).toMatchObject({ status: 0, stdout: '42\n' });
+      await writeFile(join(dir, 'a.txt'), 'hello');
+      expect(await run('put', id, join(dir, 'a.txt'), 'in/a.txt')).toMatchObject({ status: 0 });
+      expect(await run('get', id, 'in/a.txt')).toMatchObject({ status: 0, stdout: 'hello' });
+      execFileSync('tar', ['czf', join(dir, 'a.tgz'), '-C', dir, 'a.txt']);
+      expect(await run('unpack', id, join(dir, 'a.tgz'), 'out')).toMatchObject({ stdout: '1 entries\n' });
+      const packed = await run('pack', id, 'out');
+      await writeFile(join(dir, 'out.tar'), packed.stdout, 'latin1');
+      execFileSync('tar', ['xf', join(dir, 'out.tar'), '-C', dir, '--transform', 's/a.txt/b.txt/']);
+      expect(await readFile(join(dir, 'b.txt'), 'utf8')).toBe('hello');
+      expect(await run('extend', id, '900')).toMatchObject({ status: 0 });
+      expect(await run('end', id)).toMatchObject({ status: 0, stdout: '', stderr: '' });
+      const gone = await run('bash', id, 'true');
+      expect(gone.status).not.toBe(0);
+      expect(gone.stderr).toContain('not found');
+    },
+    PATIENCE_MS,
+  );
+
+  test('says what is missing', async () => {
+    expect(await run('bash')).toMatchObject({ status: 2, stderr: expect.stringContaining('give an ID') });
+    expect(await run('nothing')).toMatchObject({ status: 2, stderr: expect.stringContaining('use create') });
+    expect((await run('--help')).stdout).toContain('podgate sessions create');
+  });
+});
