@@ -69,8 +69,22 @@ export async function startFront(options: FrontOptions): Promise<Front> {
   const gateway = start(['gateway'], environment);
   const agent = start(['agent'], environment);
   const client = createBenchClient(`http://127.0.0.1:${port}`, key);
-  for (const cluster of clusters)
-    for (const template of options.warm) await untilWarm(client, cluster, template);
+  async function end(): Promise<void> {
+    client[Symbol.dispose]();
+    for (const child of [agent, gateway]) {
+      child.kill('SIGTERM');
+      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    }
+    await rm(folder, { recursive: true, force: true });
+  }
+
+  try {
+    for (const cluster of clusters)
+      for (const template of options.warm) await untilWarm(client, cluster, template);
+  } catch (cause) {
+    await end();
+    throw cause;
+  }
   return {
     url: `http://127.0.0.1:${port}`,
     port,
@@ -79,14 +93,7 @@ export async function startFront(options: FrontOptions): Promise<Front> {
     gateway,
     agent,
     client,
-    async [Symbol.asyncDispose]() {
-      client[Symbol.dispose]();
-      for (const child of [agent, gateway]) {
-        child.kill('SIGTERM');
-        if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-      }
-      await rm(folder, { recursive: true, force: true });
-    },
+    [Symbol.asyncDispose]: end,
   };
 }
 
