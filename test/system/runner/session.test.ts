@@ -68,6 +68,24 @@ describePython('a sandbox that is kept', (python) => {
       await until(() => !sandbox.processes().some(({ comm }) => comm === 'sleep'));
     });
 
+    test(`tells limits apart, and keeps an interpreter where it can (${place})`, async () => {
+      await using sandbox = await kept();
+      const python = (code: string, options: RunOptions = {}) =>
+        sandbox.run(code, { session: { do: 'python', context: 'main', rich: false }, ...options });
+      const busy = await bash(sandbox, 'while :; do :; done', { cpuSeconds: 1 });
+      expect(busy.result).toMatchObject({ outcome: 'cpu_limit', exit_code: 152, signal: 24 });
+      const flood = await bash(sandbox, 'yes | head -c 5000000', { outputLimitBytes: 100_000 });
+      expect(flood.result).toMatchObject({ outcome: 'output_limit', exit_code: 137 });
+      const loop = await python('x = 1\nwhile True: pass', { cpuSeconds: 1 });
+      expect(loop.result).toMatchObject({ outcome: 'cpu_limit', exit_code: 152, context: 'kept' });
+      expect((await python('x')).stdout).toBe('1\n');
+      const shared =
+        'import mmap\nm = mmap.mmap(-1, 600 << 20)\nfor i in range(0, 600 << 20, 4096): m[i] = 1';
+      const large = await python(shared);
+      expect(large.result).toMatchObject({ outcome: 'memory_limit', exit_code: 137, context: 'lost' });
+      expect((await python('"x" in globals()')).stdout).toBe('False\n');
+    }, 60_000);
+
     test(`ends a command at its time, and nothing else (${place})`, async () => {
       await using sandbox = await kept();
       const other = bash(sandbox, 'sleep 1; echo alive');
