@@ -197,6 +197,8 @@ else
       );
       expect(found.trouble).toMatchObject({ code: 'quota_exceeded' });
       await running(name, 5);
+      // A pod that runs is not ready yet, and a template's first canary comes before its first caller.
+      await eventually(async () => (await listed(name))?.templates.some(({ slots_free }) => slots_free > 0));
       let most = 0;
       const counting = setInterval(async () => {
         // The server's quota forgets a pod that is being deleted once its grace is over.
