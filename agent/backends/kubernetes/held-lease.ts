@@ -16,6 +16,8 @@ export const LEASE_RENEW_MS = 5_000;
 const TIMEOUT_SHARE = 1 / 4;
 const SECOND_TIMEOUT_SHARE = 2 / 3;
 const RETRY_SHARE = 1 / 15;
+/** A Lease that is shorter than usual makes no server faster. */
+const MIN_TIMEOUT_MS = 1_000;
 
 export function leasesPath(namespace: string): string {
   return `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases`;
@@ -56,7 +58,8 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
   let released = false;
   let renewing = false;
   let failed = false;
-  let timeoutMs = Math.ceil(seconds * 1000 * TIMEOUT_SHARE);
+  const timeoutFor = (share: number) => Math.max(MIN_TIMEOUT_MS, Math.ceil(seconds * 1000 * share));
+  let timeoutMs = timeoutFor(TIMEOUT_SHARE);
   let cancel = clock.after(renewMs, () => void renew());
 
   async function make(): Promise<Lease> {
@@ -91,7 +94,7 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
 
   async function renew(): Promise<void> {
     renewing = true;
-    timeoutMs = Math.ceil(seconds * 1000 * (failed ? SECOND_TIMEOUT_SHARE : TIMEOUT_SHARE));
+    timeoutMs = timeoutFor(failed ? SECOND_TIMEOUT_SHARE : TIMEOUT_SHARE);
     failed = false;
     const saying = JSON.stringify(said);
     try {
