@@ -80,6 +80,7 @@ async function createContainerSandbox({ workspaceMount }: SandboxOptions): Promi
       throw new Error('the backend attaches to a container');
     },
     intrude: () => Promise.reject(new Error('a container is entered by its engine')),
+    neighbour: () => Promise.reject(new Error('a container is entered by its engine')),
     log: () => said,
     exited: exited.promise,
     async [Symbol.asyncDispose]() {

@@ -1,7 +1,8 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, constants, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
+import { promisify } from 'node:util';
 import { runnerCommand, shimCommand } from '../../agent/runner/bundle.ts';
 import { createRunnerClient, type RunnerClient, type RunnerClientDeps } from '../../agent/runner/client.ts';
 import type { Ready } from '../../agent/runner/messages.ts';
@@ -60,6 +61,8 @@ export type Sandbox = AsyncDisposable & {
   attach(epoch: number, resume?: RunnerClientDeps['resume']): RunnerClient;
   /** The same by a child of a process that enters: its PPid is not 0. Resolves with what it was sent when it ends. */
   intrude(): Promise<string>;
+  /** What a program prints that entered from outside as the sandbox's user, with nothing to confine it. */
+  neighbour(code: string): Promise<string>;
   /** What the runner itself wrote to its stderr: for a failed test's eyes. */
   log(): string;
   /** Resolves with PID 1's end. */
@@ -224,6 +227,10 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
       await once(shim, 'close');
       return Buffer.concat(got).toString();
     },
+    neighbour: async (code) => {
+      const [file = '', ...args] = [...entering(pid), python, '-c', code];
+      return (await promisify(execFile)(file, args)).stdout;
+    },
     log,
     exited,
     [Symbol.asyncDispose]: dispose,
@@ -232,11 +239,14 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
 
 /** A shim as a kubelet's exec would start it: its parent stays outside, so that inside its PPid is 0. */
 function spawnShim(python: string, pid: number, parent: string[] = []): ChildProcess {
+  const args = ['-c', ONE_SOCKET, 'sh', ...entering(pid), ...parent, ...shimCommand(python)];
+  return spawn('sh', args, { stdio: ['ignore', 'ignore', 'inherit', 'pipe'] });
+}
+
+function entering(pid: number): string[] {
   const isRoot = process.getuid?.() === 0;
   const ids = isRoot ? [`--setuid=${SANDBOX_UID}`, `--setgid=${SANDBOX_UID}`] : ['--preserve-credentials'];
-  const enterArgs = [`--target=${pid}`, '--user', '--pid', '--mount', '--ipc', '--net', ...ids, '--'];
-  const args = ['-c', ONE_SOCKET, 'sh', 'nsenter', ...enterArgs, ...parent, ...shimCommand(python)];
-  return spawn('sh', args, { stdio: ['ignore', 'ignore', 'inherit', 'pipe'] });
+  return ['nsenter', `--target=${pid}`, '--user', '--pid', '--mount', '--ipc', '--net', ...ids, '--'];
 }
 
 /** The host's number of the sandbox's PID 1: the first below `child` whose NSpid ends in 1, once it can be entered. */

@@ -268,6 +268,24 @@ describePython('a runner that waits for streams', (python) => {
     await expectUnharmed(sandbox);
   });
 
+  test('closes what holds a stream to everybody of its UID, also where no Landlock does', async () => {
+    await using sandbox = await create();
+    const tried = await sandbox.neighbour(py`
+      import ctypes, os
+      libc = ctypes.CDLL(None)
+      def entered(pid): return pid not in (1, os.getpid()) and "\nPPid:\t0\n" in open(f"/proc/{pid}/status").read()
+      holders = [int(name) for name in os.listdir("/proc") if name.isdigit() and entered(int(name))]
+      doors = [("attach", pid) for pid in holders if libc.ptrace(16, pid, 0, 0) == 0]
+      for pid in holders:
+          try: doors.append((os.open(f"/proc/{pid}/mem", os.O_RDWR), pid))
+          except PermissionError: pass
+      print(os.getuid(), len(holders), doors)
+    `);
+    expect(tried).toMatch(/^\d+ 1 \[\]\n$/);
+    expect((await sandbox.run('print("still here")')).stdout).toBe('still here\n');
+    await expectUnharmed(sandbox);
+  });
+
   test('is reached while a program holds its socket busy', async () => {
     await using sandbox = await create();
     const ran = await sandbox.run(
