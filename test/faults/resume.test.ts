@@ -12,7 +12,9 @@ const digest = (text: string | Uint8Array) => createHash('sha256').update(text).
 /** Past the 2.5 s after which a silent link of this fleet is dead. */
 const DEAD_MS = 4_000;
 /** A wire that is back may be dialled seconds later. */
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 120_000;
+/** After three cuts an agent may wait up to 8 s before it dials, and longer where that fails: the answer has so long. */
+const REDIALS_MS = 45_000;
 const PARTS = 16;
 const PART_LINES = 2_000;
 const TOLD_LINES = 500;
@@ -77,7 +79,11 @@ describeFleet(
       const name = crypto.randomUUID();
       const text = { stdout: '', stderr: '' };
       let last: StreamEvent | undefined;
-      const request = { code: counted(fleet().counter.path, name) + code, timeout_ms: 30_000 };
+      const request = {
+        code: counted(fleet().counter.path, name) + code,
+        timeout_ms: 30_000,
+        queue_timeout_ms: REDIALS_MS,
+      };
       for await (const event of fleet().client().stream(request)) {
         last = event;
         if (event.type === 'output') text[event.stream] += event.data;
@@ -189,7 +195,7 @@ describeFleet(
 
     test('cuts while files go down leave them whole, each there once', async () => {
       wire().setRate(4_000_000);
-      const asked = ask(fleet(), WRITES_FILES, { timeout_ms: 10_000, queue_timeout_ms: 20_000 });
+      const asked = ask(fleet(), WRITES_FILES, { timeout_ms: 10_000, queue_timeout_ms: REDIALS_MS });
       await until(() => asked.runs() === 1);
       for (let cuts = 0; cuts < 3; cuts += 1) {
         await pause(700);
