@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { configDefaults, defineConfig } from 'vitest/config';
 import { findEngine } from './test/fakes/find-engine.ts';
 import { createCountingReporter } from './test/reporter.ts';
@@ -14,6 +15,8 @@ export default defineConfig({
         : { PODGATE_TEST_DOCKER_HOST: engine.host, PODGATE_TEST_DOCKER_IMAGE: engine.image },
     // Tests start processes, send signals and change limits: each file has a process of its own.
     pool: 'forks',
+    // Most of a test's time is spent waiting: on two processors, too, two files run side by side.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     testTimeout: 30_000,
     hookTimeout: 30_000,
     // A machine that is shared may starve a test once; what fails twice is broken. By hand nothing is tried again.
