@@ -1,4 +1,4 @@
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { RUNNER_GRACE_MS } from '../../shared/limits.ts';
 import type { FleetAgent, FleetGateway } from '../fakes/fleet.ts';
 import { holdRun } from '../fakes/held-run.ts';
@@ -6,6 +6,9 @@ import { isAlive } from '../fakes/process-tree.ts';
 import { until } from '../fakes/until.ts';
 import { ask, describeFleet } from './suite.ts';
 import { testWireFaults } from './wire-faults.ts';
+
+// After some outages an agent waits up to 16 s before it dials.
+vi.setConfig({ testTimeout: 90_000 });
 
 // The table of DESIGN.md, "When things break", row by row, over processes and a wire that breaks. What takes a pod is in
 // kubernetes.test.ts; what takes a clock or a peer that lies in gateway-links.test.ts.
