@@ -1,7 +1,8 @@
 import { request } from 'node:https';
-import { openExec } from '../agent/backends/kubernetes/exec-stream.ts';
+
 import { createKubeClient, type KubeClient } from '../agent/backends/kubernetes/kube-client.ts';
 import { type KubeContexts, loadKubeContexts } from '../agent/backends/kubernetes/kube-config.ts';
+import { openExec } from '../agent/backends/kubernetes/open-exec.ts';
 import { CONTAINER, podSpec } from '../agent/backends/kubernetes/pod-spec.ts';
 import { podState } from '../agent/backends/kubernetes/pod-state.ts';
 import { createPodWatch, type PodWatch } from '../agent/backends/kubernetes/pod-watch.ts';

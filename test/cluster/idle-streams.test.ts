@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { EXEC_PROTOCOLS, type ExecStream } from '../../agent/backends/kubernetes/exec-stream.ts';
+import { EXEC_PROTOCOLS } from '../../agent/backends/kubernetes/exec-protocol.ts';
+import type { ExecStream } from '../../agent/backends/kubernetes/exec-stream.ts';
 import { createRunnerClient } from '../../agent/runner/client.ts';
 import { openRealCluster, REAL_KUBECONFIG, type TestCluster } from '../contract/kubernetes-cluster.ts';
 import { runOn } from '../fakes/runner-run.ts';

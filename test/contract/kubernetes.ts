@@ -1,9 +1,11 @@
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { Sandbox } from '../../agent/backends/backend.ts';
-import { EXEC_PROTOCOLS, type ExecStream, openExec } from '../../agent/backends/kubernetes/exec-stream.ts';
+import { EXEC_PROTOCOLS } from '../../agent/backends/kubernetes/exec-protocol.ts';
+import type { ExecStream } from '../../agent/backends/kubernetes/exec-stream.ts';
 import type { Pod } from '../../agent/backends/kubernetes/kube-objects.ts';
 import type { KubernetesBackend } from '../../agent/backends/kubernetes/kubernetes-backend.ts';
+import { openExec } from '../../agent/backends/kubernetes/open-exec.ts';
 import { CONTAINER } from '../../agent/backends/kubernetes/pod-spec.ts';
 import { deletePod } from '../../agent/backends/kubernetes/reaper.ts';
 import { createRunnerClient, type RunnerExecution } from '../../agent/runner/client.ts';

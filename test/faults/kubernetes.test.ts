@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Sandbox } from '../../agent/backends/backend.ts';
-import { type ExecOptions, openExec } from '../../agent/backends/kubernetes/exec-stream.ts';
 import type { KubeClient, WatchOptions } from '../../agent/backends/kubernetes/kube-client.ts';
 import type { KubernetesBackend } from '../../agent/backends/kubernetes/kubernetes-backend.ts';
+import { type ExecOptions, openExec } from '../../agent/backends/kubernetes/open-exec.ts';
 import { CONTAINER } from '../../agent/backends/kubernetes/pod-spec.ts';
 import { createPodWatch, SHORT_WATCH_MS } from '../../agent/backends/kubernetes/pod-watch.ts';
 import { createRunnerClient } from '../../agent/runner/client.ts';

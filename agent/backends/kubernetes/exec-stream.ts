@@ -1,45 +1,21 @@
-import type { IncomingMessage } from 'node:http';
 import { Duplex } from 'node:stream';
 import { type RawData, WebSocket } from 'ws';
 import { Failure } from '../../../shared/errors.ts';
+import { sendInput } from './exec-input.ts';
+import { CHANNEL, V5 } from './exec-protocol.ts';
 import { type ExecStatus, parseExecStatus } from './exec-status.ts';
-import { parseStatus } from './kube-client.ts';
-import type { KubeAccess } from './kube-config.ts';
-import { statusFailure } from './kube-failure.ts';
-import type { Right } from './rights.ts';
-
-const V5 = 'v5.channel.k8s.io';
-const V4 = 'v4.channel.k8s.io';
-/** What an exec over WebSocket asks for: `create` too since 1.35. */
-export const EXEC_VERBS: readonly string[] = ['get', 'create'];
-/** What is offered, the best first. */
-export const EXEC_PROTOCOLS: readonly string[] = [V5, V4];
-const CHANNEL = { stdin: 0, stdout: 1, stderr: 2, status: 3, close: 255 } as const;
 
 /** Proxies cut what is silent for 60 s. */
 export const PING_MS = 20_000;
 /** A peer that answers no ping for so long is gone, whatever TCP says. */
 export const PONG_TIMEOUT_MS = 50_000;
-const HANDSHAKE_TIMEOUT_MS = 15_000;
-/** One WebSocket message: servers read a whole one before they hand it on. */
-const MAX_SEND_BYTES = 65_536;
-const MAX_MESSAGE_BYTES = 4_194_304;
 const READ_AHEAD_BYTES = 262_144;
 const STDERR_KEPT_BYTES = 4_096;
 
-export type ExecOptions = {
-  access: KubeAccess;
-  namespace: string;
-  pod: string;
-  container: string;
-  command: readonly string[];
-  /** Ends the wait for the stream; a stream that is open is ended by destroying it. */
-  signal: AbortSignal;
+export type ExecStreamOptions = {
   onStderr?: (chunk: Buffer) => void;
   /** The command has ended. What it wrote may still be unread, and `end` with it. */
   onStatus?: (status: ExecStatus) => void;
-  /** `EXEC_PROTOCOLS` unless given: a server that has both can be held to the older. */
-  protocols?: readonly string[];
   pingMs?: number;
   pongTimeoutMs?: number;
 };
@@ -60,87 +36,8 @@ export type ExecStream = Duplex & {
   stderrTail(): string;
 };
 
-/** Opens the exec. Rejects with a Failure when the server refuses it or cannot be reached. */
-export async function openExec(options: ExecOptions): Promise<ExecStream> {
-  const { access, signal, protocols = EXEC_PROTOCOLS } = options;
-  const { headers, tls, proxy } = await access.connection();
-  signal.throwIfAborted();
-  const socket = new WebSocket(execUrl(options), [...protocols], {
-    ...tls,
-    headers,
-    ...(proxy ? { agent: proxy } : {}),
-    perMessageDeflate: false,
-    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-    maxPayload: MAX_MESSAGE_BYTES,
-    followRedirects: false,
-  });
-  // From the first byte on: what comes with the upgrade is not lost, and an error always has a listener.
-  const stream = createSocketStream(socket, options);
-  const abort = () => socket.terminate();
-  const ignore = () => {};
-  stream.on('error', ignore);
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    await opened(socket, options);
-    stream.off('error', ignore);
-  } catch (cause) {
-    stream.destroy();
-    throw signal.aborted ? signal.reason : cause;
-  } finally {
-    signal.removeEventListener('abort', abort);
-  }
-  return stream;
-}
-
-function execUrl({ access, namespace, pod, container, command }: ExecOptions): URL {
-  const url = new URL(
-    `${access.server.replace(/^http/, 'ws')}/api/v1/namespaces/${namespace}/pods/${encodeURIComponent(pod)}/exec`,
-  );
-  for (const part of command) url.searchParams.append('command', part);
-  for (const name of ['stdin', 'stdout', 'stderr']) url.searchParams.set(name, 'true');
-  url.searchParams.set('container', container);
-  return url;
-}
-
-function opened(socket: WebSocket, { access, namespace, pod }: ExecOptions): Promise<void> {
-  return new Promise((resolve, reject) => {
-    socket.once('open', () => resolve());
-    socket.once('unexpected-response', (request, response: IncomingMessage) => {
-      void refusalOf(response, pod, { verb: 'get', group: '', resource: 'pods/exec', namespace })
-        .then(reject, reject)
-        .finally(() => request.destroy());
-    });
-    socket.once('error', (cause) => {
-      const detail = `No exec can be opened through the API server of context '${access.context}'.`;
-      reject(new Failure('backend_unavailable', detail, { cause }));
-    });
-    socket.once('close', () =>
-      reject(new Failure('backend_unavailable', 'The exec was closed before it was open.')),
-    );
-  });
-}
-
-async function refusalOf(response: IncomingMessage, pod: string, right: Right): Promise<Failure> {
-  let text = '';
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    text += chunk.toString('utf8');
-    if (text.length > STDERR_KEPT_BYTES) break;
-  }
-  const status = response.statusCode ?? 0;
-  const refused = statusFailure(parseStatus(text), {
-    status,
-    retryAfter: response.headers['retry-after'],
-    what: `an exec into ${pod}`,
-    right,
-  });
-  // Credentials and rights are the agent's trouble; anything else is this pod's.
-  if ([401, 403, 429].includes(status)) return refused;
-  const detail = status === 404 ? 'The pod is gone.' : 'The pod takes no exec now.';
-  return new Failure('sandbox_lost', detail, { cause: refused });
-}
-
 /** A Duplex over the channels of one socket. */
-function createSocketStream(socket: WebSocket, options: ExecOptions): ExecStream {
+export function createExecStream(socket: WebSocket, options: ExecStreamOptions): ExecStream {
   const { pingMs = PING_MS, pongTimeoutMs = PONG_TIMEOUT_MS } = options;
   let status: ExecStatus | null = null;
   let stderr = Buffer.alloc(0);
@@ -251,34 +148,4 @@ function createSocketStream(socket: WebSocket, options: ExecOptions): ExecStream
     status: { get: () => status },
     stderrTail: { value: () => stderr.toString('utf8') },
   });
-}
-
-/** Sends what was written in one turn as few messages. `done` is called when the last has left for the kernel. */
-function sendInput(socket: WebSocket, chunks: readonly Buffer[], done: (error?: Error | null) => void): void {
-  if (socket.readyState !== WebSocket.OPEN) {
-    done(new Failure('sandbox_lost', 'The exec stream is closed.', { started: 'unknown' }));
-    return;
-  }
-  const messages: Buffer[] = [];
-  let parts: Uint8Array[] = [];
-  let size = 0;
-  const flush = () => {
-    if (size === 0) return;
-    messages.push(Buffer.concat([Uint8Array.of(CHANNEL.stdin), ...parts]));
-    parts = [];
-    size = 0;
-  };
-  for (const chunk of chunks) {
-    for (let from = 0; from < chunk.byteLength; ) {
-      const part = chunk.subarray(from, from + MAX_SEND_BYTES - size);
-      parts.push(part);
-      size += part.byteLength;
-      from += part.byteLength;
-      if (size === MAX_SEND_BYTES) flush();
-    }
-  }
-  flush();
-  const last = messages.pop() ?? Buffer.of(CHANNEL.stdin);
-  for (const message of messages) socket.send(message);
-  socket.send(last, (cause) => done(cause ?? null));
 }

@@ -9,28 +9,25 @@ import { pause } from '../../pause.ts';
 import { runnerCommand } from '../../runner/bundle.ts';
 import { runnerConfig } from '../../runner/runner-config.ts';
 import type { Backend, Board, Sandbox, SandboxOptions } from '../backend.ts';
-import { LABEL } from '../labels.ts';
 import { RUNNER_PLACE } from '../runner-place.ts';
-import { openRunnerStream } from '../runner-stream.ts';
 import { sandboxName } from '../sandbox-name.ts';
-import { EXEC_VERBS, type ExecStream, openExec } from './exec-stream.ts';
+import { createPod } from './create-pod.ts';
+import type { ExecStream } from './exec-stream.ts';
 import { holdLease } from './held-lease.ts';
 import type { KubeClient } from './kube-client.ts';
-import { isPassing, isRefused, KubeRefusal, lacksRight } from './kube-failure.ts';
-import type { Pod } from './kube-objects.ts';
-import { BOARD_ANNOTATION, INSTANCE_ANNOTATION, labelSelector } from './labels.ts';
-import { CONTAINER, drawUid, podSpec } from './pod-spec.ts';
+import { isPassing } from './kube-failure.ts';
+import { BOARD_ANNOTATION, labelSelector } from './labels.ts';
+import { createPodExecs } from './pod-execs.ts';
+import { drawUid, podSpec } from './pod-spec.ts';
 import { createPodStart, START_TIMEOUT_MS, UNSCHEDULABLE_MS } from './pod-start.ts';
 import { type PodEnd, podState } from './pod-state.ts';
 import { createPodWatch } from './pod-watch.ts';
-import { createReaper, deletePod, deletePods, listPods } from './reaper.ts';
+import { createReaper, deletePods, listPods } from './reaper.ts';
+import { removePod } from './remove-pod.ts';
 import { lackText } from './rights.ts';
+import { sandboxOf } from './sandbox-of.ts';
+import { sweepUnwantedPods } from './unwanted-pods.ts';
 
-const CREATE_TRIES = 4;
-const DESTROY_TRIES = 12;
-/** A pod that ended stays so long for endOf() to be asked; one that is being created has time to become known. */
-const UNWANTED_MS = 30_000;
-const SWEEP_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 10_000;
 const CLOSE_TRIES = 3;
 /** The kubelet looks at its containers once a second: the reason of an end comes after the end. */
@@ -78,7 +75,6 @@ type Known = {
 /** Sandboxes as pods. Rejects with a Failure when the namespace cannot be used. */
 export async function createKubernetesBackend(deps: KubernetesBackendDeps): Promise<KubernetesBackend> {
   const { client, namespace, installation, instance, clock, random, log } = deps;
-  const podsPath = `/api/v1/namespaces/${namespace}/pods`;
   const known = new Map<string, Known>();
   const lease = await holdLease({
     ...deps,
@@ -92,18 +88,17 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     onRestored: reachable.tell,
   });
   const reaper = createReaper({ ...deps, lease });
+  const execs = createPodExecs(deps);
   const start = createPodStart({
     watch,
     clock,
     unschedulableMs: deps.unschedulableMs ?? UNSCHEDULABLE_MS,
     startTimeoutMs: deps.startTimeoutMs ?? START_TIMEOUT_MS,
     ...(deps.doubtMs === undefined ? {} : { doubtMs: deps.doubtMs }),
-    open: (name, signal) => open(name, known.get(name)?.python ?? 'python3', signal),
+    open: (name, signal) => execs.open(name, known.get(name)?.python ?? 'python3', signal),
   });
   const closing = new AbortController();
-  let unwanted = new Map<string, number>();
-  let execs = 0;
-  let cancelSweep = clock.after(SWEEP_MS, sweep);
+  const stopSweeping = sweepUnwantedPods({ watch, clock, isKnown: (name) => known.has(name), remove });
 
   async function create(
     template: Template,
@@ -127,33 +122,16 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
         lackText([{ verb: 'delete', group: '', resource: 'pods', namespace }]),
       );
     try {
-      const pod = await post(body, name, both);
+      const pod = await createPod(deps, body, both);
       const entry: Known = { uid: pod.metadata?.uid ?? '', python, first: undefined };
       known.set(name, entry);
       entry.first = await start.run(name, both);
       // Until it is wanted nobody listens; connect() looks whether it still lives.
       entry.first.on('error', () => {});
-      return toSandbox(pod);
+      return sandboxOf(pod);
     } catch (cause) {
       void remove(name);
       throw cause;
-    }
-  }
-
-  /** The name is drawn here, so that a lost answer can be asked for again without a second pod. */
-  async function post(body: object, name: string, signal: AbortSignal): Promise<Pod> {
-    const backoff = createBackoff({ baseMs: 200, maxMs: 2_000, random });
-    for (;;) {
-      try {
-        // Not aborted once it is sent: whether there is a pod to delete must be known.
-        return await client.call<Pod>({ method: 'POST', path: podsPath, body });
-      } catch (cause) {
-        if (isRefused(cause, 409) && cause.reason === 'AlreadyExists')
-          return client.call<Pod>({ method: 'GET', path: `${podsPath}/${name}` });
-        if (signal.aborted || !isPassing(cause) || backoff.tries + 1 >= CREATE_TRIES) throw cause;
-        const asked = cause instanceof KubeRefusal ? (cause.retryAfterMs ?? 0) : 0;
-        await pause(clock, Math.max(asked, backoff.next()), signal);
-      }
     }
   }
 
@@ -166,69 +144,14 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     if (first && !first.destroyed) return first;
     const state = podState(watch.get(sandbox.id));
     if (state.phase === 'ended') throw state.end.failure;
-    return open(sandbox.id, python, signal);
+    return execs.open(sandbox.id, python, signal);
   }
 
-  async function open(pod: string, python: string, signal: AbortSignal): Promise<ExecStream> {
-    execs += 1;
-    const { execProtocols: protocols } = deps;
-    const place = {
-      access: client.access,
-      namespace,
-      pod,
-      container: CONTAINER,
-      ...(protocols && { protocols }),
-    };
-    return openRunnerStream({
-      python,
-      signal,
-      async open({ onEnd, ...exec }) {
-        try {
-          const stream = await openExec({ ...place, ...exec, onStatus: ({ words }) => onEnd(words) });
-          for (const verb of EXEC_VERBS)
-            client.rights?.allowed({ verb, group: '', resource: 'pods/exec', namespace });
-          return stream;
-        } catch (cause) {
-          if (cause instanceof KubeRefusal && cause.right) client.rights?.refused(cause.right);
-          throw cause;
-        }
-      },
-    });
-  }
-
-  /** Tries for minutes, as nobody waits for it. What is left then ends itself: its stream is gone. */
-  async function remove(name: string, seenUid?: string): Promise<void> {
+  function remove(name: string, seenUid?: string): Promise<void> {
     const { uid = seenUid, first } = known.get(name) ?? {};
     known.delete(name);
     first?.destroy();
-    const backoff = createBackoff({ baseMs: 500, maxMs: 30_000, random });
-    for (;;) {
-      try {
-        return await deletePod(client, namespace, { name, ...(uid === undefined ? {} : { uid }) });
-      } catch (cause) {
-        if (closing.signal.aborted || !isPassing(cause) || backoff.tries >= DESTROY_TRIES) {
-          if (!lacksRight(cause)) log('pod_not_deleted', { namespace, pod: name, cause });
-          return;
-        }
-        await pause(clock, backoff.next(), closing.signal).catch(() => {});
-      }
-    }
-  }
-
-  /** Pods of this instance that have ended, or that it knows nothing of: an answer that was lost, a name that was left. */
-  function sweep(): void {
-    cancelSweep = clock.after(SWEEP_MS, sweep);
-    const seen = new Map<string, number>();
-    for (const pod of watch.all()) {
-      const { name = '', uid, deletionTimestamp } = pod.metadata ?? {};
-      const isWanted = known.has(name) && podState(pod).phase !== 'ended';
-      if (isWanted || deletionTimestamp !== undefined) continue;
-      const sinceMs = unwanted.get(name) ?? clock.now();
-      seen.set(name, sinceMs);
-      if (clock.now() - sinceMs < UNWANTED_MS) continue;
-      void remove(name, uid);
-    }
-    unwanted = seen;
+    return removePod({ ...deps, signal: closing.signal }, { name, ...(uid === undefined ? {} : { uid }) });
   }
 
   async function list(): Promise<Sandbox[]> {
@@ -238,7 +161,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
       .map((pod) => {
         const { name = '', uid = '' } = pod.metadata ?? {};
         if (!known.has(name)) known.set(name, { uid, python: undefined, first: undefined });
-        return toSandbox(pod);
+        return sandboxOf(pod);
       });
   }
 
@@ -265,7 +188,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
   async function close(): Promise<void> {
     closing.abort(new Failure('draining', 'The agent ends.'));
     reaper.close();
-    cancelSweep();
+    stopSweeping();
     const signal = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
     const backoff = createBackoff({ baseMs: 500, maxMs: 2_000, random });
     for (;;) {
@@ -289,7 +212,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     await watch.synced;
   } catch (cause) {
     reaper.close();
-    cancelSweep();
+    stopSweeping();
     watch.close();
     await lease.release();
     throw cause;
@@ -305,7 +228,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     endOf,
     onReachable: reachable.add,
     get calls() {
-      return client.calls + execs;
+      return client.calls + execs.calls;
     },
     leads: reaper.leads,
     board: {
@@ -314,16 +237,5 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
       write: (text) => lease.annotate(BOARD_ANNOTATION, text),
     },
     close,
-  };
-}
-
-function toSandbox({ metadata = {} }: Pod): Sandbox {
-  const { name = '', labels = {}, annotations = {}, creationTimestamp = '' } = metadata;
-  return {
-    id: name,
-    template: labels[LABEL.template] ?? '',
-    templateHash: labels[LABEL.templateHash] ?? '',
-    instance: annotations[INSTANCE_ANNOTATION] ?? labels[LABEL.instance] ?? '',
-    createdAtMs: Date.parse(creationTimestamp) || 0,
   };
 }
