@@ -6,7 +6,8 @@ import type { Backend } from '../backends/backend.ts';
 import type { Clock } from '../clock.ts';
 import { createDeadline, orAborted } from '../deadline.ts';
 import type { Log } from '../log.ts';
-import type { Lease, Pool } from '../pool/pool.ts';
+import type { Lease } from '../pool/lending.ts';
+import type { Pool } from '../pool/pool.ts';
 import { type Finding, ofSandbox, parseFindings, undecided } from './findings.ts';
 import { type OwnSandbox, openOwnSandbox } from './own-sandbox.ts';
 import {

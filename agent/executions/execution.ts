@@ -2,7 +2,7 @@ import { Failure, type Started } from '../../shared/errors.ts';
 import { ORPHAN_MS, RUNNER_GRACE_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { ExitBody } from '../../shared/messages.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
-import type { Lease, Verdict } from '../pool/pool.ts';
+import type { Lease, Verdict } from '../pool/lending.ts';
 import type { SandboxHandlers } from '../pool/steady-runner.ts';
 import type { RunnerExecution } from '../runner/client.ts';
 import type { Admission } from './admission.ts';

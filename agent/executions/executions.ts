@@ -3,7 +3,7 @@ import type { ExitBody, FromAgent, FromGateway, StartBody } from '../../shared/m
 import type { SessionWork } from '../../shared/session-messages.ts';
 import type { Clock } from '../clock.ts';
 import { createDeadline } from '../deadline.ts';
-import type { Lease, Settled, Verdict } from '../pool/pool.ts';
+import type { Lease, Settled, Verdict } from '../pool/lending.ts';
 import { createSessions, type Sessions } from '../sessions/sessions.ts';
 import { type Admission, type AdmissionPolicy, admit } from './admission.ts';
 import { createExecution, type Execution } from './execution.ts';

@@ -1,4 +1,4 @@
-import type { ErrorCode, Failure } from '../../shared/errors.ts';
+import { type ErrorCode, Failure } from '../../shared/errors.ts';
 import { createBackoff } from '../backoff.ts';
 import type { Clock } from '../clock.ts';
 import type { Log } from '../log.ts';
@@ -93,4 +93,9 @@ export function createCreationTrouble(deps: CreationTroubleDeps): CreationTroubl
     },
     clear,
   };
+}
+
+/** A sandbox that was lost soon after its making, as a reason not to make the next one at once. */
+export function shortLived(cause: Failure): Failure {
+  return new Failure('backend_unavailable', 'Sandboxes end soon after they are made.', { cause });
 }

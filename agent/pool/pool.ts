@@ -4,14 +4,14 @@ import type { Backend } from '../backends/backend.ts';
 import type { Clock } from '../clock.ts';
 import type { Log } from '../log.ts';
 import { createRunnerClient, type RunnerClient, type RunnerClientDeps } from '../runner/client.ts';
-import type { Ready } from '../runner/messages.ts';
 import { POOL_BOUNDS, type PoolBounds } from './bounds.ts';
-import { createCreationTrouble, type Trouble } from './creation-trouble.ts';
+import { createCreationTrouble, shortLived, type Trouble } from './creation-trouble.ts';
 import { createIdleSlots } from './idle-slots.ts';
+import { createLending, type Lease } from './lending.ts';
+import { planSweep } from './plan-sweep.ts';
 import { planRefill } from './refill.ts';
-import { createSandboxLife, type Slot } from './sandbox-life.ts';
+import { createSandboxLife, newSlot, type Slot } from './sandbox-life.ts';
 import { next, SANDBOX_STATES, type SandboxEvent, type SandboxState } from './sandbox-state.ts';
-import type { SandboxRunner } from './steady-runner.ts';
 import { createWaitingLine } from './waiting-line.ts';
 
 export type PoolDeps = {
@@ -24,25 +24,6 @@ export type PoolDeps = {
   onChange: () => void;
   openRunner?: ((deps: RunnerClientDeps) => RunnerClient) | undefined;
   bounds?: PoolBounds | undefined;
-};
-
-/**
- * How a sandbox comes back: `reuse` as the template allows, `unused` because nothing ran in it, or `discard` because
- * nobody may have it any more.
- */
-export type Verdict = 'reuse' | 'unused' | 'discard';
-/** What became of it. `kept`: a session has it. */
-export type Settled = 'returned' | 'reset' | 'discarded' | 'kept';
-
-/** A warm sandbox in one execution's hands. */
-export type Lease = {
-  readonly sandboxId: string;
-  readonly runner: SandboxRunner;
-  readonly ready: Ready;
-  /** The runner's stream for this execution. */
-  readonly streamId: number;
-  /** Gives the sandbox back, once. Resolves when it waits for the next one or is on its way out. */
-  release(verdict: Verdict): Promise<Settled>;
 };
 
 export type PoolCounts = Readonly<Record<SandboxState, number>> & { readonly waiting: number };
@@ -78,10 +59,10 @@ export function createPool(deps: PoolDeps): Pool {
     SandboxState,
     number
   >;
-  const settling = new Map<Slot, (settled: Settled) => void>();
   const closed = Promise.withResolvers<void>();
   const openRunner = deps.openRunner ?? createRunnerClient;
   const life = createSandboxLife({ ...deps, bounds, openRunner, report });
+  const { lend, settle } = createLending({ report, reset: life.reset, afterUse });
   const trouble = createCreationTrouble({ ...deps, bounds, template: deps.template.name, retry: soon });
   const stopListening = backend.onReachable?.(trouble.retryNow);
   let { template } = deps;
@@ -145,40 +126,9 @@ export function createPool(deps: PoolDeps): Pool {
     );
   }
 
-  function lend(slot: Slot, principal: string): Lease {
-    const { runner, ready, sandbox } = slot;
-    if (!runner || !ready || !sandbox) throw new RangeError('a sandbox is lent before it is ready');
-    report(slot, 'take');
-    slot.lastStream += 1;
-    let released = false;
-    return {
-      sandboxId: sandbox.id,
-      runner,
-      ready,
-      streamId: slot.lastStream,
-      release(verdict) {
-        if (released) throw new RangeError('a sandbox is given back once');
-        released = true;
-        return giveBack(slot, principal, verdict);
-      },
-    };
-  }
-
-  function giveBack(slot: Slot, principal: string, verdict: Verdict): Promise<Settled> {
-    const settled = new Promise<Settled>((resolve) => settling.set(slot, resolve));
-    if (verdict === 'discard') report(slot, 'discard');
-    else if (verdict === 'unused') report(slot, 'give_back');
-    else if (template.reuse === 'reset') {
-      slot.owner = principal;
-      report(slot, 'clean');
-      if (slot.state === 'resetting') void life.reset(slot);
-    } else report(slot, backend.freshPerExecution ? 'give_back' : 'discard');
-    return settled;
-  }
-
-  function settle(slot: Slot, settled: Settled): void {
-    settling.get(slot)?.(settled);
-    settling.delete(slot);
+  function afterUse() {
+    if (template.reuse === 'reset') return 'reset';
+    return backend.freshPerExecution ? 'give_back' : 'discard';
   }
 
   /** Refill and callbacks, once, after what is under way: an execution never waits for them. */
@@ -216,18 +166,7 @@ export function createPool(deps: PoolDeps): Pool {
   }
 
   function begin(): void {
-    const slot: Slot = {
-      state: 'creating',
-      hash: template.hash,
-      bornMs: clock.now(),
-      abort: new AbortController(),
-      sandbox: undefined,
-      runner: undefined,
-      ready: undefined,
-      owner: undefined,
-      lastStream: 0,
-      idleSinceMs: 0,
-    };
+    const slot = newSlot(template.hash, clock.now());
     slots.add(slot);
     counts.creating += 1;
     void life.create(slot, template);
@@ -235,16 +174,10 @@ export function createPool(deps: PoolDeps): Pool {
 
   function sweep(): void {
     cancelSweep = clock.after(bounds.pingEveryMs, sweep);
-    const now = clock.now();
-    let spare = idle.unowned() - template.pool.min;
-    for (const slot of [...idle.all()]) {
-      const unusedMs = now - slot.idleSinceMs;
-      const owned = slot.owner !== undefined;
-      const surplus = owned ? unusedMs >= bounds.ownedUnusedMs : spare > 0 && unusedMs >= bounds.unusedMs;
-      if (surplus && !owned) spare -= 1;
-      if (surplus || now - slot.bornMs >= bounds.maxAgeMs) report(slot, 'retire');
-      else if (unusedMs >= bounds.pingEveryMs) void life.ping(slot);
-    }
+    const idling = [...idle.all()];
+    const plan = planSweep(idling, { now: clock.now(), spare: idle.unowned() - template.pool.min, bounds });
+    for (const slot of plan.retire) report(slot, 'retire');
+    for (const slot of plan.ping) void life.ping(slot);
   }
 
   function retire(which: (slot: Slot) => boolean): void {
@@ -314,10 +247,6 @@ export function createPool(deps: PoolDeps): Pool {
     },
     close,
   };
-}
-
-function shortLived(cause: Failure): Failure {
-  return new Failure('backend_unavailable', 'Sandboxes end soon after they are made.', { cause });
 }
 
 function shuttingDown(): Failure {

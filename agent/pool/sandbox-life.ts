@@ -27,6 +27,21 @@ export type Slot = {
   idleSinceMs: number;
 };
 
+export function newSlot(hash: string, bornMs: number): Slot {
+  return {
+    state: 'creating',
+    hash,
+    bornMs,
+    abort: new AbortController(),
+    sandbox: undefined,
+    runner: undefined,
+    ready: undefined,
+    owner: undefined,
+    lastStream: 0,
+    idleSinceMs: 0,
+  };
+}
+
 export type SandboxLifeDeps = {
   backend: Backend;
   clock: Clock;

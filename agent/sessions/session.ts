@@ -4,7 +4,8 @@ import type { StartBody } from '../../shared/messages.ts';
 import type { SessionState, SessionWork } from '../../shared/session-messages.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
 import { createDeadline } from '../deadline.ts';
-import type { Lease, Pool } from '../pool/pool.ts';
+import type { Lease } from '../pool/lending.ts';
+import type { Pool } from '../pool/pool.ts';
 
 /** How often a sandbox whose stream is being replaced is looked at. */
 const LOOK_MS = 20;

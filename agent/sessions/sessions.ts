@@ -8,7 +8,8 @@ import {
   type SessionWork,
 } from '../../shared/session-messages.ts';
 import type { Clock } from '../clock.ts';
-import type { Lease, Pool } from '../pool/pool.ts';
+import type { Lease } from '../pool/lending.ts';
+import type { Pool } from '../pool/pool.ts';
 import { Session } from './session.ts';
 
 export type SessionsDeps = {

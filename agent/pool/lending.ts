@@ -1,0 +1,79 @@
+import type { Ready } from '../runner/messages.ts';
+import type { Slot } from './sandbox-life.ts';
+import type { SandboxEvent } from './sandbox-state.ts';
+import type { SandboxRunner } from './steady-runner.ts';
+
+/**
+ * How a sandbox comes back: `reuse` as the template allows, `unused` because nothing ran in it, or `discard` because
+ * nobody may have it any more.
+ */
+export type Verdict = 'reuse' | 'unused' | 'discard';
+/** What became of it. `kept`: a session has it. */
+export type Settled = 'returned' | 'reset' | 'discarded' | 'kept';
+
+/** A warm sandbox in one execution's hands. */
+export type Lease = {
+  readonly sandboxId: string;
+  readonly runner: SandboxRunner;
+  readonly ready: Ready;
+  /** The runner's stream for this execution. */
+  readonly streamId: number;
+  /** Gives the sandbox back, once. Resolves when it waits for the next one or is on its way out. */
+  release(verdict: Verdict): Promise<Settled>;
+};
+
+export type LendingDeps = {
+  report: (slot: Slot, event: SandboxEvent) => void;
+  reset: (slot: Slot) => Promise<void>;
+  /** What becomes of a sandbox in which code ran. */
+  afterUse: () => 'reset' | 'give_back' | 'discard';
+};
+
+/** Puts sandboxes into executions' hands, and takes them back. */
+export type Lending = {
+  lend(slot: Slot, principal: string): Lease;
+  /** Tells whoever gave the sandbox back what became of it. */
+  settle(slot: Slot, settled: Settled): void;
+};
+
+export function createLending({ report, reset, afterUse }: LendingDeps): Lending {
+  const settling = new Map<Slot, (settled: Settled) => void>();
+
+  function lend(slot: Slot, principal: string): Lease {
+    const { runner, ready, sandbox } = slot;
+    if (!runner || !ready || !sandbox) throw new RangeError('a sandbox is lent before it is ready');
+    report(slot, 'take');
+    slot.lastStream += 1;
+    let released = false;
+    return {
+      sandboxId: sandbox.id,
+      runner,
+      ready,
+      streamId: slot.lastStream,
+      release(verdict) {
+        if (released) throw new RangeError('a sandbox is given back once');
+        released = true;
+        return giveBack(slot, principal, verdict);
+      },
+    };
+  }
+
+  function giveBack(slot: Slot, principal: string, verdict: Verdict): Promise<Settled> {
+    const settled = new Promise<Settled>((resolve) => settling.set(slot, resolve));
+    const then = verdict === 'reuse' ? afterUse() : verdict === 'unused' ? 'give_back' : 'discard';
+    if (then === 'reset') {
+      slot.owner = principal;
+      report(slot, 'clean');
+      if (slot.state === 'resetting') void reset(slot);
+    } else report(slot, then);
+    return settled;
+  }
+
+  return {
+    lend,
+    settle(slot, settled) {
+      settling.get(slot)?.(settled);
+      settling.delete(slot);
+    },
+  };
+}
