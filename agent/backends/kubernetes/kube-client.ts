@@ -1,9 +1,10 @@
 import { request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { Failure } from '../../../shared/errors.ts';
+import { orAborted } from '../../deadline.ts';
 import { readLines, readText } from '../bounded-text.ts';
-import type { KubeAccess } from './kube-config.ts';
-import { KubeRefusal, statusFailure } from './kube-failure.ts';
+import type { Connection, KubeAccess } from './kube-config.ts';
+import { isRefused, KubeRefusal, statusFailure } from './kube-failure.ts';
 import type { Status, WatchEvent } from './kube-objects.ts';
 import { type RightsBook, rightOf } from './rights.ts';
 
@@ -59,8 +60,7 @@ export function createKubeClient(access: KubeAccess, rights?: RightsBook): KubeC
 
   async function send(call: Call, signal: AbortSignal): Promise<IncomingMessage> {
     calls += 1;
-    const { headers, tls, proxy } = await access.connection();
-    signal.throwIfAborted();
+    const { headers, tls, proxy } = await connectionOf(access, signal);
     const url = new URL(access.server + call.path);
     for (const [name, value] of Object.entries(call.query ?? {})) url.searchParams.set(name, value);
     const body = call.body === undefined ? undefined : Buffer.from(JSON.stringify(call.body));
@@ -84,6 +84,16 @@ export function createKubeClient(access: KubeAccess, rights?: RightsBook): KubeC
   }
 
   async function call<T>(wanted: Call): Promise<T> {
+    try {
+      return await callOnce<T>(wanted);
+    } catch (cause) {
+      // Refused before anything was done: with another credential it may be asked again.
+      if (!isRefused(cause, 401) || !(await access.refused())) throw cause;
+      return callOnce<T>(wanted);
+    }
+  }
+
+  async function callOnce<T>(wanted: Call): Promise<T> {
     const deadline = AbortSignal.timeout(wanted.timeoutMs ?? REQUEST_TIMEOUT_MS);
     const signal = wanted.signal ? AbortSignal.any([wanted.signal, deadline]) : deadline;
     try {
@@ -131,6 +141,7 @@ export function createKubeClient(access: KubeAccess, rights?: RightsBook): KubeC
       }
     } catch (cause) {
       if (cause instanceof KubeRefusal) learn(wanted, cause);
+      if (isRefused(cause, 401)) await access.refused();
       if (cause instanceof Failure || signal.aborted) throw cause;
       throw unreachable(access, cause);
     } finally {
@@ -152,6 +163,17 @@ export function createKubeClient(access: KubeAccess, rights?: RightsBook): KubeC
     call,
     watch,
   };
+}
+
+/** The context's credential at this moment, if it can be had before the signal aborts. */
+export async function connectionOf(access: KubeAccess, signal: AbortSignal): Promise<Connection> {
+  try {
+    return await orAborted(access.connection(), signal);
+  } catch (cause) {
+    if ((cause as { name?: unknown } | null)?.name !== 'TimeoutError') throw cause;
+    const detail = `No credential could be had in time for context '${access.context}'.`;
+    throw new Failure('backend_unavailable', detail, { cause });
+  }
 }
 
 type Asked = Call & { isWatch?: boolean };

@@ -2,6 +2,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { delimiter, dirname, resolve } from 'node:path';
 import { parse } from 'yaml';
 import { Failure } from '../../../shared/errors.ts';
+import { adoptPlugins } from './exec-plugin.ts';
 import type { KubeConfig } from './kube-config.ts';
 
 export const MAX_KUBECONFIG_BYTES = 16_777_216;
@@ -37,6 +38,15 @@ export function readKubeConfigs(create: () => KubeConfig, paths: string): KubeCo
   return { config, problems, sources };
 }
 
+/** Changes when one of the files does. */
+export function stampOf(paths: string): string {
+  const stamps = paths.split(delimiter).map((path) => {
+    const { ino, size, mtimeMs } = statSync(path, { throwIfNoEntry: false }) ?? {};
+    return [ino, size, mtimeMs].join();
+  });
+  return stamps.join(' ');
+}
+
 /** A FIFO would be waited for, a device read without end. */
 function readText(file: string): string {
   try {
@@ -58,6 +68,7 @@ function readInto(config: KubeConfig, file: string): void {
     config.loadFromString(text);
     config.makePathsAbsolute(dirname(file));
     adoptTokenFiles(config, parse(text), dirname(file));
+    adoptPlugins(config, dirname(file));
   } catch (cause) {
     throw configRefusal(`The kubeconfig '${file}' is malformed.`, cause);
   }

@@ -1,10 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { Agent as HttpAgent } from 'node:http';
 import { Agent, type RequestOptions } from 'node:https';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
 // The library takes 90 MB and more than half a second to load: it is imported when a cluster is there to be reached.
 import type { KubeConfig, User } from '@kubernetes/client-node';
 import { Failure } from '../../../shared/errors.ts';
-import { configRefusal, readKubeConfigs } from './kube-config-files.ts';
+import { orAborted } from '../../deadline.ts';
+import { adoptPlugins, hasPlugin, limitPlugins, PLUGIN_TIMEOUT_MS } from './exec-plugin.ts';
+import { followAccess } from './followed-access.ts';
+import { configRefusal, readKubeConfigs, stampOf } from './kube-config-files.ts';
 import { checkCredential, checkFiles } from './kube-credential.ts';
 
 export type {
@@ -41,6 +46,10 @@ export type KubeAccess = {
   readonly vitalAgent: HttpAgent;
   /** Throws a Failure (`backend_unavailable`) that names context and user when no credential can be had. */
   connection(): Promise<Connection>;
+  /** The server does not take the credential (401). Resolves with true where there may be another one now. */
+  refused(): Promise<boolean>;
+  /** Keeps no socket for later; those in use go on. */
+  retire(): void;
   close(): void;
 };
 
@@ -57,18 +66,36 @@ export type KubeContexts = {
 
 /**
  * Reads kubeconfig files, several joined by `:`; without `paths` the one in the home directory, else the cluster that
- * this process runs in. Throws a Failure (`invalid_request`) that names the file and what is wrong with it.
+ * this process runs in. Throws a Failure (`invalid_request`) that names the file and what is wrong with it. What is
+ * changed in the files later is followed, as far as one context's server and credential go.
  */
 export async function loadKubeContexts(paths?: string): Promise<KubeContexts> {
+  const contexts = await readContexts(paths);
+  const stamp = () => (paths === undefined ? '' : stampOf(paths));
+  return {
+    ...contexts,
+    access: (context) =>
+      followAccess({
+        first: contexts.access(context),
+        read: async () => (await readContexts(paths)).access(context),
+        stamp,
+      }),
+  };
+}
+
+async function readContexts(paths: string | undefined): Promise<KubeContexts> {
   const { KubeConfig } = await import('@kubernetes/client-node');
   if (paths === undefined) {
     const config = new KubeConfig();
     config.loadFromDefault();
+    adoptPlugins(config, join(homedir(), '.kube'));
+    limitPlugins(config);
     if (config.getCurrentContext() === 'loaded-context')
       throw configRefusal('There is no kubeconfig: set KUBECONFIG, or run the agent inside the cluster.');
     return contextsOf(config, [], () => 'the kubeconfig');
   }
   const { config, problems, sources } = readKubeConfigs(() => new KubeConfig(), paths);
+  limitPlugins(config);
   return contextsOf(config, problems, (context) => sources.get(context) ?? paths);
 }
 
@@ -121,18 +148,29 @@ function accessContext(config: KubeConfig, context: string, where: string): Kube
   const vitalAgent = ownAgent();
   const readToken = tokenFileReader(user);
   let proxied: { credentials: string; agent: HttpAgent } | undefined;
+  let asking: Promise<RequestOptions> | undefined;
 
-  async function connection(): Promise<Connection> {
-    const token = readToken();
+  async function ask(): Promise<RequestOptions> {
     const options: RequestOptions = { headers: {} };
     try {
       // What the library would cache is an agent that never sees a rotated certificate.
       Object.assign(view, { agentCache: new Map() });
-      await view.applyToHTTPSOptions(options);
+      // A plugin that was ended may have left somebody who holds its output open.
+      await orAborted(view.applyToHTTPSOptions(options), AbortSignal.timeout(PLUGIN_TIMEOUT_MS));
+      return options;
     } catch (cause) {
       const detail = `No credential can be had for context '${context}', user '${found?.user}'.`;
       throw new Failure('backend_unavailable', detail, { cause });
+    } finally {
+      asking = undefined;
     }
+  }
+
+  async function connection(): Promise<Connection> {
+    const token = readToken();
+    // One plugin for all who wait.
+    if (user && hasPlugin(user)) asking ??= ask();
+    const options = await (asking ?? ask());
     const { ca, cert, key, rejectUnauthorized, servername, auth } = options;
     const headers = plainHeaders(options.headers);
     if (auth) headers.authorization = `Basic ${Buffer.from(auth).toString('base64')}`;
@@ -141,7 +179,7 @@ function accessContext(config: KubeConfig, context: string, where: string): Kube
     if (cluster?.proxyUrl === undefined) return { headers, tls, proxy: undefined };
     const credentials = JSON.stringify([ca, cert, key].map(String));
     if (proxied?.credentials !== credentials) {
-      proxied?.agent.destroy();
+      if (proxied) keepNone(proxied.agent);
       proxied = { credentials, agent: options.agent as HttpAgent };
     }
     return { headers, tls, proxy: proxied.agent };
@@ -154,12 +192,22 @@ function accessContext(config: KubeConfig, context: string, where: string): Kube
     agent,
     vitalAgent,
     connection,
+    refused: () => Promise.resolve(false),
+    retire() {
+      for (const each of [agent, vitalAgent, proxied?.agent]) if (each) keepNone(each);
+    },
     close() {
       agent.destroy();
       vitalAgent.destroy();
       proxied?.agent.destroy();
     },
   };
+}
+
+function keepNone(agent: HttpAgent): void {
+  agent.maxFreeSockets = 0;
+  for (const sockets of Object.values(agent.freeSockets))
+    for (const socket of sockets ?? []) socket.destroy();
 }
 
 /** Follows a token that is renewed in its file, as the kubelet does with a service account's. */

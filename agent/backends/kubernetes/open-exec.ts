@@ -3,9 +3,9 @@ import { WebSocket } from 'ws';
 import { Failure } from '../../../shared/errors.ts';
 import { EXEC_PROTOCOLS } from './exec-protocol.ts';
 import { createExecStream, type ExecStream, type ExecStreamOptions } from './exec-stream.ts';
-import { parseStatus } from './kube-client.ts';
+import { connectionOf, parseStatus } from './kube-client.ts';
 import type { KubeAccess } from './kube-config.ts';
-import { statusFailure } from './kube-failure.ts';
+import { isRefused, statusFailure } from './kube-failure.ts';
 import type { Right } from './rights.ts';
 
 /** What an exec over WebSocket asks for: `create` too since 1.35. */
@@ -29,8 +29,8 @@ export type ExecOptions = ExecStreamOptions & {
 /** Opens the exec. Rejects with a Failure when the server refuses it or cannot be reached. */
 export async function openExec(options: ExecOptions): Promise<ExecStream> {
   const { access, signal, protocols = EXEC_PROTOCOLS } = options;
-  const { headers, tls, proxy } = await access.connection();
-  signal.throwIfAborted();
+  const inTime = AbortSignal.any([signal, AbortSignal.timeout(HANDSHAKE_TIMEOUT_MS)]);
+  const { headers, tls, proxy } = await connectionOf(access, inTime);
   const socket = new WebSocket(execUrl(options), [...protocols], {
     ...tls,
     headers,
@@ -51,6 +51,7 @@ export async function openExec(options: ExecOptions): Promise<ExecStream> {
     stream.off('error', ignore);
   } catch (cause) {
     stream.destroy();
+    if (isRefused(cause, 401)) await access.refused();
     throw signal.aborted ? signal.reason : cause;
   } finally {
     signal.removeEventListener('abort', abort);

@@ -1,0 +1,196 @@
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { KubeConfig } from '@kubernetes/client-node';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { limitPlugins } from '../../../agent/backends/kubernetes/exec-plugin.ts';
+import { followAccess } from '../../../agent/backends/kubernetes/followed-access.ts';
+import { createKubeClient, type KubeClient } from '../../../agent/backends/kubernetes/kube-client.ts';
+import { type KubeAccess, loadKubeContexts } from '../../../agent/backends/kubernetes/kube-config.ts';
+import { createKubeApi, type KubeApi } from '../../fakes/kube-api/kube-api.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'podgate-followed-'));
+const PODS = { method: 'GET', path: '/api/v1/namespaces/default/pods' } as const;
+let api: KubeApi;
+let files = 0;
+
+beforeAll(async () => {
+  api = await createKubeApi();
+});
+afterAll(async () => {
+  await api[Symbol.asyncDispose]();
+  rmSync(folder, { recursive: true });
+});
+
+const newFile = () => {
+  files += 1;
+  return join(folder, `file-${files}`);
+};
+
+async function clientOf(path: string): Promise<KubeClient> {
+  const client = createKubeClient((await loadKubeContexts(path)).access('fake'));
+  onTestFinished(() => client.access.close());
+  return client;
+}
+
+/** A kubeconfig whose plugin is this shell script, and what lies beside it. */
+function withPlugin(script: string): { path: string; says(token: string): void; asked(): number } {
+  const [path, told, log] = [newFile(), newFile(), newFile()];
+  const plugin = newFile();
+  writeFileSync(log, '');
+  writeFileSync(plugin, `#!/bin/sh\necho asked >> ${log}\n${script.replaceAll('$TOLD', told)}\n`);
+  chmodSync(plugin, 0o700);
+  const config = JSON.parse(api.kubeconfig({ token: 'unused' }));
+  const apiVersion = 'client.authentication.k8s.io/v1';
+  config.users[0].user = { exec: { apiVersion, command: `./${plugin.slice(folder.length + 1)}` } };
+  writeFileSync(path, JSON.stringify(config));
+  return {
+    path,
+    says(token) {
+      api.kubeconfig({ token });
+      const credential = { apiVersion, kind: 'ExecCredential', status: { token } };
+      writeFileSync(told, JSON.stringify(credential));
+    },
+    asked: () => readFileSync(log, 'utf8').split('\n').length - 1,
+  };
+}
+
+describe('a credential that the server no longer takes', () => {
+  test('is replaced by what the kubeconfig says now, within the call that was refused', async () => {
+    const path = newFile();
+    writeFileSync(path, api.kubeconfig({ token: 'first' }));
+    const client = await clientOf(path);
+    await client.call(PODS);
+    api.revoke('first');
+    writeFileSync(path, api.kubeconfig({ token: 'second' }));
+    await expect(client.call(PODS)).resolves.toMatchObject({ items: [] });
+  });
+
+  test('is asked of its plugin again, although that named no end of it', async () => {
+    const plugin = withPlugin('cat $TOLD');
+    plugin.says('plugin-1');
+    const client = await clientOf(plugin.path);
+    await client.call(PODS);
+    await client.call(PODS);
+    expect(plugin.asked()).toBe(1);
+    api.revoke('plugin-1');
+    plugin.says('plugin-2');
+    await expect(client.call(PODS)).resolves.toMatchObject({ items: [] });
+    expect(plugin.asked()).toBe(2);
+  });
+
+  test('is said where there is no other, and costs one more call', async () => {
+    const path = newFile();
+    writeFileSync(path, api.kubeconfig({ token: 'only' }));
+    const client = await clientOf(path);
+    api.revoke('only');
+    await expect(client.call(PODS)).rejects.toMatchObject({ httpStatus: 401 });
+    expect(client.calls).toBe(2);
+  });
+});
+
+describe('an exec plugin', () => {
+  test('is started once for all who wait for it', async () => {
+    const plugin = withPlugin('sleep 0.2; cat $TOLD');
+    plugin.says('shared');
+    const client = await clientOf(plugin.path);
+    await Promise.all(Array.from({ length: 20 }, () => client.call(PODS)));
+    expect(plugin.asked()).toBe(1);
+  });
+
+  test('is told what it is asked for, and has nobody who types', async () => {
+    const seen = newFile();
+    const plugin = withPlugin(`echo "$KUBERNETES_EXEC_INFO" > ${seen}; cat >> ${seen}; cat $TOLD`);
+    plugin.says('told');
+    await (await clientOf(plugin.path)).call(PODS);
+    expect(JSON.parse(readFileSync(seen, 'utf8'))).toEqual({
+      kind: 'ExecCredential',
+      apiVersion: 'client.authentication.k8s.io/v1',
+      spec: { interactive: false },
+    });
+  });
+
+  test('that hangs holds no call longer than the call may take', async () => {
+    const client = await clientOf(withPlugin('exec sleep 5').path);
+    await expect(client.call({ ...PODS, timeoutMs: 100 })).rejects.toMatchObject({
+      code: 'backend_unavailable',
+      detail: "No credential could be had in time for context 'fake'.",
+    });
+  });
+
+  test('that hangs is ended', async () => {
+    const config = new KubeConfig();
+    config.loadFromString(readFileSync(withPlugin('').path, 'utf8'));
+    config.users = [{ name: 'agent', exec: { command: 'sleep', args: ['600'] } }];
+    limitPlugins(config, 100);
+    await expect(config.applyToHTTPSOptions({})).rejects.toThrow();
+  });
+});
+
+describe('a kubeconfig that changes', () => {
+  const plain = (server: string): KubeAccess & { closed: boolean } => ({
+    context: 'c',
+    server,
+    namespace: undefined,
+    agent: undefined as never,
+    vitalAgent: undefined as never,
+    closed: false,
+    connection: async () => ({ headers: { server }, tls: {}, proxy: undefined }),
+    refused: async () => false,
+    retire() {},
+    close() {
+      this.closed = true;
+    },
+  });
+
+  test('is read again, and only then', async () => {
+    let [stamp, reads] = ['1', 0];
+    const access = followAccess({
+      first: plain('https://one'),
+      read: async () => {
+        reads += 1;
+        return plain('https://two');
+      },
+      stamp: () => stamp,
+      followMs: 0,
+    });
+    await access.connection();
+    expect([access.server, reads]).toEqual(['https://one', 0]);
+    stamp = '2';
+    expect((await access.connection()).headers).toEqual({ server: 'https://two' });
+    await access.connection();
+    expect([access.server, reads]).toEqual(['https://two', 1]);
+  });
+
+  test('is used as it was while it cannot be read, and looked at again', async () => {
+    let [stamp, broken] = ['1', true];
+    const access = followAccess({
+      first: plain('https://one'),
+      read: async () => {
+        if (broken) throw new Error('half a file');
+        return plain('https://two');
+      },
+      stamp: () => stamp,
+      followMs: 0,
+    });
+    stamp = '2';
+    expect((await access.connection()).headers).toEqual({ server: 'https://one' });
+    broken = false;
+    expect((await access.connection()).headers).toEqual({ server: 'https://two' });
+  });
+
+  test('after its owner has gone leaves no access open', async () => {
+    const next = plain('https://two');
+    const reading = Promise.withResolvers<KubeAccess>();
+    const access = followAccess({
+      first: plain('https://one'),
+      read: () => reading.promise,
+      stamp: () => '',
+    });
+    const refused = access.refused();
+    access.close();
+    reading.resolve(next);
+    expect(await refused).toBe(false);
+    expect(next.closed).toBe(true);
+  });
+});
