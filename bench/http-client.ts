@@ -1,4 +1,5 @@
 import { Agent, type IncomingMessage, request } from 'node:http';
+import { createRawPost } from './raw-post.ts';
 
 /** The least an HTTP client can cost: its share of a figure would be taken for the gateway's. */
 export type BenchClient = Disposable & {
@@ -11,6 +12,7 @@ export type BenchClient = Disposable & {
 export function createBenchClient(url: string, key: string): BenchClient {
   const agent = new Agent({ keepAlive: true, maxSockets: 512 });
   const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' };
+  const raw = createRawPost(new URL(url), headers);
 
   function open(method: string, path: string, body: unknown): Promise<IncomingMessage> {
     const bytes = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
@@ -25,20 +27,26 @@ export function createBenchClient(url: string, key: string): BenchClient {
     });
   }
 
-  async function json(method: string, path: string, body: unknown): Promise<unknown> {
-    const answer = await open(method, path, body);
-    const chunks: Buffer[] = [];
-    for await (const chunk of answer) chunks.push(chunk as Buffer);
-    const text = Buffer.concat(chunks).toString();
-    if (answer.statusCode !== 200)
-      throw new Error(`${path} answered ${answer.statusCode}: ${text.slice(0, 300)}`);
+  function parse(path: string, status: number | undefined, text: string): unknown {
+    if (status !== 200) throw new Error(`${path} answered ${status}: ${text.slice(0, 300)}`);
     return JSON.parse(text);
   }
 
   return {
-    post: (path, body) => json('POST', path, body),
-    get: (path) => json('GET', path, undefined),
+    async post(path, body) {
+      const { status, text } = await raw.post(path, JSON.stringify(body));
+      return parse(path, status, text);
+    },
+    async get(path) {
+      const answer = await open('GET', path, undefined);
+      const chunks: Buffer[] = [];
+      for await (const chunk of answer) chunks.push(chunk as Buffer);
+      return parse(path, answer.statusCode, Buffer.concat(chunks).toString());
+    },
     open: (path, body) => open('POST', path, body),
-    [Symbol.dispose]: () => agent.destroy(),
+    [Symbol.dispose]: () => {
+      agent.destroy();
+      raw[Symbol.dispose]();
+    },
   };
 }

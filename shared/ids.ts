@@ -80,12 +80,19 @@ export async function importKeyring(document: unknown): Promise<Keyring> {
   return { first, byHeader };
 }
 
+/** A compact JWE of `plaintext`, as jose's `encryptCompact` makes it. A platform may have a quicker way to the same text. */
+export type EncryptCompact = (plaintext: Uint8Array, kid: string, key: CryptoKey) => string | Promise<string>;
+
 /** Seals an id under the keyring's first key; two ids of the same parts differ. Throws ZodError for parts out of bounds. */
-export async function sealId(keyring: Keyring, parts: IdParts): Promise<string> {
+export async function sealId(
+  keyring: Keyring,
+  parts: IdParts,
+  encrypt: EncryptCompact = encryptCompact,
+): Promise<string> {
   const n = toBase64Url(crypto.getRandomValues(new Uint8Array(NONCE_BYTES)));
   const { kind: k, tenant: t, principalDigest: p, cluster: c, instance: i } = parts;
   const plaintext = JSON.stringify(sealed.parse({ v: 1, k, t, p, c, i, n }));
-  return encryptCompact(new TextEncoder().encode(plaintext), keyring.first.kid, keyring.first.key);
+  return encrypt(new TextEncoder().encode(plaintext), keyring.first.kid, keyring.first.key);
 }
 
 /** Destinations that an id is kept ready for. */
@@ -98,11 +105,12 @@ export const MAX_READY_IDS = 1_024;
 export function createIdSealer(
   keyring: Keyring,
   defer: (work: () => void) => void,
+  encrypt: EncryptCompact = encryptCompact,
 ): (parts: IdParts) => Promise<string> {
   const ready = new Map<string, string>();
 
   async function prepare(destination: string, parts: IdParts): Promise<void> {
-    const id = await sealId(keyring, parts);
+    const id = await sealId(keyring, parts, encrypt);
     ready.set(destination, id);
     if (ready.size > MAX_READY_IDS) ready.delete(ready.keys().next().value as string);
   }
@@ -110,7 +118,7 @@ export function createIdSealer(
   return async (parts) => {
     const { kind, tenant, principalDigest, cluster, instance } = parts;
     const destination = [kind, tenant, principalDigest, cluster, instance].join(' ');
-    const id = ready.get(destination) ?? (await sealId(keyring, parts));
+    const id = ready.get(destination) ?? (await sealId(keyring, parts, encrypt));
     ready.delete(destination);
     // Parts that sealed once seal again.
     defer(() => void prepare(destination, parts));
@@ -136,5 +144,6 @@ export async function openId(keyring: Keyring, kind: IdKind, text: string): Prom
 async function importSecret(k: string): Promise<CryptoKey> {
   const bytes = fromBase64Url(k);
   if (bytes?.length !== 32) throw new RangeError('a key of the keyring is 32 bytes in base64url');
-  return crypto.subtle.importKey('raw', new Uint8Array(bytes), 'AES-GCM', false, ['encrypt', 'decrypt']);
+  // Extractable, since a platform's own cipher takes it as another kind of object.
+  return crypto.subtle.importKey('raw', new Uint8Array(bytes), 'AES-GCM', true, ['encrypt', 'decrypt']);
 }

@@ -10,6 +10,7 @@ import { createNoFileStore } from '../files/no-file-store.ts';
 import type { GatewayDeps, Log } from '../gateway-deps.ts';
 import type { GatewayProcessConfig } from './config.ts';
 import { createDocumentReader } from './documents.ts';
+import { createCompactEncrypter } from './encrypt-compact.ts';
 import { openFolderFileStore } from './folder-file-store.ts';
 import { createJsonLog } from './json-log.ts';
 import { readIssuers, readKeyring } from './key-files.ts';
@@ -111,7 +112,7 @@ export async function serveGateway({
     authenticator,
     rateLimiter: createRateLimiter({ now: Date.now }),
     ids: {
-      seal: createIdSealer(keyring, setImmediate),
+      seal: createIdSealer(keyring, setImmediate, createCompactEncrypter()),
       open: (kind, text) => openId(keyring, kind, text),
     },
     fileStore,

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
-import { CompactEncrypt } from 'jose';
+import { CompactEncrypt, compactDecrypt } from 'jose';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { createCompactEncrypter } from '../../gateway/node/encrypt-compact.ts';
 import {
   createIdSealer,
   generateKeyring,
@@ -244,5 +245,33 @@ describe('ids that are sealed ahead', () => {
   test('refuse parts out of bounds', async () => {
     const seal = createIdSealer(ring, setImmediate);
     await expect(seal({ ...parts, cluster: 'Not A Name' })).rejects.toThrow();
+  });
+});
+
+describe('ids that are sealed on this thread', () => {
+  test('are what jose opens, for every key of a ring, and differ', async () => {
+    const encrypt = createCompactEncrypter();
+    const rings = await Promise.all([first, second].map(importKeyring));
+    for (const keyring of rings) {
+      const ids = await Promise.all([1, 2, 3].map(() => sealId(keyring, parts, encrypt)));
+      expect(new Set(ids.map((id) => id.split('.')[2])).size).toBe(3);
+      for (const id of ids) {
+        expect(await openId(keyring, 'x', id)).toEqual(parts);
+        const { plaintext, protectedHeader } = await compactDecrypt(id, keyring.first.key);
+        expect(protectedHeader).toEqual({ alg: 'dir', enc: 'A256GCM', kid: keyring.first.kid });
+        expect(JSON.parse(new TextDecoder().decode(plaintext))).toMatchObject({ v: 1, k: 'x', t: 'acme' });
+      }
+    }
+    const [one, other] = rings as [Keyring, Keyring];
+    expect(await openId(other, 'x', await sealId(one, parts, encrypt))).toBeNull();
+  });
+
+  test('open to nobody once a character differs', async () => {
+    const id = await sealId(ring, parts, createCompactEncrypter());
+    for (let at = 0; at < id.length; at += 1) {
+      if (id[at] === '.') continue;
+      const changed = id.slice(0, at) + (id[at] === 'A' ? 'B' : 'A') + id.slice(at + 1);
+      expect(await openId(ring, 'x', changed), `character ${at}`).toBeNull();
+    }
   });
 });
