@@ -1,9 +1,9 @@
 import type { ExecuteResponse, ResultEvent } from '../../shared/api.ts';
 import { CHANNEL } from '../../shared/messages.ts';
 import { CollectedBytes } from './collected-bytes.ts';
-import type { Ending } from './execution-run.ts';
 import type { OutputSource } from './output-reader.ts';
 import { outputText } from './output-text.ts';
+import type { Ending } from './run-ending.ts';
 
 /** What both answers say of the end. */
 export function resultOf(ending: Ending): ResultEvent {

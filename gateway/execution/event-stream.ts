@@ -2,9 +2,9 @@ import { CHANNEL } from '../../shared/messages.ts';
 import type { RequestInfo } from '../http/route.ts';
 import { resultOf } from './answer.ts';
 import type { ReceivedBytes } from './check-exit.ts';
-import type { Ending } from './execution-run.ts';
 import type { Last, OutputSource } from './output-reader.ts';
 import { createTextPieces, createTextStream } from './output-text.ts';
+import type { Ending } from './run-ending.ts';
 
 /** Proxies cut streams that are silent for a minute. */
 export const KEEP_ALIVE_MS = 15_000;

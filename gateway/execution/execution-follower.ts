@@ -9,6 +9,7 @@ import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import { AgentStream } from './agent-stream.ts';
+import { carryOutAll } from './carry-out.ts';
 import type { ReceivedBytes } from './check-exit.ts';
 import type { ExecutionEvent, StopCode } from './execution-state.ts';
 import { FIRST_FOLLOW_STATE, type FollowEffect, type FollowState, nextFollow } from './follow-state.ts';
@@ -16,7 +17,7 @@ import { type MemoryBudget, noMemory, type Reservation } from './memory-budget.t
 import type { OutputSource, Taken } from './output-reader.ts';
 import type { ResultShelf, StoredFiles } from './result-shelf.ts';
 import { RunOutput } from './run-output.ts';
-import { sisterLink } from './sister-link.ts';
+import { joinedSister } from './sister-link.ts';
 
 const READER_BYTES = 12;
 
@@ -117,12 +118,7 @@ export class ExecutionFollower implements OutputSource {
   #apply(event: ExecutionEvent): ErrorCode | null {
     const { state, effects } = nextFollow(this.#state, event);
     this.#state = state;
-    let fault: ErrorCode | null = null;
-    for (const effect of effects) {
-      if (effect.do === 'fault') fault = 'protocol_error';
-      else this.#carryOut(effect);
-    }
-    return fault;
+    return carryOutAll(effects, (effect) => this.#carryOut(effect));
   }
 
   #carryOut(effect: Exclude<FollowEffect, { do: 'fault' }>): void {
@@ -147,11 +143,11 @@ export class ExecutionFollower implements OutputSource {
 
   async #attach(): Promise<void> {
     const { tenant, instance } = this.#order.parts;
-    const link = await sisterLink(this.#deps, { tenant, instance, executionId: this.executionId });
+    const where = { tenant, instance, executionId: this.executionId };
+    const link = await joinedSister(this.#deps, where, () => this.#state.at === 'attaching');
     if (this.#state.at !== 'attaching') return;
-    if (!link) this.#apply({ type: 'untold' });
-    else if (link.joined) this.#attachTo(link);
-    else void this.#attach();
+    if (link) this.#attachTo(link);
+    else this.#apply({ type: 'untold' });
   }
 
   #attachTo(link: GatewayLink): void {

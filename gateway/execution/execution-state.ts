@@ -1,6 +1,7 @@
-import { type ErrorCode, Failure, isErrorCode, type Started } from '../../shared/errors.ts';
+import { type ErrorCode, Failure, type Started } from '../../shared/errors.ts';
 import { MAX_ATTEMPTS } from '../../shared/limits.ts';
 import type { ExitBody, FromAgent } from '../../shared/messages.ts';
+import { failureCode, isFinal, refusalCode } from './agent-codes.ts';
 
 /** How far user code may have come. */
 type Underway = 'sent' | 'accepted' | 'started';
@@ -129,7 +130,7 @@ function nacked(
   if (state.at === 'attaching') return unattached(state, code);
   if (state.at !== 'sent' && state.at !== 'accepted') return fault(state);
   const failure = new Failure(refusalCode(code), detail, { retryAfterMs: retryAfterMs ?? 1_000 });
-  if (AT_ONCE.has(failure.code)) return over(state, { do: 'fail', failure });
+  if (isFinal(failure.code)) return over(state, { do: 'fail', failure });
   // Nobody's fault, and bounded by the queue's timeout: it does not count as an attempt.
   if (failure.code === 'at_capacity' || failure.code === 'draining')
     return step({ at: 'queued', attempts: state.attempts - 1 }, { do: 'requeue' });
@@ -235,61 +236,4 @@ function over(state: Live, ...effects: ExecutionEffect[]): ExecutionStep {
 
 function fault(state: Live): ExecutionStep {
   return { state, effects: [{ do: 'fault' }] };
-}
-
-/**
- * Refusals that another instance would repeat, since they are about the request; or that it should: a share that is
- * used up at one instance must not be found again at the next.
- */
-const AT_ONCE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'rate_limited',
-  'stage_failed',
-  'too_large',
-  'duplicate',
-  'busy',
-  'no_session',
-]);
-/** Codes that an agent may refuse an execution with; others are its mistake, not the caller's. */
-const REFUSALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'policy_denied',
-  'no_template',
-  'no_language',
-  'duplicate',
-  'busy',
-  'no_session',
-  'rate_limited',
-  'sandbox_lost',
-  'runner_error',
-  'stage_failed',
-  'too_large',
-  'at_capacity',
-  'image_error',
-  'quota_exceeded',
-  'unschedulable',
-  'backend_unavailable',
-  'isolation_failed',
-  'draining',
-]);
-const FAILURES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'busy',
-  'sandbox_lost',
-  'runner_error',
-  'stage_failed',
-  'agent_lost',
-  'cancelled',
-  'draining',
-  'deadline_exceeded',
-  'reader_stalled',
-  'policy_denied',
-  'too_large',
-  'backend_unavailable',
-  'image_error',
-]);
-
-export function refusalCode(code: string): ErrorCode {
-  return isErrorCode(code) && REFUSALS.has(code) ? code : 'backend_unavailable';
-}
-
-export function failureCode(code: string): ErrorCode {
-  return isErrorCode(code) && FAILURES.has(code) ? code : 'runner_error';
 }

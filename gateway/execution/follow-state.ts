@@ -1,6 +1,7 @@
 import { type ErrorCode, Failure, type Started } from '../../shared/errors.ts';
 import type { ExecutionResult } from '../../shared/messages.ts';
-import { type ExecutionEvent, failureCode, refusalCode } from './execution-state.ts';
+import { failureCode, refusalCode } from './agent-codes.ts';
+import type { ExecutionEvent } from './execution-state.ts';
 
 /** An execution that an agent has, as one sees it who came to read it later. */
 export type FollowState =

@@ -3,6 +3,7 @@ import { RECORD_TTL_MS } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
+import type { LinkQuestions } from '../link/link-questions.ts';
 import { STATUS_TIMEOUT_MS } from './sister-link.ts';
 
 /** How often one looks again whether another gateway has begun what a key stands for. */
@@ -66,7 +67,7 @@ export async function claimKey(deps: ClaimDeps, given: ClaimAsk): Promise<string
 /** Gives a key back whose execution will not begin. */
 export function releaseKey({ directory }: ClaimDeps, given: Omit<ClaimAsk, 'waitMs' | 'signal'>): void {
   for (const instance of instancesOf(directory, given))
-    void directory.linkTo(given.tenant, instance)?.claim(bodyOf(given, true), STATUS_TIMEOUT_MS);
+    void directory.linkTo(given.tenant, instance)?.questions.claim(bodyOf(given, true), STATUS_TIMEOUT_MS);
 }
 
 /** The first answer that names another execution; undefined where all keep the key for this one. */
@@ -74,7 +75,7 @@ async function askAll({ directory }: ClaimDeps, given: ClaimAsk): Promise<Answer
   for (const instance of instancesOf(directory, given)) {
     const answer = await directory
       .linkTo(given.tenant, instance)
-      ?.claim(bodyOf(given, false), STATUS_TIMEOUT_MS);
+      ?.questions.claim(bodyOf(given, false), STATUS_TIMEOUT_MS);
     if (!answer?.execution_id)
       throw new Failure(
         'no_agent',
@@ -92,7 +93,7 @@ async function askAll({ directory }: ClaimDeps, given: ClaimAsk): Promise<Answer
 async function mayHaveBegun({ directory, ids }: ClaimDeps, executionId: string): Promise<boolean> {
   const parts = await ids.open('x', executionId);
   const link = parts ? directory.linkTo(parts.tenant, parts.instance) : undefined;
-  const answer = await link?.status(executionId, true, STATUS_TIMEOUT_MS);
+  const answer = await link?.questions.status(executionId, true, STATUS_TIMEOUT_MS);
   if (!answer || answer.state === 'unknown')
     throw new Failure(
       'maybe_started',
@@ -114,7 +115,7 @@ function instancesOf(
 function bodyOf(
   { key, executionId, replaces, keepMs }: Omit<ClaimAsk, 'waitMs' | 'signal'>,
   release: boolean,
-): Parameters<NonNullable<ReturnType<ClusterDirectory['linkTo']>>['claim']>[0] {
+): Parameters<LinkQuestions['claim']>[0] {
   return {
     key: key.id,
     digest: key.digest,

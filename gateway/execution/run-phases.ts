@@ -2,8 +2,8 @@ import { type Failure, isErrorCode } from '../../shared/errors.ts';
 import type { ReceivedBytes } from './check-exit.ts';
 import type { ExecutionOrder } from './execution-order.ts';
 import type { ExecutionRecord } from './execution-record.ts';
-import type { Ending } from './execution-run.ts';
 import type { ExecutionState } from './execution-state.ts';
+import type { Ending } from './run-ending.ts';
 
 export type RunFacts = {
   executionId: string | null;

@@ -39,6 +39,18 @@ export function sisterLink(
   });
 }
 
+/** The same, joined in the turn in which it is used: one that was found in an earlier turn may be gone in this one. */
+export async function joinedSister(
+  deps: SisterDeps,
+  whereabouts: Whereabouts,
+  isWanted: () => boolean,
+): Promise<GatewayLink | undefined> {
+  for (;;) {
+    const link = await sisterLink(deps, whereabouts);
+    if (!link || link.joined || !isWanted()) return link;
+  }
+}
+
 /**
  * What an instance knows of an execution whose link was lost, asked over another link; null where none can be had.
  * A link that goes while it is asked leaves the question to the next: what cut one link has often cut its sister.
@@ -52,7 +64,7 @@ export async function askSister(
   for (;;) {
     const link = await sisterLink(deps, whereabouts);
     if (!link) return null;
-    const answer = await link.status(whereabouts.executionId, fence, STATUS_TIMEOUT_MS);
+    const answer = await link.questions.status(whereabouts.executionId, fence, STATUS_TIMEOUT_MS);
     if (answer || link.joined) return answer;
   }
 }

@@ -1,15 +1,14 @@
 import type { StartBody } from '../../shared/messages.ts';
-import type { SessionWork } from '../../shared/session-messages.ts';
 import type { ExecutionOrder } from './execution-order.ts';
+import type { StartParts } from './run-start.ts';
 
 /** START of an execution (shared/protocol.md section 7). */
 export function startBodyOf(
   order: ExecutionOrder,
-  executionId: string,
+  { executionId, session }: StartParts,
   cluster: string,
   acceptWithinMs: number,
   queueMs: number,
-  session?: SessionWork,
 ): StartBody {
   const { caller, template, language } = order.wanted;
   return {

@@ -4,11 +4,11 @@ import { PROTOCOL_VERSION } from '../../shared/frame.ts';
 import { toBase64Url } from '../../shared/jose.ts';
 import { HELLO_TIMEOUT_MS } from '../../shared/limits.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
-import { CHANNEL, FROM_AGENT, type FromAgent, type FromGateway } from '../../shared/messages.ts';
-import type { SessionAsk } from '../../shared/session-messages.ts';
+import { CHANNEL, FROM_AGENT, type FromAgent } from '../../shared/messages.ts';
 import type { AuthenticatedAgent } from '../auth/caller.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { LinkPulse } from './link-pulse.ts';
+import { LinkQuestions } from './link-questions.ts';
 import type { LinkHandlers, LinkSocketPort } from './link-socket.ts';
 import {
   firstLinkState,
@@ -19,8 +19,6 @@ import {
   type Proof,
 } from './link-state.ts';
 import { LinkStreams } from './link-streams.ts';
-import { RefAsks } from './ref-asks.ts';
-import { type StatusAnswer, StatusAsks } from './status-asks.ts';
 import { TokenWatch } from './token-watch.ts';
 
 /** Control frames that may wait for the socket: more is a peer that asks and does not read. */
@@ -45,9 +43,7 @@ export class GatewayLink implements LinkHandlers {
   readonly #owner: LinkOwner;
   readonly #peer: LinkPeer<typeof FROM_AGENT>;
   readonly streams: LinkStreams;
-  readonly #asks: StatusAsks;
-  readonly #sessionAsks: RefAsks<FromAgent['SESSION']>;
-  readonly #claimAsks: RefAsks<FromAgent['CLAIM']>;
+  readonly questions: LinkQuestions;
   readonly #tokens: TokenWatch;
   readonly #pulse: LinkPulse;
   #state: LinkState;
@@ -60,9 +56,6 @@ export class GatewayLink implements LinkHandlers {
     this.#deps = deps;
     this.#socket = socket;
     this.#owner = owner;
-    this.#asks = new StatusAsks(deps.timers);
-    this.#sessionAsks = new RefAsks(deps.timers);
-    this.#claimAsks = new RefAsks(deps.timers);
     this.#tokens = new TokenWatch(deps.authenticator, () => this.#apply({ type: 'token_ended' }));
     this.#pulse = new LinkPulse({
       ...deps,
@@ -88,6 +81,7 @@ export class GatewayLink implements LinkHandlers {
       },
     });
     this.streams = new LinkStreams(this.#peer);
+    this.questions = new LinkQuestions({ ...deps, peer: this.#peer, joined: () => this.joined });
     const nonce = this.#nonce();
     this.#state = firstLinkState(nonce);
     this.#helloTimer = deps.timers.setTimeout(() => this.#apply({ type: 'hello_due' }), HELLO_TIMEOUT_MS);
@@ -144,34 +138,6 @@ export class GatewayLink implements LinkHandlers {
     this.#apply({ type: 'socket_closed' });
   }
 
-  /** What the agent knows of an execution; with `fence` it will refuse one that it does not know. */
-  status(executionId: string, fence: boolean, timeoutMs: number): Promise<StatusAnswer | null> {
-    if (!this.joined) return Promise.resolve(null);
-    return this.#asks.ask(executionId, timeoutMs, (ref) =>
-      this.#peer.control('STATUS', 0, { ref, execution_id: executionId, refuse_if_unknown: fence }),
-    );
-  }
-
-  /** Ends an execution whose stream is elsewhere or nowhere. */
-  cancelExecution(executionId: string, reason: string, timeoutMs: number): Promise<StatusAnswer | null> {
-    if (!this.joined) return Promise.resolve(null);
-    return this.#asks.ask(executionId, timeoutMs, () =>
-      this.#peer.control('CANCEL', 0, { reason, execution_id: executionId }),
-    );
-  }
-
-  /** Asks about one principal's sessions there. */
-  askSessions(question: Omit<SessionAsk, 'ref'>, timeoutMs: number): Promise<FromAgent['SESSION'] | null> {
-    if (!this.joined) return Promise.resolve(null);
-    return this.#sessionAsks.ask(timeoutMs, (ref) => this.#peer.control('SESSION', 0, { ...question, ref }));
-  }
-
-  /** Asks it to keep an `Idempotency-Key` for an execution. */
-  claim(question: Omit<FromGateway['CLAIM'], 'ref'>, timeoutMs: number): Promise<FromAgent['CLAIM'] | null> {
-    if (!this.joined) return Promise.resolve(null);
-    return this.#claimAsks.ask(timeoutMs, (ref) => this.#peer.control('CLAIM', 0, { ...question, ref }));
-  }
-
   acknowledge(executionId: string): void {
     if (this.joined) this.#peer.control('RESULT_ACK', 0, { execution_id: executionId });
   }
@@ -214,14 +180,10 @@ export class GatewayLink implements LinkHandlers {
       case 'deliver':
         this.#judge(this.streams.deliver(effect.stream, effect.message));
         break;
-      case 'answer_session':
-        this.#sessionAsks.answer(effect.body);
-        break;
-      case 'answer_claim':
-        this.#claimAsks.answer(effect.body);
-        break;
       case 'answer_status':
-        this.#asks.answer(effect.body);
+      case 'answer_session':
+      case 'answer_claim':
+        this.questions.answer(effect);
         break;
       case 'heartbeat':
         this.#pulse.take(effect.body);
@@ -299,9 +261,7 @@ export class GatewayLink implements LinkHandlers {
     this.#pulse.stop();
     this.#tokens.close();
     this.#owner.leave(this);
-    this.#asks.close();
-    this.#sessionAsks.close();
-    this.#claimAsks.close();
+    this.questions.close();
     this.streams.lose();
   }
 

@@ -84,7 +84,7 @@ export function createExecutionRoutes({ ids, now, directory, follow }: Execution
       method: 'GET',
       path: '/v1/executions/{id}',
       scope: 'execute',
-      handle: (context) => ask(context, (link, id) => link.status(id, false, STATUS_TIMEOUT_MS)),
+      handle: (context) => ask(context, (link, id) => link.questions.status(id, false, STATUS_TIMEOUT_MS)),
       doc: { summary: 'How an execution is doing, or how it ended', responses, problems },
     },
     {
@@ -92,7 +92,7 @@ export function createExecutionRoutes({ ids, now, directory, follow }: Execution
       path: '/v1/executions/{id}',
       scope: 'execute',
       handle: (context) =>
-        ask(context, (link, id) => link.cancelExecution(id, 'cancelled', CANCEL_TIMEOUT_MS)),
+        ask(context, (link, id) => link.questions.cancel(id, 'cancelled', CANCEL_TIMEOUT_MS)),
       doc: { summary: 'Cancel an execution', responses, problems },
     },
   ];

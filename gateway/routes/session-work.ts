@@ -8,7 +8,8 @@ import {
   pythonResultEvent,
 } from '../../shared/session-api.ts';
 import { contextName } from '../../shared/session-messages.ts';
-import type { Ending, ExecutionRun } from '../execution/execution-run.ts';
+import type { ExecutionRun } from '../execution/execution-run.ts';
+import type { Ending } from '../execution/run-ending.ts';
 import { checkSchema } from '../http/parse-json.ts';
 import { jsonResponse } from '../http/problem-response.ts';
 import type { Route } from '../http/route.ts';

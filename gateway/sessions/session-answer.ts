@@ -1,5 +1,5 @@
 import { resultOf } from '../execution/answer.ts';
-import type { Ending } from '../execution/execution-run.ts';
+import type { Ending } from '../execution/run-ending.ts';
 import { readResults } from './result-document.ts';
 
 /** How work in a session ended: it gives no files, they stay where they are. */

@@ -59,7 +59,7 @@ export function createSessionBook({ ids, now, directory }: SessionBookDeps): Ses
         throw new Failure('no_agent', 'The agent that has this session is not connected here.', {
           retryAfterMs: NO_AGENT_RETRY_MS,
         });
-      const answer = await link.askSessions({ ...question, principal }, ANSWER_TIMEOUT_MS);
+      const answer = await link.questions.sessions({ ...question, principal }, ANSWER_TIMEOUT_MS);
       if (answer) return { ...answer, asks };
       if (link.joined) throw new Failure('agent_lost', 'The agent did not say in time.', { started: 'no' });
     }
