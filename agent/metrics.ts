@@ -1,7 +1,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { TemplateAnnouncement } from '../shared/messages.ts';
 import type { Cluster } from './cluster.ts';
-import type { ExecutionReport } from './executions/executions.ts';
+import type { ExecutionReport } from './executions/execution-report.ts';
 import type { Link } from './link/link.ts';
 import { SANDBOX_STATES } from './pool/sandbox-state.ts';
 

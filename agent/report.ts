@@ -1,4 +1,4 @@
-import type { ExecutionReport } from './executions/executions.ts';
+import type { ExecutionReport } from './executions/execution-report.ts';
 import type { Log } from './log.ts';
 
 /** The one line that an execution leaves in the log, with the durations of its phases in ms. Never code, output or keys. */

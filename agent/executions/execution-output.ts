@@ -3,21 +3,11 @@ import { MAX_READERS, REPLAY_BYTES, STREAM_WINDOW_BYTES } from '../../shared/lim
 import type { AttachedBody, ExitBody, FileEnd } from '../../shared/messages.ts';
 import type { OutputChannel } from '../runner/execution-stream.ts';
 import { type Offsets, OutputLog } from './output-log.ts';
+import { NO_READER, neededBy, OutputReaders, type Reader, type ReaderHandle } from './output-readers.ts';
 import type { ExecutionPort } from './port.ts';
 import type { Retained, Retention } from './retention.ts';
 
 const CHANNELS = [1, 2, 3] as const;
-
-/** One who reads the output: over START's stream, or over one that ATTACH opened. */
-type Reader = {
-  readonly id: string | null;
-  readonly port: ExecutionPort;
-  /** Where its stream began: offsets, and their sum but for what it had not acknowledged. */
-  readonly from: Offsets;
-  readonly base: number;
-  /** Bytes that it may be sent on its stream. */
-  limit: number;
-};
 
 /** What a reader has already, `pending` bytes of which it has not acknowledged. */
 export type ReadFrom = {
@@ -43,7 +33,7 @@ export type ExecutionOutputDeps = {
 export class ExecutionOutput implements Retained {
   readonly log: OutputLog;
   readonly #deps: ExecutionOutputDeps;
-  readonly #readers = new Set<Reader>();
+  readonly #readers = new OutputReaders();
   #granted = STREAM_WINDOW_BYTES;
   #started = false;
   #exit: ExitBody | undefined;
@@ -76,7 +66,7 @@ export class ExecutionOutput implements Retained {
   }
 
   refuse({ code, detail, retryAfterMs }: Failure): void {
-    for (const { port } of this.#clear()) port.nack(code, detail, retryAfterMs ?? null);
+    for (const { port } of this.#readers.clear()) port.nack(code, detail, retryAfterMs ?? null);
     this.log.forget();
   }
 
@@ -102,7 +92,7 @@ export class ExecutionOutput implements Retained {
   /** The last word. What was said stays for those who ask, until RESULT_ACK or the end of its record. */
   exit(exit: ExitBody): void {
     this.#exit = exit;
-    for (const { port } of this.#clear()) port.exit(exit);
+    for (const { port } of this.#readers.clear()) port.exit(exit);
     this.#deps.retention.ended(this);
   }
 
@@ -128,7 +118,7 @@ export class ExecutionOutput implements Retained {
     const { length, floor } = this.log;
     if (CHANNELS.some((channel) => offsets[channel] > length[channel]) || files > this.log.files.length)
       throw new Failure('invalid_request', 'There is not so much output.');
-    this.#replace(reader);
+    this.#readers.replace(reader);
     // The run that sent START has its place, however many others read.
     if (reader !== null && this.#readers.size >= MAX_READERS)
       throw new Failure('rate_limited', 'Too many read this execution already.', { retryAfterMs: 1_000 });
@@ -192,7 +182,7 @@ export class ExecutionOutput implements Retained {
       leave: (why) => {
         if (!this.#readers.delete(reader)) return;
         const isAwaited = why === 'link_lost' && reader.id === null;
-        if (isAwaited || (!this.inUse && !this.#isAwaited)) this.#wanted = this.#neededBy(reader);
+        if (isAwaited || (!this.inUse && !this.#isAwaited)) this.#wanted = neededBy(reader, this.log);
         this.#isAwaited ||= isAwaited;
         if (isAwaited || !this.inUse) this.#deps.onAwaited(true);
         this.#grant();
@@ -200,35 +190,14 @@ export class ExecutionOutput implements Retained {
     };
   }
 
-  /** A reader that comes again has given its earlier stream up, even where that still looks alive from here. */
-  #replace(id: string | null): void {
-    for (const each of this.#readers) {
-      if (each.id !== id) continue;
-      this.#readers.delete(each);
-      each.port.close();
-    }
-  }
-
-  #clear(): Reader[] {
-    const readers = [...this.#readers];
-    this.#readers.clear();
-    return readers;
-  }
-
   #grant(): void {
     const limit = Math.min(
-      this.#limitOfSlowest(),
+      this.#readers.limit,
       this.#isAwaited || !this.inUse ? this.#limitOfNobody() : Infinity,
     );
     if (limit <= this.#granted) return;
     this.#granted = limit;
     this.#deps.onLimit(limit);
-  }
-
-  #limitOfSlowest(): number {
-    let lowest = Infinity;
-    for (const { base, limit } of this.#readers) lowest = Math.min(lowest, base + limit);
-    return lowest;
   }
 
   #limitOfNobody(): number {
@@ -238,14 +207,6 @@ export class ExecutionOutput implements Retained {
     return total + Math.max(0, Math.min(...room));
   }
 
-  /** A lower bound of what a reader has: all but what it has not acknowledged, whichever channel that was on. */
-  #neededBy({ from, base, limit }: Reader): Offsets {
-    const { length, total } = this.log;
-    const unacknowledged = total - base - Math.max(0, limit - STREAM_WINDOW_BYTES);
-    const needed = (channel: OutputChannel) => Math.max(from[channel], length[channel] - unacknowledged);
-    return { 1: needed(1), 2: needed(2), 3: needed(3) };
-  }
-
   #trim(): void {
     // With room to spare the last REPLAY_BYTES stay for those who come later.
     const maxBytes = this.#deps.retention.isFull ? 0 : REPLAY_BYTES;
@@ -253,23 +214,13 @@ export class ExecutionOutput implements Retained {
   }
 
   #needed(): Offsets {
-    const all = [...this.#readers].map((reader) => this.#neededBy(reader));
+    const all = [...this.#readers].map((reader) => neededBy(reader, this.log));
     if (this.#isAwaited || (all.length === 0 && !this.#isLoose)) all.push(this.#wanted);
     const lowest = (channel: OutputChannel) =>
       Math.min(this.log.length[channel], ...all.map((offsets) => offsets[channel]));
     return { 1: lowest(1), 2: lowest(2), 3: lowest(3) };
   }
 }
-
-/** A reader's end of its stream. */
-export type ReaderHandle = {
-  /** Output may be sent until this many bytes on its stream. */
-  window(limit: number): void;
-  /** `link_lost`: it may come back. `detached`: it has all it wants. */
-  leave(why: 'link_lost' | 'detached'): void;
-};
-
-const NO_READER: ReaderHandle = { window: () => {}, leave: () => {} };
 
 function withoutFiles(result: NonNullable<ExitBody['result']>, files: number): ExitBody {
   return { result: { ...result, files_omitted_count: result.files_omitted_count + files }, failure: null };

@@ -1,39 +1,18 @@
-import { Failure, type Started } from '../../shared/errors.ts';
+import { Failure } from '../../shared/errors.ts';
 import type { ExitBody, FromAgent, FromGateway, StartBody } from '../../shared/messages.ts';
-import type { SessionWork } from '../../shared/session-messages.ts';
 import type { Clock } from '../clock.ts';
-import { createDeadline } from '../deadline.ts';
-import type { Lease, Settled, Verdict } from '../pool/lending.ts';
+import type { Lease, Verdict } from '../pool/lending.ts';
 import { createSessions, type Sessions } from '../sessions/sessions.ts';
 import { type Admission, type AdmissionPolicy, admit } from './admission.ts';
 import { createExecution, type Execution } from './execution.ts';
+import { type ExecutionReport, phasesOf, refusalReport } from './execution-report.ts';
 import { outcomeOf } from './exits.ts';
+import { createHolderCounts } from './holder-counts.ts';
 import { createKeyClaims } from './key-claims.ts';
 import type { ExecutionInput, ExecutionPort } from './port.ts';
 import { createRegistry, type ExecutionRecord } from './registry.ts';
 import { Retention } from './retention.ts';
-
-/** The longest that one START may wait for a sandbox, whatever it asks for. */
-export const MAX_ACCEPT_WITHIN_MS = 600_000;
-
-/** One execution, told once its sandbox is settled. Times in ms; null where it did not come so far. */
-export type ExecutionReport = {
-  readonly start: StartBody;
-  /** Outcome, or code of the failure or refusal. */
-  readonly outcome: string;
-  readonly refused: boolean;
-  readonly started: Started;
-  readonly sandboxId: string | null;
-  readonly settled: Settled | null;
-  readonly outputBytes: number;
-  /** What went wrong inside, for the log alone. */
-  readonly cause?: unknown;
-  /** START → ACCEPT, ACCEPT → STARTED, STARTED → EXIT, EXIT → sandbox settled. */
-  readonly acceptMs: number | null;
-  readonly startMs: number | null;
-  readonly runMs: number | null;
-  readonly resetMs: number | null;
-};
+import { waitForSandbox, waitForSession } from './sandbox-wait.ts';
 
 export type ExecutionsDeps = {
   clock: Clock;
@@ -84,9 +63,10 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   const registry = createRegistry({ clock });
   const claims = createKeyClaims({ clock });
   const running = new Map<string, Live>();
-  const perHolder = new Map<string, number>();
+  const holders = createHolderCounts();
   const drained = Promise.withResolvers<void>();
   const sessions = createSessions({ clock, onChange });
+  const waiting = { clock, sessions };
   let draining = false;
 
   function start(start: StartBody, port: ExecutionPort): ExecutionInput | undefined {
@@ -99,18 +79,24 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       port.nack(failure.code, failure.detail, failure.retryAfterMs ?? null);
       // The grant that it spent is free again.
       onChange();
-      onReport({ ...refusal(start, failure.code), cause: failure.cause });
+      onReport(refusalReport(start, failure.code, failure.cause));
       return undefined;
     }
     const live = begin(start, admission, port);
     const { session: work } = start;
     if (work && work.do !== 'open') {
-      void waitForSession(live);
+      void runWith(live, waitForSession(waiting, start, live.abort.signal, live.execution.kill));
       return live.execution;
     }
     const lease = admission.pool.take(start.principal);
     if (lease) run(live, kept(live, admission, lease));
-    else void waitForSandbox(live, admission);
+    else {
+      const free = waitForSandbox(waiting, start, admission.pool, live.abort.signal);
+      void runWith(
+        live,
+        free.then((given) => kept(live, admission, given)),
+      );
+    }
     return live.execution;
   }
 
@@ -119,14 +105,11 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     return start.session?.do === 'open' ? sessions.keep(start, start.session, pool, lease) : lease;
   }
 
-  async function waitForSession(live: Live): Promise<void> {
-    const { start, abort, execution } = live;
-    const withinMs = Math.min(start.accept_within_ms, MAX_ACCEPT_WITHIN_MS);
+  async function runWith(live: Live, waited: Promise<Lease>): Promise<void> {
     try {
-      const session = sessions.find(start);
-      run(live, await session.lend(start.session as SessionWork, withinMs, abort.signal, execution.kill));
+      run(live, await waited);
     } catch (error) {
-      execution.refuse(
+      live.execution.refuse(
         error instanceof Failure ? error : new Failure('internal', 'The agent failed.', { cause: error }),
       );
     }
@@ -142,17 +125,13 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     const ownPool = work && work.do !== 'open' ? sessions.find(start).pool : undefined;
     const admission = admit(start, policy, ownPool);
     if (work?.do === 'open') sessions.requireRoom(start, work);
-    const inUse = perHolder.get(start.holder) ?? 0;
-    if (start.concurrency !== null && inUse >= start.concurrency)
-      throw new Failure('rate_limited', `At most ${start.concurrency} executions of this key run at once.`, {
-        retryAfterMs: 1_000,
-      });
+    holders.require(start.holder, start.concurrency);
     return admission;
   }
 
   function begin(start: StartBody, admission: Admission, port: ExecutionPort): Live {
     const arrivedMs = clock.now();
-    perHolder.set(start.holder, (perHolder.get(start.holder) ?? 0) + 1);
+    holders.enter(start.holder);
     const execution = createExecution({
       clock,
       admission,
@@ -185,25 +164,6 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     live.acceptedMs = clock.now();
     if (!live.execution.run(lease)) void lease.release('unused');
     onChange();
-  }
-
-  async function waitForSandbox(live: Live, admission: Admission): Promise<void> {
-    const { pool } = admission;
-    const { principal, accept_within_ms } = live.start;
-    const late = () => {
-      const { code, detail } = pool.trouble ?? {
-        code: 'at_capacity',
-        detail: 'No sandbox was free in time.',
-      };
-      return new Failure(code, detail, { retryAfterMs: 1_000 });
-    };
-    const withinMs = Math.min(accept_within_ms, MAX_ACCEPT_WITHIN_MS);
-    using deadline = createDeadline(clock, withinMs, late, live.abort.signal);
-    try {
-      run(live, kept(live, admission, await pool.wait(principal, deadline.signal)));
-    } catch (error) {
-      live.execution.refuse(error instanceof Failure ? error : late());
-    }
   }
 
   function refused(live: Live, failure: Failure, lease: Lease | undefined, verdict: Verdict): void {
@@ -245,9 +205,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   function leave({ start, over }: Live): void {
     running.delete(start.execution_id);
     over.resolve();
-    const left = (perHolder.get(start.holder) ?? 1) - 1;
-    if (left === 0) perHolder.delete(start.holder);
-    else perHolder.set(start.holder, left);
+    holders.leave(start.holder);
     if (draining && running.size === 0) drained.resolve();
   }
 
@@ -261,17 +219,19 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     const settled = lease ? lease.release(verdict) : undefined;
     onChange();
     const became = (await settled) ?? null;
-    const { startedAtMs } = record;
     onReport({
       start,
       ...end,
       sandboxId: lease?.sandboxId ?? null,
       settled: became,
       outputBytes: execution.outputBytes,
-      acceptMs: acceptedMs === null ? null : acceptedMs - arrivedMs,
-      startMs: startedAtMs === null || acceptedMs === null ? null : startedAtMs - acceptedMs,
-      runMs: startedAtMs === null ? null : endedMs - startedAtMs,
-      resetMs: lease ? clock.now() - endedMs : null,
+      ...phasesOf({
+        arrivedMs,
+        acceptedMs,
+        startedMs: record.startedAtMs,
+        endedMs,
+        settledMs: lease ? clock.now() : null,
+      }),
     });
   }
 
@@ -308,21 +268,5 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       for (const { execution } of [...running.values()]) execution.kill(failure);
       sessions.endAll();
     },
-  };
-}
-
-function refusal(start: StartBody, code: string): ExecutionReport {
-  return {
-    start,
-    outcome: code,
-    refused: true,
-    started: 'no',
-    sandboxId: null,
-    settled: null,
-    outputBytes: 0,
-    acceptMs: null,
-    startMs: null,
-    runMs: null,
-    resetMs: null,
   };
 }

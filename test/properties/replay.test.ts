@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { ExecutionOutput, type ReaderHandle } from '../../agent/executions/execution-output.ts';
+import { ExecutionOutput } from '../../agent/executions/execution-output.ts';
+import type { ReaderHandle } from '../../agent/executions/output-readers.ts';
 import { Retention } from '../../agent/executions/retention.ts';
 import { StreamPort } from '../../agent/link/stream-port.ts';
 import { MAX_DATA_BYTES, REPLAY_BYTES, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';

@@ -1,9 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import {
-  createExecutions,
-  type ExecutionReport,
-  type Executions,
-} from '../../agent/executions/executions.ts';
+import type { ExecutionReport } from '../../agent/executions/execution-report.ts';
+import { createExecutions, type Executions } from '../../agent/executions/executions.ts';
 import type { ExecutionInput, ExecutionPort } from '../../agent/executions/port.ts';
 import { createPool, type Pool } from '../../agent/pool/pool.ts';
 import { Failure } from '../../shared/errors.ts';

@@ -1,0 +1,76 @@
+import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import type { OutputChannel } from '../runner/execution-stream.ts';
+import type { Offsets, OutputLog } from './output-log.ts';
+import type { ExecutionPort } from './port.ts';
+
+/** One who reads the output: over START's stream, or over one that ATTACH opened. */
+export type Reader = {
+  readonly id: string | null;
+  readonly port: ExecutionPort;
+  /** Where its stream began: offsets, and their sum but for what it had not acknowledged. */
+  readonly from: Offsets;
+  readonly base: number;
+  /** Bytes that it may be sent on its stream. */
+  limit: number;
+};
+
+/** A reader's end of its stream. */
+export type ReaderHandle = {
+  /** Output may be sent until this many bytes on its stream. */
+  window(limit: number): void;
+  /** `link_lost`: it may come back. `detached`: it has all it wants. */
+  leave(why: 'link_lost' | 'detached'): void;
+};
+
+export const NO_READER: ReaderHandle = { window: () => {}, leave: () => {} };
+
+/** Those who read one execution's output now. */
+export class OutputReaders implements Iterable<Reader> {
+  readonly #readers = new Set<Reader>();
+
+  get size(): number {
+    return this.#readers.size;
+  }
+
+  [Symbol.iterator](): IterableIterator<Reader> {
+    return this.#readers.values();
+  }
+
+  add(reader: Reader): void {
+    this.#readers.add(reader);
+  }
+
+  /** False where it has left already, or was replaced. */
+  delete(reader: Reader): boolean {
+    return this.#readers.delete(reader);
+  }
+
+  /** A reader that comes again has given its earlier stream up, even where that still looks alive from here. */
+  replace(id: string | null): void {
+    for (const each of this.#readers) {
+      if (each.id !== id) continue;
+      this.#readers.delete(each);
+      each.port.close();
+    }
+  }
+
+  clear(): Reader[] {
+    const readers = [...this.#readers];
+    this.#readers.clear();
+    return readers;
+  }
+
+  /** Bytes in all that the slowest may be sent. */
+  get limit(): number {
+    let lowest = Infinity;
+    for (const { base, limit } of this.#readers) lowest = Math.min(lowest, base + limit);
+    return lowest;
+  }
+}
+
+/** A lower bound of what a reader has: all but what it has not acknowledged, whichever channel that was on. */
+export function neededBy({ from, base, limit }: Reader, { length, total }: OutputLog): Offsets {
+  const unacknowledged = total - base - Math.max(0, limit - STREAM_WINDOW_BYTES);
+  const needed = (channel: OutputChannel) => Math.max(from[channel], length[channel] - unacknowledged);
+  return { 1: needed(1), 2: needed(2), 3: needed(3) };
+}

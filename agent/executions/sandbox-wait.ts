@@ -1,0 +1,54 @@
+import { Failure } from '../../shared/errors.ts';
+import type { StartBody } from '../../shared/messages.ts';
+import type { SessionWork } from '../../shared/session-messages.ts';
+import type { Clock } from '../clock.ts';
+import { createDeadline } from '../deadline.ts';
+import type { Lease } from '../pool/lending.ts';
+import type { Pool } from '../pool/pool.ts';
+import type { Sessions } from '../sessions/sessions.ts';
+
+/** The longest that one START may wait for a sandbox, whatever it asks for. */
+export const MAX_ACCEPT_WITHIN_MS = 600_000;
+
+export type SandboxWaitDeps = { clock: Clock; sessions: Sessions };
+
+/** A free sandbox, within the time that START gives. Rejects with what the execution is to be refused with. */
+export async function waitForSandbox(
+  { clock }: SandboxWaitDeps,
+  { principal, accept_within_ms }: StartBody,
+  pool: Pool,
+  signal: AbortSignal,
+): Promise<Lease> {
+  const late = () => {
+    const { code, detail } = pool.trouble ?? {
+      code: 'at_capacity',
+      detail: 'No sandbox was free in time.',
+    };
+    return new Failure(code, detail, { retryAfterMs: 1_000 });
+  };
+  using deadline = createDeadline(clock, boundedMs(accept_within_ms), late, signal);
+  try {
+    return await pool.wait(principal, deadline.signal);
+  } catch (error) {
+    throw error instanceof Failure ? error : late();
+  }
+}
+
+/** The session that START names. `kill` ends the execution with it. */
+export async function waitForSession(
+  { sessions }: SandboxWaitDeps,
+  start: StartBody,
+  signal: AbortSignal,
+  kill: (failure: Failure) => void,
+): Promise<Lease> {
+  try {
+    const session = sessions.find(start);
+    return await session.lend(start.session as SessionWork, boundedMs(start.accept_within_ms), signal, kill);
+  } catch (error) {
+    throw error instanceof Failure ? error : new Failure('internal', 'The agent failed.', { cause: error });
+  }
+}
+
+function boundedMs(acceptWithinMs: number): number {
+  return Math.min(acceptWithinMs, MAX_ACCEPT_WITHIN_MS);
+}
