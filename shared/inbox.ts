@@ -16,9 +16,12 @@ export type InboxOptions = {
   linkWindow?: number;
   /** Channels that the peer may send DATA on. */
   channels: readonly number[];
-  /** Whether the peer opens streams: START and ATTACH then come with an id one higher than any before. */
+  /** Whether the peer opens streams: START, ATTACH and INPUT then come with an id one higher than any before. */
   peerOpens: boolean;
 };
+
+/** What opens a stream. */
+const OPENS: ReadonlySet<number> = new Set([TYPE.START, TYPE.ATTACH, TYPE.INPUT]);
 
 export type Verdict = 'deliver' | 'drop' | FrameFault;
 
@@ -82,7 +85,7 @@ export class Inbox {
       return fault(`control frame ${frame.sequence} came where ${this.#counter} was due`);
     if (frame.channel !== 0) return fault('a control frame names a channel');
     if (frame.stream === 0) return 'deliver';
-    if (frame.type === TYPE.START || frame.type === TYPE.ATTACH) {
+    if (OPENS.has(frame.type)) {
       if (!this.#peerOpens || frame.stream !== this.#highest + 1)
         return fault(`stream ${frame.stream} cannot be opened here`);
       return 'deliver';

@@ -18,6 +18,10 @@ export const ORPHAN_MS = 30_000;
 export const RECORD_TTL_MS = 600_000;
 /** Readers of one execution's output at once. */
 export const MAX_READERS = 8;
+/** Streams that feed one execution's stdin at once. */
+export const MAX_WRITERS = 4;
+/** Writers of one execution whose counts are remembered. */
+export const MAX_KNOWN_WRITERS = 64;
 
 /** Executions whose records an agent keeps at most; the oldest ended ones go first. */
 export const MAX_RECORDS = 100_000;

@@ -27,6 +27,7 @@ export const TYPE = {
   DETACH: 0x23,
   SESSION: 0x24,
   CLAIM: 0x25,
+  INPUT: 0x26,
   GOAWAY: 0x30,
   DRAIN: 0x31,
   ATTACH_RUNNER: 0x40,
@@ -257,7 +258,8 @@ export const FROM_GATEWAY = {
   AUTH_REFRESH: z.object({ nonce: z.string().min(43).max(128) }),
   HEARTBEAT: z.object({ id: count, reply: z.boolean(), echo: count.nullable(), running: count }),
   START: startBody,
-  END: empty,
+  /** Behind INPUT: `keep` leaves stdin open. */
+  END: z.object({ keep: z.boolean().optional() }),
   WINDOW: windowBody,
   CANCEL: z.object({ reason: z.string().max(64), execution_id: executionId.optional() }),
   RESULT_ACK: z.object({ execution_id: executionId }),
@@ -273,6 +275,11 @@ export const FROM_GATEWAY = {
     pending: z.int().min(0).max(STREAM_WINDOW_BYTES),
   }),
   DETACH: empty,
+  INPUT: z.object({
+    execution_id: executionId,
+    /** Who writes: an INPUT takes the place of the one before by the same writer. */
+    writer: z.string().min(1).max(64),
+  }),
   CLAIM: z.object({
     ref: count,
     key: claimKey,
@@ -303,7 +310,11 @@ export const FROM_AGENT = {
   AUTH_REFRESH: z.object({ token, time: count, signature }),
   HEARTBEAT: FROM_GATEWAY.HEARTBEAT,
   SLOTS: z.object({ grants, clusters: z.array(clusterAnnouncement).max(256).nullable() }),
-  ACCEPT: z.object({ attached: attachedBody.optional() }),
+  ACCEPT: z.object({
+    attached: attachedBody.optional(),
+    /** Answers INPUT: bytes that the agent has had from this writer. */
+    input: z.object({ taken: count }).optional(),
+  }),
   NACK: z.object({ code: z.string().max(64), detail: sentence, retry_after_ms: count.nullable() }),
   STARTED: empty,
   END: fileEndBody,
@@ -324,6 +335,7 @@ export const FROM_AGENT = {
   }),
   REPLAY_GAP: z.object({ channel: z.int().min(1).max(3), from: count, to: count }),
   SESSION: sessionAnswer,
+  INPUT: z.object({ taken: count, why: z.enum(['closed', 'kept', 'ended', 'replaced']) }),
   DRAIN: z.object({ deadline_ms: count }),
 } as const;
 

@@ -34,7 +34,7 @@ export const sessionWork = z.discriminatedUnion('do', [
     /** Ceiling of the holder's sessions; null: none. */
     ceiling: count.nullable(),
   }),
-  z.object({ do: z.literal('bash'), id: sessionId }),
+  z.object({ do: z.literal('bash'), id: sessionId, input: z.boolean().optional() }),
   z.object({ do: z.literal('python'), id: sessionId, context: contextName, rich: z.boolean() }),
   z.object({ do: z.literal('restart'), id: sessionId, context: contextName }),
   z.object({ do: z.literal('files'), id: sessionId, files: fileWork }),
@@ -45,7 +45,7 @@ export type SessionWork = z.infer<typeof sessionWork>;
 export const runnerSessionWork = z.discriminatedUnion('do', [
   z.object({ do: z.literal('open'), ttl_seconds: z.int().min(1) }),
   z.object({ do: z.literal('extend'), ttl_seconds: z.int().min(1) }),
-  z.object({ do: z.literal('bash') }),
+  z.object({ do: z.literal('bash'), input: z.boolean().optional() }),
   z.object({ do: z.literal('python'), context: contextName, rich: z.boolean() }),
   z.object({ do: z.literal('restart'), context: contextName }),
   z.object({ do: z.literal('files'), files: fileWork }),

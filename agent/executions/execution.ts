@@ -1,6 +1,7 @@
 import { Failure, type Started } from '../../shared/errors.ts';
 import { ORPHAN_MS, RUNNER_GRACE_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { ExitBody } from '../../shared/messages.ts';
+import type { RunnerSessionWork } from '../../shared/session-messages.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
 import type { Lease, Verdict } from '../pool/lending.ts';
 import type { SandboxHandlers } from '../pool/steady-runner.ts';
@@ -8,6 +9,7 @@ import type { RunnerExecution } from '../runner/client.ts';
 import type { Admission } from './admission.ts';
 import { ExecutionOutput } from './execution-output.ts';
 import { failureExit, memoryLimitExit, silentTimeoutExit } from './exits.ts';
+import { LiveInput, type WriterPort } from './live-input.ts';
 import type { ExecutionInput, ExecutionPort } from './port.ts';
 import type { Retention } from './retention.ts';
 
@@ -39,6 +41,8 @@ export type Execution = ExecutionInput & {
   strand(): void;
   /** Ends it now, whatever it does: its sandbox goes. */
   kill(failure: Failure): void;
+  /** Takes in one who feeds the program while it runs. Throws the Failure that it is to be refused with. */
+  feed(writer: string, port: WriterPort): ExecutionInput;
   readonly output: ExecutionOutput;
   readonly outputBytes: number;
 };
@@ -66,6 +70,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
   let isLinked = true;
   let cancelWatch: CancelTimer = () => {};
   let cancelWait: CancelTimer = () => {};
+  const live = feedsOn(body.session) ? new LiveInput(inputBytes) : undefined;
   const output = new ExecutionOutput(deps.port, {
     retention: deps.retention,
     onLimit: (limit) => runner?.window(limit),
@@ -85,6 +90,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
       watchIn(body.limits.timeout_ms + RUNNER_GRACE_MS);
       onStarted();
       output.started();
+      if (runner) live?.begin(runner);
     },
     data(channel, _offset, bytes) {
       if (phase === 'over') return;
@@ -99,11 +105,14 @@ export function createExecution(deps: ExecutionDeps): Execution {
     },
     inputWindow(limit) {
       sign();
-      const bytes = limit - STREAM_WINDOW_BYTES - taken;
-      if (bytes <= 0) return;
-      taken += bytes;
-      if (isLinked) deps.port.consumed(bytes);
+      const bytes = Math.min(limit - STREAM_WINDOW_BYTES, inputBytes) - taken;
+      if (bytes > 0) {
+        taken += bytes;
+        if (isLinked) deps.port.consumed(bytes);
+      }
+      live?.window(limit);
     },
+    inputResumed: (received) => live?.resume(received),
     exit(exit) {
       const broken =
         exit.failure !== null && !['stage_failed', 'cancelled', 'busy'].includes(exit.failure.code);
@@ -136,6 +145,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
     phase = 'over';
     cancelWatch();
     cancelWait();
+    live?.over();
     output.exit(exit);
     onEnded(exit, lease, verdict);
   }
@@ -146,6 +156,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
     cancelWatch();
     cancelWait();
     early = [];
+    live?.over();
     output.refuse(failure);
     onRefused(failure, lease, verdict);
   }
@@ -271,11 +282,19 @@ export function createExecution(deps: ExecutionDeps): Execution {
       strand();
     },
     strand,
+    feed(writer, port) {
+      if (!live) throw new Failure('conflict', 'This program takes no input while it runs.');
+      return live.open(writer, port);
+    },
     output,
     get outputBytes() {
       return outputBytes;
     },
   };
+}
+
+function feedsOn(work: RunnerSessionWork | undefined): boolean {
+  return work?.do === 'bash' && work.input === true;
 }
 
 /** A runner's faults are its own: the caller's peer broke nothing. */

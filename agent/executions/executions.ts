@@ -9,6 +9,7 @@ import { type ExecutionReport, phasesOf, refusalReport } from './execution-repor
 import { outcomeOf } from './exits.ts';
 import { createHolderCounts } from './holder-counts.ts';
 import { createKeyClaims } from './key-claims.ts';
+import type { WriterPort } from './live-input.ts';
 import type { ExecutionInput, ExecutionPort } from './port.ts';
 import { createRegistry, type ExecutionRecord } from './registry.ts';
 import { Retention } from './retention.ts';
@@ -31,6 +32,8 @@ export type Executions = {
   start(start: StartBody, port: ExecutionPort): ExecutionInput | undefined;
   /** Takes or refuses an ATTACH. Undefined: the port has been told all there is. */
   attach(request: FromGateway['ATTACH'], port: ExecutionPort): ExecutionInput | undefined;
+  /** Takes or refuses an INPUT. Undefined: the port has been told. */
+  feed(request: FromGateway['INPUT'], port: ExecutionPort & WriterPort): ExecutionInput | undefined;
   /** CANCEL by id. Resolves when it has ended, or never ran here. */
   cancel(executionId: string, reason: string): Promise<void>;
   /** RESULT_ACK: its output may go, its outcome stays. */
@@ -195,11 +198,29 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       // Its input is whole: there is none to take.
       return live && { ...handle, data: () => false, end: () => false, cancel: live.execution.cancel };
     } catch (error) {
-      const { code, detail, retryAfterMs } =
-        error instanceof Failure ? error : new Failure('internal', 'The agent failed.', { cause: error });
-      port.nack(code, detail, retryAfterMs ?? null);
+      refuse(port, error);
       return undefined;
     }
+  }
+
+  function feed(
+    { execution_id, writer }: FromGateway['INPUT'],
+    port: ExecutionPort & WriterPort,
+  ): ExecutionInput | undefined {
+    try {
+      const live = running.get(execution_id);
+      if (!live) throw new Failure('not_found', 'No such program runs at this agent.');
+      return live.execution.feed(writer, port);
+    } catch (error) {
+      refuse(port, error);
+      return undefined;
+    }
+  }
+
+  function refuse(port: ExecutionPort, error: unknown): void {
+    const { code, detail, retryAfterMs } =
+      error instanceof Failure ? error : new Failure('internal', 'The agent failed.', { cause: error });
+    port.nack(code, detail, retryAfterMs ?? null);
   }
 
   function leave({ start, over }: Live): void {
@@ -238,6 +259,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   return {
     start,
     attach,
+    feed,
     cancel(executionId, reason) {
       const live = running.get(executionId);
       live?.execution.cancel(reason);

@@ -26,8 +26,8 @@ export type ExecutionPort = {
 export type ExecutionInput = {
   /** False when there is more input than START announced: the peer broke the protocol. */
   data(bytes: Uint8Array): boolean;
-  /** The input's END. False when it comes early. */
-  end(): boolean;
+  /** The input's END. False when it comes early. `keep`: of a stream that feeds a program, whose stdin stays open. */
+  end(body?: { keep?: boolean | undefined }): boolean;
   /** Output may be sent until this many bytes over all channels. */
   window(limit: number): void;
   cancel(reason: string): void;

@@ -46,6 +46,13 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
     port.input = executions.attach(body, port);
   }
 
+  function feed(body: FromGateway['INPUT'], stream: number): void {
+    peer.open(stream);
+    const port = new StreamPort(peer, stream, forget);
+    ports.set(stream, port);
+    port.input = executions.feed(body, port);
+  }
+
   function detach(stream: number): void {
     const port = ports.get(stream);
     port?.close();
@@ -80,7 +87,8 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
           else start(message.body, stream);
           break;
         case 'END':
-          if (ports.get(stream)?.input?.end() === false) broke('END before the input that START announced');
+          if (ports.get(stream)?.input?.end(message.body) === false)
+            broke('END before the input that START announced');
           break;
         case 'CANCEL':
           cancel(message.body, stream);
@@ -96,6 +104,10 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
         case 'ATTACH':
           if (stream === 0) broke('ATTACH on stream 0');
           else attach(message.body, stream);
+          break;
+        case 'INPUT':
+          if (stream === 0) broke('INPUT on stream 0');
+          else feed(message.body, stream);
           break;
         case 'DETACH':
           detach(stream);

@@ -1,12 +1,13 @@
 import type { ErrorCode } from '../../shared/errors.ts';
 import type { LinkPeer } from '../../shared/link-peer.ts';
-import type { AttachedBody, ExitBody, FileEnd, FROM_GATEWAY } from '../../shared/messages.ts';
+import type { AttachedBody, ExitBody, FileEnd, FROM_GATEWAY, FromAgent } from '../../shared/messages.ts';
+import type { WriterPort } from '../executions/live-input.ts';
 import type { ExecutionInput, ExecutionPort } from '../executions/port.ts';
 
 export type AgentPeer = LinkPeer<typeof FROM_GATEWAY>;
 
 /** One execution's stream on one link. */
-export class StreamPort implements ExecutionPort {
+export class StreamPort implements ExecutionPort, WriterPort {
   /** What the gateway's frames go to; undefined once the stream has ended. */
   input: ExecutionInput | undefined;
   readonly #peer: AgentPeer;
@@ -32,6 +33,15 @@ export class StreamPort implements ExecutionPort {
 
   attached(attached: AttachedBody): void {
     this.#peer.control('ACCEPT', this.#stream, { attached });
+  }
+
+  taking(taken: number): void {
+    this.#peer.control('ACCEPT', this.#stream, { input: { taken } });
+  }
+
+  inputOver(body: FromAgent['INPUT']): void {
+    this.#peer.control('INPUT', this.#stream, body);
+    this.close();
   }
 
   gap(channel: 1 | 2 | 3, from: number, to: number): void {

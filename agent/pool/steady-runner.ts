@@ -197,8 +197,9 @@ export function createSteadyRunner(deps: SteadyRunnerDeps): SandboxRunner {
     const held: Held = { handlers, execution, limit: 0, cancelled: undefined };
     running.set(streamId, held);
     return {
-      // Input that is lost with a stream is not sent again: the runner says then that nothing ran.
+      // Input that is lost with a stream before the program began is not sent again: the runner says then that nothing ran.
       write: (bytes) => held.execution.write(bytes),
+      endInput: () => held.execution.endInput(),
       window(limit) {
         held.limit = Math.max(held.limit, limit);
         held.execution.window(limit);

@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import { EMPTY_BODY } from '../../shared/control.ts';
 import { Failure } from '../../shared/errors.ts';
 import type { Frame, FrameFault } from '../../shared/frame.ts';
 import { MAX_DATA_BYTES, MAX_RESULT_FILES } from '../../shared/limits.ts';
@@ -41,6 +42,8 @@ export type RunnerExecution = {
    * this throws RangeError. `bytes` must not change afterwards. Without effect once the stream is lost.
    */
   write(bytes: Uint8Array): void;
+  /** Behind what was written: no more input comes. */
+  endInput(): void;
   /** Lets the runner send output until this many bytes over channels 1 to 3. Never falls. */
   window(limit: number): void;
   /** Asks for the end; `exit` comes all the same. */
@@ -123,7 +126,9 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
       case TYPE.STARTED:
         return withBody(frame, FROM_RUNNER.STARTED, () => execution.onStarted());
       case TYPE.WINDOW:
-        return withBody(frame, FROM_RUNNER.WINDOW, ({ limit }) => execution.onWindow(limit));
+        return withBody(frame, FROM_RUNNER.WINDOW, ({ limit, received }) =>
+          execution.onWindow(limit, received),
+        );
       case TYPE.END:
         return withBody(frame, FROM_RUNNER.END, (file) =>
           execution.onEnd(frame.channel, frame.sequence, file),
@@ -183,6 +188,7 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
     const over = () => reason !== undefined || executions.get(streamId) !== execution;
     return {
       write(bytes) {
+        if (at.inputUnknown) return;
         if (at.inputOffset + bytes.byteLength > at.inputLimit)
           throw new RangeError('write is past the input window');
         for (let from = 0; from < bytes.byteLength && !over(); from += MAX_DATA_BYTES) {
@@ -196,6 +202,16 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
           });
           at.inputOffset += body.byteLength;
         }
+      },
+      endInput() {
+        if (over() || at.inputUnknown) return;
+        writer.send({
+          type: TYPE.END,
+          channel: CHANNEL.input,
+          stream: streamId,
+          sequence: at.inputOffset,
+          body: EMPTY_BODY,
+        });
       },
       window(limit) {
         if (limit <= at.limit || over()) return;
@@ -216,7 +232,9 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
     return execution;
   }
 
-  const resumed = (deps.resume ?? []).map(({ checkpoint, handlers }) => adopt(checkpoint, handlers));
+  const resumed = (deps.resume ?? []).map(({ checkpoint, handlers }) =>
+    adopt({ ...checkpoint, inputUnknown: true }, handlers),
+  );
   const offsets = Object.fromEntries(
     [...executions].map(([id, { at }]) => [id, { ...at.offsets, started: at.started, files: at.files }]),
   );

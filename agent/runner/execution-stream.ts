@@ -17,6 +17,8 @@ export type ExecutionHandlers = {
   exit(exit: ExitBody): void;
   /** Input may be written until this many bytes in all. */
   inputWindow(limit: number): void;
+  /** On a stream that replaces another: so many bytes of input are there, and more may be written from here on. */
+  inputResumed?(received: number): void;
   /** The last call of an execution whose stream was lost. `reason.started` is `yes` or `unknown`. */
   lost(reason: Failure): void;
 };
@@ -30,6 +32,8 @@ export type Checkpoint = {
   limit: number;
   inputOffset: number;
   inputLimit: number;
+  /** The runner has not said yet what it has of the input: nothing may be written. */
+  inputUnknown: boolean;
   /** Where the file that is under way began on channel 3, and how many came before it. */
   fileStart: number;
   files: number;
@@ -45,6 +49,7 @@ export function freshCheckpoint(streamId: number, maxOutputBytes: number): Check
     limit: STREAM_WINDOW_BYTES,
     inputOffset: 0,
     inputLimit: STREAM_WINDOW_BYTES,
+    inputUnknown: false,
     fileStart: 0,
     files: 0,
     maxOutputBytes,
@@ -57,7 +62,7 @@ export type ExecutionStream = {
   onStarted(): FrameFault | undefined;
   onData(channel: number, offset: number, body: Uint8Array): FrameFault | undefined;
   onEnd(channel: number, sequence: number, file: FileEnd): FrameFault | undefined;
-  onWindow(limit: number): FrameFault | undefined;
+  onWindow(limit: number, received: number | undefined): FrameFault | undefined;
   onExit(exit: ExitBody): FrameFault | undefined;
   lost(reason: Failure): void;
 };
@@ -106,12 +111,19 @@ export function createExecutionStream(
     return undefined;
   }
 
-  function onWindow(limit: number): FrameFault | undefined {
+  function onWindow(limit: number, received: number | undefined): FrameFault | undefined {
     if (limit < at.inputLimit) return broken('a window fell');
+    if (received !== undefined && (!at.inputUnknown || received > at.inputOffset))
+      return broken('more input was received than was sent');
     if (limit > at.inputOffset + STREAM_WINDOW_BYTES)
       return broken('a window for bytes that were never taken');
     at.inputLimit = limit;
+    if (received !== undefined) {
+      at.inputOffset = received;
+      at.inputUnknown = false;
+    }
     handlers.inputWindow(limit);
+    if (received !== undefined) handlers.inputResumed?.(received);
     return undefined;
   }
 

@@ -48,7 +48,8 @@ export const FROM_RUNNER = {
   PONG: pongBody,
   RESET_DONE: resetDoneBody,
   STARTED: z.object({}),
-  WINDOW: z.object({ limit: count }),
+  /** `received`: what there is of the input, after a stream was replaced. */
+  WINDOW: z.object({ limit: count, received: count.optional() }),
   END: fileEndBody,
   EXIT: exitBody,
 } as const satisfies Partial<Record<TypeName, z.ZodType>>;

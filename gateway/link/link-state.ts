@@ -61,7 +61,15 @@ export type LinkEffect =
 export type LinkStep = { state: LinkState; effects: readonly LinkEffect[] };
 
 /** Frames that belong to an execution's stream. */
-const ON_STREAM: ReadonlySet<TypeName> = new Set(['ACCEPT', 'NACK', 'STARTED', 'END', 'EXIT', 'REPLAY_GAP']);
+const ON_STREAM: ReadonlySet<TypeName> = new Set([
+  'ACCEPT',
+  'NACK',
+  'STARTED',
+  'END',
+  'EXIT',
+  'REPLAY_GAP',
+  'INPUT',
+]);
 
 export function firstLinkState(nonce: string): LinkState {
   return { at: 'greeting', nonce };

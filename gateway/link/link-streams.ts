@@ -13,6 +13,9 @@ export type StreamHandlers = {
   lost(): void;
 };
 
+/** What an agent says last on a stream. */
+const LAST: ReadonlySet<string> = new Set(['EXIT', 'NACK', 'INPUT']);
+
 /** The streams of one link: each is lent to one execution (shared/protocol.md 2.4 and 3). */
 export class LinkStreams {
   readonly #peer: LinkPeer<typeof FROM_AGENT>;
@@ -45,6 +48,15 @@ export class LinkStreams {
     return stream;
   }
 
+  /** Opens a stream that feeds an execution's stdin, and sends INPUT on it. */
+  feed(body: FromGateway['INPUT'], handlers: StreamHandlers): number {
+    const stream = ++this.#last;
+    this.#streams.set(stream, handlers);
+    this.#peer.open(stream);
+    this.#peer.control('INPUT', stream, body);
+    return stream;
+  }
+
   /** Reads no more of an execution that goes on. */
   detach(stream: number): void {
     if (this.#streams.has(stream)) this.#peer.control('DETACH', stream);
@@ -56,8 +68,13 @@ export class LinkStreams {
     this.#peer.data(stream, CHANNEL.input, bytes);
   }
 
-  inputEnd(stream: number): void {
-    this.#peer.behind('END', stream, CHANNEL.input, {});
+  inputEnd(stream: number, body: FromGateway['END'] = {}): void {
+    this.#peer.behind('END', stream, CHANNEL.input, body);
+  }
+
+  /** Bytes of input that the agent's windows have let this side send so far. */
+  inputLimit(stream: number): number {
+    return this.#peer.outbox.limit(stream);
   }
 
   /** Bytes of input that the agent would take now. */
@@ -85,7 +102,7 @@ export class LinkStreams {
     if (!handlers) return null;
     const fault = handlers.control(message);
     // A fault keeps the stream: with the link it is lost, and its execution learns that.
-    if (!fault && (message.name === 'EXIT' || message.name === 'NACK')) this.release(stream);
+    if (!fault && LAST.has(message.name)) this.release(stream);
     return fault;
   }
 

@@ -27,6 +27,9 @@ export type RunOptions = {
   /** After each piece of output. */
   onData?: (execution: RunnerExecution, ran: Ran) => void;
   onExecution?: (execution: RunnerExecution) => void;
+  /** Of an execution that is fed while it runs. */
+  onInputWindow?: (limit: number) => void;
+  onInputResumed?: (received: number) => void;
   /** Instead of failing when the stream is lost: goes on where the execution is taken over. */
   onLost?: (checkpoint: Checkpoint, handlers: ExecutionHandlers) => RunnerExecution;
 };
@@ -152,7 +155,11 @@ export function runOn(
         ran.exit = exit;
         resolve(ran);
       },
-      inputWindow: push,
+      inputWindow: (limit) => {
+        push(limit);
+        options.onInputWindow?.(limit);
+      },
+      inputResumed: (received) => options.onInputResumed?.(received),
       lost(reason) {
         if (options.onLost) execution = options.onLost(execution.checkpoint(), handlers);
         else reject(reason);

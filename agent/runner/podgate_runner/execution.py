@@ -53,7 +53,18 @@ class Execution:
         self._received += len(data)
         if self.state == INPUT:
             self._waiting.append(data)
+        else:
+            self._take_live(data)
         return True
+
+    def _take_live(self, data):
+        """Input beyond what was announced: most programs take none."""
+
+    def end_input(self):
+        """No more of that comes."""
+
+    def resume_input(self):
+        """Says on a new stream what there is of it."""
 
     @property
     def starved(self):

@@ -55,6 +55,10 @@ class Outbox:
     def window(self, limit):
         self._control(frames.WINDOW, {"limit": limit})
 
+    def resumed(self, limit, received):
+        """What there is of the input, said on a stream that replaces another."""
+        self._control(frames.WINDOW, {"limit": limit, "received": received})
+
     def _control(self, kind, body):
         if self.stream is not None:
             self.stream.control(kind, self.stream_id, body)

@@ -68,6 +68,8 @@ def session(asked):
         found["context"] = _of(asked, "context", str)
     if found["do"] == "python":
         found["rich"] = _of(asked, "rich", bool)
+    if found["do"] == "bash":
+        found["input"] = asked.get("input") is True
     if found["do"] == "files":
         found["files"] = _files(_of(asked, "files", dict))
     return found

@@ -129,7 +129,9 @@ class Runner:
             execution.outbox.limit = max(execution.outbox.limit, request.integer(body, "limit"))
         elif kind == frames.CANCEL:
             execution.cancel()
-        elif kind != frames.END:
+        elif kind == frames.END:
+            execution.end_input()
+        else:
             raise FrameError("a frame out of place")
 
     def on_input_end(self):

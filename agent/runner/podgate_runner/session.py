@@ -90,6 +90,8 @@ class SessionRunner(Runner):
         self._send_ready()
         for work in list(self._over) + list(self._work.values()):
             self._resume(work, offsets.get(str(work.outbox.stream_id)))
+        for work in self._work.values():
+            work.resume_input()
         self._refuse_unheard(offsets)
 
     def _running(self):

@@ -6,13 +6,19 @@ import time
 
 from podgate_runner import job
 from podgate_runner.execution import INPUT, RUNNING, STARTING, Execution
-from podgate_runner.limits import CPU_GRACE_SECONDS, START_SECONDS
+from podgate_runner.limits import START_SECONDS, STREAM_WINDOW_BYTES
 from podgate_runner.output import Output
-from podgate_runner.session_input import SessionInput
+from podgate_runner.session_input import LiveSessionInput, SessionInput
 
 
 class Command(Execution):
     staging_type = SessionInput
+
+    def __init__(self, host, stream_id, request):
+        super().__init__(host, stream_id, request)
+        self.live = request["session"].get("input", False)
+        if self.live:
+            self.staging_type = LiveSessionInput
 
     def _start(self):
         host, staging = self.host, self._staging
@@ -43,8 +49,39 @@ class Command(Execution):
             for fd in [read_fd] + extra:
                 os.close(fd)
             self._output.close_write_ends()
-        if stdin.write_fd >= 0:
+        if self.live:
+            self._feed_live()
+        elif stdin.write_fd >= 0:
             host.poller.write(stdin.write_fd, self._feed_stdin)
+
+    # Input while it runs
+
+    def _take_live(self, data):
+        if self.live and self._staging is not None:
+            self._staging.stdin.push(data)
+            self._feed_live()
+
+    def end_input(self):
+        if self.live and self._staging is not None:
+            self._staging.stdin.end()
+            self._feed_live()
+
+    def _feed_live(self):
+        stdin, poller = self._staging.stdin, self.host.poller
+        fd = stdin.write_fd
+        stdin.feed()
+        if stdin.waiting:
+            poller.write(fd, self._feed_live)
+        elif fd >= 0:
+            poller.forget(fd)
+        window = self._staging.total + stdin.taken + STREAM_WINDOW_BYTES
+        if window - self._window >= STREAM_WINDOW_BYTES // 2:
+            self._window = window
+            self.outbox.window(window)
+
+    def resume_input(self):
+        if self.live:
+            self.outbox.resumed(self._window, self._received)
 
     def on_begun(self, began, pid, warden):
         self.place.warden = warden

@@ -3,6 +3,7 @@
 import os
 
 from podgate_runner.staging import Staging
+from podgate_runner.stdin import LiveStdin
 
 # One argument of a program, its end included, may have 131,072 bytes.
 MAX_ARGUMENT_BYTES = 131071
@@ -29,3 +30,11 @@ class SessionInput(Staging):
             view = view[os.write(fd, view) :]
         os.lseek(fd, 0, os.SEEK_SET)
         return ["/proc/self/fd/3"], [fd]
+
+
+class LiveSessionInput(SessionInput):
+    """Of a program that is fed while it runs."""
+
+    def __init__(self, language, sizes):
+        super().__init__(language, sizes)
+        self.stdin = LiveStdin()

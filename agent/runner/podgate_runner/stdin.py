@@ -1,6 +1,7 @@
 """The program's stdin: spooled while input arrives, fed through a pipe, closed at its end."""
 
 import os
+from collections import deque
 
 from podgate_runner.limits import PIPE_BYTES, STDIN_MEMORY_BYTES
 
@@ -47,19 +48,74 @@ class Stdin:
     def feed(self):
         """Writes what the pipe takes. A reader that is gone wants no more."""
         try:
-            while self._at < self._size:
-                if self._spool is None:
-                    self._at += os.write(self.write_fd, memoryview(self._held)[self._at : self._at + _SPLICE_BYTES])
-                else:
-                    self._at += os.sendfile(self.write_fd, self._spool, self._at, _SPLICE_BYTES)
+            self._feed_announced()
         except BlockingIOError:
             return
         except OSError:
             pass
         self.close()
 
+    def _feed_announced(self):
+        while self._at < self._size:
+            if self._spool is None:
+                self._at += os.write(self.write_fd, memoryview(self._held)[self._at : self._at + _SPLICE_BYTES])
+            else:
+                self._at += os.sendfile(self.write_fd, self._spool, self._at, _SPLICE_BYTES)
+
     def close(self):
         for fd in (self.write_fd, -1 if self._spool is None else self._spool):
             if fd >= 0:
                 os.close(fd)
         self.write_fd, self._spool, self._held = -1, None, bytearray()
+
+
+class LiveStdin(Stdin):
+    """stdin that stays open: what was announced, then what comes while the program runs, one window of it at most."""
+
+    def __init__(self):
+        super().__init__()
+        self._coming = deque()
+        self._ending = False
+        # Bytes of what came that the program's end of it took, or never will.
+        self.taken = 0
+
+    @property
+    def waiting(self):
+        """Whether there is something to write, and somewhere."""
+        return self.write_fd >= 0 and (bool(self._coming) or self._at < self._size)
+
+    def open(self):
+        read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self.write_fd, False)
+        return read_fd
+
+    def push(self, data):
+        self._coming.append(memoryview(data))
+
+    def end(self):
+        """Closes it behind what came."""
+        self._ending = True
+
+    def feed(self):
+        try:
+            if self.write_fd >= 0:
+                self._feed_announced()
+                self._feed_coming()
+        except BlockingIOError:
+            return
+        except OSError:
+            self._ending = True
+        if self._ending or self.write_fd < 0:
+            self.taken += sum(len(piece) for piece in self._coming)
+            self._coming.clear()
+            self.close()
+
+    def _feed_coming(self):
+        while self._coming:
+            piece = self._coming[0]
+            count = os.write(self.write_fd, piece)
+            self.taken += count
+            if count == len(piece):
+                self._coming.popleft()
+            else:
+                self._coming[0] = piece[count:]

@@ -220,6 +220,7 @@ describePython('a runner that waits for streams', (python) => {
         void resume();
         return {
           write: () => {},
+          endInput: () => {},
           window: (limit) => next?.window(limit),
           cancel: () => {},
           checkpoint: () => checkpoint,

@@ -1,0 +1,204 @@
+import { type ErrorCode, Failure } from '../../shared/errors.ts';
+import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import type { FromAgent } from '../../shared/messages.ts';
+import type { GatewayLink } from '../link/gateway-link.ts';
+import type { AgentMessage } from '../link/link-state.ts';
+import { refusalCode } from './agent-codes.ts';
+import { type SisterDeps, sisterLink, type Whereabouts } from './sister-link.ts';
+
+export type InputStreamOptions = Whereabouts & {
+  /** A newer stream of the same writer takes the place of the older. */
+  writer: string;
+};
+
+/** Why it ended: all was taken, and stdin is closed or open; the program ended; the writer writes elsewhere. */
+export type InputEnd = FromAgent['INPUT']['why'];
+
+type Piece = { readonly from: number; readonly bytes: Uint8Array };
+
+/**
+ * Feeds a program that runs at an agent (shared/protocol.md 14). A link that is lost is replaced, and what it lost is sent
+ * again, once: it keeps what the program has not taken, one window at most. Positions are the writer's own.
+ */
+export class InputStream {
+  readonly #deps: SisterDeps;
+  readonly #options: InputStreamOptions;
+  readonly #opened = Promise.withResolvers<void>();
+  readonly #over = Promise.withResolvers<InputEnd>();
+  #link: GatewayLink | undefined;
+  #stream = 0;
+  /** Where the stream under way began; undefined until its ACCEPT. */
+  #base: number | undefined;
+  #length: number | undefined;
+  #pieces: Piece[] = [];
+  #ending: { keep: boolean } | undefined;
+  #isOver = false;
+  #wake: () => void = () => {};
+
+  private constructor(deps: SisterDeps, options: InputStreamOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    this.#opened.promise.catch(() => {});
+    this.#over.promise.catch(() => {});
+  }
+
+  /** Resolves once the agent takes input. Throws `not_found`, `conflict`, `rate_limited`, `no_agent`. */
+  static async open(deps: SisterDeps, options: InputStreamOptions): Promise<InputStream> {
+    const stream = new InputStream(deps, options);
+    void stream.#open();
+    await stream.#opened.promise;
+    return stream;
+  }
+
+  /** Resolves when it has ended; rejects with what ended it. */
+  get over(): Promise<InputEnd> {
+    return this.#over.promise;
+  }
+
+  /** Bytes that this writer has sent in all, over this stream and those before. */
+  get position(): number {
+    return this.#length ?? 0;
+  }
+
+  /** Resolves when there is room for more. `bytes` must not change afterwards. */
+  async write(bytes: Uint8Array): Promise<void> {
+    if (this.#isOver || this.#ending) return;
+    if (bytes.byteLength > 0) {
+      const piece = { from: this.position, bytes };
+      this.#length = this.position + bytes.byteLength;
+      this.#pieces.push(piece);
+      if (this.#base !== undefined) this.#link?.streams.input(this.#stream, bytes);
+    }
+    while (!this.#hasRoom && !this.#isOver)
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+  }
+
+  /** Says that this was all, and waits until the agent has it. `keep`: others may go on. */
+  end(keep: boolean): Promise<InputEnd> {
+    this.#ending ??= { keep };
+    if (this.#base !== undefined && !this.#isOver) this.#link?.streams.inputEnd(this.#stream, this.#ending);
+    return this.over;
+  }
+
+  /** Leaves at once. */
+  leave(): void {
+    if (this.#isOver) return;
+    this.#link?.streams.detach(this.#stream);
+    this.#finish('kept');
+  }
+
+  /** The control frame goes out on the stream where there is one. */
+  get channel(): { link: GatewayLink; stream: number } | undefined {
+    return this.#link && this.#base !== undefined ? { link: this.#link, stream: this.#stream } : undefined;
+  }
+
+  get #hasRoom(): boolean {
+    return this.#base !== undefined && (this.#link?.streams.room(this.#stream) ?? 0) > 0;
+  }
+
+  async #open(): Promise<void> {
+    const link = await sisterLink(this.#deps, this.#options);
+    if (this.#isOver) return;
+    if (!link) {
+      this.#fail(new Failure('no_agent', 'The agent that has this program is not connected here.'));
+      return;
+    }
+    if (!link.joined) {
+      void this.#open();
+      return;
+    }
+    const { executionId, writer } = this.#options;
+    this.#link = link;
+    this.#stream = link.streams.feed(
+      { execution_id: executionId, writer },
+      {
+        control: (message) => this.#control(message),
+        data: () => 'protocol_error',
+        room: () => this.#room(),
+        lost: () => this.#lost(),
+      },
+    );
+  }
+
+  #control(message: AgentMessage): ErrorCode | null {
+    switch (message.name) {
+      case 'ACCEPT':
+        return this.#accepted(message.body.input?.taken);
+      case 'NACK': {
+        const { code, detail, retry_after_ms } = message.body;
+        this.#fail(new Failure(codeOf(code), detail, { retryAfterMs: retry_after_ms ?? 1_000 }));
+        return null;
+      }
+      case 'INPUT':
+        if (this.#base === undefined) return 'protocol_error';
+        this.#finish(message.body.why);
+        return null;
+      default:
+        return 'protocol_error';
+    }
+  }
+
+  #accepted(taken: number | undefined): ErrorCode | null {
+    if (taken === undefined || this.#base !== undefined) return 'protocol_error';
+    const oldest = this.#pieces[0]?.from ?? this.#length ?? taken;
+    if (taken > (this.#length ?? taken) || taken < oldest) {
+      this.#link?.streams.detach(this.#stream);
+      this.#fail(new Failure('agent_lost', 'The agent does not know how much input came before.'));
+      return null;
+    }
+    this.#length ??= taken;
+    this.#base = taken;
+    this.#forget(taken);
+    for (const { from, bytes } of this.#pieces)
+      this.#link?.streams.input(this.#stream, bytes.subarray(Math.max(0, taken - from)));
+    if (this.#ending) this.#link?.streams.inputEnd(this.#stream, this.#ending);
+    this.#opened.resolve();
+    this.#wake();
+    return null;
+  }
+
+  #room(): void {
+    const { streams } = this.#link as GatewayLink;
+    if (this.#base !== undefined)
+      this.#forget(this.#base + streams.inputLimit(this.#stream) - STREAM_WINDOW_BYTES);
+    this.#wake();
+  }
+
+  #forget(before: number): void {
+    let count = 0;
+    for (const { from, bytes } of this.#pieces) {
+      if (from + bytes.byteLength > before) break;
+      count += 1;
+    }
+    this.#pieces.splice(0, count);
+  }
+
+  #lost(): void {
+    this.#link = undefined;
+    this.#base = undefined;
+    if (!this.#isOver) void this.#open();
+  }
+
+  #finish(why: InputEnd): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#pieces = [];
+    this.#over.resolve(why);
+    this.#wake();
+  }
+
+  #fail(failure: Failure): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#pieces = [];
+    this.#opened.reject(failure);
+    this.#over.reject(failure);
+    this.#wake();
+  }
+}
+
+function codeOf(code: string): ErrorCode {
+  return code === 'not_found' || code === 'conflict' ? code : refusalCode(code);
+}

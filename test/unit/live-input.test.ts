@@ -1,0 +1,143 @@
+import { expect, test } from 'vitest';
+import { LiveInput, type WriterPort } from '../../agent/executions/live-input.ts';
+import { MAX_KNOWN_WRITERS, MAX_WRITERS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+
+const bytes = (text: string) => new TextEncoder().encode(text);
+
+function listen() {
+  const heard = { taken: -1, consumed: 0, over: '' };
+  const port: WriterPort = {
+    taking: (taken) => {
+      heard.taken = taken;
+    },
+    consumed: (count) => {
+      heard.consumed += count;
+    },
+    inputOver: ({ taken, why }) => {
+      heard.over = `${why} ${taken}`;
+    },
+  };
+  return { heard, port };
+}
+
+/** A program behind a runner, and what has reached it. */
+function program(announced = 0) {
+  const live = new LiveInput(announced);
+  const got = { text: '', ended: 0, bytes: 0 };
+  const sink = {
+    write(piece: Uint8Array) {
+      got.text += new TextDecoder().decode(piece);
+      got.bytes += piece.byteLength;
+    },
+    endInput() {
+      got.ended += 1;
+    },
+  };
+  return { live, got, sink };
+}
+
+test('input waits for the program to begin, and reaches it in the order in which it came', () => {
+  const { live, got, sink } = program(100);
+  const a = live.open('a', listen().port);
+  const b = live.open('b', listen().port);
+  a.data(bytes('one '));
+  b.data(bytes('two '));
+  expect(got.text).toBe('');
+  live.begin(sink);
+  a.data(bytes('three'));
+  expect(got.text).toBe('one two three');
+});
+
+test('MAX_WRITERS may write at once, and one more is refused', () => {
+  const { live } = program();
+  const writers = Array.from({ length: MAX_WRITERS }, (_, index) => live.open(`w${index}`, listen().port));
+  expect(() => live.open('more', listen().port)).toThrow(/rate_limited/);
+  writers[0]?.leave('detached');
+  live.open('more', listen().port);
+});
+
+test('nobody begins to write while more than a window waits', () => {
+  const { live, sink } = program();
+  live.begin(sink);
+  const first = live.open('a', listen().port);
+  first.data(new Uint8Array(STREAM_WINDOW_BYTES));
+  const second = live.open('b', listen().port);
+  second.data(new Uint8Array(1));
+  expect(() => live.open('c', listen().port)).toThrow(/rate_limited/);
+  live.window(STREAM_WINDOW_BYTES + 1);
+  live.open('c', listen().port);
+});
+
+test('a writer gets credit for what the program took, and for no more', () => {
+  const { live, got, sink } = program(10);
+  live.begin(sink);
+  const { heard, port } = listen();
+  const writer = live.open('a', port);
+  writer.data(new Uint8Array(STREAM_WINDOW_BYTES));
+  expect(got.bytes).toBe(STREAM_WINDOW_BYTES - 10);
+  expect(heard.consumed).toBe(0);
+  live.window(2 * STREAM_WINDOW_BYTES + 9);
+  expect(got.bytes).toBe(STREAM_WINDOW_BYTES);
+  expect(heard.consumed).toBe(0);
+  live.window(2 * STREAM_WINDOW_BYTES + 10);
+  expect(heard.consumed).toBe(STREAM_WINDOW_BYTES);
+});
+
+test('a new stream to the runner gets what the old one lost, once', () => {
+  const { live, got, sink } = program(10);
+  live.begin(sink);
+  const writer = live.open('a', listen().port);
+  writer.data(bytes('abc'));
+  writer.data(bytes('def'));
+  writer.end();
+  expect([got.text, got.ended]).toEqual(['abcdef', 1]);
+  live.resume(10 + 4);
+  expect([got.text, got.ended]).toEqual(['abcdefef', 2]);
+  live.resume(10 + 6);
+  expect([got.text, got.ended]).toEqual(['abcdefef', 3]);
+});
+
+test('who writes again is told what came before, and takes the place of the stream before', () => {
+  const { live, got, sink } = program();
+  live.begin(sink);
+  const first = listen();
+  const old = live.open('a', first.port);
+  old.data(bytes('abc'));
+  const second = listen();
+  const next = live.open('a', second.port);
+  expect([first.heard.over, second.heard.taken]).toEqual(['replaced 3', 3]);
+  old.data(bytes('late'));
+  next.data(bytes('def'));
+  expect(got.text).toBe('abcdef');
+  next.end({ keep: true });
+  expect([second.heard.over, got.ended]).toEqual(['kept 6', 0]);
+});
+
+test('a closed stdin and a program that ended take nobody in', () => {
+  const { live, sink } = program();
+  live.begin(sink);
+  const other = listen();
+  live.open('b', other.port).data(bytes('x'));
+  live.open('a', listen().port).end();
+  expect(() => live.open('c', listen().port)).toThrow(/conflict/);
+  live.over();
+  expect(other.heard.over).toBe('ended 1');
+  expect(() => live.open('c', listen().port)).toThrow(/not_found/);
+});
+
+test('the counts of MAX_KNOWN_WRITERS are kept, the oldest goes first', () => {
+  const { live, sink } = program();
+  live.begin(sink);
+  const write = (name: string) => {
+    const { heard, port } = listen();
+    const writer = live.open(name, port);
+    writer.data(bytes('x'));
+    writer.end({ keep: true });
+    return heard.taken;
+  };
+  for (let index = 0; index < MAX_KNOWN_WRITERS; index += 1) write(`w${index}`);
+  expect(write('w0')).toBe(1);
+  write('one more');
+  expect(write('w1')).toBe(0);
+  expect(write('w0')).toBe(2);
+});
