@@ -241,7 +241,6 @@ export function createExecution(deps: ExecutionDeps): Execution {
         return true;
       }
       phase = 'staging';
-      deps.port.accept();
       sign();
       watchIn(STAGE_SILENCE_MS);
       try {
@@ -254,6 +253,8 @@ export function createExecution(deps: ExecutionDeps): Execution {
         );
         return true;
       }
+      // Behind START: what one turn sends leaves in the order in which it began, and the caller waits for the program.
+      deps.port.accept();
       runner.window(output.granted);
       for (const bytes of early) runner.write(bytes);
       early = [];
