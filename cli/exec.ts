@@ -29,6 +29,8 @@ signal ended it, 124 when it ran out of time, 125 when Podgate itself failed or 
   -e NAME=VALUE        sets a variable; may be repeated
       --stdin FILE     gives FILE as standard input; - passes this command's own
       --echo-last      prints the value of a last expression, as a notebook does
+      --rich           prints a last value, and with -o saves its other forms (HTML, JSON, images) and the figures
+                       that were left open; python alone
       --detach         prints the execution's id once the code has begun, and leaves it running;
                        'podgate executions events ID' shows what it says, until ten minutes after its end
       --idempotency-key KEY
@@ -64,7 +66,8 @@ async function exec(args: string[], io: Io): Promise<number> {
     args: rest,
     timeout_ms: wholeNumber('--timeout', values.timeout, 30_000),
     queue_timeout_ms: wholeNumber('--queue', values.queue, 5_000),
-    last_line_interactive: values['echo-last'] ?? false,
+    last_line_interactive: values['echo-last'] ?? values.rich ?? false,
+    ...(values.rich && { rich: true }),
     env: variables(values.e ?? []),
     stdin: await standardInput(values.stdin, io),
     files: await upload(podgate, values.f ?? [], io.signal),
@@ -100,6 +103,7 @@ function parse(args: string[]) {
         queue: { type: 'string' },
         stdin: { type: 'string' },
         'echo-last': { type: 'boolean' },
+        rich: { type: 'boolean' },
         detach: { type: 'boolean' },
         'idempotency-key': { type: 'string' },
         help: { type: 'boolean', short: 'h' },

@@ -2,6 +2,7 @@ import type { Podgate } from '../client/podgate.ts';
 import type { ResultEvent, StreamEvent } from '../client/types.ts';
 import { type Io, printable, write } from './io.ts';
 import { saveFile } from './save-files.ts';
+import { showResults } from './save-results.ts';
 
 /** As timeout(1) has it, and env(1) for failures of its own. */
 const TIMED_OUT_STATUS = 124;
@@ -24,6 +25,7 @@ export async function showExecution(
 ): Promise<number> {
   const result = await follow(events, io);
   if (result === undefined) return READER_GONE_STATUS;
+  await showResults(result, { io, saveTo });
   if (saveTo !== undefined) await download(podgate, result, saveTo, io);
   return exitStatus(result, io);
 }

@@ -47,6 +47,20 @@ export type ExecuteRequest = {
   queue_timeout_ms?: number | undefined;
   /** Runs to its end when the caller goes away, and can be asked for by its id for ten minutes. */
   detach?: boolean | undefined;
+  /** Python: representations of the last value in place of its print, open figures, the error as data. */
+  rich?: boolean | undefined;
+};
+
+/** What the code gave: text as it is, JSON as JSON, anything else in base64, by media type. */
+export type PythonValue = { kind: 'result' | 'figure'; data: Record<string, unknown> };
+
+/** What a piece of Python gives beside its output. */
+export type Results = {
+  results: PythonValue[];
+  /** Representations that were too large or too many. */
+  results_omitted: { type: string; reason: string }[];
+  /** The exception that ended the code; frames with the outermost first. */
+  error: { name: string; value: string; frames: { file: string; line: number; name: string }[] } | null;
 };
 
 export type ResultFile = { path: string; kind: 'file'; file_id: string };
@@ -75,11 +89,13 @@ export type ExecutionEnd = {
   files_omitted: { path: string; reason: string }[];
   files_omitted_count: number;
 };
+type RichEnd = ExecutionEnd & { [Name in keyof Results]?: Results[Name] | undefined };
 
-export type ExecuteResult = { stdout: string; stderr: string } & ExecutionEnd;
+/** With results where the request says `rich`. */
+export type ExecuteResult = { stdout: string; stderr: string } & RichEnd;
 
 export type OutputEvent = { type: 'output'; stream: 'stdout' | 'stderr'; data: string };
-export type ResultEvent = { type: 'result' } & ExecutionEnd;
+export type ResultEvent = { type: 'result' } & RichEnd;
 /** Bytes of a stream that are not kept any more; only of executions that are read again. */
 export type GapEvent = { type: 'gap'; stream: 'stdout' | 'stderr'; from: number; to: number };
 /** Output as it happens, then exactly one result. What goes wrong is thrown as a PodgateError. */
@@ -216,18 +232,11 @@ export type PythonRequest = {
   files?: RequestFile[] | undefined;
 };
 
-/** What the code gave: text as it is, JSON as JSON, anything else in base64, by media type. */
-export type PythonValue = { kind: 'result' | 'figure'; data: Record<string, unknown> };
-
-export type PythonEnd = BashEnd & {
-  results: PythonValue[];
-  /** Representations that were too large or too many. */
-  results_omitted: { type: string; reason: string }[];
-  /** The exception that ended the code; frames with the outermost first. */
-  error: { name: string; value: string; frames: { file: string; line: number; name: string }[] } | null;
-  context: string;
-  /** `lost`: its process ended, and the next execution finds a new one. */
-  context_state: 'kept' | 'lost';
-};
+export type PythonEnd = BashEnd &
+  Results & {
+    context: string;
+    /** `lost`: its process ended, and the next execution finds a new one. */
+    context_state: 'kept' | 'lost';
+  };
 export type PythonResult = { stdout: string; stderr: string } & PythonEnd;
 export type PythonEvent = OutputEvent | ({ type: 'result' } & PythonEnd);

@@ -8,6 +8,7 @@ import {
   MAX_REQUEST_FILES,
 } from './limits.ts';
 import { clusterName, isolationReport, OUTCOMES, templateIsolation } from './messages.ts';
+import { pythonResults } from './result-api.ts';
 import { LANGUAGES } from './template.ts';
 
 const encoder = new TextEncoder();
@@ -160,6 +161,12 @@ export function executeRequestSchema({ maxTimeoutMs, maxQueueTimeoutMs = 600_000
       .boolean()
       .default(false)
       .describe('runs to its end when the caller goes away, and can be asked for by its id for ten minutes'),
+    rich: z
+      .boolean()
+      .default(false)
+      .describe(
+        'python: representations of the last value in place of its print, open figures, the error as data',
+      ),
   });
 }
 export type ExecuteRequest = z.output<ReturnType<typeof executeRequestSchema>>;
@@ -193,13 +200,20 @@ export const ended = {
   files_omitted_count: z.int(),
 };
 
-export const executeResponse = z.object({ stdout: z.string(), stderr: z.string(), ...ended });
+/** Only where the request says `rich`. */
+const richResults = {
+  results: pythonResults.results.optional(),
+  results_omitted: pythonResults.results_omitted.optional(),
+  error: pythonResults.error.optional(),
+};
+
+export const executeResponse = z.object({ stdout: z.string(), stderr: z.string(), ...ended, ...richResults });
 export type ExecuteResponse = z.infer<typeof executeResponse>;
 
 export const outputEvent = z.object({ stream: z.enum(['stdout', 'stderr']), data: z.string() });
 /** Bytes of a stream that are not kept any more. */
 export const gapEvent = z.object({ stream: z.enum(['stdout', 'stderr']), from: bytes, to: bytes });
-export const resultEvent = z.object(ended);
+export const resultEvent = z.object({ ...ended, ...richResults });
 export const errorEvent = z.object({
   message: z.string(),
   code: z.string(),

@@ -192,6 +192,8 @@ export const startBody = z.object({
   key: claimKey.optional(),
   /** Work of a session. Absent: an execution like any other. */
   session: sessionWork.optional(),
+  /** Its results are wanted: they come before its files. */
+  rich: z.boolean().optional(),
 });
 export type StartBody = z.infer<typeof startBody>;
 
@@ -211,6 +213,8 @@ export const runnerStartBody = z.object({
   collect: z.boolean(),
   /** What a kept sandbox is to do (agent/runner/protocol.md 6). Absent: an execution like any other. */
   session: runnerSessionWork.optional(),
+  /** One document of results comes before the files (agent/runner/protocol.md 4.9). */
+  rich: z.boolean().optional(),
 });
 export type RunnerStartBody = z.infer<typeof runnerStartBody>;
 
@@ -234,7 +238,12 @@ export const fileEndBody = z.object({
 export type FileEnd = z.infer<typeof fileEndBody>;
 
 /** What ATTACH is answered with: what the gateway that sent START knew. */
-const attachedBody = z.object({ max_output_bytes: count, queue_ms: count });
+const attachedBody = z.object({
+  max_output_bytes: count,
+  queue_ms: count,
+  /** START asked for results. */
+  rich: z.boolean().optional(),
+});
 export type AttachedBody = z.infer<typeof attachedBody>;
 
 const windowBody = z.object({ limit: z.int().min(0) });

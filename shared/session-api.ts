@@ -8,6 +8,7 @@ import {
   MAX_SESSION_TTL_SECONDS,
 } from './limits.ts';
 import { clusterName } from './messages.ts';
+import { pythonResults } from './result-api.ts';
 import { contextName } from './session-messages.ts';
 
 const seconds = z.int().min(1).max(MAX_SESSION_TTL_SECONDS);
@@ -58,45 +59,6 @@ const { files: _files, files_omitted: _omitted, files_omitted_count: _count, ...
 /** How a command ended. What it left in the workspace stays there. */
 export const bashResponse = z.object({ stdout: z.string(), stderr: z.string(), ...endedInPlace });
 export type BashResponse = z.infer<typeof bashResponse>;
-
-/** A document of results, as user code's own process writes it: the runner's MAX_RESULTS_BYTES. */
-export const MAX_RESULT_DOCUMENT_BYTES = 8_388_608;
-const MAX_RESULTS = 32;
-
-const resultError = z.object({
-  name: z.string().max(8_192),
-  value: z.string().max(8_192),
-  /** Outermost first. */
-  frames: z.array(z.object({ file: z.string(), line: z.int(), name: z.string() })).max(64),
-});
-const omittedResults = z.array(z.object({ type: z.string(), reason: z.string() }));
-
-/** What a Python of a session sends beside its output. */
-export const resultDocument = z.object({
-  results: z
-    .array(z.object({ kind: z.enum(['result', 'figure']), data: z.record(z.string().max(128), z.string()) }))
-    .max(MAX_RESULTS),
-  omitted: omittedResults.max(MAX_RESULTS),
-  error: resultError.nullable(),
-});
-
-const pythonResults = {
-  results: z
-    .array(
-      z.object({
-        kind: z.enum(['result', 'figure']).describe('the last value, or a figure that was left open'),
-        data: z
-          .record(z.string(), z.unknown())
-          .describe('by media type: text as it is, JSON as JSON, anything else in base64'),
-      }),
-    )
-    .describe('what the code gives, where `rich` asks for it'),
-  results_omitted: omittedResults.describe('representations that were too large or too many'),
-  error: resultError.nullable().describe('the exception that ended the code'),
-};
-export type PythonResults = {
-  [Name in keyof typeof pythonResults]: z.infer<(typeof pythonResults)[Name]>;
-};
 
 export function pythonRequestSchema({ maxTimeoutMs }: RequestCeilings) {
   return z.object({

@@ -40,6 +40,9 @@ export function admit(start: StartBody, policy: AdmissionPolicy, sessionPool?: P
     !template.languages.includes(start.language)
   )
     throw new Failure('no_language', `Template '${template.name}' does not offer ${start.language}.`);
+  const isRich = start.rich === true && !start.session;
+  if (isRich && start.language !== 'python')
+    throw new Failure('no_language', `Results of ${start.language} cannot be had: rich is for python.`);
   return {
     pool,
     inputBytes: checkSizes(start, template),
@@ -58,6 +61,7 @@ export function admit(start: StartBody, policy: AdmissionPolicy, sessionPool?: P
           : lowered(start.limits, template, policy.maxOutputBytes),
       collect: start.session === undefined,
       ...(start.session && { session: runnerWork(start.session) }),
+      ...(isRich && { rich: true }),
     },
   };
 }

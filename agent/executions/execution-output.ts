@@ -19,6 +19,8 @@ export type ReadFrom = {
 
 export type ExecutionOutputDeps = {
   retention: Retention;
+  /** How many of the first files are none. */
+  documents?: number;
   /** The runner may send until this many bytes in all. Never falls. */
   onLimit: (limit: number) => void;
   /** A reader left, and is waited for or was the last; or nobody is waited for any more. */
@@ -161,7 +163,7 @@ export class ExecutionOutput implements Retained {
 
   /** There is no room for it any more. */
   drop(): void {
-    const files = this.log.forget();
+    const files = this.log.forget() - (this.#deps.documents ?? 0);
     if (files > 0 && this.#exit?.result) this.#exit = withoutFiles(this.#exit.result, files);
   }
 

@@ -73,6 +73,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
   const live = feedsOn(body.session) ? new LiveInput(inputBytes) : undefined;
   const output = new ExecutionOutput(deps.port, {
     retention: deps.retention,
+    documents: body.rich || body.session ? 1 : 0,
     onLimit: (limit) => runner?.window(limit),
     onAwaited(isAwaited) {
       cancelWait();

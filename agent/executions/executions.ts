@@ -148,7 +148,8 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       onEnded: (exit, lease, verdict) => ended(live, exit, lease, verdict),
     });
     const { execution_id, queue_ms } = start;
-    const told = { max_output_bytes: admission.body.limits.max_output_bytes, queue_ms };
+    const { limits, rich } = admission.body;
+    const told = { max_output_bytes: limits.max_output_bytes, queue_ms, ...(rich && { rich }) };
     const live: Live = {
       start,
       record: registry.begin(execution_id, execution.output, told),

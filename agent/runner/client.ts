@@ -227,7 +227,8 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
 
   function start(streamId: number, body: RunnerStartBody, handlers: ExecutionHandlers): RunnerExecution {
     if (reason) throw reason;
-    const execution = adopt(freshCheckpoint(streamId, body.limits.max_output_bytes), handlers);
+    const { limits, rich } = body;
+    const execution = adopt(freshCheckpoint(streamId, limits.max_output_bytes, rich ? 1 : 0), handlers);
     control(TYPE.START, streamId, body);
     return execution;
   }

@@ -38,10 +38,12 @@ export type Checkpoint = {
   fileStart: number;
   files: number;
   maxOutputBytes: number;
+  /** How many of the first files are documents of results. */
+  documents: number;
 };
 
 /** A stream on which nothing has been said yet. */
-export function freshCheckpoint(streamId: number, maxOutputBytes: number): Checkpoint {
+export function freshCheckpoint(streamId: number, maxOutputBytes: number, documents = 0): Checkpoint {
   return {
     streamId,
     started: false,
@@ -53,6 +55,7 @@ export function freshCheckpoint(streamId: number, maxOutputBytes: number): Check
     fileStart: 0,
     files: 0,
     maxOutputBytes,
+    documents,
   };
 }
 
@@ -104,7 +107,7 @@ export function createExecutionStream(
     if (!at.started) return broken('END before STARTED');
     if (sequence !== at.offsets[3]) return broken('END does not stand at the end of its channel');
     if (file.size !== at.offsets[3] - at.fileStart) return broken('END names another size than was sent');
-    if (at.files >= maxFiles) return broken('more files than were asked for');
+    if (at.files >= maxFiles + at.documents) return broken('more files than were asked for');
     at.files += 1;
     at.fileStart = at.offsets[3];
     handlers.fileEnd(file);

@@ -26,6 +26,7 @@ export function resultOf(ending: Ending): ResultEvent {
     peak_memory_bytes: result.peak_memory_bytes,
     files_omitted: [...ending.filesOmitted],
     files_omitted_count: ending.filesOmittedCount,
+    ...ending.results,
   };
 }
 

@@ -74,6 +74,7 @@ export class ExecutionFollower implements OutputSource {
       from,
       isStoring: this.#stored === undefined,
       maxOutputBytes: Number.POSITIVE_INFINITY,
+      keep: (bytes) => this.keep(bytes),
       consumed: (bytes) => this.#stream?.consumed(bytes),
       stalled: () => this.stop('reader_stalled', 'The reader took nothing for too long.'),
       dismissed: () => this.#dismissed(),
@@ -158,7 +159,8 @@ export class ExecutionFollower implements OutputSource {
         output: this.#output,
         apply: (event) => this.#apply(event),
         phase: () => this.#phase(),
-        attached: ({ max_output_bytes, queue_ms }) => {
+        attached: ({ max_output_bytes, queue_ms, rich }) => {
+          if (rich) this.#output.expectDocument('before_files');
           this.#output.maxOutputBytes = max_output_bytes;
           this.#queueMs = queue_ms;
         },

@@ -3,6 +3,7 @@ import type { Wanted } from '../clusters/placement.ts';
 import type { SessionOrder } from '../sessions/session-order.ts';
 import type { ExecutionInput } from './execution-input.ts';
 import type { KeyOrder } from './key-claim.ts';
+import type { DocumentPlace } from './run-output.ts';
 
 /** One execution as it was asked for: checked, its ceilings applied, its input found. */
 export type ExecutionOrder = {
@@ -23,8 +24,8 @@ export type ExecutionOrder = {
   /** It goes on to its end when its caller goes away, and can be asked for afterwards. */
   survives: boolean;
   receivedAtMs: number;
-  /** One document comes in place of files. */
-  document?: boolean;
+  /** A document of results is wanted: work of a session gives it in place of files. */
+  document?: DocumentPlace | undefined;
   /** It opens a session, or runs in one. */
   session?: SessionOrder;
   /** Its `Idempotency-Key`: every agent of the cluster is asked before it begins. */

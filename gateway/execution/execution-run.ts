@@ -53,7 +53,8 @@ export class ExecutionRun implements OutputSource {
       consumed: (bytes) => this.#agent.consumed(bytes),
       stalled: () => this.#stalled(),
       dismissed: () => this.#dismissed(),
-      keepDocument: order.document ? (bytes) => this.keep(bytes) : undefined,
+      document: order.document,
+      keep: (bytes) => this.keep(bytes),
     });
     this.#clocks = new RunClocks(deps, {
       answerInMs: order.timeoutMs + order.queueTimeoutMs + ANSWER_GRACE_MS,

@@ -1,12 +1,13 @@
 import { Failure } from '../../shared/errors.ts';
 import { MAX_FILES_OMITTED } from '../../shared/limits.ts';
 import { CHANNEL, type ExecutionResult, type FileEnd, type FromGateway } from '../../shared/messages.ts';
+import type { PythonResults } from '../../shared/result-api.ts';
 import type { Caller } from '../auth/caller.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
-import { ResultDocument } from '../sessions/result-document.ts';
 import { exitFault, type ReceivedBytes } from './check-exit.ts';
 import type { OutputGap } from './output-queue.ts';
 import { OutputReader, type OutputReaderOptions } from './output-reader.ts';
+import { ResultDocument } from './result-document.ts';
 import { type OmittedFile, type ResultFile, ResultFiles } from './result-files.ts';
 
 export type RunOutputOptions = OutputReaderOptions &
@@ -14,13 +15,17 @@ export type RunOutputOptions = OutputReaderOptions &
     caller: Caller;
     /** Cap of stdout and of stderr each. */
     maxOutputBytes: number;
-    /** Set where one document comes in place of files; it is held until it is answered. */
-    keepDocument?: ((bytes: number) => void) | undefined;
+    /** A document of results comes in place of files, or before them. */
+    document?: DocumentPlace | undefined;
+    /** Memory for a document, which is held until it is answered. */
+    keep(bytes: number): void;
     /** Bytes that its reader has already. */
     from?: ReceivedBytes;
     /** False: somebody else stores the files. */
     isStoring?: boolean;
   };
+
+export type DocumentPlace = 'in_place_of_files' | 'before_files';
 
 /** What the output adds to a result: checked, capped, stored. */
 export type OutputEnding = {
@@ -29,8 +34,8 @@ export type OutputEnding = {
   files: readonly ResultFile[];
   filesOmitted: readonly OmittedFile[];
   filesOmittedCount: number;
-  /** What came in place of files. */
-  document?: Uint8Array;
+  /** What the document of results says, where there is to be one. */
+  results?: PythonResults;
 };
 
 /** Everything that an agent sends of one execution: text to its reader, files to the store, both within bounds. */
@@ -43,7 +48,9 @@ export class RunOutput {
   #fileEnds = 0;
   /** Bytes that came and were not taken. */
   #pending = 0;
-  readonly #files: ResultFiles | ResultDocument;
+  readonly #files: ResultFiles;
+  #document: ResultDocument | undefined;
+  #hasFiles = true;
   readonly #options: RunOutputOptions;
   readonly #isStoring: boolean;
 
@@ -58,14 +65,20 @@ export class RunOutput {
     this.maxOutputBytes = given.maxOutputBytes;
     this.#isStoring = given.isStoring ?? true;
     this.reader = new OutputReader(options);
-    this.#files = options.keepDocument
-      ? new ResultDocument({ consumed, keep: options.keepDocument })
-      : new ResultFiles({
-          store: options.fileStore,
-          caller: options.caller,
-          maxFileBytes: options.config.maxFileBytes,
-          consumed,
-        });
+    this.#files = new ResultFiles({
+      store: options.fileStore,
+      caller: options.caller,
+      maxFileBytes: options.config.maxFileBytes,
+      consumed,
+    });
+    if (options.document) this.expectDocument(options.document);
+  }
+
+  /** Before anything of it has come. */
+  expectDocument(place: DocumentPlace): void {
+    const { consumed, keep } = this.#options;
+    this.#document ??= new ResultDocument({ consumed, keep });
+    this.#hasFiles = place === 'before_files';
   }
 
   /** Files stored so far, and their bytes. */
@@ -75,12 +88,12 @@ export class RunOutput {
 
   /** Whether there is any file, stored here or not. */
   get hasFiles(): boolean {
-    return this.#fileEnds > 0;
+    return this.#fileEnds > (this.#document ? 1 : 0);
   }
 
   /** Whether bytes of a file have come whose END has not. */
   get inFile(): boolean {
-    return this.#files.unfinished;
+    return this.#files.unfinished || (this.#document?.unfinished ?? false);
   }
 
   /** Where another stream is to go on, as ATTACH says it. */
@@ -97,7 +110,8 @@ export class RunOutput {
     this.#pending += bytes.byteLength;
     if (channel === CHANNEL.files) {
       this.#fileBytes += bytes.byteLength;
-      if (this.#isStoring) this.#files.data(bytes);
+      if (this.#document && !this.#document.ended) this.#document.data(bytes);
+      else if (this.#isStoring && this.#hasFiles) this.#files.data(bytes);
       else this.#options.consumed(bytes.byteLength);
       return;
     }
@@ -112,14 +126,20 @@ export class RunOutput {
   /** False where the agent breaks the protocol. */
   endFile(end: FileEnd): boolean {
     this.#fileEnds += 1;
-    return !this.#isStoring || this.#files.end(end);
+    if (this.#document && !this.#document.ended) {
+      const isSound = this.#document.end(end);
+      this.#files.lose(this.#document.lostBehind);
+      return isSound;
+    }
+    return this.#hasFiles && (!this.#isStoring || this.#files.end(end));
   }
 
   /** These bytes will not come. Always true: whoever reads is told. */
   gap({ channel, from, to }: OutputGap): boolean {
     if (channel === CHANNEL.files) {
       this.#fileBytes = to;
-      if (this.#files instanceof ResultFiles) this.#files.lose(to - from);
+      if (this.#document && !this.#document.ended) this.#document.lose(to - from);
+      else this.#files.lose(to - from);
       return true;
     }
     this.received[channel === CHANNEL.stdout ? 'stdout' : 'stderr'] = to;
@@ -142,7 +162,7 @@ export class RunOutput {
       stderrTruncated: result.stderr_truncated || this.#isCut(result.stderr_bytes, stderr),
       files: [...files],
       filesOmitted: [...omitted, ...result.files_omitted].slice(0, MAX_FILES_OMITTED),
-      ...(this.#files instanceof ResultDocument && { document: this.#files.bytes }),
+      ...(this.#document && { results: this.#document.read(result.outcome) }),
       filesOmittedCount: omittedCount + Math.max(result.files_omitted_count, result.files_omitted.length),
     };
   }

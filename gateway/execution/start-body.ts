@@ -37,5 +37,6 @@ export function startBodyOf(
     detach: order.survives,
     ...(order.key && { key: order.key.id }),
     ...(session && { session }),
+    ...(order.document === 'before_files' && { rich: true }),
   };
 }

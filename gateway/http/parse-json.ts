@@ -21,10 +21,8 @@ export function parseJson(bytes: Uint8Array): unknown {
   } catch {
     throw invalid([{ path: '', message: 'The request body is not UTF-8.' }]);
   }
-  // Before it is parsed: a few MB of brackets would become gigabytes of arrays, and a million names hold the process
-  // for seconds.
-  const excess = excessOf(text);
-  if (excess) throw invalid([{ path: '', message: excess }]);
+  const excess = jsonExcess(text);
+  if (excess) throw invalid([{ path: '', message: `The request body ${excess}.` }]);
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -59,7 +57,11 @@ export function invalid(errors: readonly { path: string; message: string }[]): F
   return new Failure('invalid_request', detail, { errors });
 }
 
-function excessOf(text: string): string | undefined {
+/**
+ * What is too much in a JSON text, before it is parsed: a few MB of brackets would become gigabytes of arrays, and a
+ * million names hold the process for seconds. Undefined where nothing is.
+ */
+export function jsonExcess(text: string): string | undefined {
   let depth = 0;
   let commas = 0;
   for (let index = 0; index < text.length; index += 1) {
@@ -68,10 +70,10 @@ function excessOf(text: string): string | undefined {
       index = stringEnd(text, index);
     } else if (code === COMMA) {
       commas += 1;
-      if (commas > MAX_JSON_COMMAS) return `The request body holds more than ${MAX_JSON_COMMAS} values.`;
+      if (commas > MAX_JSON_COMMAS) return `holds more than ${MAX_JSON_COMMAS} values`;
     } else if (code === OPEN_ARRAY || code === OPEN_OBJECT) {
       depth += 1;
-      if (depth > MAX_JSON_DEPTH) return `The request body is nested more than ${MAX_JSON_DEPTH} deep.`;
+      if (depth > MAX_JSON_DEPTH) return `is nested more than ${MAX_JSON_DEPTH} deep`;
     } else if (code === CLOSE_ARRAY || code === CLOSE_OBJECT) depth -= 1;
   }
   return undefined;

@@ -170,6 +170,8 @@ async function takeOrder(
   try {
     const raw = parseJson(body.bytes);
     const asked = checkSchema(schema, raw);
+    if (asked.rich && asked.language !== 'python')
+      throw invalid([{ path: 'rich', message: `rich is for python: ${asked.language} has no such results` }]);
     const timeoutMs = timeoutOf(asked, raw, caller);
     const wanted = wantedOf(asked, context);
     const limits = limitsOf(asked, caller, deps);
@@ -194,6 +196,7 @@ async function takeOrder(
       input,
       streamed,
       survives,
+      ...(asked.rich && { document: 'before_files' as const }),
       receivedAtMs,
       codeDigest: (deps.sha256 ?? webSha256)(asked.code),
       release: body.release,

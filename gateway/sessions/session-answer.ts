@@ -1,6 +1,6 @@
 import { resultOf } from '../execution/answer.ts';
+import { NOTHING } from '../execution/result-document.ts';
 import type { Ending } from '../execution/run-ending.ts';
-import { readResults } from './result-document.ts';
 
 /** How work in a session ended: it gives no files, they stay where they are. */
 export function commandResultOf(ending: Ending) {
@@ -12,7 +12,7 @@ export function commandResultOf(ending: Ending) {
 export function pythonResultOf(context: string) {
   return (ending: Ending) => ({
     ...commandResultOf(ending),
-    ...readResults(ending.document),
+    ...(ending.results ?? NOTHING),
     context,
     context_state: ending.result.context ?? ('lost' as const),
   });

@@ -119,7 +119,7 @@ export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
         input: await inputOf(context, { code, stdin, files }),
         timeoutMs: timeoutOf(request.asked, request.raw, context.caller),
         lastLineInteractive: last_line_interactive,
-        document: true,
+        document: 'in_place_of_files',
       };
     },
     async files(context, place, files, upload) {

@@ -21,6 +21,7 @@ export type RunOptions = {
   cpuSeconds?: number;
   outputLimitBytes?: number | null;
   session?: RunnerStartBody['session'];
+  rich?: boolean;
   /** `all` (the default) grants output as it comes; a number is all that is ever granted. */
   grant?: 'all' | number;
   onStarted?: (execution: RunnerExecution) => void;
@@ -89,6 +90,7 @@ export function runOn(
     },
     collect: options.collect ?? options.session === undefined,
     ...(options.session && { session: options.session }),
+    ...(options.rich && { rich: true }),
   };
   const input = Buffer.concat([
     manifest,

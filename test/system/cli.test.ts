@@ -349,6 +349,32 @@ os.symlink("/etc/passwd", "out/link")
     });
   });
 
+  test('exec --rich prints a last value, and with -o saves its other forms', async () => {
+    const cwd = await newFolder();
+    const shown = `
+class Shown:
+    def _repr_html_(self): return "<b>é</b>"
+    def _repr_png_(self): return b"\\x89PNG"
+    def __repr__(self): return "shown"
+open("result-1.html", "w").write("the program's own")
+Shown()`;
+    const ended = await exec(['--rich', '-o', 'saved', '-c', shown], { cwd });
+    expect(ended).toMatchObject({ status: 0, stdout: 'shown\n' });
+    const saved = (name: string) => readFile(join(cwd, 'saved', name));
+    expect((await readdir(join(cwd, 'saved'))).sort()).toEqual([
+      'result-1-2.html',
+      'result-1.html',
+      'result-1.png',
+    ]);
+    expect((await saved('result-1-2.html')).toString()).toBe('<b>é</b>');
+    expect((await saved('result-1.html')).toString()).toBe("the program's own");
+    expect([...(await saved('result-1.png'))]).toEqual([0x89, 0x50, 0x4e, 0x47]);
+    const unsaved = await exec(['--rich', '-c', shown], { cwd });
+    expect(unsaved.stdout).toBe('shown\n');
+    expect(unsaved.stderr).toContain('podgate: result 1 as text/html: give -o DIR to save it\n');
+    expect((await exec(['--rich', '-l', 'bash', '-c', 'true'])).stderr).toContain('rich is for python');
+  });
+
   test('exec gives output back as it is, and says where it was cut', async () => {
     const made = await exec(['-c', 'import sys\nfor _ in range(9): sys.stdout.write("é" * 50_000)\n']);
     expect(made.stdout).toBe('é'.repeat(450_000));

@@ -129,6 +129,12 @@ describeStack('Python in a session', { templates: TEMPLATES }, (stack) => {
     expect(failed.stderr).not.toMatch(/podgate|outermost|session_python/);
     expect(failed.error?.frames.map(({ line }) => line)).toEqual([2, 1]);
     expect((await run(id, 'f(sys._getframe().f_back)')).stderr).toMatch(/TypeError/);
+    const shows = 'class X:\n    def __repr__(self): return self.y\nX()';
+    for (const rich of [true, false]) {
+      const unshown = await run(id, shows, { rich });
+      expect(unshown.stderr).not.toMatch(/podgate|session_/);
+      expect(unshown.error).toMatchObject({ name: 'AttributeError', frames: [{ line: 2 }] });
+    }
     await end(id);
   });
 

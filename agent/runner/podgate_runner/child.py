@@ -29,10 +29,10 @@ def prepare(message, fds, receiver, sock, config, confinement):
         enter(job, fds, config["workspace"])
         if job["program"]:
             return lambda: execute(job, sock)
-        begun(sock)
+        begun(sock, fds[3:])
         if "boot" in job:
-            # A process of Podgate's own, confined as a program is: session.py.
-            return lambda: exec(job["boot"], {"job": job})
+            # What only some need comes with their job: the keeper of session.py, and rich_execution.py.
+            return lambda: exec(job["boot"], {"job": job, "fds": fds[3:], "pyrun": pyrun})
         path, args, interactive = job["path"], job["args"], job["interactive"]
         return lambda: pyrun.run(path, args, interactive)
     except BaseException as error:
@@ -71,7 +71,7 @@ def enter(job, fds, workspace):
     priority.take_turn()
     # Not ahead: what the program before did to the folder, a reset may have undone since.
     os.chdir(workspace)
-    for number, fd in enumerate(fds):
+    for number, fd in enumerate(fds[:3]):
         os.dup2(fd, number)
     syscalls.set_dumpable(True)
     for limit, soft, hard in job["rlimits"]:
@@ -85,10 +85,14 @@ def enter(job, fds, workspace):
         os.environ.update(job["env"])
 
 
-def begun(sock):
-    """The last words to the runner: after them no descriptor of Podgate's is left."""
+def begun(sock, kept=()):
+    """The last words to the runner: after them no descriptor of Podgate's is left, but for what the job wants `kept`."""
     courier.send(sock, ("started", time.monotonic(), os.getpid()))
-    syscalls.close_range(3)
+    first = 3
+    for fd in kept:
+        syscalls.close_range(first, fd - 1)
+        first = fd + 1
+    syscalls.close_range(first)
     # The socket object would close a descriptor that may be the user's by then.
     sock.detach()
 

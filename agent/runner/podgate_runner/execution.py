@@ -96,12 +96,12 @@ class Execution:
         host.reaper.begin()
         self._output = Output(self.outbox, self.limits, host.poller)
         read_fd = stdin.open()
-        message = job.describe(self.request, self.limits, self._staging, host)
+        message, extra = self._job()
         self.state = STARTING
         self.due = time.monotonic() + START_SECONDS
         try:
             self.place.waiting = False
-            self.place.link.send(("run", message), [read_fd] + self._output.write_ends())
+            self.place.link.send(("run", message), [read_fd] + self._output.write_ends() + extra)
         except OSError:
             self.fail("runner_error", "The process that starts programs did not answer.", "no")
         finally:
@@ -109,6 +109,10 @@ class Execution:
             self._output.close_write_ends()
         if stdin.write_fd >= 0:
             host.poller.write(stdin.write_fd, self._feed_stdin)
+
+    def _job(self):
+        """What to run, and descriptors that it needs beside its standard streams."""
+        return job.describe(self.request, self.limits, self._staging, self.host), []
 
     def _feed_stdin(self):
         fd = self._staging.stdin.write_fd

@@ -8,18 +8,19 @@ for _name in __future__.all_feature_names:
     _FUTURE_FLAGS |= getattr(__future__, _name).compiler_flag
 
 
-def compile_file(path, source, interactive):
-    """Code objects to run one after the other. Raises what Python raises for source that it does not accept."""
+def compile_file(path, source, interactive, last="single"):
+    """Code objects to run one after the other: a last expression prints its value, or with `last` "eval" is it. Raises what
+    Python raises for source that it does not accept."""
     if interactive:
         try:
-            return _split(path, source)
+            return _split(path, source, last)
         # A tree of Python objects needs far more room than the compiler's own.
         except (RecursionError, MemoryError):
             pass
     return [compile(source, path, "exec", 0, True)]
 
 
-def _split(path, source):
+def _split(path, source, mode):
     tree = compile(source, path, "exec", _ast.PyCF_ONLY_AST, True)
     if not tree.body or not isinstance(tree.body[-1], _ast.Expr):
         return [compile(tree, path, "exec", 0, True)]
@@ -28,10 +29,14 @@ def _split(path, source):
     if len(tree.body) > 1:
         tree.body.pop()
     elif not _is_string(last):
-        return [compile(_ast.Interactive([last]), path, "single", 0, True)]
+        return [compile(_echo(last, mode), path, mode, 0, True)]
     body = compile(tree, path, "exec", 0, True)
     flags = body.co_flags & _FUTURE_FLAGS
-    return [body, compile(_ast.Interactive([last]), path, "single", flags, True)]
+    return [body, compile(_echo(last, mode), path, mode, flags, True)]
+
+
+def _echo(last, mode):
+    return _ast.Interactive([last]) if mode == "single" else _ast.Expression(last.value)
 
 
 def _is_string(statement):

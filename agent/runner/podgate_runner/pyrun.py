@@ -81,7 +81,7 @@ def _above_ours(trace):
     return trace
 
 
-def begin(path, args, interactive):
+def begin(path, args, interactive, last="single"):
     sys.argv = [path] + args
     if hasattr(sys, "orig_argv"):
         sys.orig_argv = [sys.executable, "-u", path] + args
@@ -97,7 +97,7 @@ def begin(path, args, interactive):
     with open(path, "rb", buffering=0) as file:
         source = file.read()
     linecache = sys.modules.get("linecache")
-    codes = pycompile.compile_file(path, source, interactive)
+    codes = pycompile.compile_file(path, source, interactive, last)
     if linecache is not None:
         lines = source.decode("utf-8", "replace").splitlines(True)
         linecache.cache[path] = (len(source), None, lines, path)

@@ -49,6 +49,7 @@ def parse(body):
             "output_limit_bytes": integer(limits, "output_limit_bytes", True),
         },
         "collect": _of(body, "collect", bool),
+        "rich": body.get("rich") is True,
         "session": session(body.get("session")),
     }
 

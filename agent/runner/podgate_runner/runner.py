@@ -164,7 +164,7 @@ class Runner:
         elif not offered:
             self._refuse(stream_id, "no_language", "This sandbox has no %s." % language)
         else:
-            self._execution, self._last = Execution(self, stream_id, asked), None
+            self._execution, self._last = execution_type(asked)(self, stream_id, asked), None
             self._execution.outbox.stream = self._attachment.stream
             self._execution.place = self._supply.take()
 
@@ -284,6 +284,14 @@ class Runner:
             ended = self.reaper.take(execution.main_pid)
             if ended is not None:
                 execution.on_exit(*ended)
+
+
+def execution_type(asked):
+    if not asked["rich"]:
+        return Execution
+    from podgate_runner.rich_execution import RichExecution
+
+    return RichExecution
 
 
 _OF_EXECUTION = (frames.DATA, frames.END, frames.WINDOW, frames.CANCEL)

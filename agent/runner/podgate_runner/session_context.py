@@ -8,17 +8,10 @@ import time
 import _socket
 
 from podgate_runner import job
-from podgate_runner.digest import sha256
 from podgate_runner.execution import RUNNING, STARTING
-from podgate_runner.limits import (
-    INTERRUPT_SECONDS,
-    MAX_CONTEXT_LINE_BYTES,
-    MAX_DATA_BYTES,
-    MAX_RESULTS_BYTES,
-    START_SECONDS,
-)
-from podgate_runner.outbox import FILES
+from podgate_runner.limits import INTERRUPT_SECONDS, MAX_CONTEXT_LINE_BYTES, START_SECONDS
 from podgate_runner.output import Output
+from podgate_runner.results_out import ResultsOut, memory_file
 from podgate_runner.session_command import Command
 from podgate_runner.session_place import ProgramPlace
 
@@ -222,45 +215,3 @@ class PythonWork(Command):
         if self._results_fd >= 0:
             os.close(self._results_fd)
             self._results_fd = -1
-
-
-class ResultsOut:
-    """Sends what the interpreter wrote as results, as credit allows; nothing where it wrote more than it may."""
-
-    collector = None
-    walking = False
-
-    def __init__(self, outbox, fd):
-        self._outbox = outbox
-        self._fd = fd
-        self._size = os.fstat(fd).st_size
-        self._sent = 0
-        self._digest = sha256(self._size)
-
-    def pump(self):
-        if not 0 < self._size <= MAX_RESULTS_BYTES:
-            return True
-        while self._sent < self._size:
-            room = min(self._outbox.room(), MAX_DATA_BYTES, self._size - self._sent)
-            if room <= 0:
-                return False
-            piece = os.pread(self._fd, room, self._sent)
-            if not piece:
-                break
-            self._digest.update(piece)
-            self._sent += len(piece)
-            self._outbox.data(FILES, piece)
-        self._outbox.end_file("results", self._sent, self._digest.hexdigest())
-        return True
-
-    def close(self):
-        """The descriptor is the execution's."""
-
-
-def memory_file(data):
-    fd = os.memfd_create("code")
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd

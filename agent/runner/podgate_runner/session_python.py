@@ -97,7 +97,8 @@ class Interpreter:
             error = raised
         if error is None:
             return 0
-        error.__traceback__ = without_ours(error.__traceback__)
+        # The class may be the program's, with methods of its own.
+        BaseException.with_traceback(error, results.outside(error.__traceback__))
         try:
             results.failed(error)
             return report(error) & 0xFF
@@ -162,13 +163,3 @@ def remember(name, source):
     linecache = __import__("linecache")
     lines = source.decode("utf-8", "replace").splitlines(True)
     linecache.cache[name] = (len(source), None, lines, name)
-
-
-def without_ours(trace):
-    """Where an error left through the loop, its machinery stands between our frames."""
-    first, last = trace, None
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename in (__spec__.origin, outermost.__spec__.origin):
-            last = trace
-        trace = trace.tb_next
-    return first if last is None else last.tb_next

@@ -7,10 +7,14 @@ import sys
 import types
 
 MAX_RESULTS = 32
+# Of one result: every media type there is, and more.
+MAX_REPRESENTATIONS = 64
 MAX_REPRESENTATION_BYTES = 2 << 20
+# Of all representations as the document spells them; with an error of full length it stays below MAX_RESULTS_BYTES.
 MAX_DOCUMENT_BYTES = 6 << 20
 MAX_FRAMES = 64
 MAX_TEXT_CHARS = 4096
+MAX_NAME_CHARS = 1024
 MAX_ROWS = 1000
 _METHODS = (
     ("text/html", "_repr_html_"),
@@ -59,9 +63,10 @@ class Results:
         trace = error.__traceback__
         while trace is not None and len(frames) < MAX_FRAMES:
             code = trace.tb_frame.f_code
-            frames.append({"file": cut(code.co_filename), "line": trace.tb_lineno or 0, "name": cut(code.co_name)})
+            file, name = cut(code.co_filename, MAX_NAME_CHARS), cut(code.co_name, MAX_NAME_CHARS)
+            frames.append({"file": file, "line": trace.tb_lineno or 0, "name": name})
             trace = trace.tb_next
-        self._error = {"name": cut(type(error).__name__), "value": cut(text_of(error)), "frames": frames}
+        self._error = {"name": cut(type(error).__name__, MAX_NAME_CHARS), "value": cut(text_of(error)), "frames": frames}
 
     def document(self):
         body = {"results": self._results, "omitted": self._omitted, "error": self._error}
@@ -73,20 +78,36 @@ class Results:
             text = text_for(value)
             if text is None:
                 continue
-            size = len(text.encode("utf-8", "surrogatepass"))
-            if len(self._results) >= MAX_RESULTS:
+            text = text.encode("utf-8", "replace").decode("utf-8")
+            if len(self._results) >= MAX_RESULTS or len(data) >= MAX_REPRESENTATIONS:
                 self._omit(name, "too_many")
-            elif size > MAX_REPRESENTATION_BYTES or self._bytes + size > MAX_DOCUMENT_BYTES:
+            elif len(text.encode("utf-8")) > MAX_REPRESENTATION_BYTES or not self._has_room(name, text):
                 self._omit(name, "too_large")
             else:
-                self._bytes += size
-                data[name] = text.encode("utf-8", "replace").decode("utf-8")
+                data[name] = text
         if data:
             self._results.append({"kind": kind, "data": data})
 
+    def _has_room(self, name, text):
+        """What is not ASCII takes up to six times as much in the document."""
+        size = len(json.dumps(name)) + len(json.dumps(text)) + 4
+        if self._bytes + size > MAX_DOCUMENT_BYTES:
+            return False
+        self._bytes += size
+        return True
+
     def _omit(self, name, reason):
         if len(self._omitted) < MAX_RESULTS:
-            self._omitted.append({"type": cut(name), "reason": reason})
+            self._omitted.append({"type": cut(name, MAX_NAME_CHARS), "reason": reason})
+
+    def outside(self, trace):
+        """A traceback from the program's own first frame on: what calls it, or asks for its value, is ours."""
+        first, last = trace, None
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename.startswith("<podgate_runner."):
+                last = trace
+            trace = trace.tb_next
+        return first if last is None else last.tb_next
 
 
 def representations(value):
@@ -153,5 +174,5 @@ def text_of(error):
         return ""
 
 
-def cut(text):
-    return str(text)[:MAX_TEXT_CHARS].encode("utf-8", "replace").decode("utf-8")
+def cut(text, chars=MAX_TEXT_CHARS):
+    return str(text)[:chars].encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,58 @@
+"""As pyrun, for a program whose results are wanted. It is loaded with its job, in the process that becomes the program."""
+
+import os
+import sys
+
+
+def run(job, fd, pyrun, session_results):
+    """Never returns. `fd` is a memory file for the results."""
+    file, owner = os.fstat(fd), os.getpid()
+    results = session_results.Results(True)
+    box = [execute(job, results, pyrun)]
+    # The program may have closed the descriptor, or be a fork of the one that was started.
+    if os.getpid() == owner and is_same(fd, file):
+        write(fd, results)
+    pyrun.pyexit.leave(box, pyrun._known_modules)
+
+
+def execute(job, results, pyrun):
+    """The exception that ended the program, or None."""
+    error = None
+    try:
+        main, value = None, None
+        codes = pyrun.begin(job["path"], job["args"], job["interactive"], "eval")
+        main = sys.modules["__main__"].__dict__
+        for code in codes:
+            value = pyrun.outermost.call(eval, code, main)
+        results.value(value)
+    except BaseException as raised:
+        # Without the names that are ours: what fails before there is a program has nothing else.
+        error = BaseException.with_traceback(raised, results.outside(sys.exc_info()[2]) if main else None)
+    try:
+        results.figures()
+    except BaseException as raised:
+        error = error or BaseException.with_traceback(raised, results.outside(sys.exc_info()[2]))
+    if error is not None:
+        results.failed(error)
+    return error
+
+
+def is_same(fd, file):
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == (file.st_dev, file.st_ino)
+
+
+def write(fd, results):
+    try:
+        view = memoryview(results.document())
+        while view:
+            view = view[os.write(fd, view) :]
+    except Exception:
+        # There is no room for it.
+        try:
+            os.ftruncate(fd, 0)
+        except OSError:
+            pass

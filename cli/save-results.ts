@@ -1,0 +1,64 @@
+import type { PythonValue, ResultEvent } from '../client/types.ts';
+import { type Io, printable, write } from './io.ts';
+import { saveFile } from './save-files.ts';
+
+const ENDINGS: Record<string, string> = {
+  'text/plain': 'txt',
+  'text/html': 'html',
+  'text/markdown': 'md',
+  'text/latex': 'tex',
+  'image/svg+xml': 'svg',
+  'image/png': 'png',
+  'image/jpeg': 'jpg',
+  'application/pdf': 'pdf',
+  'application/json': 'json',
+};
+
+export type ShowResultsOptions = {
+  io: Io;
+  /** Folder for what a terminal cannot show. */
+  saveTo?: string | undefined;
+};
+
+/** Prints a last value as text, and saves its other forms and figures, or says that they are there. */
+export async function showResults(event: ResultEvent, { io, saveTo }: ShowResultsOptions): Promise<void> {
+  const taken = new Set(event.files.map(({ path }) => path));
+  const counts = { result: 0, figure: 0 };
+  for (const { kind, data } of event.results ?? []) {
+    counts[kind] += 1;
+    const { 'text/plain': plain, ...rest } = data;
+    if (typeof plain === 'string') await write(io.stdout, `${plain}\n`);
+    for (const [type, value] of Object.entries(rest)) {
+      const ending = Object.hasOwn(ENDINGS, type) ? ENDINGS[type] : undefined;
+      if (saveTo === undefined || ending === undefined) {
+        const advice = saveTo === undefined ? 'give -o DIR to save it' : 'not saved';
+        await write(io.stderr, `podgate: ${kind} ${counts[kind]} as ${printable(type)}: ${advice}\n`);
+        continue;
+      }
+      const name = freeName(`${kind}-${counts[kind]}`, ending, taken);
+      await saveFile(saveTo, name, chunks(bytesOf(type, value)));
+      await write(io.stderr, `podgate: saved ${name}\n`);
+    }
+  }
+  for (const { type, reason } of event.results_omitted ?? [])
+    await write(io.stderr, `podgate: ${printable(type)} was left out: ${printable(reason)}\n`);
+}
+
+/** The program's own files come first. */
+function freeName(stem: string, ending: string, taken: Set<string>): string {
+  let name = `${stem}.${ending}`;
+  for (let again = 2; taken.has(name); again += 1) name = `${stem}-${again}.${ending}`;
+  taken.add(name);
+  return name;
+}
+
+/** Text as it is, JSON as JSON, anything else was in base64. */
+function bytesOf(type: string, value: PythonValue['data'][string]): Uint8Array {
+  if (type === 'application/json') return Buffer.from(JSON.stringify(value));
+  const isText = type.startsWith('text/') || type === 'image/svg+xml';
+  return Buffer.from(String(value), isText ? 'utf8' : 'base64');
+}
+
+async function* chunks(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}

@@ -1,0 +1,41 @@
+import * as z from 'zod';
+
+/** A document of results, as user code's own process writes it: the runner's MAX_RESULTS_BYTES. */
+export const MAX_RESULT_DOCUMENT_BYTES = 8_388_608;
+const MAX_RESULTS = 32;
+
+const resultError = z.object({
+  name: z.string().max(8_192),
+  value: z.string().max(8_192),
+  /** Outermost first. */
+  frames: z.array(z.object({ file: z.string(), line: z.int(), name: z.string() })).max(64),
+});
+const omittedResults = z.array(z.object({ type: z.string(), reason: z.string() }));
+
+/** What a piece of Python sends beside its output. */
+export const resultDocument = z.object({
+  results: z
+    .array(z.object({ kind: z.enum(['result', 'figure']), data: z.record(z.string().max(128), z.string()) }))
+    .max(MAX_RESULTS),
+  omitted: omittedResults.max(MAX_RESULTS),
+  error: resultError.nullable(),
+});
+
+/** What a piece of Python gives beside its output, as the API tells it. */
+export const pythonResults = {
+  results: z
+    .array(
+      z.object({
+        kind: z.enum(['result', 'figure']).describe('the last value, or a figure that was left open'),
+        data: z
+          .record(z.string(), z.unknown())
+          .describe('by media type: text as it is, JSON as JSON, anything else in base64'),
+      }),
+    )
+    .describe('what the code gives, where `rich` asks for it'),
+  results_omitted: omittedResults.describe('representations that were too large or too many'),
+  error: resultError.nullable().describe('the exception that ended the code'),
+};
+export type PythonResults = {
+  [Name in keyof typeof pythonResults]: z.infer<(typeof pythonResults)[Name]>;
+};

@@ -1,0 +1,204 @@
+import { expect, test } from 'vitest';
+import type { ExecuteResponse } from '../../shared/api.ts';
+import { describeStack } from './suite.ts';
+
+const TEMPLATES = [
+  {
+    name: 'default',
+    languages: ['python', 'bash'] as ('python' | 'bash')[],
+    pool: { min: 1, max: 2 },
+    python: '/usr/bin/python3',
+    resources: { memory_mb: 512, cpu_seconds: 20, timeout_ms: 20_000 },
+  },
+];
+
+describeStack('an execution that is asked for its results', { templates: TEMPLATES }, (stack) => {
+  const post = (code: string, rest: object = {}) =>
+    stack().post('/v1/execute', { code, rich: true, timeout_ms: 10_000, ...rest });
+  const run = async (code: string, rest: object = {}): Promise<ExecuteResponse> => {
+    const response = await post(code, rest);
+    expect(response.status, await response.clone().text()).toBe(200);
+    return (await response.json()) as ExecuteResponse;
+  };
+
+  test('gives its last value as a notebook does, in place of the print', async () => {
+    const shown = await run(`
+class Shown:
+    def _repr_html_(self): return "<b>é</b>"
+    def _repr_png_(self): return b"\\x89PNG"
+    def _repr_json_(self): return {"a": [1, None]}
+    def _repr_latex_(self): raise ValueError
+    def __repr__(self): return "shown"
+print("said")
+Shown()`);
+    expect(shown).toMatchObject({
+      stdout: 'said\n',
+      stderr: '',
+      exit_code: 0,
+      results_omitted: [],
+      error: null,
+    });
+    expect(shown.results).toEqual([
+      {
+        kind: 'result',
+        data: {
+          'text/plain': 'shown',
+          'text/html': '<b>é</b>',
+          'image/png': Buffer.from('\x89PNG', 'latin1').toString('base64'),
+          'application/json': { a: [1, null] },
+        },
+      },
+    ]);
+    expect((await run('6 * 7')).results).toMatchObject([{ data: { 'text/plain': '42' } }]);
+    expect((await run('"a string alone"')).results).toMatchObject([
+      { data: { 'text/plain': "'a string alone'" } },
+    ]);
+    for (const code of ['None', 'x = 1', '', 'def f(): pass']) expect((await run(code)).results).toEqual([]);
+    expect(await run('6 * 7', { last_line_interactive: false })).toMatchObject({ stdout: '', results: [] });
+  });
+
+  test('says nothing of results where it is not asked', async () => {
+    const plain = await run('6 * 7', { rich: false });
+    expect(plain.stdout).toBe('42\n');
+    for (const name of ['results', 'results_omitted', 'error']) expect(plain).not.toHaveProperty(name);
+  });
+
+  test('gives a plot without savefig as PNG, also one that stood when it failed, and a table as HTML and JSON', async (context) => {
+    const plot =
+      'import matplotlib.pyplot as plt\nplt.plot([1, 2, 3])\nplt.figure()\nplt.bar([1, 2], [3, 4])\n';
+    const shown = await run(`${plot}import pandas as pd\npd.DataFrame({"a": [1, 2], "b": ["x", None]})`);
+    context.skip(shown.error?.name === 'ModuleNotFoundError', 'no matplotlib and pandas here');
+    expect(shown.error).toBeNull();
+    expect(shown.results?.map(({ kind }) => kind)).toEqual(['result', 'figure', 'figure']);
+    const [table, ...figures] = shown.results ?? [];
+    expect(table?.data['text/html']).toContain('<table');
+    expect(table?.data['application/json']).toMatchObject({
+      columns: ['a', 'b'],
+      data: [
+        [1, 'x'],
+        [2, null],
+      ],
+    });
+    for (const { data } of figures)
+      expect(Buffer.from(String(data['image/png']), 'base64').subarray(1, 4).toString()).toBe('PNG');
+    const failed = await run(`${plot}1 / 0`);
+    expect(failed.error?.name).toBe('ZeroDivisionError');
+    expect(failed.results?.map(({ kind }) => kind)).toEqual(['figure', 'figure']);
+  });
+
+  test('tells its error by name, value and frames, beside the traceback that Python prints', async () => {
+    const failed = await run('def f():\n    return 1 / 0\nf()');
+    expect(failed).toMatchObject({
+      exit_code: 1,
+      results: [],
+      error: {
+        name: 'ZeroDivisionError',
+        value: 'division by zero',
+        frames: [
+          { line: 3, name: '<module>' },
+          { line: 2, name: 'f' },
+        ],
+      },
+    });
+    expect(failed.stderr).toMatch(
+      /^Traceback[\s\S]*__main__\.py", line 2, in f\n[\s\S]*ZeroDivisionError: division by zero\n$/,
+    );
+    const broken = await run('def f(:');
+    expect(broken).toMatchObject({ exit_code: 1, error: { name: 'SyntaxError', frames: [] } });
+    expect(await run('import sys\nsys.exit(3)')).toMatchObject({
+      exit_code: 3,
+      error: { name: 'SystemExit' },
+    });
+    const unshown = await run('class X:\n    def __repr__(self): return self.y\nX()');
+    expect(unshown).toMatchObject({ exit_code: 1, error: { name: 'AttributeError', frames: [{ line: 2 }] } });
+    for (const { stderr, error } of [failed, broken, unshown])
+      expect(stderr + JSON.stringify(error)).not.toContain('podgate');
+  });
+
+  test('is run as any other: files come and go, its end is its own, no frame of ours is below it', async () => {
+    const ran = await run(
+      `
+import atexit, sys
+atexit.register(print, "bye")
+open("results", "w").write("mine")
+open("copy", "w").write(open("in.txt").read())
+(__file__, sys._getframe().f_back, [name for name in sys.modules if "podgate" in name or name == "rich_python"])`,
+      { files: [{ path: 'in.txt', content: 'given' }] },
+    );
+    expect(ran.results?.[0]?.data['text/plain']).toMatch(/^\('.*__main__\.py', None, \[\]\)$/);
+    expect(ran).toMatchObject({ stdout: 'bye\n', exit_code: 0, files_omitted_count: 0 });
+    expect(ran.files.map(({ path }) => path).sort()).toEqual(['copy', 'results']);
+  });
+
+  test('that is killed, or lets go of what its results go to, has its output and no results', async () => {
+    expect(await run('print("a", flush=True)\nwhile True: pass', { timeout_ms: 300 })).toMatchObject({
+      stdout: 'a\n',
+      outcome: 'timed_out',
+      results: [],
+      error: null,
+    });
+    expect(
+      await run('import os\nos.closerange(3, 256)\nopen("f", "w")\nf = open("g", "w")\n7'),
+    ).toMatchObject({
+      exit_code: 0,
+      results: [],
+      files: [{ path: 'f' }, { path: 'g' }],
+    });
+    expect(
+      await run('import os\nif os.fork(): os.wait()\nelse: child = True\n"child" in globals()'),
+    ).toMatchObject({
+      results: [{ data: { 'text/plain': 'False' } }],
+    });
+  });
+
+  test('bounds what it gives, and says what was cut', async () => {
+    const given = async (part: string) =>
+      run(
+        `class Big:\n    def _repr_mimebundle_(self): return ${part}\n    def __repr__(self): return "big"\nBig()`,
+      );
+    const MIB = 1 << 20;
+    const whole = await given(`{"text/html": "x" * (2 * ${MIB})}`);
+    expect(String(whole.results?.[0]?.data['text/html']).length).toBe(2 * MIB);
+    const over = await given(`{"text/html": "x" * (2 * ${MIB} + 1)}`);
+    expect(over).toMatchObject({ results: [{ data: { 'text/plain': 'big' } }] });
+    expect(over.results_omitted).toEqual([{ type: 'text/html', reason: 'too_large' }]);
+    // Written out this is six times as long.
+    const wide = await given(`{"text/a": "\\x01" * 700000, "text/b": "\\x01" * 700000}`);
+    expect(wide.results_omitted).toEqual([{ type: 'text/b', reason: 'too_large' }]);
+    const many = await given('{"text/%d" % n: "x" for n in range(70)}');
+    expect(Object.keys(many.results?.[0]?.data ?? {})).toHaveLength(64);
+    expect(many.results_omitted?.[0]).toMatchObject({ reason: 'too_many' });
+    const nested = await given('{"application/json": [0] * 70000}');
+    expect(nested.results_omitted).toEqual([{ type: 'application/json', reason: 'too_large' }]);
+  });
+
+  test('is for python alone', async () => {
+    const response = await post('echo hi', { language: 'bash' });
+    expect(response.status).toBe(422);
+    expect(await response.json()).toMatchObject({ code: 'invalid_request', errors: [{ path: 'rich' }] });
+    expect((await post('1', { rich: 'yes' })).status).toBe(422);
+  });
+
+  test('streams its output, then its results; and whoever comes back has them too', async () => {
+    const { podgate } = stack();
+    const events = [];
+    for await (const event of podgate.stream({
+      code: 'print("a")\nopen("f", "w").close()\n6 * 7',
+      rich: true,
+    }))
+      events.push(event);
+    expect(events.at(-1)).toMatchObject({
+      type: 'result',
+      results: [{ kind: 'result', data: { 'text/plain': '42' } }],
+      files: [{ path: 'f' }],
+    });
+    const id = await podgate.start({ code: 'open("f", "w").write("1")\n6 * 7', rich: true });
+    for (let times = 0; times < 2; times += 1) {
+      const again = [];
+      for await (const event of podgate.executions.events(id)) again.push(event);
+      expect(again).toMatchObject([
+        { type: 'result', results: [{ data: { 'text/plain': '42' } }], files: [{ path: 'f' }] },
+      ]);
+    }
+  });
+});
