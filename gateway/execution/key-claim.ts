@@ -4,7 +4,7 @@ import type { FromAgent } from '../../shared/messages.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import type { LinkQuestions } from '../link/link-questions.ts';
-import { STATUS_TIMEOUT_MS } from './sister-link.ts';
+import { askSister, STATUS_TIMEOUT_MS } from './sister-link.ts';
 
 /** How often one looks again whether another gateway has begun what a key stands for. */
 export const CLAIM_POLL_MS = 250;
@@ -53,7 +53,7 @@ export async function claimKey(deps: ClaimDeps, given: ClaimAsk): Promise<string
       throw new Failure('conflict', 'This Idempotency-Key was used for another request; use a new one.');
     }
     const hasBegun = other.state !== 'unknown' && other.state !== 'fenced';
-    if (hasBegun || (waitMs <= 0 && (await mayHaveBegun(deps, other.execution_id)))) {
+    if (hasBegun || (waitMs <= 0 && (await mayHaveBegun(deps, other.execution_id, given.signal)))) {
       releaseKey(deps, given);
       return other.execution_id;
     }
@@ -90,10 +90,9 @@ async function askAll({ directory }: ClaimDeps, given: ClaimAsk): Promise<Answer
 }
 
 /** Where its agent says that it will never begin, it may be replaced. Rejects where nobody can say. */
-async function mayHaveBegun({ directory, ids }: ClaimDeps, executionId: string): Promise<boolean> {
-  const parts = await ids.open('x', executionId);
-  const link = parts ? directory.linkTo(parts.tenant, parts.instance) : undefined;
-  const answer = await link?.questions.status(executionId, true, STATUS_TIMEOUT_MS);
+async function mayHaveBegun(deps: ClaimDeps, executionId: string, signal: AbortSignal): Promise<boolean> {
+  const parts = await deps.ids.open('x', executionId);
+  const answer = parts && (await askSister(deps, { ...parts, executionId }, true, () => !signal.aborted));
   if (!answer || answer.state === 'unknown')
     throw new Failure(
       'maybe_started',

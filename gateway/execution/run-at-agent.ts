@@ -163,8 +163,9 @@ export class RunAtAgent {
   }
 
   async #ask(fence: boolean): Promise<void> {
-    const answer = await askSister(this.#deps, this.#whereabouts(), fence);
-    this.#options.apply(answer ? { type: 'told', answer } : { type: 'untold' });
+    const { at, apply } = this.#options;
+    const answer = await askSister(this.#deps, this.#whereabouts(), fence, () => at() === 'recovering');
+    apply(answer ? { type: 'told', answer } : { type: 'untold' });
   }
 
   async #cancelById(reason: string): Promise<void> {

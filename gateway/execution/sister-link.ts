@@ -9,8 +9,10 @@ import type { StatusAnswer } from '../link/status-asks.ts';
  * are dead, and its third dial comes 7 s after that at the latest.
  */
 export const COMEBACK_MS = DEAD_MS + 10_000;
-/** An answer to STATUS is in memory; what takes longer is not coming. */
+/** An answer to STATUS is in memory: what takes longer has met a link that stalls. */
 export const STATUS_TIMEOUT_MS = 2_000;
+/** A link that stalls is dead by silence in the end, and another takes its place: as many questions as fill that time. */
+export const MAX_UNANSWERED = Math.ceil(COMEBACK_MS / STATUS_TIMEOUT_MS);
 /** A cancellation is answered when the runner has confirmed the end, or has been given up: it has its grace twice. */
 export const CANCEL_TIMEOUT_MS = 2 * RUNNER_GRACE_MS + STATUS_TIMEOUT_MS;
 
@@ -52,19 +54,23 @@ export async function joinedSister(
 }
 
 /**
- * What an instance knows of an execution whose link was lost, asked over another link; null where none can be had.
- * A link that goes while it is asked leaves the question to the next: what cut one link has often cut its sister.
- * With `fence` the instance refuses from now on what it does not know.
+ * What an instance knows of an execution whose link was lost, asked over another link; null where nobody can say. A link
+ * that goes while it is asked, or does not answer, leaves the question to the one that was heard last: what cut or
+ * stalled one link has often done the same to its sister. With `fence` the instance refuses from now on what it does not
+ * know.
  */
 export async function askSister(
   deps: SisterDeps,
   whereabouts: Whereabouts,
   fence: boolean,
+  isWanted: () => boolean,
 ): Promise<StatusAnswer | null> {
-  for (;;) {
+  for (let unanswered = 0; unanswered < MAX_UNANSWERED && isWanted(); ) {
     const link = await sisterLink(deps, whereabouts);
-    if (!link) return null;
+    if (!link || !isWanted()) return null;
     const answer = await link.questions.status(whereabouts.executionId, fence, STATUS_TIMEOUT_MS);
-    if (answer || link.joined) return answer;
+    if (answer) return answer;
+    if (link.joined) unanswered += 1;
   }
+  return null;
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { COMEBACK_MS, STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
+import { COMEBACK_MS, MAX_UNANSWERED, STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
 import { executionStatus } from '../../shared/api.ts';
 import { ANSWER_GRACE_MS } from '../../shared/limits.ts';
 import { createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
@@ -32,6 +32,8 @@ async function sisters(count: number, path = '/v1/execute', request: object = {}
   return { bench, links, answer, execution: await first.next() };
 }
 
+const isStatus = ({ name }: { name: string }) => name === 'STATUS';
+
 /** Frames of mock agents cross in microtasks. */
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -62,13 +64,35 @@ describe('a link that is lost before ACCEPT', () => {
   });
 
   test('and whose sister does not answer may have started', async () => {
-    const { bench, links, answer } = await sisters(2);
-    const [first, second] = links;
-    if (second) second.silent = true;
-    first?.cut();
-    await second?.seen('STATUS');
-    await bench.clock.advance(STATUS_TIMEOUT_MS);
+    const { bench, links, answer } = await sisters(2, '/v1/execute', { timeout_ms: 60_000 });
+    const [first, second] = links as [MockAgent, MockAgent];
+    second.silent = true;
+    first.cut();
+    await second.seen('STATUS');
+    for (let asked = 0; asked < MAX_UNANSWERED; asked += 1) {
+      expect(second.received.filter(isStatus)).toHaveLength(asked + 1);
+      await bench.clock.advance(STATUS_TIMEOUT_MS);
+      // It is no dead link: it only does not say.
+      second.send('HEARTBEAT', { id: asked, reply: false, echo: null, running: 0 });
+    }
     expect(await problemOf(await answer)).toMatchObject({ code: 'maybe_started', started: 'unknown' });
+  });
+
+  test('and whose sister stalls is asked about again, over whichever link is heard', async () => {
+    const { bench, links, answer, execution } = await sisters(2, '/v1/execute', { timeout_ms: 60_000 });
+    const [first, second] = links as [MockAgent, MockAgent];
+    second.silent = true;
+    first.cut();
+    await second.seen('STATUS');
+    const third = await bench.agent({ identity: first.options.identity });
+    await bench.clock.advance(STATUS_TIMEOUT_MS);
+    await until(() => [second, third].some(({ received }) => received.filter(isStatus).length > 0));
+    second.silent = false;
+    await bench.clock.advance(STATUS_TIMEOUT_MS);
+    const again = await Promise.race([second.next(), third.next()]);
+    expect(again.id).not.toBe(execution.id);
+    again.succeed('once');
+    expect(await (await answer).json()).toMatchObject({ stdout: 'once' });
   });
 
   test('together with its sister, is asked about over the link that follows', async () => {
