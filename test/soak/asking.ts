@@ -40,8 +40,11 @@ export type Seen = { readonly executionId: string | null; readonly tookMs: numbe
 
 export type Asking = AsyncDisposable & {
   /** Sends it once and sees what comes of it. `patienceMs` bounds the wait for the end of the answer. */
-  ask(sent: ExecuteRequest, reading: Reading, patienceMs: number): Promise<Seen>;
+  ask(sent: ExecuteRequest, reading: Reading, patienceMs: number, how?: How): Promise<Seen>;
 };
+
+/** An `Idempotency-Key`; when the caller goes away, if it does. */
+export type How = { key?: string; leaveMs?: number | undefined };
 
 /** An execution that nobody can tell of for so long has gone with its instance. */
 const GONE_MS = 45_000;
@@ -54,19 +57,24 @@ class Silence extends Error {}
 export function createAsking(url: string, key: string): Asking {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
 
-  async function ask(sent: ExecuteRequest, reading: Reading, patienceMs: number): Promise<Seen> {
+  async function ask(
+    sent: ExecuteRequest,
+    reading: Reading,
+    patienceMs: number,
+    { key, leaveMs = reading.as === 'leaver' ? reading.afterMs : undefined }: How = {},
+  ): Promise<Seen> {
     const beganMs = performance.now();
     let executionId: string | null = null;
     const took = () => ({ executionId, tookMs: performance.now() - beganMs });
     const ending = new AbortController();
     const patience = setTimeout(() => ending.abort(new Silence()), patienceMs);
-    const leave =
-      reading.as === 'leaver' ? setTimeout(() => ending.abort(new Left()), reading.afterMs) : undefined;
+    const leave = leaveMs === undefined ? undefined : setTimeout(() => ending.abort(new Left()), leaveMs);
     try {
       const streamed = reading.as !== 'json' && reading.as !== 'leaver';
       const body = reading.as === 'detached' ? { ...sent, detach: true } : sent;
       const answer = await send('POST', streamed ? '/v1/execute/stream' : '/v1/execute', ending.signal, {
         body,
+        idempotencyKey: key,
       });
       executionId = String(answer.headers['podgate-execution-id'] ?? '') || null;
       if (answer.statusCode !== 200) return { ...took(), ...(await readProblem(answer)) };
@@ -124,7 +132,11 @@ export function createAsking(url: string, key: string): Asking {
     method: 'GET' | 'POST',
     path: string,
     signal: AbortSignal,
-    { body, lastId }: { body?: ExecuteRequest; lastId?: string | undefined },
+    {
+      body,
+      lastId,
+      idempotencyKey,
+    }: { body?: ExecuteRequest; lastId?: string | undefined; idempotencyKey?: string | undefined },
   ): Promise<IncomingMessage> {
     const text = body && JSON.stringify(body);
     const outgoing = request(url + path, {
@@ -135,6 +147,7 @@ export function createAsking(url: string, key: string): Asking {
         authorization: `Bearer ${key}`,
         ...(text && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
         ...(lastId && { 'last-event-id': lastId }),
+        ...(idempotencyKey && { 'idempotency-key': idempotencyKey }),
       },
     });
     outgoing.end(text);

@@ -70,7 +70,7 @@ function judgeResult(
 }
 
 function judgeFailure(
-  { kind }: Program,
+  { kind, reading }: Program,
   { code, started, retryable, status, detail }: Extract<Seen, { saw: 'failure' }>,
   { runs }: Facts,
 ): { miss: Miss; why: string } | undefined {
@@ -78,6 +78,8 @@ function judgeFailure(
   const known = started === 'no' ? REFUSALS : LOSSES;
   if (!known.has(code) && !(code === 'reader_stalled' && kind === 'stalled_reader'))
     return { miss: 'wrongly_reported', why: told };
+  // Under a key each answer speaks of its own request, and what another one began is safe to be asked for again.
+  if (reading.as === 'keyed') return undefined;
   const denies = started === 'no' || retryable || status === 503 || status === 429;
   return denies && runs > 0 ? { miss: 'wrongly_reported', why: told } : undefined;
 }

@@ -11,10 +11,10 @@ type Run = { gateway: string; instance: string; fromMs: number; toMs: number };
 /** What the gateways' logs say of the links that executions lost. */
 export type Outages = {
   /**
-   * Why an execution need not have been given up: its instance was back over another link soon enough. Undefined where
-   * it was not, or where nobody knows which instance it was.
+   * Why an execution need not have been given up: its instance was back over another link soon enough, or in time for
+   * its answer, due `answerMs` after it was asked. Undefined where it was not, or where nobody knows which instance it was.
    */
-  whyGivenUp(failed: Failed & { executionId: string | null }): string | undefined;
+  whyGivenUp(failed: Failed & { executionId: string | null }, answerMs: number): string | undefined;
   /** Why a program need not have run out of time: its instance was hardly away. Undefined where that held it back. */
   whyOutOfTime(executionId: string | null): string | undefined;
 };
@@ -51,12 +51,15 @@ export async function readOutages(logs: string): Promise<Outages> {
         ? undefined
         : `out of time, though its instance was away for ${awayMs} ms`;
     },
-    whyGivenUp({ code, executionId, requestId }) {
+    whyGivenUp({ code, executionId, requestId }, answerMs) {
       const patienceMs = PATIENCE_MS[code];
       const run = runs.get(executionId ?? '') ?? runs.get(requestId ?? '');
       if (patienceMs === undefined || !run) return undefined;
-      const longest = Math.max(0, ...during(run).map(({ fromMs, toMs }) => toMs - fromMs));
-      return longest >= patienceMs
+      const outages = during(run);
+      const longest = Math.max(0, ...outages.map(({ fromMs, toMs }) => toMs - fromMs));
+      // The answer was due, and its instance away.
+      const isDue = run.toMs - run.fromMs >= answerMs && outages.some(({ toMs }) => toMs >= run.toMs);
+      return longest >= patienceMs || isDue
         ? undefined
         : `${code}, though its instance was never away for longer than ${longest} ms`;
     },

@@ -11,7 +11,9 @@ export type Reading =
   /** Goes away. */
   | { as: 'leaver'; afterMs: number }
   /** Goes away from what goes on without it, and reads the rest later. */
-  | { as: 'detached'; afterMs: number };
+  | { as: 'detached'; afterMs: number }
+  /** Asks under a key, goes away if so, and asks again while it runs, and when it is over. */
+  | { as: 'keyed'; streamed: boolean; leavesMs: number | undefined; afterMs: number };
 
 /** A program, who asks for it and what must come of it. */
 export type Program = {
@@ -40,6 +42,7 @@ const WEIGHTS = {
   times_out: 2,
   leaver: 3,
   detached: 4,
+  keyed: 3,
 } as const;
 export type Kind = keyof typeof WEIGHTS;
 
@@ -54,6 +57,8 @@ const SHORT_TIMEOUT_MS = 300;
 const STALL_MS = 18_000;
 const BULK = { timeout_ms: BULK_TIMEOUT_MS };
 const MARKER = '\n...[truncated]';
+/** Of those who ask under a key. */
+const LEAVES_SHARE = 0.3;
 const STREAMS = ['stdout', 'stderr'] as const;
 
 /** One stream's output: numbered blocks, so that what is missing, twice or out of place changes its digest. */
@@ -107,6 +112,19 @@ function make(kind: Kind, random: Random, name: string): Program {
         { as: 'detached', afterMs: random.between(0, 1_500) },
         BULK,
       );
+    case 'keyed': {
+      const leavesMs = random.next() < LEAVES_SHARE ? random.between(0, 800) : undefined;
+      const reading = {
+        as: 'keyed',
+        streamed: random.next() < 0.5,
+        leavesMs,
+        afterMs: random.between(0, 1_000),
+      } as const;
+      return plain(
+        printing(random.between(1, 12), random.between(16, 6_000), random.between(0, 150)),
+        reading,
+      );
+    }
     case 'bulk':
       return plain(printing(random.between(6, 24), 65_536), { as: 'stream' }, BULK);
     case 'slow_reader':
@@ -173,9 +191,15 @@ function truncated(base: Base, random: Random, name: string): Program {
   };
 }
 
-/** When the answer to a program is due, after which it is late. */
-export function dueMs({ request: { timeout_ms = 0, queue_timeout_ms = 0 }, reading }: Program): number {
-  return timeout_ms + queue_timeout_ms + GRACE_MS + (reading.as === 'slow' ? reading.pauseMs : 0);
+/** When a gateway's answer to a program is due at the latest. */
+export function answerMs({ request: { timeout_ms = 0, queue_timeout_ms = 0 } }: Program): number {
+  return timeout_ms + queue_timeout_ms + GRACE_MS;
+}
+
+/** When its caller has all of it, after which it is late. */
+export function dueMs(program: Program): number {
+  const { reading } = program;
+  return answerMs(program) + (reading.as === 'slow' ? reading.pauseMs : 0);
 }
 
 function requestOf(code: string, rest: Partial<ExecuteRequest>): ExecuteRequest {

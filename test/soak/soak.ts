@@ -8,9 +8,10 @@ import { counted } from '../fakes/run-counter.ts';
 import { createAsking, type Seen } from './asking.ts';
 import { carryOut, type FaultLog, lift } from './faults.ts';
 import { isOutOfTime, judge, PATIENCE_MS } from './judge.ts';
+import { askKeyed } from './keyed.ts';
 import { watchMemory } from './memory-watch.ts';
 import { readOutages } from './outages.ts';
-import { drawProgram, dueMs, type Program } from './programs.ts';
+import { answerMs, drawProgram, dueMs, type Program } from './programs.ts';
 import { createRandom } from './random.ts';
 import { planFaults } from './schedule.ts';
 import { createTally, type Tally } from './tally.ts';
@@ -37,7 +38,8 @@ const QUIET_MS = 60_000;
 /** How long after a kill connections may still be found broken. */
 const KILL_ECHO_MS = 2_000;
 
-type Told = { program: Program; seen: Seen; beganMs: number };
+/** `name` is that of its program; several may have been told of one. */
+type Told = { name: string; program: Program; seen: Seen; beganMs: number; endedMs: number };
 
 /** One soak from start to end: faults and callers at once, then everything is looked at again in peace. */
 export async function soak(options: SoakOptions): Promise<Tally> {
@@ -48,7 +50,8 @@ export async function soak(options: SoakOptions): Promise<Tally> {
   const faults: FaultLog = { write, counts: new Map(), gatewayKills: [], badEnds: [] };
   const tally = createTally(write);
   const fleet = await startSoakFleet(options);
-  const settled = new Map<string, Told>();
+  const settled: Told[] = [];
+  let lines: string[] = [];
   try {
     const baseline = processesOf(fleet);
     const memory = watchMemory(
@@ -82,10 +85,11 @@ export async function soak(options: SoakOptions): Promise<Tally> {
     recount(fleet, settled, faults, tally);
     for (const why of faults.badEnds) tally.miss({ miss: 'broke', name: 'drain', why });
     for (const { name, why } of memory.risen()) tally.miss({ miss: 'memory', name, why });
-    for (const line of tally.lines()) say(line);
-    say(`rate               ${asked}`);
-    say(`faults             ${[...faults.counts].map(([name, count]) => `${name} ${count}`).join(', ')}`);
-    for (const line of memory.lines()) say(line);
+    lines = [
+      `rate               ${asked}`,
+      `faults             ${[...faults.counts].map(([name, count]) => `${name} ${count}`).join(', ')}`,
+      ...memory.lines(),
+    ];
   } finally {
     try {
       await fleet[Symbol.asyncDispose]();
@@ -95,6 +99,7 @@ export async function soak(options: SoakOptions): Promise<Tally> {
   }
   await lookAtOutages(settled, logs, tally);
   for (const why of await complaintsIn(fleet, logs)) tally.miss({ miss: 'broke', name: 'log', why });
+  for (const line of [...tally.lines(), ...lines]) say(line);
   return tally;
 }
 
@@ -126,7 +131,7 @@ type Call = {
   fleet: Fleet;
   tally: Tally;
   faults: FaultLog;
-  settled: Map<string, Told>;
+  settled: Told[];
   untilMs: number;
   stopped: AbortSignal;
 };
@@ -137,42 +142,58 @@ async function call({ seed, caller, fleet, tally, faults, settled, untilMs, stop
   for (let step = 0; performance.now() < untilMs && !stopped.aborted; step += 1) {
     const name = `${seed}-${caller}-${step}`;
     const random = createRandom(name);
-    const program = drawProgram(random, name);
-    const code = counted(fleet.counter.path, name) + program.request.code;
+    const program = counting(drawProgram(random, name), fleet, name);
     const beganMs = performance.now();
-    const seen = await asking.ask(
-      { ...program.request, code },
-      program.reading,
-      dueMs(program) + PATIENCE_MS,
-    );
-    tally.take(program.kind, seen);
-    const missed = judge(program, seen, factsOf(fleet, name, faults, beganMs, seen));
-    if (missed) tally.miss({ ...missed, name: `${name} (${program.kind}, ${seen.executionId})` });
-    else settled.set(name, { program, seen, beganMs });
+    const patienceMs = dueMs(program) + PATIENCE_MS;
+    const sights =
+      program.reading.as === 'keyed'
+        ? await askKeyed(() => createAsking(fleet.url, fleet.key), program, name, patienceMs, random)
+        : [await asking.ask(program.request, program.reading, patienceMs)];
+    const endedMs = performance.now();
+    tally.take(program.kind, sights);
+    for (const seen of sights) {
+      const told = { name, program: withoutInput(program), seen, beganMs, endedMs };
+      const missed = judge(program, seen, factsOf(fleet, faults, told));
+      if (missed) tally.miss({ ...missed, name: `${name} (${program.kind}, ${seen.executionId})` });
+      else settled.push(told);
+    }
+    const [seen] = sights as [Seen];
     if (seen.saw !== 'result' && seen.saw !== 'nothing')
       await sleep(random.between(REFUSED_MS.least, REFUSED_MS.most));
   }
 }
 
-function factsOf(fleet: Fleet, name: string, { gatewayKills }: FaultLog, beganMs: number, seen: Seen) {
-  const killed = (atMs: number) => atMs >= beganMs - KILL_ECHO_MS && atMs <= beganMs + seen.tookMs;
+/** The program counts itself first. */
+function counting(program: Program, fleet: Fleet, name: string): Program {
+  const { request } = program;
+  return { ...program, request: { ...request, code: counted(fleet.counter.path, name) + request.code } };
+}
+
+/** What is needed to judge its answers again, of tens of thousands. */
+function withoutInput({ request: { timeout_ms = 0, queue_timeout_ms = 0 }, ...program }: Program): Program {
+  return { ...program, request: { code: '', timeout_ms, queue_timeout_ms } };
+}
+
+function factsOf(fleet: Fleet, { gatewayKills }: FaultLog, { name, beganMs, endedMs }: Told) {
+  const killed = (atMs: number) => atMs >= beganMs - KILL_ECHO_MS && atMs <= endedMs;
   return { runs: fleet.counter.count(name), gatewayKilled: gatewayKills.some(killed) };
 }
 
 /** Everything is over: what has run since its answer shows now. */
-function recount(fleet: Fleet, settled: Map<string, Told>, faults: FaultLog, tally: Tally): void {
-  for (const [name, { program, seen, beganMs }] of settled) {
-    const missed = judge(program, seen, factsOf(fleet, name, faults, beganMs, seen));
+function recount(fleet: Fleet, settled: readonly Told[], faults: FaultLog, tally: Tally): void {
+  for (const told of settled) {
+    const { name, program, seen } = told;
+    const missed = judge(program, seen, factsOf(fleet, faults, told));
     if (missed) tally.miss({ ...missed, name: `${name} (${program.kind}, at the end)` });
   }
 }
 
 /** A link that is lost ends no execution: what was given up, or held back, was on an instance that did not come back in time. */
-async function lookAtOutages(settled: Map<string, Told>, logs: string, tally: Tally): Promise<void> {
+async function lookAtOutages(settled: readonly Told[], logs: string, tally: Tally): Promise<void> {
   const outages = await readOutages(logs);
-  for (const [key, { program, seen }] of settled) {
+  for (const { name: key, program, seen } of settled) {
     const name = `${key} (${program.kind}, ${seen.executionId})`;
-    const givenUp = seen.saw === 'failure' ? outages.whyGivenUp(seen) : undefined;
+    const givenUp = seen.saw === 'failure' ? outages.whyGivenUp(seen, answerMs(program)) : undefined;
     if (givenUp) tally.miss({ miss: 'lost', name, why: givenUp });
     // A reader who stalls may go on too late by itself.
     const late = isOutOfTime(program, seen) && program.kind !== 'stalled_reader';

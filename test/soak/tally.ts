@@ -8,7 +8,8 @@ export type Missed = { miss: Miss | 'left_over' | 'memory' | 'broke'; name: stri
 
 /** What a soak has counted. */
 export type Tally = {
-  take(kind: Kind, seen: Seen): void;
+  /** One execution, and what was seen of it each time that it was asked for. */
+  take(kind: Kind, sights: readonly Seen[]): void;
   miss(missed: Missed): void;
   readonly asked: number;
   readonly results: number;
@@ -24,6 +25,7 @@ export function createTally(write: (missed: Missed) => void): Tally {
   const kinds = new Map<Kind, number>();
   const sights = new Map<Seen['saw'], number>();
   const codes = new Map<string, number>();
+  const repeats = new Map<string, number>();
   const misses = new Map<Missed['miss'], number>();
   const told: Missed[] = [];
   let asked = 0;
@@ -38,11 +40,15 @@ export function createTally(write: (missed: Missed) => void): Tally {
       .join(', ');
 
   return {
-    take(kind, seen) {
+    take(kind, [first, ...again]) {
       asked += 1;
       count(kinds, kind);
-      count(sights, seen.saw);
-      if (seen.saw === 'failure') count(codes, `${seen.code}/${seen.started}`);
+      for (const seen of first ? [first] : []) {
+        count(sights, seen.saw);
+        if (seen.saw === 'failure') count(codes, `${seen.code}/${seen.started}`);
+      }
+      for (const seen of again)
+        count(repeats, seen.saw === 'failure' ? `${seen.code}/${seen.started}` : seen.saw);
     },
     miss(missed) {
       count(misses, missed.miss);
@@ -63,6 +69,7 @@ export function createTally(write: (missed: Missed) => void): Tally {
       `asked              ${asked}  (${list(kinds)})`,
       `answered, result   ${sights.get('result') ?? 0}`,
       `answered, code     ${sights.get('failure') ?? 0}  (code/started: ${list(codes)})`,
+      `asked again by key ${sum(repeats)}  (${list(repeats)})`,
       `left by callers    ${sights.get('nothing') ?? 0}`,
       `broken with a gateway that was killed, or by a reader that stalled  ${sights.get('break') ?? 0}`,
       ...[...MISSES, 'left_over', 'memory', 'broke'].map(

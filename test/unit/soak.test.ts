@@ -113,11 +113,29 @@ describe('the judge of a soak', () => {
     expect(verdict({ ...ended, tookMs: (short.request.timeout_ms ?? 0) - 1 })).toBe('wrongly_reported');
   });
 
+  test('lets an answer under a key speak of its own request alone', () => {
+    const refused = failure('no_agent', 'no', { status: 503 }) as Seen;
+    expect(verdict(refused, { runs: 1 }, programOf('keyed'))).toBeUndefined();
+    expect(verdict(refused, { runs: 1 }, programOf('short'))).toBe('wrongly_reported');
+    expect(verdict(result, { runs: 2 }, programOf('keyed'))).toBe('doubled');
+  });
+
   test('lets only a reader that stalls lose its connection', () => {
     const broke: Seen = { ...about, saw: 'break', cause: 'ECONNRESET' };
     expect(verdict(broke, {}, programOf('stalled_reader'))).toBeUndefined();
     expect(verdict(broke, {}, programOf('slow_reader'))).toBe('lost');
   });
+});
+
+test('a soak counts what was asked again under a key apart', () => {
+  const tally = createTally(() => {});
+  const about = { executionId: null, tookMs: 1 };
+  tally.take('keyed', [
+    { ...about, saw: 'nothing' },
+    { ...about, saw: 'break', cause: 'ECONNRESET' },
+  ]);
+  expect(tally.asked).toBe(1);
+  expect(tally.lines().join('\n')).toMatch(/^asked again by key 1 +\(break 1\)$/m);
 });
 
 test('a soak counts each miss and tells the first of them', () => {
@@ -170,13 +188,18 @@ describe('what gateways logged', () => {
     ];
     await writeFile(join(logs, 'gateway-0.log'), lines.map((line) => JSON.stringify(line)).join('\n'));
     const outages = await readOutages(logs);
-    expect(outages.whyGivenUp(failed('never-away', 'agent_lost'))).toContain(
+    expect(outages.whyGivenUp(failed('never-away', 'agent_lost'), 20_000)).toContain(
       'never away for longer than 0 ms',
     );
-    expect(outages.whyGivenUp(failed('short', 'maybe_started'))).toContain('longer than 10000 ms');
-    expect(outages.whyGivenUp({ ...failed('', 'agent_lost'), requestId: 'r-never-away' })).toBeDefined();
-    expect(outages.whyGivenUp(failed('gone', 'agent_lost'))).toBeUndefined();
-    expect(outages.whyGivenUp(failed('never-away', 'draining'))).toBeUndefined();
+    expect(outages.whyGivenUp(failed('short', 'maybe_started'), 20_000)).toContain('longer than 10000 ms');
+    // Its answer was due meanwhile.
+    expect(outages.whyGivenUp(failed('short', 'maybe_started'), 10_000)).toBeUndefined();
+    expect(outages.whyGivenUp(failed('never-away', 'agent_lost'), 10_000)).toBeDefined();
+    expect(
+      outages.whyGivenUp({ ...failed('', 'agent_lost'), requestId: 'r-never-away' }, 20_000),
+    ).toBeDefined();
+    expect(outages.whyGivenUp(failed('gone', 'agent_lost'), 20_000)).toBeUndefined();
+    expect(outages.whyGivenUp(failed('never-away', 'draining'), 20_000)).toBeUndefined();
     expect(outages.whyOutOfTime('on-time')).toContain('away for 0 ms');
     expect(outages.whyOutOfTime('held-back')).toBeUndefined();
   });
