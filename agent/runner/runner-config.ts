@@ -9,6 +9,8 @@ export type RunnerConfig = {
   scratch?: readonly string[];
   place: 'shared' | 'fresh';
   network: boolean;
+  /** What libraries that keep threads of their own are told to use. */
+  threads: number;
   workspace_bytes: number;
   tmp_bytes: number;
   limits: {
@@ -31,6 +33,17 @@ export type RunnerPlace = Pick<RunnerConfig, 'place' | 'attach'> &
 /** What the runner itself can hold; the rest of what a template may require is the canary's to find out. */
 const RUNNERS_OWN: readonly string[] = ['seccomp', 'landlock'];
 
+/**
+ * A thread of OpenBLAS reserves 128 MiB (0.3.21), which counts against the program's memory, and waits for ever where it
+ * gets none.
+ */
+const MEMORY_MB_PER_THREAD = 256;
+
+/** As many as the template has processors and memory for, not as the machine has. */
+function threadsOf({ cpus, memory_mb }: Template['resources']): number {
+  return Math.max(1, Math.min(Math.ceil(cpus), Math.floor(memory_mb / MEMORY_MB_PER_THREAD)));
+}
+
 /** What a template asks of the runner, in the place that a backend gives it. */
 export function runnerConfig(
   template: Template,
@@ -43,6 +56,7 @@ export function runnerConfig(
     languages: [...new Set(['python', ...template.languages])],
     preload: template.preload,
     network: template.network !== 'none' || options.unfiltered === true,
+    threads: threadsOf(resources),
     workspace_bytes: mbToBytes(resources.workspace_mb),
     tmp_bytes: mbToBytes(resources.tmp_mb),
     limits: {

@@ -15,6 +15,16 @@ const SCIENCE = {
   resources: { memory_mb: 1_024, cpu_seconds: 60, workspace_mb: 128, timeout_ms: 60_000 },
   pool: { min: 1, max: 2 },
 };
+/** All its limits are the defaults. */
+const PLAIN = { name: 'plain', python: PYTHON, pool: { min: 1, max: 1 } };
+const PRODUCT_AND_PLOT = `
+import numpy
+import matplotlib.pyplot as plt
+product = numpy.random.rand(400, 400) @ numpy.linalg.inv(numpy.random.rand(400, 400))
+plt.plot(product[0])
+plt.savefig("plot.png")
+print(product.shape)
+`;
 
 const PROGRAM = `
 import json
@@ -62,7 +72,7 @@ function makeSales() {
   return { csv: `${lines.join('\n')}\n`, amounts };
 }
 
-describeStack('A program that imports pandas and matplotlib', { templates: [SCIENCE] }, (stack) => {
+describeStack('A program that imports pandas and matplotlib', { templates: [SCIENCE, PLAIN] }, (stack) => {
   test('reads an uploaded CSV of 10 MB and gives back a PNG and a summary that is right', {
     timeout: 60_000,
   }, async (context) => {
@@ -103,6 +113,17 @@ describeStack('A program that imports pandas and matplotlib', { templates: [SCIE
     expect(png.subarray(12, 16).toString('latin1')).toBe('IHDR');
     expect([png.readUInt32BE(16), png.readUInt32BE(20)]).toEqual([640, 480]);
     expect(png.subarray(-8, -4).toString('latin1')).toBe('IEND');
+  });
+
+  test('multiplies matrices and plots within the default limits, however many processors there are', async (context) => {
+    const trouble = scienceTrouble();
+    context.skip(trouble !== undefined, trouble);
+    const ran = await stack().run(PRODUCT_AND_PLOT, {
+      template: 'plain',
+      queue_timeout_ms: 30_000,
+      timeout_ms: 30_000,
+    });
+    expect(ran).toMatchObject({ stdout: '(400, 400)\n', exit_code: 0, files: [{ path: 'plot.png' }] });
   });
 
   test('finds numpy ready, with its threads, in one execution after the other', async (context) => {

@@ -23,6 +23,7 @@ test('a template says everything but the place', async () => {
     languages: ['python', 'node'],
     preload: ['pandas'],
     network: true,
+    threads: 1,
     workspace_bytes: 5_242_880,
     tmp_bytes: 6_291_456,
     limits: {
@@ -41,4 +42,17 @@ test('a template says everything but the place', async () => {
 test('a template without words has no network and requires seccomp', async () => {
   const config = runnerConfig(await parseTemplate({ name: 'plain' }), { place: 'shared', attach: 'socket' });
   expect(config).toMatchObject({ network: false, require: ['seccomp'], place: 'shared', attach: 'socket' });
+});
+
+test.for([
+  [{}, 1],
+  [{ cpus: 4 }, 1],
+  [{ cpus: 4, memory_mb: 511 }, 1],
+  [{ cpus: 4, memory_mb: 512 }, 2],
+  [{ cpus: 1.5, memory_mb: 4_096 }, 2],
+  [{ cpus: 0.05, memory_mb: 16 }, 1],
+  [{ cpus: 64, memory_mb: 65_536 }, 64],
+] as const)('libraries are told of the threads that %j has room for: %i', async ([resources, threads]) => {
+  const template = await parseTemplate({ name: 'plain', resources });
+  expect(runnerConfig(template, { place: 'shared', attach: 'stdio' }).threads).toBe(threads);
 });

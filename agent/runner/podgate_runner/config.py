@@ -12,6 +12,7 @@ _DEFAULTS = {
     "scratch": ["/tmp", "/dev/shm"],
     "place": "shared",
     "network": False,
+    "threads": 1,
     "workspace_bytes": _TMPFS_BYTES,
     "tmp_bytes": _TMPFS_BYTES,
     "limits": {},

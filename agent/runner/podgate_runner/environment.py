@@ -6,11 +6,18 @@ _FIXED = {
     "PYTHONUNBUFFERED": "1",
     "MPLBACKEND": "Agg",
 }
+# Each library would otherwise start a thread for every processor of the machine, whatever the sandbox may use.
+_THREADS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
 
 
-def of_image(environ):
-    """The image's own, without what Kubernetes and the agent put there."""
-    kept = {name: value for name, value in environ.items() if not _is_foreign(name)}
+def of_image(environ, threads):
+    """The image's own, without what Kubernetes and the agent put there. `threads`: for libraries that the image does
+    not tell itself."""
+    kept = dict.fromkeys(_THREADS, str(threads))
+    kept.update((name, value) for name, value in environ.items() if not _is_foreign(name))
     kept.update(_FIXED)
     return kept
 

@@ -36,7 +36,7 @@ class Runner:
         self._last = None
         self._last_stream = 0
         self._unkillable = False
-        image = environment.of_image(environ)
+        image = environment.of_image(environ, config["threads"])
         self._supply = Supply(self, image)
         self._supply.begin()
         self._programs = {}

@@ -22,6 +22,14 @@ describeSandbox(
       expect(environment.PATH).toContain('/usr/bin');
     });
 
+    test('tells libraries with threads of their own how many there is room for', async () => {
+      const names = ['OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'RAYON_NUM_THREADS'];
+      const environment = JSON.parse((await sandbox().run(SHOW)).stdout);
+      expect(names.map((name) => environment[name])).toEqual(['1', '1', '1', '3']);
+      const env = { OMP_NUM_THREADS: '2' };
+      expect(JSON.parse((await sandbox().run(SHOW, { env })).stdout)).toMatchObject(env);
+    });
+
     test("is then the request's, which wins", async () => {
       const env = { HOME: '/srv', MPLBACKEND: 'svg', NEW: 'ü\n=', KUBERNETES_X: 'asked for', EMPTY: '' };
       const environment = JSON.parse((await sandbox().run(SHOW, { env })).stdout);
@@ -68,6 +76,7 @@ describeSandbox(
   {
     env: {
       IMAGE_SETTING: 'kept',
+      RAYON_NUM_THREADS: '3',
       KUBERNETES_SERVICE_HOST: '10.0.0.1',
       KUBERNETES_PORT: 'tcp://10.0.0.1:443',
       DB_SERVICE_HOST: '10.0.0.2',
