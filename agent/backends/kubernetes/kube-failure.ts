@@ -123,6 +123,14 @@ function classifyForbidden(words: string): [ErrorCode, string] {
   if (/admission webhook .* denied/.test(words))
     return ['policy_denied', "An admission policy of the cluster refuses the template's pod."];
   if (BEING_DELETED.test(words)) return ['backend_unavailable', 'The namespace is being deleted.'];
+  // A controller makes the default one a moment after the namespace.
+  if (/error looking up service account/.test(words))
+    return ['backend_unavailable', 'The namespace has not (yet) the service account of the sandboxes.'];
+  if (/RuntimeClass ".*" not found|no PriorityClass with name/.test(words))
+    return [
+      'policy_denied',
+      'The cluster has no such runtime class or priority class as the template names.',
+    ];
   if (/(maximum|minimum) .* usage per|LimitRange/.test(words))
     return ['policy_denied', "The namespace's LimitRange refuses the template's resources."];
   return ['policy_denied', "The cluster refuses the template's pod."];

@@ -55,6 +55,27 @@ const rows: [status: number, words: string, code: string, detail: RegExp, passes
     /LimitRange/,
     false,
   ],
+  [
+    403,
+    'pods "p" is forbidden: error looking up service account ns/default: serviceaccount "default" not found',
+    'backend_unavailable',
+    /service account/,
+    false,
+  ],
+  [
+    403,
+    'pods "p" is forbidden: pod rejected: RuntimeClass "none" not found',
+    'policy_denied',
+    /no such runtime class/,
+    false,
+  ],
+  [
+    403,
+    'pods "p" is forbidden: no PriorityClass with name none was found',
+    'policy_denied',
+    /priority class/,
+    false,
+  ],
   [404, 'namespaces "n" not found', 'backend_unavailable', /does not know/, false],
   [
     409,
