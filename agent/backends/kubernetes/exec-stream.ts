@@ -24,6 +24,8 @@ export type ExecStreamOptions = {
  * A command in a container: what is written goes to its stdin, what is read is its stdout. Neither side is buffered past
  * its high-water mark: a reader that stops pauses the socket, and a socket that is full holds the writer back. Its stderr
  * is drained always, and the end of it kept for the log.
+ * What went out lies in the sockets of the hops until the command reads it: 32 MB of three hops were seen on a 1.33
+ * cluster, in the kernels alone. What a program is sent at once is bound by the runner's credit, not by them.
  *
  * It ends after the server has said how the command ended, and with an error (`sandbox_lost`) when the connection ended
  * first. With v4, which has no half-close, `end()` leaves the command's stdin open.
