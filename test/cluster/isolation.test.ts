@@ -4,10 +4,10 @@ import { networkInterfaces } from 'node:os';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { IsolationFinding } from '../../client/types.ts';
 import { REAL_KUBECONFIG } from '../contract/kubernetes-cluster.ts';
+import { eventually } from '../fakes/eventually.ts';
 import { type Stack, startStack } from '../fakes/stack.ts';
 import {
   type AgentProcess,
-  eventually,
   openRealClusters,
   type RealClusters,
   smallTemplate,

@@ -1,17 +1,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
-import type { Cluster } from '../../client/types.ts';
 import { REAL_KUBECONFIG } from '../contract/kubernetes-cluster.ts';
-import { type Stack, startStack } from '../fakes/stack.ts';
+import { eventually } from '../fakes/eventually.ts';
 import { type StreamedEnd, streamRun } from '../fakes/streamed-run.ts';
-import {
-  type AgentProcess,
-  eventually,
-  openRealClusters,
-  type RealClusters,
-  shell,
-  smallTemplate,
-  startAgentProcess,
-} from './real-clusters.ts';
+import { shell, smallTemplate } from './real-clusters.ts';
+import { openServing, type Serving, say } from './serving.ts';
 
 const EXECUTIONS = 200;
 const POOL = 8;
@@ -24,25 +16,7 @@ const {
 
 vi.setConfig({ testTimeout: LONG_MS, hookTimeout: LONG_MS });
 
-let clusters: RealClusters;
-let stack: Stack;
-let agents: AgentProcess[] = [];
-
-const start = async (wanted: Omit<Parameters<typeof startAgentProcess>[0], 'stack' | 'namespace'>) => {
-  const agent = await startAgentProcess({ stack, namespace: clusters.namespace, ...wanted });
-  agents.push(agent);
-  return agent;
-};
-const listed = async (name: string): Promise<Cluster | undefined> =>
-  (await stack.podgate.clusters.list()).clusters.find((each) => each.name === name);
-const podCount = async (name: string) => (await clusters.pods(name)).length;
-const live = async (name: string) =>
-  (await clusters.pods(name)).filter(({ metadata }) => metadata?.deletionTimestamp === undefined);
-const running = (name: string, count: number) =>
-  eventually(
-    async () => (await live(name)).filter(({ status }) => status?.phase === 'Running').length >= count,
-  );
-const say = (text: string) => process.stderr.write(`${text}\n`);
+let serving: Serving;
 
 /** Ends and codes, counted. */
 function tally(ends: readonly StreamedEnd[]): Record<string, number> {
@@ -65,31 +39,26 @@ if (REAL_KUBECONFIG === undefined)
 else
   describe('on real clusters', () => {
     beforeAll(async () => {
-      clusters = await openRealClusters();
-      stack = await startStack({ agents: [] });
+      serving = await openServing();
     });
-    afterEach(async () => {
-      await Promise.all(agents.map((agent) => agent.kill('SIGTERM')));
-      agents = [];
-      for (const name of clusters.names) await eventually(async () => (await podCount(name)) === 0);
-    });
-    afterAll(async () => {
-      await stack?.[Symbol.asyncDispose]();
-      await clusters?.[Symbol.asyncDispose]();
-    });
+    afterEach(() => serving.rest());
+    afterAll(() => serving?.[Symbol.asyncDispose]());
 
     test('one agent with two contexts runs one execution in each, by name', async (context) => {
-      const [one, two] = clusters.names;
+      const [one, two] = serving.clusters.names;
       context.skip(two === undefined, 'PODGATE_TEST_KUBECONFIG has one context');
-      await start({ contexts: clusters.names, templates: [smallTemplate({ pool: { min: 1, max: 2 } })] });
+      await serving.start({
+        contexts: serving.clusters.names,
+        templates: [smallTemplate({ pool: { min: 1, max: 2 } })],
+      });
       for (const name of [one, two] as string[]) {
-        await running(name, 1);
-        const result = await stack.run('import os; print(6 * 7, os.getuid() >= 65532)', {
+        await serving.running(name, 1);
+        const result = await serving.stack.run('import os; print(6 * 7, os.getuid() >= 65532)', {
           cluster: name,
           queue_timeout_ms: 30_000,
         });
         expect(result).toMatchObject({ cluster: name, outcome: 'exited', stdout: '42 True\n' });
-        expect(await listed(name)).toMatchObject({
+        expect(await serving.listed(name)).toMatchObject({
           state: 'ready',
           kubernetes_version: expect.stringMatching(/^v1\./),
         });
@@ -97,20 +66,25 @@ else
     });
 
     test('an API server that is killed costs no execution of the other cluster, and loses none without a code', async (context) => {
-      const [hit = '', spared = ''] = clusters.names;
+      const [hit = '', spared = ''] = serving.clusters.names;
       context.skip(spared === '', 'PODGATE_TEST_KUBECONFIG has one context');
       context.skip(!apiStop || !apiStart, 'PODGATE_TEST_API_STOP and PODGATE_TEST_API_START are not set');
-      const agent = await start({
-        contexts: clusters.names,
+      const agent = await serving.start({
+        contexts: serving.clusters.names,
         templates: [smallTemplate({ pool: { min: POOL, max: POOL } })],
       });
-      for (const name of clusters.names) await running(name, POOL);
+      for (const name of serving.clusters.names) await serving.running(name, POOL);
       const ends: Record<string, StreamedEnd[]> = { [hit]: [], [spared]: [] };
       let done = 0;
       const halfway = Promise.withResolvers<void>();
       const run = async (cluster: string) => {
         const code = 'import time\nprint("begun", flush=True)\ntime.sleep(0.5)\nprint("ended")';
-        const { last } = streamRun(stack, { code, cluster, timeout_ms: 30_000, queue_timeout_ms: 300_000 });
+        const { last } = streamRun(serving.stack, {
+          code,
+          cluster,
+          timeout_ms: 30_000,
+          queue_timeout_ms: 300_000,
+        });
         const end = await last;
         ends[cluster]?.push(end);
         done += 1;
@@ -127,7 +101,7 @@ else
       await shell(apiStart as string);
       const upMs = Date.now();
       await eventually(() =>
-        live(hit).then(
+        serving.live(hit).then(
           () => true,
           () => false,
         ),
@@ -152,62 +126,64 @@ else
     });
 
     test('an agent that is killed amid executions leaves callers the truth, and no pod', async () => {
-      const [name = ''] = clusters.names;
+      const [name = ''] = serving.clusters.names;
       const wanted = { contexts: [name], templates: [smallTemplate({ pool: { min: POOL, max: POOL } })] };
-      const first = await start(wanted);
-      await running(name, POOL);
+      const first = await serving.start(wanted);
+      await serving.running(name, POOL);
       const code = 'import time\nprint("begun", flush=True)\ntime.sleep(2)\nprint("ended")';
       const runs = Array.from({ length: 50 }, () =>
-        streamRun(stack, { code, cluster: name, timeout_ms: 30_000, queue_timeout_ms: 120_000 }),
+        streamRun(serving.stack, { code, cluster: name, timeout_ms: 30_000, queue_timeout_ms: 120_000 }),
       );
       await Promise.any(runs.slice(-30).map(({ begun }) => begun));
-      const old = new Set((await clusters.pods(name)).map(({ metadata }) => metadata?.uid));
+      const old = new Set((await serving.clusters.pods(name)).map(({ metadata }) => metadata?.uid));
       const killedMs = performance.now();
       await first.kill('SIGKILL');
-      const second = await start(wanted);
+      const second = await serving.start(wanted);
       const ends = await Promise.all(runs.map(({ last }) => last));
       say(`${JSON.stringify(tally(ends))} ${spread(ends)}`);
       for (const { event, body, stdout } of ends) {
         if (event === 'result') expect(stdout).toBe('begun\nended\n');
         else if (stdout !== '') expect(body).toMatchObject({ code: 'agent_lost', started: 'yes' });
-        else
-          expect(body).toMatchObject({
-            code: expect.any(String),
-            started: expect.stringMatching(/no|unknown|yes/),
-          });
+        // What is refused with 503 never ran: `retryable` says so.
+        else if (event === 'refused' && body.status === 503) expect(body.retryable).toBe(true);
+        else expect(body).toMatchObject({ code: expect.any(String), started: expect.any(String) });
       }
-      await eventually(async () => !(await live(name)).some(({ metadata }) => old.has(metadata?.uid)));
+      await eventually(
+        async () => !(await serving.live(name)).some(({ metadata }) => old.has(metadata?.uid)),
+      );
       say(`pods of the killed one gone after ${((performance.now() - killedMs) / 1000).toFixed(1)} s`);
       expect(performance.now() - killedMs).toBeLessThan(60_000);
       await second.kill('SIGTERM');
-      await eventually(async () => (await podCount(name)) === 0);
+      await eventually(async () => (await serving.clusters.pods(name)).length === 0);
       expect(performance.now() - killedMs).toBeLessThan(120_000);
     });
 
     test('a namespace with a quota of 5 pods serves with five, and says quota_exceeded', async () => {
-      const [name = ''] = clusters.names;
+      const [name = ''] = serving.clusters.names;
       const kind = { apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name: 'few' } };
-      await clusters.create(name, 'resourcequotas', { ...kind, spec: { hard: { pods: '5' } } });
-      const agent = await start({
+      await serving.clusters.create(name, 'resourcequotas', { ...kind, spec: { hard: { pods: '5' } } });
+      const agent = await serving.start({
         contexts: [name],
         templates: [smallTemplate({ pool: { min: 8, max: 8 } })],
       });
       const found = await eventually(async () =>
-        (await listed(name))?.templates.find((each) => each.trouble),
+        (await serving.listed(name))?.templates.find((each) => each.trouble),
       );
       expect(found.trouble).toMatchObject({ code: 'quota_exceeded' });
-      await running(name, 5);
+      await serving.running(name, 5);
       // A pod that runs is not ready yet, and a template's first canary comes before its first caller.
-      await eventually(async () => (await listed(name))?.templates.some(({ slots_free }) => slots_free > 0));
+      await eventually(async () =>
+        (await serving.listed(name))?.templates.some(({ slots_free }) => slots_free > 0),
+      );
       let most = 0;
       const counting = setInterval(async () => {
         // The server's quota forgets a pod that is being deleted once its grace is over.
-        most = Math.max(most, (await live(name)).length);
+        most = Math.max(most, (await serving.live(name)).length);
       }, 50);
       const ends = await Promise.all(
         Array.from(
           { length: 20 },
-          () => streamRun(stack, { code: 'print(1)', cluster: name, queue_timeout_ms: 60_000 }).last,
+          () => streamRun(serving.stack, { code: 'print(1)', cluster: name, queue_timeout_ms: 60_000 }).last,
         ),
       );
       clearInterval(counting);
@@ -215,13 +191,13 @@ else
       expect(tally(ends)).toEqual({ exited: 20 });
       expect(most).toBeLessThanOrEqual(5);
       expect(agent.log.filter(({ event }) => event === 'pool_trouble')).toHaveLength(1);
-      await clusters.remove(name, 'resourcequotas', 'few');
+      await serving.clusters.remove(name, 'resourcequotas', 'few');
     });
 
     test('a program that fills its container’s memory is told so, and the next one is served', async () => {
-      const [name = ''] = clusters.names;
-      await start({ contexts: [name], templates: [smallTemplate({ pool: { min: 2, max: 2 } })] });
-      await running(name, 2);
+      const [name = ''] = serving.clusters.names;
+      await serving.start({ contexts: [name], templates: [smallTemplate({ pool: { min: 2, max: 2 } })] });
+      await serving.running(name, 2);
       // What no process has mapped: only the container's own limit sees it, and the kernel kills what it finds.
       const code = `
 import os
@@ -232,7 +208,7 @@ for _ in range(64):
     held.append(fd)
     for _ in range(16): os.write(fd, bytes(1 << 20))
 print('all of it')`;
-      const { last } = streamRun(stack, {
+      const { last } = streamRun(serving.stack, {
         code,
         cluster: name,
         timeout_ms: 30_000,
@@ -244,23 +220,30 @@ print('all of it')`;
         outcome: 'memory_limit',
         exit_code: 137,
       });
-      const next = await stack.run('print(1)', { cluster: name, queue_timeout_ms: 60_000 });
+      const next = await serving.stack.run('print(1)', { cluster: name, queue_timeout_ms: 60_000 });
       expect(next).toMatchObject({ outcome: 'exited', stdout: '1\n' });
     });
 
     test('a container that is killed whole for its memory is the outcome memory_limit', async (context) => {
       context.skip(!fill, 'PODGATE_TEST_FILL is not set');
-      const [name = ''] = clusters.names;
-      await start({ contexts: [name], templates: [smallTemplate({ pool: { min: 1, max: 1 } })] });
-      await running(name, 1);
+      const [name = ''] = serving.clusters.names;
+      await serving.start({ contexts: [name], templates: [smallTemplate({ pool: { min: 1, max: 1 } })] });
+      await serving.running(name, 1);
       const code = 'import time\nprint("begun", flush=True)\ntime.sleep(60)';
-      const run = streamRun(stack, { code, cluster: name, timeout_ms: 60_000, queue_timeout_ms: 30_000 });
+      const run = streamRun(serving.stack, {
+        code,
+        cluster: name,
+        timeout_ms: 60_000,
+        queue_timeout_ms: 30_000,
+      });
       await run.begun;
-      const [pod] = await live(name);
+      const [pod] = await serving.live(name);
       await shell(`${fill} ${pod?.metadata?.uid}`);
       const { event, body } = await run.last;
       const ended = await eventually(async () => {
-        const states = (await clusters.pods(name)).map(({ status }) => status?.containerStatuses?.[0]?.state);
+        const states = (await serving.clusters.pods(name)).map(
+          ({ status }) => status?.containerStatuses?.[0]?.state,
+        );
         return states.find((state) => state?.terminated) ?? true;
       });
       say(`the pod: ${JSON.stringify(ended)}; the caller: ${event} ${JSON.stringify(body)}`);
@@ -273,26 +256,35 @@ print('all of it')`;
     });
 
     test('a template whose image does not exist says so, and has nothing free', async () => {
-      const [name = ''] = clusters.names;
+      const [name = ''] = serving.clusters.names;
       const missing = smallTemplate({
         name: 'missing',
         image: 'registry.invalid/none:1',
         pool: { min: 1, max: 1 },
       });
-      const agent = await start({
+      const agent = await serving.start({
         contexts: [name],
         templates: [smallTemplate({ pool: { min: 1, max: 1 } }), missing],
       });
       const found = await eventually(async () =>
-        (await listed(name))?.templates.find((each) => each.name === 'missing' && each.trouble),
+        (await serving.listed(name))?.templates.find((each) => each.name === 'missing' && each.trouble),
       );
       expect(found).toMatchObject({ slots_free: 0, slots_total: 1, trouble: { code: 'image_error' } });
-      const response = await stack.post('/v1/execute', { code: '1', cluster: name, template: 'missing' });
+      const response = await serving.stack.post('/v1/execute', {
+        code: '1',
+        cluster: name,
+        template: 'missing',
+      });
       expect(response.status).toBe(503);
       expect(await response.json()).toMatchObject({ code: 'image_error' });
       expect(
-        (await stack.run('print(1)', { cluster: name, template: 'default', queue_timeout_ms: 30_000 }))
-          .stdout,
+        (
+          await serving.stack.run('print(1)', {
+            cluster: name,
+            template: 'default',
+            queue_timeout_ms: 30_000,
+          })
+        ).stdout,
       ).toBe('1\n');
       expect(
         agent.log.filter(({ event, template }) => event === 'pool_trouble' && template === 'missing'),

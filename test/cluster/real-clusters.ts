@@ -13,8 +13,6 @@ import { REAL_KUBECONFIG, TEST_IMAGE } from '../contract/kubernetes-cluster.ts';
 import type { Entry, Stack } from '../fakes/stack.ts';
 
 const AGENT = fileURLToPath(new URL('../fakes/agent-process.ts', import.meta.url));
-const LOOK_MS = 100;
-export const SLOW_MS = 60_000;
 
 /** The contexts of PODGATE_TEST_KUBECONFIG, each with a namespace of its own for one test file. */
 export type RealClusters = AsyncDisposable & {
@@ -85,13 +83,18 @@ export type AgentWanted = {
   contexts: readonly string[];
   templates: readonly TemplateInput[];
   environment?: Record<string, string>;
+  /** Instead of PODGATE_TEST_KUBECONFIG. */
+  kubeconfig?: string;
 };
 
 export async function startAgentProcess(wanted: AgentWanted): Promise<AgentProcess> {
   const { stack, namespace, contexts, templates, environment } = wanted;
+  const names = contexts.map((context) => context.split('=')[0] ?? context);
   const file = join(stack.dir, `templates-${crypto.randomUUID()}.yaml`);
   writeFileSync(file, JSON.stringify({ templates }));
-  const kubeconfigs = (REAL_KUBECONFIG ?? '').split(delimiter).map((path) => resolve(path));
+  const kubeconfigs = (wanted.kubeconfig ?? REAL_KUBECONFIG ?? '')
+    .split(delimiter)
+    .map((path) => resolve(path));
   const child = spawn(process.execPath, [AGENT], {
     env: {
       PATH: process.env.PATH ?? '',
@@ -101,7 +104,7 @@ export async function startAgentProcess(wanted: AgentWanted): Promise<AgentProce
       KUBERNETES_NAMESPACE: namespace,
       PODGATE_TEMPLATES: file,
       PODGATE_GATEWAY_URL: stack.url,
-      PODGATE_AGENT_TOKEN: await stack.agentToken(...contexts),
+      PODGATE_AGENT_TOKEN: await stack.agentToken(...names),
       PODGATE_AGENT_PORT: '0',
       // Never the defaults: those are addresses of others.
       PODGATE_CANARY_TARGETS: 'none',
@@ -122,20 +125,6 @@ export async function startAgentProcess(wanted: AgentWanted): Promise<AgentProce
       await once(child, 'exit');
     },
   };
-}
-
-/** Looks again and again until there is something to see. */
-export async function eventually<T>(
-  look: () => Promise<T | undefined | false>,
-  withinMs = SLOW_MS,
-): Promise<T> {
-  const untilMs = performance.now() + withinMs;
-  for (;;) {
-    const found = await look();
-    if (found) return found;
-    if (performance.now() > untilMs) throw new Error(`it never came to be: ${look}`);
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-  }
 }
 
 export async function shell(command: string): Promise<void> {

@@ -33,7 +33,14 @@ export type Rule = {
   verbs: readonly string[];
 };
 
-export type LimitedAccess = { readonly kubeconfig: string; grant(rules: readonly Rule[]): Promise<void> };
+export type LimitedAccess = {
+  readonly kubeconfig: string;
+  grant(rules: readonly Rule[]): Promise<void>;
+  /** The token in the kubeconfig is worth nothing any more. */
+  expire(): Promise<void>;
+  /** Another token, in the same file. */
+  renew(): Promise<void>;
+};
 
 const ROLE = new URL('../../manifests/agent/role.yaml', import.meta.url);
 /** What the manifest gives an agent. */
@@ -52,11 +59,19 @@ export async function openFakeCluster(): Promise<TestCluster> {
   return {
     ...cluster,
     async limited(rules) {
-      const token = crypto.randomUUID();
+      let token = crypto.randomUUID();
       const own = join(folder, token);
       const write = (rules: readonly Rule[]) => fake.kubeconfig({ context: 'limited', token, rules });
       writeFileSync(own, write(rules));
-      return { kubeconfig: own, grant: async (more) => void write(more) };
+      return {
+        kubeconfig: own,
+        grant: async (more) => void write(more),
+        expire: async () => void fake.revoke(token),
+        async renew() {
+          token = crypto.randomUUID();
+          writeFileSync(own, write(rules));
+        },
+      };
     },
     async [Symbol.asyncDispose]() {
       await cluster[Symbol.asyncDispose]();
@@ -101,25 +116,44 @@ async function limitAccess(
     roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name },
     subjects: [{ kind: 'ServiceAccount', name, namespace }],
   });
-  const { status } = await post<{ status: { token: string } }>(`${core}/${name}/token`, {
-    apiVersion: 'authentication.k8s.io/v1',
-    kind: 'TokenRequest',
-    spec: { expirationSeconds: 3600 },
-  });
+  const secrets = `/api/v1/namespaces/${namespace}/secrets`;
   const kubeconfig = join(folder, name);
-  writeFileSync(
-    kubeconfig,
-    JSON.stringify({
+  let bound = '';
+
+  /** A token lives as long as the Secret that it is bound to. */
+  async function renew(): Promise<void> {
+    bound = `${name}-${crypto.randomUUID().slice(0, 8)}`;
+    const secret = await post<{ metadata: { uid: string } }>(secrets, {
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: { name: bound, namespace },
+    });
+    const { status } = await post<{ status: { token: string } }>(`${core}/${name}/token`, {
+      apiVersion: 'authentication.k8s.io/v1',
+      kind: 'TokenRequest',
+      spec: {
+        expirationSeconds: 3600,
+        boundObjectRef: { apiVersion: 'v1', kind: 'Secret', name: bound, uid: secret.metadata.uid },
+      },
+    });
+    const content = {
       apiVersion: 'v1',
       kind: 'Config',
       'current-context': 'limited',
       clusters: [{ name: 'real', cluster: realCluster() }],
       users: [{ name, user: { token: status.token } }],
       contexts: [{ name: 'limited', context: { cluster: 'real', user: name } }],
-    }),
-  );
+    };
+    writeFileSync(kubeconfig, JSON.stringify(content));
+  }
+
+  await renew();
   return {
     kubeconfig,
+    renew,
+    async expire() {
+      await client.call({ method: 'DELETE', path: `${secrets}/${bound}` });
+    },
     async grant(more) {
       await client.call({ method: 'PUT', path: `${rbac}/roles/${name}`, body: { ...role, rules: more } });
     },

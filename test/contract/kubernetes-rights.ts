@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { readAgentConfig } from '../../agent/config.ts';
 import { startConfiguredAgent } from '../../agent/run-agent.ts';
+import { eventually } from '../fakes/eventually.ts';
 import { type Entry, type Stack, startStack } from '../fakes/stack.ts';
 import { streamRun } from '../fakes/streamed-run.ts';
 import { AGENT_RULES, type Rule, type TestCluster } from './kubernetes-cluster.ts';
@@ -67,16 +68,6 @@ export function describeRights(name: string, open: () => Promise<TestCluster>): 
     const listed = async (served: string) =>
       (await stack.podgate.clusters.list()).clusters.find((each) => each.name === served);
 
-    async function eventually<T>(look: () => Promise<T | undefined | false>): Promise<T> {
-      const untilMs = performance.now() + SLOW_MS / 2;
-      for (;;) {
-        const found = await look();
-        if (found) return found;
-        if (performance.now() > untilMs) throw new Error(`it never came to be: ${look}`);
-        await new Promise((resolve) => setTimeout(resolve, 50));
-      }
-    }
-
     test.for([
       ['create', 'pods', 'create pods', 'unavailable'],
       ['list', 'pods', 'list pods', 'unavailable'],
@@ -116,5 +107,30 @@ export function describeRights(name: string, open: () => Promise<TestCluster>): 
         expect(await last).toMatchObject({ event: 'result', stdout: '2\n' });
       },
     );
+
+    test('a token that is taken away is said, what waits serves, and its successor in the file needs no restart', async () => {
+      const served = 'expiring';
+      const { kubeconfig, expire, renew } = await cluster.limited(AGENT_RULES);
+      await start(served, kubeconfig);
+      const template = async () => (await listed(served))?.templates[0];
+      const run = (code: string) =>
+        streamRun(stack, { code, cluster: served, queue_timeout_ms: 60_000 }).last;
+      await eventually(async () => (await template())?.slots_free);
+      await expire();
+      expect(await run('print(1)')).toMatchObject({ event: 'result', stdout: '1\n' });
+      // A server believes in a token that it has seen for some seconds more: what it lets through is used up.
+      const { trouble } = await eventually(async () => {
+        const now = await template();
+        if (now?.slots_free) await run('print(1)');
+        return now?.trouble && now;
+      });
+      expect(trouble).toEqual({
+        code: 'backend_unavailable',
+        detail: "The cluster does not accept the agent's credentials.",
+      });
+      await renew();
+      expect(await run('print(2)')).toMatchObject({ event: 'result', stdout: '2\n' });
+      await eventually(async () => (await template())?.trouble === null);
+    });
   });
 }

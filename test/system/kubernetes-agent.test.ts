@@ -8,6 +8,7 @@ import { readAgentConfig } from '../../agent/config.ts';
 import { startConfiguredAgent } from '../../agent/run-agent.ts';
 import type { RunningAgent } from '../../agent/start-agent.ts';
 import type { ExecuteRequest } from '../../client/types.ts';
+import { eventually } from '../fakes/eventually.ts';
 import { createKubeApi, type KubeApi } from '../fakes/kube-api/kube-api.ts';
 import { type Entry, type Stack, startStack } from '../fakes/stack.ts';
 import { streamRun } from '../fakes/streamed-run.ts';
@@ -81,16 +82,6 @@ async function startAgent(clusters: string[], more: Record<string, string>): Pro
 
 const cluster = async (name: string) =>
   (await stack.podgate.clusters.list()).clusters.find((each) => each.name === name);
-
-async function eventually<T>(look: () => Promise<T | undefined | false>): Promise<T> {
-  const startedMs = performance.now();
-  for (;;) {
-    const found = await look();
-    if (found) return found;
-    if (performance.now() - startedMs > 20_000) throw new Error(`it never came to be: ${look}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
 
 const warm = (name: string) =>
   eventually(async () => (await cluster(name))?.templates.some(({ slots_free }) => slots_free > 0));

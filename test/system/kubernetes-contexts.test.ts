@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { readAgentConfig } from '../../agent/config.ts';
 import { startConfiguredAgent } from '../../agent/run-agent.ts';
+import { eventually } from '../fakes/eventually.ts';
 import { createKubeApi, type KubeApi } from '../fakes/kube-api/kube-api.ts';
 import { type Entry, type Stack, startStack } from '../fakes/stack.ts';
 
@@ -50,16 +51,6 @@ async function startAgent(clusters: string[], more: Record<string, string>): Pro
 
 const cluster = async (name: string) =>
   (await stack.podgate.clusters.list()).clusters.find((each) => each.name === name);
-
-async function eventually<T>(look: () => Promise<T | undefined | false>): Promise<T> {
-  const startedMs = performance.now();
-  for (;;) {
-    const found = await look();
-    if (found) return found;
-    if (performance.now() - startedMs > 20_000) throw new Error(`it never came to be: ${look}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
 
 test('contexts that cannot be used are each one sentence with file and context at boot, and the others serve', async () => {
   const file = kubeconfig('fine');
