@@ -1,6 +1,7 @@
 import { discard, readJson } from './answers.ts';
 import { followEvents } from './follow-events.ts';
 import type { CallOptions, PageOptions } from './podgate.ts';
+import { Program } from './program.ts';
 import { SessionFiles } from './session-files.ts';
 import type { Call, Transport } from './transport.ts';
 import type {
@@ -91,6 +92,18 @@ export class Session implements AsyncDisposable {
   ): AsyncGenerator<BashEvent, void, undefined> {
     const body = typeof request === 'string' ? { cmd: request } : request;
     yield* followEvents<BashEnd>(await this.#start('/bash/stream', body, signal), signal);
+  }
+
+  /** Begins a shell command whose standard input stays open, and resolves once it runs. */
+  async spawn(request: string | BashRequest, { signal }: CallOptions = {}): Promise<Program<BashEnd>> {
+    const body = { ...(typeof request === 'string' ? { cmd: request } : request), input: true };
+    return new Program(this.#transport, await this.#start('/bash/stream', body, signal), signal);
+  }
+
+  /** Begins a piece of Python, and resolves once it runs: it can be interrupted. */
+  async begin(request: string | PythonRequest, { signal }: CallOptions = {}): Promise<Program<PythonEnd>> {
+    const body = typeof request === 'string' ? { code: request } : request;
+    return new Program(this.#transport, await this.#start('/execute/stream', body, signal), signal);
   }
 
   /** Runs Python in an interpreter that remembers. */

@@ -16,7 +16,9 @@ export type Call = {
   query?: Record<string, string | number | undefined> | undefined;
   headers?: Record<string, string | undefined> | undefined;
   /** Made anew for every attempt. */
-  body?: (() => string | FormData | Blob) | undefined;
+  body?: (() => string | FormData | Blob | ReadableStream<Uint8Array<ArrayBuffer>>) | undefined;
+  /** Its body cannot be made again: it is never sent twice. */
+  once?: boolean | undefined;
   signal?: AbortSignal | undefined;
   /** Sending it may start code: where its answer is lost, so is whether it did. */
   mayStart?: boolean | undefined;
@@ -59,6 +61,8 @@ export function createTransport(options: TransportOptions): Transport {
     const content = body?.();
     const init: RequestInit = { method, headers: givenOnly({ ...common, ...headers }) };
     if (content !== undefined) init.body = content;
+    // What fetch wants for a body that comes while the answer may come too; the DOM's types do not know it.
+    if (content instanceof ReadableStream) Object.assign(init, { duplex: 'half' });
     if (signal !== undefined) init.signal = signal;
     let response: Response;
     try {
@@ -80,7 +84,7 @@ export function createTransport(options: TransportOptions): Transport {
         try {
           return await attempt(call);
         } catch (error) {
-          const waitMs = retries < MAX_RETRIES ? waitBeforeRetry(error, retries) : undefined;
+          const waitMs = retries < MAX_RETRIES && !call.once ? waitBeforeRetry(error, retries) : undefined;
           if (waitMs === undefined) throw error;
           await pause(waitMs, call.signal);
         }

@@ -200,6 +200,22 @@ export type BashRequest = {
   /** Closed at its end; absent means empty. */
   stdin?: string | null | undefined;
 };
+/** `input`: standard input stays open behind `stdin`. */
+export type BashStreamRequest = BashRequest & { input?: boolean | undefined };
+/** What the agent has of what was written; `open`: more may follow. */
+export type StdinState = { bytes: number; open: boolean };
+export type SignalName =
+  | 'SIGHUP'
+  | 'SIGINT'
+  | 'SIGQUIT'
+  | 'SIGKILL'
+  | 'SIGUSR1'
+  | 'SIGUSR2'
+  | 'SIGTERM'
+  | 'SIGCONT'
+  | 'SIGSTOP'
+  | 'SIGTSTP'
+  | 'SIGWINCH';
 type InPlace<End> = Omit<End, 'files' | 'files_omitted' | 'files_omitted_count'>;
 /** How a command ended. What it left in the workspace stays there. */
 export type BashEnd = InPlace<ExecutionEnd>;

@@ -22,6 +22,7 @@ import { FILE_DOCS } from './routes/file-docs.ts';
 import { createFileRoutes } from './routes/files.ts';
 import { createHealthRoutes } from './routes/health.ts';
 import { createOpenapiRoute } from './routes/openapi.ts';
+import { createProgramInputRoutes } from './routes/program-input.ts';
 import { createSessionRoutes } from './routes/sessions.ts';
 
 export type GatewayStatus = {
@@ -133,6 +134,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     ...createExecutionRoutes({ ...deps, directory, follow }),
     ...createClusterRoutes({ directory }),
     ...createSessionRoutes({ ...deps, directory, requestMemory, requireOpen, start }),
+    ...createProgramInputRoutes({ ...deps, directory, requestMemory, requireOpen, start }),
     ...createAgentRoutes(),
   ];
   const router = createRouter(

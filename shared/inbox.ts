@@ -85,7 +85,8 @@ export class Inbox {
       return fault(`control frame ${frame.sequence} came where ${this.#counter} was due`);
     if (frame.channel !== 0) return fault('a control frame names a channel');
     if (frame.stream === 0) return 'deliver';
-    if (OPENS.has(frame.type)) {
+    // From who opens none INPUT is the last word on a stream.
+    if (OPENS.has(frame.type) && (this.#peerOpens || frame.type !== TYPE.INPUT)) {
       if (!this.#peerOpens || frame.stream !== this.#highest + 1)
         return fault(`stream ${frame.stream} cannot be opened here`);
       return 'deliver';

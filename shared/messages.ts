@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { STREAM_WINDOW_BYTES } from './limits.ts';
 import { runnerSessionWork, sessionAnswer, sessionAsk, sessionWork } from './session-messages.ts';
+import { SIGNAL_STATES, signalName } from './signals.ts';
 import { LANGUAGES } from './template.ts';
 
 /** Frame types of shared/protocol.md section 4; 0x40 and up are the runner's (agent/runner/protocol.md 3). */
@@ -28,6 +29,7 @@ export const TYPE = {
   SESSION: 0x24,
   CLAIM: 0x25,
   INPUT: 0x26,
+  SIGNAL: 0x27,
   GOAWAY: 0x30,
   DRAIN: 0x31,
   ATTACH_RUNNER: 0x40,
@@ -301,6 +303,7 @@ export const FROM_GATEWAY = {
     /** Gives the key back: the execution will not begin. */
     release: z.boolean(),
   }),
+  SIGNAL: z.object({ ref: count, execution_id: executionId, signal: signalName }),
   SESSION: sessionAsk,
   GOAWAY: z.object({ reason: sentence, deadline_ms: count, reconnect_after_ms: count }),
 } as const;
@@ -343,6 +346,7 @@ export const FROM_AGENT = {
     state: z.enum(RECORD_STATES),
   }),
   REPLAY_GAP: z.object({ channel: z.int().min(1).max(3), from: count, to: count }),
+  SIGNAL: z.object({ ref: count, state: z.enum(SIGNAL_STATES) }),
   SESSION: sessionAnswer,
   INPUT: z.object({ taken: count, why: z.enum(['closed', 'kept', 'ended', 'replaced']) }),
   DRAIN: z.object({ deadline_ms: count }),

@@ -10,6 +10,7 @@ import {
 import { clusterName } from './messages.ts';
 import { pythonResults } from './result-api.ts';
 import { contextName } from './session-messages.ts';
+import { signalName } from './signals.ts';
 
 const seconds = z.int().min(1).max(MAX_SESSION_TTL_SECONDS);
 
@@ -36,7 +37,22 @@ export function bashRequestSchema({ maxTimeoutMs }: RequestCeilings) {
     stdin: text.nullable().default(null),
   });
 }
-export type BashRequest = z.output<ReturnType<typeof bashRequestSchema>>;
+/** The same as a stream, which tells the id by which it can be fed and signalled. */
+export function bashStreamRequestSchema(ceilings: RequestCeilings) {
+  return bashRequestSchema(ceilings).extend({
+    input: z
+      .boolean()
+      .default(false)
+      .describe('standard input stays open behind `stdin`: /v1/executions/{id}/stdin goes on with it'),
+  });
+}
+export type BashRequest = z.output<ReturnType<typeof bashRequestSchema>> & { input?: boolean };
+
+export const stdinResponse = z.object({
+  bytes: z.int(),
+  open: z.boolean().describe('more may follow'),
+});
+export const signalRequest = z.object({ signal: signalName });
 
 export const sessionResponse = z.object({
   session_id: z.string(),

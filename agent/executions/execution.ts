@@ -2,6 +2,7 @@ import { Failure, type Started } from '../../shared/errors.ts';
 import { ORPHAN_MS, RUNNER_GRACE_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { ExitBody } from '../../shared/messages.ts';
 import type { RunnerSessionWork } from '../../shared/session-messages.ts';
+import type { SignalState } from '../../shared/signals.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
 import type { Lease, Verdict } from '../pool/lending.ts';
 import type { SandboxHandlers } from '../pool/steady-runner.ts';
@@ -39,6 +40,8 @@ export type Execution = ExecutionInput & {
   refuse(failure: Failure): void;
   /** The link that its input came over is lost: refuses it where the input is not whole. */
   strand(): void;
+  /** To its program: only work of a session takes any. */
+  signal(number: number): SignalState;
   /** Ends it now, whatever it does: its sandbox goes. */
   kill(failure: Failure): void;
   /** Takes in one who feeds the program while it runs. Throws the Failure that it is to be refused with. */
@@ -277,6 +280,14 @@ export function createExecution(deps: ExecutionDeps): Execution {
     window: first.window,
     cancel,
     refuse: (failure) => refuseNow(failure, 'unused'),
+    signal(number) {
+      if (body.session?.do !== 'bash' && body.session?.do !== 'python') return 'takes_none';
+      if (phase === 'over') return 'over';
+      if (phase !== 'started' || !runner) return 'waiting';
+      if (lease?.runner.interrupted) return 'unreachable';
+      runner.signal(number);
+      return 'sent';
+    },
     kill,
     leave(why) {
       isLinked = false;

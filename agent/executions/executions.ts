@@ -1,5 +1,6 @@
 import { Failure } from '../../shared/errors.ts';
 import type { ExitBody, FromAgent, FromGateway, StartBody } from '../../shared/messages.ts';
+import { SIGNALS } from '../../shared/signals.ts';
 import type { Clock } from '../clock.ts';
 import type { Lease, Verdict } from '../pool/lending.ts';
 import { createSessions, type Sessions } from '../sessions/sessions.ts';
@@ -40,6 +41,7 @@ export type Executions = {
   acknowledge(executionId: string): void;
   status(request: FromGateway['STATUS']): FromAgent['STATUS'];
   claim(request: FromGateway['CLAIM']): FromAgent['CLAIM'];
+  signal(request: FromGateway['SIGNAL']): FromAgent['SIGNAL'];
   running(): number;
   /** Refuses every START from now on. Resolves when nothing runs. */
   drain(): Promise<void>;
@@ -210,6 +212,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   ): ExecutionInput | undefined {
     try {
       const live = running.get(execution_id);
+      if (!live && registry.get(execution_id)) throw new Failure('conflict', 'The program has ended.');
       if (!live) throw new Failure('not_found', 'No such program runs at this agent.');
       return live.execution.feed(writer, port);
     } catch (error) {
@@ -276,6 +279,11 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       const { execution_id, digest } = claims.claim(ask) ?? { execution_id: null, digest: null };
       const state = execution_id === null ? 'unknown' : registry.status(execution_id, false).state;
       return { ref: ask.ref, execution_id, digest, state };
+    },
+    signal({ ref, execution_id, signal }) {
+      const live = running.get(execution_id);
+      if (live) return { ref, state: live.execution.signal(SIGNALS[signal]) };
+      return { ref, state: registry.get(execution_id) ? 'over' : 'unknown' };
     },
     running: () => running.size,
     drain() {

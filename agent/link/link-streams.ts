@@ -116,6 +116,10 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
           if (stream !== 0) broke('CLAIM on a stream');
           else peer.control('CLAIM', 0, executions.claim(message.body));
           break;
+        case 'SIGNAL':
+          if (stream !== 0) broke('SIGNAL on a stream');
+          else peer.control('SIGNAL', 0, executions.signal(message.body));
+          break;
         case 'SESSION':
           if (stream !== 0) broke('SESSION on a stream');
           else void tellSessions(message.body);

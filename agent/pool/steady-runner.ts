@@ -208,6 +208,7 @@ export function createSteadyRunner(deps: SteadyRunnerDeps): SandboxRunner {
         held.cancelled = why;
         held.execution.cancel(why);
       },
+      signal: (number) => held.execution.signal(number),
       checkpoint: () => held.execution.checkpoint(),
     };
   }

@@ -48,6 +48,8 @@ export type RunnerExecution = {
   window(limit: number): void;
   /** Asks for the end; `exit` comes all the same. */
   cancel(reason: string): void;
+  /** To the program that runs. Without effect once the stream is lost. */
+  signal(number: number): void;
   /** Where it stands now: after `lost`, what the next epoch resumes from. */
   checkpoint(): Checkpoint;
 };
@@ -220,6 +222,9 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
       },
       cancel(why) {
         if (!over()) control(TYPE.CANCEL, streamId, { reason: why });
+      },
+      signal(number) {
+        if (!over()) control(TYPE.SIGNAL, streamId, { signal: number });
       },
       checkpoint: () => ({ ...at, offsets: { ...at.offsets } }),
     };

@@ -183,6 +183,7 @@ export class GatewayLink implements LinkHandlers {
       case 'answer_status':
       case 'answer_session':
       case 'answer_claim':
+      case 'answer_signal':
         this.questions.answer(effect);
         break;
       case 'heartbeat':

@@ -13,7 +13,7 @@ export type LinkQuestionsOptions = {
 };
 
 /** Effects that bring an answer. */
-export type AnswerEffect = Extract<LinkEffect, { do: 'answer_status' | 'answer_session' | 'answer_claim' }>;
+export type AnswerEffect = Extract<LinkEffect, { do: `answer_${string}` }>;
 
 /** What is asked of an agent on stream 0. An answer of null: none in time, or no link any more. */
 export class LinkQuestions {
@@ -21,12 +21,14 @@ export class LinkQuestions {
   readonly #status: StatusAsks;
   readonly #sessions: RefAsks<FromAgent['SESSION']>;
   readonly #claims: RefAsks<FromAgent['CLAIM']>;
+  readonly #signals: RefAsks<FromAgent['SIGNAL']>;
 
   constructor(options: LinkQuestionsOptions) {
     this.#options = options;
     this.#status = new StatusAsks(options.timers);
     this.#sessions = new RefAsks(options.timers);
     this.#claims = new RefAsks(options.timers);
+    this.#signals = new RefAsks(options.timers);
   }
 
   /** What the agent knows of an execution; with `fence` it will refuse one that it does not know. */
@@ -61,6 +63,16 @@ export class LinkQuestions {
     return this.#claims.ask(timeoutMs, (ref) => peer.control('CLAIM', 0, { ...question, ref }));
   }
 
+  /** Sends a signal to a program that runs there. */
+  signal(
+    question: Omit<FromGateway['SIGNAL'], 'ref'>,
+    timeoutMs: number,
+  ): Promise<FromAgent['SIGNAL'] | null> {
+    const { peer, joined } = this.#options;
+    if (!joined()) return Promise.resolve(null);
+    return this.#signals.ask(timeoutMs, (ref) => peer.control('SIGNAL', 0, { ...question, ref }));
+  }
+
   answer(effect: AnswerEffect): void {
     switch (effect.do) {
       case 'answer_status':
@@ -72,6 +84,9 @@ export class LinkQuestions {
       case 'answer_claim':
         this.#claims.answer(effect.body);
         break;
+      case 'answer_signal':
+        this.#signals.answer(effect.body);
+        break;
     }
   }
 
@@ -80,5 +95,6 @@ export class LinkQuestions {
     this.#status.close();
     this.#sessions.close();
     this.#claims.close();
+    this.#signals.close();
   }
 }

@@ -52,6 +52,7 @@ export type LinkEffect =
   | { do: 'answer_status'; body: FromAgent['STATUS'] }
   | { do: 'answer_session'; body: FromAgent['SESSION'] }
   | { do: 'answer_claim'; body: FromAgent['CLAIM'] }
+  | { do: 'answer_signal'; body: FromAgent['SIGNAL'] }
   | { do: 'heartbeat'; body: FromAgent['HEARTBEAT'] }
   | { do: 'close'; code: ErrorCode }
   /** The peer does not answer: no closing handshake. */
@@ -127,6 +128,8 @@ function received(
       return { state, effects: [{ do: 'answer_session', body: message.body }] };
     case 'CLAIM':
       return { state, effects: [{ do: 'answer_claim', body: message.body }] };
+    case 'SIGNAL':
+      return { state, effects: [{ do: 'answer_signal', body: message.body }] };
     case 'DRAIN':
       return { state: { ...state, draining: true }, effects: [{ do: 'drain' }] };
     case 'AUTH_REFRESH':

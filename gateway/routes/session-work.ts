@@ -1,8 +1,11 @@
+import type * as z from 'zod';
 import { errorEvent, outputEvent } from '../../shared/api.ts';
 import {
+  type BashRequest,
   bashRequestSchema,
   bashResponse,
   bashResultEvent,
+  bashStreamRequestSchema,
   pythonRequestSchema,
   pythonResponse,
   pythonResultEvent,
@@ -27,14 +30,15 @@ type Begun = { run: ExecutionRun; describe: (ending: Ending) => object };
 export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: SessionBook): Route[] {
   const ceilings = { maxTimeoutMs: deps.config.maxTimeoutMs };
   const bashRequest = bashRequestSchema(ceilings);
+  const bashStreamRequest = bashStreamRequestSchema(ceilings);
   const pythonRequest = pythonRequestSchema(ceilings);
   const requests = createSessionRequests(deps);
   const orders = createSessionOrders(deps);
   const placeOf = ({ caller, params, pathCluster }: KeyedContext) =>
     book.find(caller, params.id ?? '', pathCluster);
 
-  async function bash(context: KeyedContext): Promise<Begun> {
-    const asked = await requests.read(context, bashRequest);
+  async function bash(context: KeyedContext, schema: z.ZodType<BashRequest>): Promise<Begun> {
+    const asked = await requests.read(context, schema);
     const order = async () => orders.bash(context, await placeOf(context), asked);
     return { run: await requests.begin(asked, order), describe: commandResultOf };
   }
@@ -68,7 +72,7 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
       method: 'POST',
       path: '/v1/sessions/{id}/bash',
       scope: 'sessions',
-      handle: whole(bash),
+      handle: whole((context) => bash(context, bashRequest)),
       doc: {
         summary: 'Run a shell command in a session',
         request: bashRequest,
@@ -80,10 +84,10 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
       method: 'POST',
       path: '/v1/sessions/{id}/bash/stream',
       scope: 'sessions',
-      handle: streamed(bash),
+      handle: streamed((context) => bash(context, bashStreamRequest)),
       doc: {
         summary: 'Run a shell command in a session and stream its output as server-sent events',
-        request: bashRequest,
+        request: bashStreamRequest,
         responses: {
           200: {
             description: 'Zero or more `output`, then one `result` or `error`',

@@ -101,8 +101,8 @@ export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
       };
     },
     async bash(context, place, request) {
-      const { cmd, env, stdin } = request.asked;
-      const work: SessionWork = { do: 'bash', id: place.id };
+      const { cmd, env, stdin, input } = request.asked;
+      const work: SessionWork = { do: 'bash', id: place.id, ...(input && { input }) };
       return {
         ...common(context, request, cmd),
         ...inSession(context, place, work, 'bash'),

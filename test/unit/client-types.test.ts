@@ -3,6 +3,7 @@ import type * as z from 'zod';
 import type * as client from '../../client/types.ts';
 import type * as api from '../../shared/api.ts';
 import type * as sessionApi from '../../shared/session-api.ts';
+import type { SignalName } from '../../shared/signals.ts';
 
 type Infer<Name extends keyof typeof api> = (typeof api)[Name] extends z.ZodType
   ? z.output<(typeof api)[Name]>
@@ -25,6 +26,11 @@ test("the client's types are the API's", () => {
   expectTypeOf<client.BashRequest>().toEqualTypeOf<
     z.input<ReturnType<typeof sessionApi.bashRequestSchema>>
   >();
+  expectTypeOf<Flat<client.BashStreamRequest>>().toEqualTypeOf<
+    z.input<ReturnType<typeof sessionApi.bashStreamRequestSchema>>
+  >();
+  expectTypeOf<client.StdinState>().toEqualTypeOf<z.infer<typeof sessionApi.stdinResponse>>();
+  expectTypeOf<client.SignalName>().toEqualTypeOf<SignalName>();
   expectTypeOf<Flat<client.BashResult>>().toEqualTypeOf<sessionApi.BashResponse>();
   expectTypeOf<client.PythonRequest>().toEqualTypeOf<
     z.input<ReturnType<typeof sessionApi.pythonRequestSchema>>

@@ -84,6 +84,8 @@ describe('/openapi.json', () => {
       'POST /v1/sessions/{id}/files/move',
       'GET /v1/sessions/{id}/tree',
       'PUT /v1/sessions/{id}/tree',
+      'POST /v1/executions/{id}/stdin',
+      'POST /v1/executions/{id}/signal',
       'GET /v1/files',
       'POST /v1/files',
       'GET /v1/files/{id}',

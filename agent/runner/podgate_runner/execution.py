@@ -63,6 +63,9 @@ class Execution:
     def end_input(self):
         """No more of that comes."""
 
+    def signal(self, number):
+        """To the program: that of a session takes them."""
+
     def resume_input(self):
         """Says on a new stream what there is of it."""
 

@@ -7,6 +7,8 @@ MAX_DATA_BYTES = 32768
 MAX_CONTROL_BYTES = 65536
 STREAM_WINDOW_BYTES = 262144
 MAX_STREAM_ID = 0xFFFFFFFF
+# Without those of real time.
+MAX_SIGNAL = 31
 
 READ_BYTES = 65536
 # Output waits in the program's pipe, not here, while this much has not left for the agent.

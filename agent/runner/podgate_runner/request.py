@@ -3,7 +3,7 @@
 import os
 
 from podgate_runner.config import LANGUAGES
-from podgate_runner.limits import MAX_DETAIL_CHARS, MAX_SESSION_SECONDS, RUNNER_VERSION
+from podgate_runner.limits import MAX_DETAIL_CHARS, MAX_SESSION_SECONDS, MAX_SIGNAL, RUNNER_VERSION
 
 
 FILE_WORK = ("stat", "list", "read", "mkdir", "move", "delete", "pack", "unpack")
@@ -21,6 +21,13 @@ def integer(body, name, nullable=False):
     if type(value) is not int or value < 0:
         raise RequestError(name)
     return value
+
+
+def signal_number(body):
+    number = integer(body, "signal")
+    if not 0 < number <= MAX_SIGNAL:
+        raise RequestError("signal")
+    return number
 
 
 def _of(body, name, kind):

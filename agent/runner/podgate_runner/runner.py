@@ -132,6 +132,8 @@ class Runner:
             execution.cancel()
         elif kind == frames.END:
             execution.end_input()
+        elif kind == frames.SIGNAL:
+            execution.signal(request.signal_number(body))
         else:
             raise FrameError("a frame out of place")
 
@@ -294,4 +296,4 @@ def execution_type(asked):
     return RichExecution
 
 
-_OF_EXECUTION = (frames.DATA, frames.END, frames.WINDOW, frames.CANCEL)
+_OF_EXECUTION = (frames.DATA, frames.END, frames.WINDOW, frames.CANCEL, frames.SIGNAL)

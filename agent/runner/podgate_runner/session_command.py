@@ -94,6 +94,13 @@ class Command(Execution):
         elif self.state == RUNNING:
             self.on_exit(signal.SIGKILL, None, time.monotonic())
 
+    def signal(self, number):
+        if self.state == RUNNING and not self._dying:
+            try:
+                self.place.signal(number)
+            except OSError:
+                pass  # What starts programs is gone: their end comes by itself.
+
     def _warn_cpu(self):
         self.place.signal(signal.SIGXCPU)
 

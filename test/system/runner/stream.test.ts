@@ -221,6 +221,7 @@ describePython('a runner that waits for streams', (python) => {
         return {
           write: () => {},
           endInput: () => {},
+          signal: () => {},
           window: (limit) => next?.window(limit),
           cancel: () => {},
           checkpoint: () => checkpoint,

@@ -1,0 +1,165 @@
+import * as z from 'zod';
+import { Failure } from '../../shared/errors.ts';
+import { toBase64Url } from '../../shared/jose.ts';
+import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import { signalRequest, stdinResponse } from '../../shared/session-api.ts';
+import type { SignalState } from '../../shared/signals.ts';
+import { watchKey } from '../auth/watch-key.ts';
+import { NO_AGENT_RETRY_MS } from '../clusters/placement.ts';
+import { type InputEnd, InputStream } from '../execution/input-stream.ts';
+import { noMemory } from '../execution/memory-budget.ts';
+import { STATUS_TIMEOUT_MS } from '../execution/sister-link.ts';
+import type { GatewayDeps } from '../gateway-deps.ts';
+import { DISCARD_BOUNDS, discardRest } from '../http/discard.ts';
+import { checkSchema } from '../http/parse-json.ts';
+import { jsonResponse } from '../http/problem-response.ts';
+import type { Route } from '../http/route.ts';
+import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
+import type { KeyedContext } from './execute.ts';
+import { openOwn } from './executions.ts';
+
+const WRITER_BYTES = 12;
+/** Of a body that the program does not live to take: its sender may wait to go on. */
+const UNREAD = { maxBytes: DISCARD_BOUNDS.maxBytes, maxMs: 1_000 };
+const PROBLEMS = [403, 404, 409, 413, 422, 429, 502, 503];
+const stdinQuery = z.object({ close: z.enum(['true', 'false']).default('false') });
+
+export type ProgramInputDeps = SessionRequestsDeps & Pick<GatewayDeps, 'authenticator' | 'random'>;
+
+/** What a program of a session is given while it runs: its standard input, and signals. Any replica with a link serves them. */
+export function createProgramInputRoutes(deps: ProgramInputDeps): Route[] {
+  const { ids, directory, timers, requestMemory, random } = deps;
+  const requests = createSessionRequests(deps);
+
+  /** The body goes to the program as fast as that takes it; the answer comes when its agent has all of it. */
+  async function feed(context: KeyedContext): Promise<Response> {
+    const { caller, params, request } = context;
+    const { close } = checkSchema(stdinQuery, Object.fromEntries(new URL(request.url).searchParams));
+    const executionId = params.id ?? '';
+    const { tenant, instance } = await openOwn(ids, executionId, caller);
+    if (!directory.linkTo(tenant, instance)) throw notHere();
+    const memory = requestMemory.reserve(caller.holder);
+    const verdict = memory.grow(STREAM_WINDOW_BYTES);
+    if (verdict !== 'taken') throw noMemory(verdict);
+    try {
+      const writer = toBase64Url(random(WRITER_BYTES));
+      const stream = await InputStream.open({ directory, timers }, { tenant, instance, executionId, writer });
+      const before = stream.position;
+      const why = await pour(stream, context, close === 'false');
+      if (why === 'ended' || why === 'replaced')
+        throw new Failure('conflict', 'The program ended before it was given all of this.', {
+          started: 'yes',
+        });
+      return jsonResponse({ bytes: stream.position - before, open: why === 'kept' });
+    } finally {
+      memory.release();
+    }
+  }
+
+  async function pour(stream: InputStream, context: KeyedContext, keep: boolean): Promise<InputEnd> {
+    const { request, caller } = context;
+    const gone = Promise.withResolvers<never>();
+    gone.promise.catch(() => {});
+    const denied = () => gone.reject(new Failure('unauthorized', 'The key is no longer accepted.'));
+    const unwatch = watchKey(deps, caller, denied);
+    const left = () => gone.reject(new Failure('cancelled', 'The caller went away.'));
+    request.signal.addEventListener('abort', left, { once: true });
+    const reader = request.body?.getReader();
+    let isRead = reader === undefined;
+    try {
+      // What the program does not live to take is not read either.
+      const over = stream.over.then(() => null);
+      while (reader && !isRead) {
+        const next = await Promise.race([reader.read(), gone.promise, over]);
+        if (next === null) break;
+        if (next.done) isRead = true;
+        else await Promise.race([stream.write(next.value), gone.promise]);
+      }
+      return await Promise.race([stream.end(keep), gone.promise]);
+    } catch (error) {
+      // Nobody knows how much of it the program has: sent again it would have some twice.
+      if (!(error instanceof Failure) || error.code === 'no_agent')
+        throw new Failure('agent_lost', 'The agent did not say how much of this arrived.', {
+          started: 'unknown',
+          cause: error,
+        });
+      throw error;
+    } finally {
+      unwatch();
+      request.signal.removeEventListener('abort', left);
+      stream.leave();
+      if (reader && !isRead) await discardRest(reader, timers, UNREAD);
+    }
+  }
+
+  async function signal(context: KeyedContext): Promise<Response> {
+    const { asked, release } = await requests.read(context, signalRequest);
+    release();
+    const executionId = context.params.id ?? '';
+    const { tenant, instance } = await openOwn(ids, executionId, context.caller);
+    const link = directory.linkTo(tenant, instance);
+    if (!link) throw notHere();
+    const question = { execution_id: executionId, signal: asked.signal };
+    const answer = await link.questions.signal(question, STATUS_TIMEOUT_MS);
+    if (answer?.state === 'sent') return new Response(null, { status: 204 });
+    if (answer) throw unsent(answer.state, executionId);
+    // A link that went may have brought it there: sent again it could be two.
+    const detail = 'The agent did not say whether the signal was sent.';
+    throw new Failure('agent_lost', detail, { started: 'unknown' });
+  }
+
+  return [
+    {
+      method: 'POST',
+      path: '/v1/executions/{id}/stdin',
+      scope: 'sessions',
+      handle: feed,
+      doc: {
+        summary: 'Give a program of a session standard input while it runs',
+        query: {
+          close: {
+            description: 'true: its standard input ends behind this body',
+            schema: { type: 'string', enum: ['true', 'false'], default: 'false' },
+          },
+        },
+        requestContent: { 'application/octet-stream': { schema: { type: 'string', format: 'binary' } } },
+        responses: { 200: { description: 'The agent has all of it', schema: stdinResponse } },
+        problems: PROBLEMS,
+      },
+    },
+    {
+      method: 'POST',
+      path: '/v1/executions/{id}/signal',
+      scope: 'sessions',
+      handle: signal,
+      doc: {
+        summary: 'Send a signal to a program of a session; SIGINT interrupts Python without losing its state',
+        request: signalRequest,
+        responses: { 204: { description: 'It is on its way' } },
+        problems: PROBLEMS,
+      },
+    },
+  ];
+}
+
+function notHere(): Failure {
+  const detail = 'The agent that has this program is not connected here.';
+  return new Failure('no_agent', detail, { retryAfterMs: NO_AGENT_RETRY_MS });
+}
+
+function unsent(state: Exclude<SignalState, 'sent'>, id: string): Failure {
+  switch (state) {
+    case 'unknown':
+      return new Failure('not_found', `Execution '${id.slice(0, 64)}' not found`);
+    case 'over':
+      return new Failure('conflict', 'The program has ended.');
+    case 'takes_none':
+      return new Failure('conflict', 'Only work of a session takes signals.');
+    case 'waiting':
+      return new Failure('conflict', 'The program has not begun.');
+    case 'unreachable':
+      return new Failure('backend_unavailable', 'The sandbox of the session cannot be reached now.', {
+        retryAfterMs: NO_AGENT_RETRY_MS,
+      });
+  }
+}

@@ -1,0 +1,181 @@
+import { expect, test } from 'vitest';
+import type { PodgateError } from '../../client/podgate-error.ts';
+import type { Program } from '../../client/program.ts';
+import type { Session } from '../../client/sessions.ts';
+import type { BashEnd } from '../../client/types.ts';
+import { describeStack } from './suite.ts';
+
+const TEMPLATES = [
+  {
+    name: 'default',
+    languages: ['python', 'bash'] as ('python' | 'bash')[],
+    pool: { min: 1, max: 2 },
+    python: '/usr/bin/python3',
+    resources: { memory_mb: 256, cpu_seconds: 60, timeout_ms: 60_000 },
+  },
+];
+const MIB = 1_048_576;
+
+/** All that a program says, and its end. */
+async function follow<End extends object>(program: Program<End>) {
+  let stdout = '';
+  for await (const event of program) {
+    if (event.type === 'result') return { stdout, end: event };
+    if (event.stream === 'stdout') stdout += event.data;
+  }
+  throw new Error('it did not end');
+}
+
+describeStack('a program of a session, while it runs,', { templates: TEMPLATES }, (stack) => {
+  const opened = async (use: (session: Session) => Promise<void>) => {
+    await using session = await stack().podgate.sessions.create();
+    await use(session);
+  };
+  /** Waits until it said `text`. */
+  const heard = async (events: AsyncIterator<unknown>, text: string) => {
+    for (let said = ''; !said.includes(text); ) {
+      const { value } = (await events.next()) as { value: { data?: string } };
+      if (value?.data === undefined) throw new Error(`it ended after ${said}`);
+      said += value.data;
+    }
+  };
+  const code = async (asked: Promise<unknown>) => {
+    try {
+      await asked;
+      return 'nothing went wrong';
+    } catch (error) {
+      const { status, code } = error as PodgateError;
+      return `${status} ${code}`;
+    }
+  };
+
+  test('is fed by requests of its own, one after the other, and its input ends when it is said to', () =>
+    opened(async (session) => {
+      const cat = await session.spawn({ cmd: 'cat; echo over', stdin: 'first\n' });
+      expect(await cat.write('second\n')).toEqual({ bytes: 7, open: true });
+      expect(await cat.write(new Blob(['third\n']))).toEqual({ bytes: 6, open: true });
+      expect(await cat.end()).toEqual({ bytes: 0, open: false });
+      expect(await follow(cat)).toMatchObject({
+        stdout: 'first\nsecond\nthird\nover\n',
+        end: { exit_code: 0, outcome: 'exited' },
+      });
+    }));
+
+  test('answers between two pieces of its input', () =>
+    opened(async (session) => {
+      const python = await session.spawn(`python3 -uc 'while True: print(eval(input()))'`);
+      const events = python[Symbol.asyncIterator]();
+      for (const [asked, answer] of [
+        ['6 * 7\n', '42\n'],
+        ['"é" * 3\n', 'ééé\n'],
+      ] as const) {
+        await python.write(asked);
+        await heard(events, answer);
+      }
+      await python.write('1 + 1', { close: true });
+      await heard(events, '2\n');
+    }));
+
+  test('takes input as fast as it reads it, and no faster', () =>
+    opened(async (session) => {
+      const slow = await session.spawn('read go; sha256sum; echo over');
+      let made = 0;
+      const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
+        pull(controller) {
+          if (made === 64) controller.close();
+          else controller.enqueue(new Uint8Array(MIB).fill(97));
+          made += 1;
+        },
+      });
+      // Its own first line comes last: until then it reads nothing but that.
+      const held = await session.spawn('sleep 1000');
+      const writing = held.write(body).catch(() => 'ended');
+      await slow.write(new Blob(['go\n']));
+      // Over the window, the sockets' and a few chunks nothing more is made.
+      for (let before = -1; before !== made; ) {
+        before = made;
+        await session.bash('true');
+      }
+      expect(made).toBeLessThan(24);
+      await held.signal('SIGKILL');
+      expect(await writing).toBe('ended');
+      await slow.write(new Blob([new Uint8Array(8 * MIB).fill(97)]), { close: true });
+      const { stdout } = await follow(slow);
+      expect(stdout).toContain('over\n');
+    }));
+
+  test('is sent signals, which it heeds as it likes', () =>
+    opened(async (session) => {
+      const trap = await session.spawn(
+        'trap "echo int" INT; trap "echo usr; exit 7" USR1; echo up; while :; do sleep 0.05; done',
+      );
+      const events = trap[Symbol.asyncIterator]();
+      await heard(events, 'up');
+      await trap.signal('SIGINT');
+      await heard(events, 'int');
+      await trap.signal('SIGUSR1');
+      const rest = await follow(trap);
+      expect(rest).toMatchObject({ stdout: 'usr\n', end: { exit_code: 7, outcome: 'exited' } });
+      const sleep = await session.spawn('sleep 100');
+      await sleep.signal('SIGTERM');
+      expect((await follow(sleep)).end).toMatchObject({ exit_code: 143, signal: 15, outcome: 'signaled' });
+    }));
+
+  test('is interrupted without losing its state where it is Python', () =>
+    opened(async (session) => {
+      await session.execute('x = 5');
+      const piece = await session.begin('print("up", flush=True)\nimport time\ntime.sleep(100)');
+      const events = piece[Symbol.asyncIterator]();
+      await heard(events, 'up');
+      await piece.signal('SIGINT');
+      expect((await follow(piece)).end).toMatchObject({
+        exit_code: 1,
+        outcome: 'exited',
+        context_state: 'kept',
+        error: { name: 'KeyboardInterrupt' },
+      });
+      expect((await session.execute('x')).stdout).toBe('5\n');
+    }));
+
+  test('takes nothing more once it has ended, or where it takes nothing, with a code', () =>
+    opened(async (session) => {
+      const ended: Program<BashEnd> = await session.spawn('true');
+      await follow(ended);
+      expect(await code(ended.write('x'))).toBe('409 conflict');
+      expect(await code(ended.signal('SIGINT'))).toBe('409 conflict');
+      const closed = await session.spawn('sleep 100');
+      await closed.end();
+      expect(await code(closed.write('x'))).toBe('409 conflict');
+      const path = `/v1/executions/${closed.id}`;
+      const post = (rest: string, body: object) => stack().post(path + rest, body);
+      expect((await post('/signal', { signal: 'SIGWHAT' })).status).toBe(422);
+      expect((await post('/signal', { signal: 9 })).status).toBe(422);
+      expect((await post('/stdin?close=maybe', {})).status).toBe(422);
+      await closed.signal('SIGKILL');
+      const plain = await stack().podgate.start({ code: 'import time; time.sleep(2)' });
+      expect((await stack().post(`/v1/executions/${plain}/signal`, { signal: 'SIGINT' })).status).toBe(409);
+      expect((await stack().post(`/v1/executions/${plain}/stdin`, {})).status).toBe(409);
+      await stack().podgate.executions.cancel(plain);
+      expect((await stack().post('/v1/executions/nonsense/signal', { signal: 'SIGINT' })).status).toBe(404);
+      expect((await stack().post('/v1/executions/nonsense/stdin', {})).status).toBe(404);
+    }));
+
+  test('is nobody else’s to feed or to signal', () =>
+    opened(async (session) => {
+      const sleep = await session.spawn('sleep 100');
+      const other = { headers: { 'podgate-user': 'mallory' } };
+      for (const [path, body] of [
+        ['stdin', {}],
+        ['signal', { signal: 'SIGKILL' }],
+      ] as const) {
+        const answer = await stack().fetch(`/v1/executions/${sleep.id}/${path}`, {
+          method: 'POST',
+          body: JSON.stringify(body),
+          ...other,
+        });
+        expect(answer.status).toBe(404);
+      }
+      await sleep.signal('SIGTERM');
+      expect((await follow(sleep)).end.signal).toBe(15);
+    }));
+});
