@@ -108,7 +108,7 @@ export function describeRights(name: string, open: () => Promise<TestCluster>): 
       },
     );
 
-    test('a token that is taken away is said, what waits serves, and its successor in the file needs no restart', async () => {
+    test('a token that is taken away is said, and its successor in the file needs no restart', async () => {
       const served = 'expiring';
       const { kubeconfig, expire, renew } = await cluster.limited(AGENT_RULES);
       await start(served, kubeconfig);
@@ -116,20 +116,20 @@ export function describeRights(name: string, open: () => Promise<TestCluster>): 
       const run = (code: string) =>
         streamRun(stack, { code, cluster: served, queue_timeout_ms: 60_000 }).last;
       await eventually(async () => (await template())?.slots_free);
-      await expire();
       expect(await run('print(1)')).toMatchObject({ event: 'result', stdout: '1\n' });
+      await expire();
       // A server believes in a token that it has seen for some seconds more: what it lets through is used up.
       const { trouble } = await eventually(async () => {
         const now = await template();
         if (now?.slots_free) await run('print(1)');
-        return now?.trouble && now;
+        return now?.trouble ? now : false;
       });
       expect(trouble).toEqual({
         code: 'backend_unavailable',
         detail: "The cluster does not accept the agent's credentials.",
       });
       await renew();
-      expect(await run('print(2)')).toMatchObject({ event: 'result', stdout: '2\n' });
+      await eventually(async () => (await run('print(2)')).stdout === '2\n');
       await eventually(async () => (await template())?.trouble === null);
     });
   });
