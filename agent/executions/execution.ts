@@ -193,6 +193,12 @@ export function createExecution(deps: ExecutionDeps): Execution {
       return;
     }
     if (phase === 'staging') {
+      // Not the runner's silence: whether it has begun is asked over the next stream, and how long to wait for one is decided there.
+      if (lease?.runner.interrupted) {
+        sign();
+        watchIn(RUNNER_GRACE_MS);
+        return;
+      }
       const allowedMs = received < inputBytes ? INPUT_SILENCE_MS : STAGE_SILENCE_MS;
       if (silentMs < allowedMs) watchIn(allowedMs - silentMs);
       else if (received < inputBytes)

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { ExecutionReport } from '../../agent/executions/execution-report.ts';
 import { createExecutions, type Executions } from '../../agent/executions/executions.ts';
 import type { ExecutionInput, ExecutionPort } from '../../agent/executions/port.ts';
+import { POOL_BOUNDS } from '../../agent/pool/bounds.ts';
 import { createPool, type Pool } from '../../agent/pool/pool.ts';
 import { Failure } from '../../shared/errors.ts';
 import {
@@ -100,9 +101,9 @@ type Bench = {
   ): Promise<{ heard: Heard; input: ExecutionInput | undefined; run: FakeRun; start: StartBody }>;
 };
 
-async function createBench(template: Partial<TemplateInput> = {}): Promise<Bench> {
+async function createBench(template: Partial<TemplateInput> = {}, reconnects = false): Promise<Bench> {
   const clock = createFakeClock();
-  const backend = createFakeBackend();
+  const backend = createFakeBackend({ reconnects });
   backend.onRunner = (runner) => {
     runner.onRun = () => {};
   };
@@ -378,6 +379,17 @@ describe('the agent’s own clock', () => {
     });
     await clock.settle();
     expect(backend.made.filter(({ destroyed }) => destroyed)).toHaveLength(1);
+  });
+
+  test('does not hurry a runner that nobody reaches: the stream to it is lost, not the program', async () => {
+    const { begin, clock, backend } = await createBench({}, true);
+    const { heard, run } = await begin();
+    backend.unreachable = true;
+    for (const { runner } of backend.made) if (runner.runs.includes(run)) runner.die();
+    await clock.advance(POOL_BOUNDS.reconnectTimeoutMs - 2_000);
+    expect(heard.words).toEqual(['ACCEPT']);
+    await clock.advance(4_000);
+    expect(heard.exit?.failure).toMatchObject({ code: 'sandbox_lost', started: 'unknown' });
   });
 
   test('does not hurry a runner that may send nothing', async () => {
