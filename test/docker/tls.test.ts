@@ -1,11 +1,10 @@
-import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createRunnerClient } from '../../agent/runner/client.ts';
 import { createTestEngine } from '../fakes/docker-engine.ts';
+import { freePort } from '../fakes/free-port.ts';
 import { type Authority, createAuthority } from '../fakes/kube-api/certificates.ts';
 import { type OwnEngine, startOwnEngine } from '../fakes/own-engine.ts';
 import { runOn } from '../fakes/runner-run.ts';
@@ -23,15 +22,6 @@ async function writeFolder(folder: string, ca: Authority, signer: Authority): Pr
   await writeFile(join(folder, 'cert.pem'), cert);
   await writeFile(join(folder, 'key.pem'), key, { mode: 0o600 });
   return folder;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 describe('an engine behind TCP with TLS', () => {

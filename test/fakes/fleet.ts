@@ -1,6 +1,4 @@
-import { once } from 'node:events';
 import { access, chmod, constants, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,6 +7,7 @@ import { initKeyFolder, KEY_FILES } from '../../cli/key-folder.ts';
 import { Podgate } from '../../client/podgate.ts';
 import type { TemplateInput } from '../../shared/template.ts';
 import { createFleetProcess, type FleetProcess } from './fleet-process.ts';
+import { freePort } from './free-port.ts';
 import { createAuthority } from './kube-api/certificates.ts';
 import { processesSeeing } from './process-tree.ts';
 import { type RunCounter, startRunCounter } from './run-counter.ts';
@@ -260,13 +259,4 @@ async function visibleFolder(): Promise<string> {
     )
       return folder;
   throw new Error('no folder to put an interpreter in');
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
