@@ -48,7 +48,8 @@ function templatesOf(cluster: string, instances: readonly Instance[], caller: Ca
       if (!mayUseTemplate(caller, template.name)) continue;
       const listed = byName.get(template.name) ?? emptyListing(template);
       byName.set(template.name, listed);
-      listed.slots_free += freeSlots(instance, cluster, template.name);
+      // What was granted stands, also where the template has become smaller since.
+      listed.slots_free += Math.min(freeSlots(instance, cluster, template.name), template.total);
       listed.slots_total += template.total;
       listed.languages = [...new Set([...listed.languages, ...template.languages])];
       // One instance without trouble is enough to run.

@@ -149,6 +149,17 @@ describe('the template', () => {
     ((await (await bench.ask('/v1/clusters')).json()) as { clusters: { templates: object[] }[] }).clusters[0]
       ?.templates[0];
 
+  test('that became smaller never has more free than there are', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent({ clusters: [announceCluster()], slots: 4 });
+    await bench.clock.settle();
+    expect(await listing(bench)).toMatchObject({ slots_free: 4, slots_total: 4 });
+    const smaller = announceCluster({ templates: [announceTemplate({ total: 1 })] });
+    agent.send('SLOTS', { grants: [], clusters: [smaller] });
+    await bench.clock.settle();
+    expect(await listing(bench)).toMatchObject({ slots_free: 1, slots_total: 1 });
+  });
+
   test('in trouble says what is wrong, at once, whatever was granted before', async () => {
     const bench = await createGatewayBench();
     const agent = await bench.agent({ clusters: [troubled()], slots: 4 });
