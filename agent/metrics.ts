@@ -3,12 +3,15 @@ import type { TemplateAnnouncement } from '../shared/messages.ts';
 import type { Cluster } from './cluster.ts';
 import type { ExecutionReport } from './executions/execution-report.ts';
 import type { Link } from './link/link.ts';
+import type { Pool } from './pool/pool.ts';
 import { SANDBOX_STATES } from './pool/sandbox-state.ts';
+import type { SessionReport } from './sessions/session-report.ts';
 
 export type MetricsDeps = {
   clusters: () => Iterable<Cluster>;
   links: () => readonly Link[];
   running: () => number;
+  sessionsIn: (pool: Pool) => number;
 };
 
 /** What an agent measures of itself. Gauges are read when somebody asks. */
@@ -16,11 +19,12 @@ export type Metrics = {
   readonly contentType: string;
   render(): Promise<string>;
   observe(report: ExecutionReport): void;
+  observeSession(report: SessionReport): void;
 };
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
-export function createMetrics({ clusters, links, running }: MetricsDeps): Metrics {
+export function createMetrics({ clusters, links, running, sessionsIn }: MetricsDeps): Metrics {
   const registers = [new Registry()];
   const [registry] = registers as [Registry];
   const place = ['cluster', 'template'] as const;
@@ -62,6 +66,24 @@ export function createMetrics({ clusters, links, running }: MetricsDeps): Metric
         this.set({ ...labels, kind: 'free' }, pool.capacity());
         this.set({ ...labels, kind: 'waiting' }, pool.counts().waiting);
       });
+    },
+  });
+  const sessions = new Counter({
+    name: 'podgate_agent_sessions_total',
+    help: 'Sessions that began, and those that ended, by why',
+    labelNames: [...place, 'event'],
+    registers,
+  });
+  new Gauge({
+    name: 'podgate_agent_sessions',
+    help: 'Sessions that live: each has a sandbox to itself',
+    labelNames: place,
+    registers,
+    collect() {
+      this.reset();
+      for (const cluster of clusters())
+        for (const pool of cluster.pools())
+          this.set({ cluster: cluster.name, template: pool.template.name }, sessionsIn(pool));
     },
   });
   new Gauge({
@@ -161,6 +183,9 @@ export function createMetrics({ clusters, links, running }: MetricsDeps): Metric
   return {
     contentType: registry.contentType,
     render: () => registry.metrics(),
+    observeSession({ start: { cluster, template }, end }) {
+      sessions.inc({ cluster, template, event: end ? end.why : 'began' });
+    },
     observe({ start: { cluster, template }, outcome, refused, acceptMs, startMs, runMs, resetMs }) {
       // A refused START may name anything: labels are only what this agent serves.
       const known = [...clusters()].some((one) => one.name === cluster && one.pool(template));

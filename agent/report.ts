@@ -1,5 +1,6 @@
 import type { ExecutionReport } from './executions/execution-report.ts';
 import type { Log } from './log.ts';
+import type { SessionReport } from './sessions/session-report.ts';
 
 /** The one line that an execution leaves in the log, with the durations of its phases in ms. Never code, output or keys. */
 export function logReport(log: Log, report: ExecutionReport): void {
@@ -13,6 +14,7 @@ export function logReport(log: Log, report: ExecutionReport): void {
     cluster: start.cluster,
     template: start.template,
     language: start.language,
+    ...(start.session && { session_work: start.session.do, session_id: start.session.id }),
     outcome,
     started,
     sandbox: sandboxId,
@@ -23,6 +25,23 @@ export function logReport(log: Log, report: ExecutionReport): void {
     run_ms: rounded(report.runMs),
     reset_ms: rounded(report.resetMs),
     ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+/** The two lines of a session: when it begins, and when it has ended and its sandbox goes. */
+export function logSession(
+  log: Log,
+  { start, sessionId, sandboxId, ttlMs, idleMs, end }: SessionReport,
+): void {
+  log(end ? 'session_ended' : 'session_began', {
+    session_id: sessionId,
+    request_id: start.request_id,
+    tenant: start.tenant,
+    principal: start.principal,
+    cluster: start.cluster,
+    template: start.template,
+    sandbox: sandboxId,
+    ...(end ? { why: end.why, lived_ms: end.livedMs, works: end.works } : { ttl_ms: ttlMs, idle_ms: idleMs }),
   });
 }
 

@@ -14,7 +14,7 @@ import type { LinkState } from './link/link-state.ts';
 import type { Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
 import type { PoolCounts } from './pool/pool.ts';
-import { logReport } from './report.ts';
+import { logReport, logSession } from './report.ts';
 import type { RunnerClient, RunnerClientDeps } from './runner/client.ts';
 import { createSlots } from './slots.ts';
 
@@ -90,6 +90,10 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       metrics.observe(report);
       logReport(log, report);
     },
+    onSession(report) {
+      metrics.observeSession(report);
+      logSession(log, report);
+    },
   });
   const prove = createProver({ credential: options.credential, gatewayUrl: gateway.url, instance, clock });
   const linkSet = createLinkSet({
@@ -116,6 +120,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     clusters: () => clusters.values(),
     links: linkSet.links,
     running: executions.running,
+    sessionsIn: executions.sessions.countOf,
   });
   let draining = false;
   let http: AgentHttp | undefined;

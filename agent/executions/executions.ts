@@ -3,6 +3,7 @@ import type { ExitBody, FromAgent, FromGateway, StartBody } from '../../shared/m
 import { SIGNALS } from '../../shared/signals.ts';
 import type { Clock } from '../clock.ts';
 import type { Lease, Verdict } from '../pool/lending.ts';
+import type { SessionReport } from '../sessions/session-report.ts';
 import { createSessions, type Sessions } from '../sessions/sessions.ts';
 import { type Admission, type AdmissionPolicy, admit } from './admission.ts';
 import { createExecution, type Execution } from './execution.ts';
@@ -21,6 +22,8 @@ export type ExecutionsDeps = {
   policy: AdmissionPolicy;
   /** Called off the way of the execution. */
   onReport: (report: ExecutionReport) => void;
+  /** A session began or ended. */
+  onSession?: (report: SessionReport) => void;
   /** An execution has begun or ended, so that somebody's capacity is another. */
   onChange: () => void;
   /** Bytes of output that are kept for readers to come. */
@@ -70,7 +73,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   const running = new Map<string, Live>();
   const holders = createHolderCounts();
   const drained = Promise.withResolvers<void>();
-  const sessions = createSessions({ clock, onChange });
+  const sessions = createSessions({ clock, onChange, onReport: deps.onSession ?? (() => {}) });
   const waiting = { clock, sessions };
   let draining = false;
 

@@ -6,6 +6,7 @@ import type { CancelTimer, Clock } from '../clock.ts';
 import { createDeadline } from '../deadline.ts';
 import type { Lease } from '../pool/lending.ts';
 import type { Pool } from '../pool/pool.ts';
+import type { SessionEnd, SessionReport } from './session-report.ts';
 
 /** How often a sandbox whose stream is being replaced is looked at. */
 const LOOK_MS = 20;
@@ -19,7 +20,8 @@ export type SessionDeps = {
   pool: Pool;
   lease: Lease;
   /** It is over, once. */
-  onEnded: (why: string) => void;
+  onEnded: (why: SessionEnd) => void;
+  onReport: (report: SessionReport) => void;
 };
 
 /** A sandbox that one principal keeps, and the executions in it. */
@@ -33,7 +35,11 @@ export class Session {
   readonly #lease: Lease;
   readonly #idleMs: number | null;
   readonly #createdMs: number;
-  readonly #onEnded: (why: string) => void;
+  readonly #onEnded: (why: SessionEnd) => void;
+  readonly #onReport: (report: SessionReport) => void;
+  readonly #start: StartBody;
+  readonly #ttlMs: number;
+  #works = 0;
   /** What ends a piece of work that is under way, and the context that it runs in. */
   readonly #work = new Map<(failure: Failure) => void, string | null>();
   #expiresMs: number;
@@ -43,7 +49,7 @@ export class Session {
   #isOver = false;
   #over: Promise<void> | undefined;
 
-  constructor({ clock, start, work, pool, lease, onEnded }: SessionDeps) {
+  constructor({ clock, start, work, pool, lease, onEnded, onReport }: SessionDeps) {
     this.id = work.id;
     this.principal = start.principal;
     this.holder = start.holder;
@@ -53,11 +59,15 @@ export class Session {
     this.#lease = lease;
     this.#idleMs = work.idle_ms;
     this.#onEnded = onEnded;
+    this.#onReport = onReport;
+    this.#start = start;
+    this.#ttlMs = work.ttl_ms;
     this.#createdMs = clock.now();
     this.#expiresMs = this.#createdMs + work.ttl_ms;
     this.#lastStream = lease.streamId;
     this.#armExpiry();
     this.#armIdle();
+    this.#report(null);
     void lease.runner.ended.then(() => this.end('lost'));
   }
 
@@ -97,6 +107,7 @@ export class Session {
         retryAfterMs: 1_000,
       });
     this.#work.set(kill, context);
+    this.#works += 1;
     this.#cancelIdle();
     try {
       if (this.#lease.runner.interrupted) await this.#reached(withinMs, signal);
@@ -130,7 +141,7 @@ export class Session {
   }
 
   /** Ends it and all that runs in it. Resolves when its sandbox is on its way out. */
-  end(why: string): Promise<void> {
+  end(why: SessionEnd): Promise<void> {
     // What it ends gives its sandbox back in this very turn.
     if (!this.#isOver) {
       this.#isOver = true;
@@ -139,13 +150,21 @@ export class Session {
     return this.#over ?? Promise.resolve();
   }
 
-  async #end(why: string): Promise<void> {
+  async #end(why: SessionEnd): Promise<void> {
     this.#cancelExpiry();
     this.#cancelIdle();
     this.#onEnded(why);
-    const failure = new Failure('sandbox_lost', ENDINGS[why] ?? 'The session ended.');
+    const failure = new Failure('sandbox_lost', ENDINGS[why]);
     for (const kill of [...this.#work.keys()]) kill(failure);
+    const livedMs = Math.round(this.#clock.now() - this.#createdMs);
     await this.#lease.release('discard');
+    this.#report({ why, livedMs, works: this.#works });
+  }
+
+  #report(end: SessionReport['end']): void {
+    const { sandboxId } = this.#lease;
+    const [ttlMs, idleMs, start] = [this.#ttlMs, this.#idleMs, this.#start];
+    this.#onReport({ start, sessionId: this.id, sandboxId, ttlMs, idleMs, end });
   }
 
   #requireAlive(): void {
@@ -213,7 +232,8 @@ const SILENT = {
   lost() {},
 };
 
-const ENDINGS: Record<string, string> = {
+const ENDINGS: Record<SessionEnd, string> = {
+  idle: 'The session ended: nothing ran in it for too long.',
   expired: 'The session ended: its time was over.',
   deleted: 'The session was ended by its owner.',
   lost: 'The sandbox of the session was lost.',

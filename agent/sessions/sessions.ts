@@ -11,11 +11,14 @@ import type { Clock } from '../clock.ts';
 import type { Lease } from '../pool/lending.ts';
 import type { Pool } from '../pool/pool.ts';
 import { Session } from './session.ts';
+import type { SessionReport } from './session-report.ts';
 
 export type SessionsDeps = {
   clock: Clock;
   /** A session began or ended: somebody's capacity is another. */
   onChange: () => void;
+  /** One began, or ended. */
+  onReport: (report: SessionReport) => void;
 };
 
 /** The sessions of this instance. */
@@ -30,13 +33,15 @@ export type Sessions = {
   answer(ask: SessionAsk): Promise<SessionAnswer>;
   endAll(): void;
   readonly size: number;
+  /** How many live in one template's sandboxes. */
+  countOf(pool: Pool): number;
 };
 
-export function createSessions({ clock, onChange }: SessionsDeps): Sessions {
+export function createSessions({ clock, onChange, onReport }: SessionsDeps): Sessions {
   const sessions = new Map<string, Session>();
   const opening = new Map<string, number>();
 
-  function countOf(holder: string): number {
+  function heldBy(holder: string): number {
     let count = opening.get(holder) ?? 0;
     for (const session of sessions.values()) if (session.holder === holder) count += 1;
     return count;
@@ -49,6 +54,7 @@ export function createSessions({ clock, onChange }: SessionsDeps): Sessions {
       work,
       pool,
       lease,
+      onReport,
       onEnded() {
         sessions.delete(session.id);
         queueMicrotask(onChange);
@@ -65,7 +71,7 @@ export function createSessions({ clock, onChange }: SessionsDeps): Sessions {
   return {
     requireRoom({ holder }, { ceiling, id }) {
       if (sessions.has(id)) throw new Failure('duplicate', 'This agent knows the session already.');
-      if (ceiling !== null && countOf(holder) >= ceiling)
+      if (ceiling !== null && heldBy(holder) >= ceiling)
         throw new Failure('rate_limited', `At most ${ceiling} sessions of this key live at once.`, {
           retryAfterMs: 5_000,
         });
@@ -127,6 +133,11 @@ export function createSessions({ clock, onChange }: SessionsDeps): Sessions {
     },
     get size() {
       return sessions.size;
+    },
+    countOf(pool) {
+      let count = 0;
+      for (const session of sessions.values()) if (session.pool === pool) count += 1;
+      return count;
     },
   };
 }

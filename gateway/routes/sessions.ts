@@ -68,7 +68,8 @@ export function createSessionRoutes(deps: SessionRequestsDeps): Route[] {
       scope: 'sessions',
       handle: list,
       doc: {
-        summary: 'List the sessions of this principal, the oldest first',
+        summary:
+          'List the sessions of this principal, the oldest first, at all agents that have a link to the replica that is asked',
         query: PAGE_QUERY,
         responses: { 200: { description: 'Those at agents that are connected', schema: sessionList } },
         problems,

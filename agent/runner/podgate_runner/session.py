@@ -215,7 +215,7 @@ class SessionRunner(Runner):
         self.poller.read(ours.fileno(), self._hear_keeper)
 
     def _keeper_job(self):
-        settings = {"fresh": self.config["place"] == "fresh", "workspace": self.config["workspace"]}
+        settings = {"workspace": self.config["workspace"]}
         # It takes of them what it needs, and forgets the rest.
         sources = zygote_link.sources()
         return {"boot": _BOOT, "sources": sources, "settings": settings, "env": {}, "rlimits": [], "program": None}

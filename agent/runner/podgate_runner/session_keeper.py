@@ -22,22 +22,23 @@ _WARDEN_BYTES = 4096
 
 
 def main(settings):
-    """Never returns. `settings`: network, fresh, workspace."""
+    """Never returns. `settings`: workspace."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, 0)
     os.set_inheritable(0, False)
     try:
-        protect(settings)
+        protect()
         Keeper(sock, settings).run()
     except BaseException as error:
         os.write(2, ("podgate-keeper: %r\n" % error).encode())
     os._exit(1)
 
 
-def protect(settings):
+def protect():
     """Whoever lives in the session can neither signal this process nor look into it; all it forks inherits that."""
     syscalls.set_dumpable(False)
     syscalls.set_child_subreaper(True)
-    asked = {"network": True, "protected_pids": [os.getpid()], "writable": [], "fresh": settings["fresh"], "require": []}
+    # Also in fresh namespaces others live here: kill(-1) would reach this process and whatever runs beside.
+    asked = {"network": True, "protected_pids": [os.getpid()], "writable": [], "fresh": False, "require": []}
     confinement = confine.prepare(asked)
     confinement.bequeath()
     confinement.close()

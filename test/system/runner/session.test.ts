@@ -14,7 +14,7 @@ const HARM = py`
   warden = os.getppid()
   keeper = int(open("/proc/%d/stat" % warden).read().rsplit(")", 1)[1].split()[1])
   for number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM):
-      for target in (keeper, -keeper):
+      for target in (keeper, -keeper, -1):
           try:
               os.kill(target, number)
               print("sent", number)
