@@ -1,9 +1,10 @@
 import { afterAll, vi } from 'vitest';
 import { backendContract } from '../contract/backend.ts';
-import { createTestEngine, ENGINE_HOST, ENGINE_IMAGE } from '../fakes/docker-engine.ts';
+import { createTestEngine, ENGINE_HOST, ENGINE_IMAGE, engineTraits } from '../fakes/docker-engine.ts';
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
+const traits = await engineTraits();
 const engines: AsyncDisposable[] = [];
 afterAll(() => Promise.all(engines.map((engine) => engine[Symbol.asyncDispose]())));
 
@@ -20,5 +21,6 @@ backendContract(
     onThisMachine: ENGINE_HOST?.startsWith('unix:') ?? true,
     noDevices: true,
     imageRoot: true,
+    endlessFiles: !traits.boundsFiles,
   },
 );

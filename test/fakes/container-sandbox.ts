@@ -2,7 +2,7 @@ import { removeContainer } from '../../agent/backends/docker/containers.ts';
 import { WORKSPACE } from '../../agent/backends/runner-place.ts';
 import { createRunnerClient } from '../../agent/runner/client.ts';
 import type { TemplateInput } from '../../shared/template.ts';
-import { createTestEngine, ENGINE_HOST } from './docker-engine.ts';
+import { createTestEngine, ENGINE_HOST, engineTraits } from './docker-engine.ts';
 import {
   descriptorsOf,
   isWaiting,
@@ -19,12 +19,16 @@ const CREATE_TIMEOUT_MS = 30_000;
 const WORKSPACE_MB = 128;
 const INODES_PER_MB = 256;
 
+const traits = await engineTraits();
+
 /** The sandboxes of the runner's own tests as containers, made by the backend from a template. */
 export const CONTAINERS: SandboxKind = {
   pythons: ['in a container'],
-  trouble(_python, { config, env }) {
+  trouble(_python, { config, env, workspaceMount = '' }) {
     if (!ENGINE_HOST?.startsWith('unix:')) return 'the processes of its containers are on another machine';
     if (config !== undefined || env !== undefined) return 'no template asks the runner for that';
+    if (!traits.boundsFiles && /nr_inodes/.test(workspaceMount))
+      return 'its engine bounds files by memory alone';
     return undefined;
   },
   create: createContainerSandbox,

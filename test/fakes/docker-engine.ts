@@ -6,6 +6,7 @@ import {
 } from '../../agent/backends/docker/docker-backend.ts';
 import { engineAddress } from '../../agent/backends/docker/engine-address.ts';
 import { createEngineClient, type EngineClient } from '../../agent/backends/docker/engine-client.ts';
+import { PRODUCT_TRAITS, type ProductTraits } from '../../agent/backends/docker/engine-product.ts';
 import { ownMark } from '../../agent/backends/docker/process-mark.ts';
 import { parseTemplate, type Template, type TemplateInput } from '../../shared/template.ts';
 import { testClock } from './test-clock.ts';
@@ -17,6 +18,16 @@ export const ENGINE_IMAGE = process.env.PODGATE_TEST_DOCKER_IMAGE ?? 'podgate-sa
 export function openEngine(host = ENGINE_HOST, certPath?: string): EngineClient {
   const settings = { host, tlsVerify: certPath !== undefined, certPath, sockets: [] };
   return createEngineClient(engineAddress(settings));
+}
+
+/** What the tests' engine has that other engines lack. */
+export async function engineTraits(): Promise<ProductTraits> {
+  const client = openEngine();
+  try {
+    return PRODUCT_TRAITS[(await client.negotiate()).product];
+  } finally {
+    client.close();
+  }
 }
 
 /** An installation of its own on the engine: nothing of it is there when it ends. */

@@ -12,8 +12,10 @@ const run = promisify(execFile);
 export type OwnEngineOptions = {
   /** MB of a disk of its own: without it images and containers lie beside everything else. */
   diskMb?: number;
-  /** Options of dockerd. */
+  /** Options of dockerd, or of podman. */
   flags?: readonly string[];
+  /** Podman's service in dockerd's place. */
+  isPodman?: boolean;
 };
 
 /** An engine that a test may stop, kill and fill, with the tests' image on it. */
@@ -29,8 +31,16 @@ export type OwnEngine = AsyncDisposable & {
   freeze(on: boolean): void;
 };
 
+/** Why there can be no Podman; undefined where there can. */
+export async function podmanTrouble(): Promise<string | undefined> {
+  if (process.getuid?.() !== 0) return 'its service is started as root';
+  const found = await run('podman', ['--version']).catch((cause: NodeJS.ErrnoException) => cause);
+  return found instanceof Error ? `podman cannot be run (${found.code})` : undefined;
+}
+
 /** Needs root and dockerd, which is what started the tests' engine. */
-export async function startOwnEngine({ diskMb, flags = [] }: OwnEngineOptions = {}): Promise<OwnEngine> {
+export async function startOwnEngine(options: OwnEngineOptions = {}): Promise<OwnEngine> {
+  const { diskMb, flags = [], isPodman = false } = options;
   await using opened = new AsyncDisposableStack();
   // A socket's path has 107 bytes at most.
   const dir = await mkdtemp('/run/podgate-engine-');
@@ -41,9 +51,11 @@ export async function startOwnEngine({ diskMb, flags = [] }: OwnEngineOptions = 
   opened.defer(async () => void (await run('umount', ['-l', data]).catch(() => {})));
   if (diskMb !== undefined)
     await run('mount', ['-t', 'tmpfs', '-o', `size=${diskMb}m`, 'podgate-engine', data]);
-  const engine = (verb: string, ...more: string[]) => run(ENGINE, [verb, dir, ...more]);
+  const env = { ...process.env, PODMAN: isPodman ? '1' : '' };
+  const engine = (verb: string, ...more: string[]) => run(ENGINE, [verb, dir, ...more], { env });
   const start = async () => void (await engine('start', ...flags));
-  opened.defer(async () => void (await engine('stop')));
+  // Podman's containers outlive it.
+  opened.defer(async () => void (await engine(isPodman ? 'clear' : 'stop')));
   await start();
   const host = `unix://${dir}/docker.sock`;
   const script = `docker -H "$1" save "$3" | docker -H "$2" load`;

@@ -1,9 +1,13 @@
+import { Failure } from '../../../shared/errors.ts';
 import { mbToBytes, type Template } from '../../../shared/template.ts';
 import { LABEL, MANAGED_BY } from '../labels.ts';
 import { WORKSPACE } from '../runner-place.ts';
 import { sandboxMemoryMb } from '../sandbox-memory.ts';
 import { drawSandboxUid } from '../sandbox-uid.ts';
+import { containerMounts } from './container-mounts.ts';
 import type { EngineFacts } from './engine-facts.ts';
+import { PRODUCT_TRAITS, type ProductTraits } from './engine-product.ts';
+import type { Image } from './images.ts';
 
 /** Labels that only containers have. */
 export const CONTAINER_LABEL = {
@@ -19,10 +23,10 @@ export const FIRST_MAPPED_UID = 10_000;
 export const MAPPED_UIDS = 55_000;
 const LOG_BYTES = 65_536;
 const NANO_CPUS = 1_000_000_000;
-/** A page for each file: more would be memory that no size bounds. */
-const BYTES_PER_INODE = 4_096;
-const MIN_INODES = 1_024;
-const MAX_INODES = 262_144;
+/** Descriptors that the runner may need beside those of a program. */
+export const RUNNER_FILES = 4_096;
+/** Where a template fixes the UID its containers count together: only each one's control group bounds it. */
+export const SHARED_UID_PROCESSES = 32_768;
 
 /** One container's own part of its specification. */
 export type ContainerIdentity = {
@@ -32,11 +36,28 @@ export type ContainerIdentity = {
   mark: string | undefined;
   createdAtMs: number;
   uid: number;
-  /** The image by its digest, so that what was looked at is what runs. */
-  imageId: string;
-  /** Where the image declares volumes: writable places on the engine's disk, were they not covered. */
-  imageVolumes: readonly string[];
+  /** By its digest, so that what was looked at is what runs. Its volumes would be writable places on the engine's disk. */
+  image: Image;
 };
+
+/** What a template is run from. Throws a Failure for a template whose containers this engine cannot make as it says. */
+export function imageToRun(
+  { name, image, network, docker: { runtime } }: Template,
+  { product, defaultRuntime }: Pick<EngineFacts, 'product' | 'defaultRuntime'>,
+): string {
+  if (image === undefined) throw new Failure('image_error', `Template '${name}' names no image.`);
+  if (network !== 'none')
+    throw new Failure(
+      'policy_denied',
+      `Docker sandboxes have no network: give the template '${name}' network none, or another backend.`,
+    );
+  if (runtime !== undefined && runtime !== defaultRuntime && !PRODUCT_TRAITS[product].choosesRuntime)
+    throw new Failure(
+      'isolation_failed',
+      `The engine gives every container its own default runtime, ${defaultRuntime}: template '${name}' wants ${runtime}.`,
+    );
+  return image;
+}
 
 /** The UID of a new container. `random` is 0 ≤ n < 1. */
 export function drawContainerUid(
@@ -55,7 +76,7 @@ export function containerSpec(
   { command, facts }: { command: readonly string[]; facts: EngineFacts },
 ): object {
   return {
-    Image: identity.imageId,
+    Image: identity.image.id,
     Entrypoint: [...command],
     Cmd: [],
     User: `${identity.uid}:${identity.uid}`,
@@ -67,18 +88,15 @@ export function containerSpec(
     AttachStdin: false,
     AttachStdout: false,
     AttachStderr: false,
-    // An image's own check would run beside the runner.
-    Healthcheck: { Test: ['NONE'] },
+    // Only against an image's own: Podman makes a timer to check nothing.
+    ...(identity.image.hasCheck ? { Healthcheck: { Test: ['NONE'] } } : {}),
     HostConfig: hostConfig(template, identity, facts),
   };
 }
 
-function hostConfig(
-  template: Template,
-  { imageVolumes, uid }: ContainerIdentity,
-  facts: EngineFacts,
-): object {
+function hostConfig(template: Template, identity: ContainerIdentity, facts: EngineFacts): object {
   const { resources, docker } = template;
+  const traits = PRODUCT_TRAITS[facts.product];
   const memory = mbToBytes(sandboxMemoryMb(resources, docker));
   return {
     NetworkMode: 'none',
@@ -102,22 +120,20 @@ function hostConfig(
     ...(facts.hasSwapLimit || facts.cgroupVersion !== '1' ? {} : { MemorySwappiness: 0 }),
     NanoCpus: Math.round(Math.min(resources.cpus, facts.cpus) * NANO_CPUS),
     PidsLimit: resources.processes + RESERVED_PIDS,
-    Ulimits: [{ Name: 'core', Soft: 0, Hard: 0 }],
-    Tmpfs: {
-      ...Object.fromEntries(imageVolumes.map((path) => [path, 'ro,nosuid,nodev,noexec,size=4k'])),
-      [WORKSPACE]: tmpfs(resources.workspace_mb, uid, 'exec'),
-      '/tmp': tmpfs(resources.tmp_mb, uid, 'exec'),
-      '/dev/shm': tmpfs(docker.shm_mb, uid, 'noexec'),
-      // Message queues would outlive what made them, and no limit of the template bounds them.
-      '/dev/mqueue': 'ro,nosuid,nodev,noexec,size=4k',
-    },
+    Ulimits: [{ Name: 'core', Soft: 0, Hard: 0 }, ...raisedLimits(template, traits)],
+    Tmpfs: containerMounts(template, { uid: identity.uid, imageVolumes: identity.image.volumes }, traits),
   };
 }
 
-/** Owned by the sandbox's user: where the image has the folder, runc gives the mount that one's mode whatever is asked for. */
-function tmpfs(mb: number, uid: number, exec: 'exec' | 'noexec'): string {
-  const inodes = Math.min(Math.max(mbToBytes(mb) / BYTES_PER_INODE, MIN_INODES), MAX_INODES);
-  return `rw,nosuid,nodev,${exec},size=${mb}m,nr_inodes=${inodes},mode=1777,uid=${uid},gid=${uid}`;
+/** An engine that raises what is not named may not be able to: descriptors for the runner, processes as the control group has them. */
+function raisedLimits({ resources, uid }: Template, { raisesLimits }: ProductTraits): object[] {
+  if (!raisesLimits) return [];
+  const files = Math.max(resources.open_files, RUNNER_FILES);
+  const processes = uid === undefined ? resources.processes + RESERVED_PIDS : SHARED_UID_PROCESSES;
+  return [
+    { Name: 'nofile', Soft: files, Hard: files },
+    { Name: 'nproc', Soft: processes, Hard: processes },
+  ];
 }
 
 function labelsOf(

@@ -8,8 +8,8 @@ import type { EngineClient } from './engine-client.ts';
 const START_TIMEOUT_MS = 120_000;
 const MAX_SAID = 2_048;
 
-/** Creates and starts. Not aborted once it is sent: whether there is a container to remove must be known. */
-export async function startContainer(
+/** Not aborted once it is sent, as its start is not: whether there is a container to remove must be known. */
+export async function makeContainer(
   client: EngineClient,
   { name, body, log }: { name: string; body: object; log: Log },
 ): Promise<void> {
@@ -20,6 +20,9 @@ export async function startContainer(
     body,
   });
   if (made.Warnings?.length) log('engine_warned', { container: name, words: made.Warnings.join(' ') });
+}
+
+export async function startContainer(client: EngineClient, name: string): Promise<void> {
   await client.call({ method: 'POST', path: `/containers/${name}/start`, timeoutMs: START_TIMEOUT_MS });
 }
 

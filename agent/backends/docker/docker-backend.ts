@@ -1,12 +1,9 @@
 import type { Duplex } from 'node:stream';
 import { Failure } from '../../../shared/errors.ts';
 import type { Template } from '../../../shared/template.ts';
-import { createBackoff } from '../../backoff.ts';
 import type { Clock } from '../../clock.ts';
 import { createDeadline, orAborted } from '../../deadline.ts';
-import { createListeners } from '../../listeners.ts';
 import type { Log } from '../../log.ts';
-import { pause } from '../../pause.ts';
 import { runnerCommand } from '../../runner/bundle.ts';
 import { runnerConfig } from '../../runner/runner-config.ts';
 import type { Backend, Sandbox, SandboxEnd, SandboxOptions } from '../backend.ts';
@@ -14,22 +11,22 @@ import { RUNNER_PLACE } from '../runner-place.ts';
 import { openRunnerStream } from '../runner-stream.ts';
 import { sandboxName } from '../sandbox-name.ts';
 import { createContainerKeeper } from './container-keeper.ts';
-import { containerSpec, drawContainerUid } from './container-spec.ts';
-import { explainStart, startContainer } from './container-start.ts';
+import { createContainerRemoval } from './container-removal.ts';
+import { containerSpec, drawContainerUid, imageToRun } from './container-spec.ts';
+import { explainStart, makeContainer, startContainer } from './container-start.ts';
 import { containerEnd, isOver } from './container-state.ts';
-import { inspectContainer, listContainers, removeContainer, toSandbox } from './containers.ts';
+import { inspectContainer, listContainers, toSandbox } from './containers.ts';
 import type { EngineClient } from './engine-client.ts';
-import { type EngineFacts, readEngineFacts } from './engine-facts.ts';
-import { isPassing } from './engine-failure.ts';
+
+import { EngineRefusal, isRefused } from './engine-failure.ts';
+import { createEngineWatch } from './engine-watch.ts';
 import { openContainerExec } from './exec-stream.ts';
 import { findImage } from './images.ts';
 import type { ProcessMark } from './process-mark.ts';
 
-const DESTROY_TRIES = 12;
 const CLOSE_TIMEOUT_MS = 10_000;
 /** A stream ends before the engine knows that its container has. */
 const END_KNOWN_MS = 3_000;
-const FACTS_TIMEOUT_MS = 15_000;
 
 export type DockerBackendDeps = {
   client: EngineClient;
@@ -70,23 +67,15 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
   const closing = new AbortController();
   /** Creations and removals under way: an end waits for them, as each may leave a container. */
   const underWay = new Set<Promise<unknown>>();
-  const reachable = createListeners();
-  let trouble: Failure | undefined;
-  let facts = await readFacts();
+  const removal = createContainerRemoval({ ...deps, signal: closing.signal });
+  const watch = await createEngineWatch({ ...deps, signal: closing.signal });
   const keeper = createContainerKeeper({
     ...deps,
     isWanted: (name) => known.has(name),
     remove,
-    onLook: (failure) => void look(failure),
+    onLook: (failure) => void watch.look(failure),
   });
   await keeper.first;
-
-  async function readFacts(): Promise<EngineFacts> {
-    const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(FACTS_TIMEOUT_MS)]);
-    const found = await readEngineFacts(client, { isUnsafe: deps.isUnsafe, signal });
-    log('engine_connected', { engine: client.shown, ...found });
-    return found;
-  }
 
   function tracked<T>(work: Promise<T>): Promise<T> {
     underWay.add(work);
@@ -95,35 +84,13 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
     return work;
   }
 
-  /** Who comes back after an absence may be another engine. */
-  async function look(failure: Failure | undefined): Promise<void> {
-    if (failure === undefined && trouble === undefined) return;
-    try {
-      if (failure) throw failure;
-      facts = await readFacts();
-      trouble = undefined;
-      reachable.tell();
-    } catch (cause) {
-      if (closing.signal.aborted) return;
-      if (trouble === undefined) log('engine_lost', { engine: client.shown, cause });
-      trouble =
-        cause instanceof Failure ? cause : new Failure('backend_unavailable', 'The engine fails.', { cause });
-    }
-  }
-
   async function create(
     template: Template,
     outer: AbortSignal,
     options: SandboxOptions = {},
   ): Promise<Sandbox> {
-    const { image: imageName, network } = template;
-    if (imageName === undefined)
-      throw new Failure('image_error', `Template '${template.name}' names no image.`);
-    if (network !== 'none')
-      throw new Failure(
-        'policy_denied',
-        `Docker sandboxes have no network: give the template '${template.name}' network none, or another backend.`,
-      );
+    const { facts, trouble } = watch;
+    const imageName = imageToRun(template, facts);
     const signal = AbortSignal.any([outer, closing.signal]);
     signal.throwIfAborted();
     if (trouble && trouble.code !== 'backend_unavailable') throw trouble;
@@ -133,29 +100,24 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
     try {
       const image = await findImage(client, imageName, signal);
       const uid = drawContainerUid(template, facts, random);
-      const identity = {
-        installation,
-        instance,
-        mark,
-        createdAtMs,
-        uid,
-        imageId: image.id,
-        imageVolumes: image.volumes,
-      };
+      const identity = { installation, instance, mark, createdAtMs, uid, image };
       const command = runnerCommand({ python, config: runnerConfig(template, RUNNER_PLACE, options) });
       const entry: Known = { python, first: undefined };
       known.set(name, entry);
-      await startContainer(client, {
-        name,
-        body: containerSpec(template, identity, { command, facts }),
-        log,
+      const body = containerSpec(template, identity, { command, facts });
+      await makeContainer(client, { name, body, log }).catch((cause) => {
+        // Refused there is none: what has this name is somebody else's.
+        if (cause instanceof EngineRefusal) known.delete(name);
+        throw cause;
       });
+      await startContainer(client, name);
       signal.throwIfAborted();
       entry.first = await open(name, python, signal).catch((cause) => explainStart(client, name, cause));
       // Until it is wanted nobody listens; connect() looks whether it still lives.
       entry.first.on('error', () => {});
     } catch (cause) {
       if (known.has(name)) void tracked(remove(name));
+      if (cause instanceof EngineRefusal && cause.code !== 'image_error') watch.doubt();
       throw signal.aborted ? signal.reason : cause;
     }
     return { id: name, template: template.name, templateHash: template.hash, instance, createdAtMs };
@@ -178,23 +140,10 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
     });
   }
 
-  /** Tries for minutes, as nobody waits for it. What is left then the keeper finds, and PID 1 has ended: its stream is gone. */
-  async function remove(name: string): Promise<void> {
-    const { first } = known.get(name) ?? {};
+  function remove(name: string): Promise<void> {
+    known.get(name)?.first?.destroy();
     known.delete(name);
-    first?.destroy();
-    const backoff = createBackoff({ baseMs: 500, maxMs: 30_000, random });
-    for (;;) {
-      try {
-        return await removeContainer(client, name);
-      } catch (cause) {
-        if (closing.signal.aborted || !isPassing(cause) || backoff.tries >= DESTROY_TRIES) {
-          log('container_not_removed', { container: name, cause });
-          return;
-        }
-        await pause(clock, backoff.next(), closing.signal).catch(() => {});
-      }
-    }
+    return removal(name);
   }
 
   async function list(): Promise<Sandbox[]> {
@@ -215,9 +164,7 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
       const found = await inspectContainer(client, sandbox.id, limit.signal);
       return containerEnd(found?.State);
     } catch (cause) {
-      return cause instanceof Failure && 'httpStatus' in cause && cause.httpStatus === 404
-        ? containerEnd(undefined)
-        : undefined;
+      return isRefused(cause, 404) ? containerEnd(undefined) : undefined;
     }
   }
 
@@ -230,7 +177,7 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
       // A creation that ends begins a removal.
       while (underWay.size > 0) await orAborted(Promise.allSettled([...underWay]), signal);
       const own = await listContainers(client, { installation, instance, signal });
-      await Promise.all(own.map(({ Id }) => removeContainer(client, Id)));
+      await Promise.all(own.map(({ Id }) => removal(Id)));
     } catch (cause) {
       log('containers_not_removed', { engine: client.shown, cause });
     }
@@ -247,12 +194,12 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
     destroy: (sandbox) => tracked(remove(sandbox.id)),
     list,
     endOf,
-    onReachable: reachable.add,
+    onReachable: watch.onReachable,
     get calls() {
       return client.calls;
     },
     get trouble() {
-      return trouble?.detail ?? null;
+      return watch.trouble?.detail ?? null;
     },
     close,
   };

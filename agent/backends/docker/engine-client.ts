@@ -4,6 +4,7 @@ import { Failure } from '../../../shared/errors.ts';
 import { readLines, readText } from '../bounded-text.ts';
 import type { EngineAddress } from './engine-address.ts';
 import { EngineRefusal, refusalOf, unreachable } from './engine-failure.ts';
+import { type EngineProduct, productOf } from './engine-product.ts';
 
 /** A list of a thousand containers, each with the runner in its command. */
 const MAX_BODY_BYTES = 268_435_456;
@@ -11,6 +12,8 @@ const MAX_LINE_BYTES = 1_048_576;
 const MAX_WORDS = 2_048;
 const MAX_CONNECTIONS = 256;
 const CONNECT_TIMEOUT_MS = 10_000;
+const NO_UPGRADE =
+  'The engine, or a proxy before it, hands no connection over: let it pass Upgrade headers on.';
 export const REQUEST_TIMEOUT_MS = 60_000;
 /** The oldest version of the API that has all that is used here; newer engines may have dropped it for a newer one. */
 export const OLDEST_API = 1.41;
@@ -27,7 +30,18 @@ export type EngineCall = {
   timeoutMs?: number | null;
 };
 
-export type EngineVersion = { readonly version: string; readonly apiVersion: string };
+export type EngineVersion = {
+  readonly version: string;
+  readonly apiVersion: string;
+  readonly product: EngineProduct;
+};
+
+type FoundVersion = {
+  Version?: string;
+  ApiVersion?: string;
+  MinAPIVersion?: string;
+  Components?: readonly { Name?: string }[] | null;
+};
 
 /** The Engine API. The only place that knows of HTTP; counts calls, so that tests can say how many an execution took. */
 export type EngineClient = {
@@ -95,7 +109,7 @@ export function createEngineClient(address: EngineAddress): EngineClient {
 
   function parse<T>(text: string): T {
     try {
-      return (text === '' ? undefined : JSON.parse(text)) as T;
+      return (text.trim() === '' ? undefined : JSON.parse(text)) as T;
     } catch (cause) {
       throw new Failure('backend_unavailable', 'The engine answers as none does.', { cause });
     }
@@ -103,9 +117,7 @@ export function createEngineClient(address: EngineAddress): EngineClient {
 
   async function negotiate(signal?: AbortSignal): Promise<EngineVersion> {
     const call: EngineCall = { method: 'GET', path: '/version', ...(signal ? { signal } : {}) };
-    const found = parse<{ Version?: string; ApiVersion?: string; MinAPIVersion?: string }>(
-      await answer(call, ''),
-    );
+    const found = parse<FoundVersion>(await answer(call, ''));
     const newest = Number(found?.ApiVersion);
     const oldest = Number(found?.MinAPIVersion ?? 0);
     if (!(newest >= OLDEST_API))
@@ -114,7 +126,11 @@ export function createEngineClient(address: EngineAddress): EngineClient {
         `The engine speaks version ${found?.ApiVersion} of its API; ${OLDEST_API} is needed: use Docker 20.10 or newer.`,
       );
     prefix = `/v${oldest > OLDEST_API ? found.MinAPIVersion : OLDEST_API}`;
-    return { version: found?.Version ?? 'unknown', apiVersion: prefix.slice(2) };
+    return {
+      version: found?.Version ?? 'unknown',
+      apiVersion: prefix.slice(2),
+      product: productOf(found?.Components),
+    };
   }
 
   /** An engine that was replaced by another one may no longer know the version. */
@@ -167,6 +183,8 @@ export function createEngineClient(address: EngineAddress): EngineClient {
         onRequestUpgrade: (_controller, _status, _headers, socket) => settle(() => resolve(socket)),
         onResponseStart(_controller, statusCode) {
           status = statusCode;
+          // What would follow never ends.
+          if (status < 400) controller?.abort(new Failure('backend_unavailable', NO_UPGRADE));
         },
         onResponseData: (_controller, chunk) => void (held.length < 64 && held.push(chunk)),
         onResponseEnd: () =>

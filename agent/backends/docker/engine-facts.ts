@@ -1,5 +1,6 @@
 import { Failure } from '../../../shared/errors.ts';
-import type { EngineClient } from './engine-client.ts';
+import type { EngineClient, EngineVersion } from './engine-client.ts';
+import { PRODUCT_TRAITS } from './engine-product.ts';
 
 /** What of `GET /info` counts. Engines leave out what they do not know. */
 export type EngineInfo = {
@@ -10,20 +11,21 @@ export type EngineInfo = {
   PidsLimit?: boolean;
   CpuCfsQuota?: boolean;
   CgroupVersion?: string;
+  DefaultRuntime?: string;
   SecurityOptions?: readonly string[] | null;
 };
 
 /** What containers can have on this engine. */
-export type EngineFacts = {
-  readonly version: string;
-  readonly apiVersion: string;
+export type EngineFacts = EngineVersion & {
   readonly cpus: number;
   /** Swap is accounted: memory and swap can be bounded together. */
   readonly hasSwapLimit: boolean;
   readonly cgroupVersion: string;
   /** A container's UIDs are some 65,536 of the machine's (rootless, userns-remap), not all of them. */
   readonly hasMappedUids: boolean;
-  /** Limits that the engine does not hold; empty unless it was allowed. */
+  /** What runs containers that name no runtime. */
+  readonly defaultRuntime: string | undefined;
+  /** Limits that the engine does not hold; without what bounds them otherwise only where it was allowed. */
   readonly limitsNotHeld: readonly string[];
 };
 
@@ -33,14 +35,13 @@ const LIMITS = [
   ['CpuCfsQuota', 'processor time'],
 ] as const;
 
+const MEMORY_BOUNDS_FILES = 'the number of files but by memory';
+
 /**
  * What an engine says of itself, as facts. Throws a Failure where its containers would not be what a template promises: an
  * engine drops a limit that it cannot hold with a warning that nobody reads.
  */
-export function judgeEngine(
-  info: EngineInfo,
-  isUnsafe: boolean,
-): Omit<EngineFacts, 'version' | 'apiVersion'> {
+export function judgeEngine(info: EngineInfo, isUnsafe: boolean): Omit<EngineFacts, keyof EngineVersion> {
   if (info.OSType !== undefined && info.OSType !== 'linux')
     throw new Failure('backend_unavailable', `The engine runs ${info.OSType} containers; Linux is needed.`);
   const security = (info.SecurityOptions ?? []).map((option) => option.split(','));
@@ -62,6 +63,7 @@ export function judgeEngine(
     cpus: info.NCPU ?? 1,
     hasSwapLimit: info.SwapLimit === true,
     cgroupVersion: info.CgroupVersion ?? '1',
+    defaultRuntime: info.DefaultRuntime,
     hasMappedUids: has('rootless') !== undefined || has('userns') !== undefined,
     limitsNotHeld,
   };
@@ -74,5 +76,9 @@ export async function readEngineFacts(
 ): Promise<EngineFacts> {
   const version = await client.negotiate(signal);
   const info = await client.call<EngineInfo>({ method: 'GET', path: '/info', signal });
-  return { ...version, ...judgeEngine(info, isUnsafe) };
+  const judged = judgeEngine(info, isUnsafe);
+  const limitsNotHeld = PRODUCT_TRAITS[version.product].boundsFiles
+    ? judged.limitsNotHeld
+    : [...judged.limitsNotHeld, MEMORY_BOUNDS_FILES];
+  return { ...version, ...judged, limitsNotHeld };
 }

@@ -66,7 +66,19 @@ const RULES: readonly Rule[] = [
     null,
     /(unknown|invalid) mount option/i,
     'isolation_failed',
-    'The engine does not bound the files of tmpfs mounts or give them an owner, as sandboxes need it: Podman 4 does not.',
+    'The engine refuses the mounts that sandboxes need.',
+  ],
+  [
+    null,
+    /cgroups in hybrid mode not supported/i,
+    'isolation_failed',
+    "The engine's runtime makes no control groups where both versions are mounted: runc does.",
+  ],
+  [
+    null,
+    /setrlimit.*not permitted|rlimit type \d+: operation not permitted/i,
+    'policy_denied',
+    'The engine may not allow as many open files or processes as the template asks for.',
   ],
   [
     400,

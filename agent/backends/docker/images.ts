@@ -2,9 +2,17 @@ import { Failure } from '../../../shared/errors.ts';
 import type { EngineClient } from './engine-client.ts';
 
 /** What of an image counts for a container. */
-export type Image = { readonly id: string; readonly volumes: readonly string[] };
+export type Image = {
+  readonly id: string;
+  readonly volumes: readonly string[];
+  /** It declares a check of its own, which would run beside the runner. */
+  readonly hasCheck: boolean;
+};
 
-type FoundImage = { Id: string; Config?: { Volumes?: Record<string, unknown> | null } | null };
+type FoundImage = {
+  Id: string;
+  Config?: { Volumes?: Record<string, unknown> | null; Healthcheck?: object | null } | null;
+};
 
 /** Progress of a pull: `layer` has done `done` of `total` bytes. */
 export type PullProgress = { readonly layer: string; readonly status: string };
@@ -16,7 +24,8 @@ export async function findImage(client: EngineClient, name: string, signal: Abor
     path: `/images/${pathOf(name)}/json`,
     signal,
   });
-  return { id: found.Id, volumes: Object.keys(found.Config?.Volumes ?? {}) };
+  const { Volumes, Healthcheck } = found.Config ?? {};
+  return { id: found.Id, volumes: Object.keys(Volumes ?? {}), hasCheck: Boolean(Healthcheck) };
 }
 
 /** Fetches an image from its registry. Rejects with `image_error` and the engine's words where it cannot be had. */

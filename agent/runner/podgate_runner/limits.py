@@ -48,6 +48,10 @@ WATCH_CONFIRM_LOOKS = 6
 WATCH_FIRST_SECONDS = 0.010
 WATCH_LAST_SECONDS = 0.100
 WATCH_GROWTH = 1.6
+# What a tmpfs takes for each file, empty or not: inode and name.
+TMPFS_FILE_BYTES = 1024
+# So many files are no danger, however small their tmpfs.
+MIN_TMPFS_FILES = 1024
 
 SPARSE_MIN_BYTES = 1 << 20
 SPARSE_RATIO = 16

@@ -7,7 +7,7 @@ import stat
 import time
 
 from podgate_runner import processes
-from podgate_runner.limits import KILL_FREEZE_ROUNDS, KILL_SECONDS
+from podgate_runner.limits import KILL_FREEZE_ROUNDS, KILL_SECONDS, MIN_TMPFS_FILES, TMPFS_FILE_BYTES
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -23,7 +23,7 @@ class SharedPlace:
         self.proc_fd = os.open(config["proc_root"], _DIRECTORY)
         self._runner = os.getpid()
         self._reaper = reaper
-        self._oversize = _oversize_mounts(config)
+        self._watched = _unbounded_mounts(config)
         self.modes = {path: _mode(path) for path in [config["workspace"]] + config["scratch"]}
         # The zygote's one child, if there is one, is not the user's yet.
         self.waiting = False
@@ -61,9 +61,10 @@ class SharedPlace:
     def tmpfs_bytes(self):
         """Memory in mounts that may hold more than was budgeted for them."""
         total = 0
-        for path in self._oversize:
+        for path, byte_cost, file_cost in self._watched:
             size = os.statvfs(path)
-            total += (size.f_blocks - size.f_bfree) * size.f_frsize
+            total += (size.f_blocks - size.f_bfree) * size.f_frsize * byte_cost
+            total += (size.f_files - size.f_ffree) * file_cost
         return total
 
     def peak_of(self, pid):
@@ -187,9 +188,10 @@ def _mode(path):
         return None
 
 
-def _oversize_mounts(config):
-    """Places whose own mount is larger than its budget: there a full disk is a full memory."""
-    paths = []
+def _unbounded_mounts(config):
+    """(path, bytes of memory a byte, bytes of memory a file): places whose own mount is larger than its budget, or may have
+    more files than pages. There a full disk is a full memory."""
+    found = []
     budgets = [(path, config["tmp_bytes"]) for path in config["scratch"]]
     for path, budget in [(config["workspace"], config["workspace_bytes"])] + budgets:
         try:
@@ -197,9 +199,11 @@ def _oversize_mounts(config):
             tmpfs = _is_tmpfs(config["proc_root"], path)
         except OSError:
             continue
-        if tmpfs and size.f_blocks * size.f_frsize > budget:
-            paths.append(path)
-    return paths
+        byte_cost = 1 if size.f_blocks * size.f_frsize > budget else 0
+        file_cost = TMPFS_FILE_BYTES if size.f_files > max(size.f_blocks, MIN_TMPFS_FILES) else 0
+        if tmpfs and (byte_cost or file_cost):
+            found.append((path, byte_cost, file_cost))
+    return found
 
 
 def _is_tmpfs(proc_root, path):

@@ -4,20 +4,26 @@ import {
   containerSpec,
   drawContainerUid,
   FIRST_MAPPED_UID,
+  imageToRun,
   MAPPED_UIDS,
   RESERVED_PIDS,
+  RUNNER_FILES,
+  SHARED_UID_PROCESSES,
 } from '../../../agent/backends/docker/container-spec.ts';
 import type { EngineFacts } from '../../../agent/backends/docker/engine-facts.ts';
 import { FIRST_SANDBOX_UID, SANDBOX_UIDS } from '../../../agent/backends/sandbox-uid.ts';
 import { parseTemplate, type TemplateInput } from '../../../shared/template.ts';
 
 const MIB = 1_048_576;
+const COVERED = 'ro,nosuid,nodev,noexec,size=4k';
 const FACTS: EngineFacts = {
   version: '20.10.24',
   apiVersion: '1.41',
+  product: 'docker',
   cpus: 4,
   hasSwapLimit: true,
   cgroupVersion: '2',
+  defaultRuntime: 'runc',
   hasMappedUids: false,
   limitsNotHeld: [],
 };
@@ -27,8 +33,7 @@ const IDENTITY: ContainerIdentity = {
   mark: 'boot/1/2/3',
   createdAtMs: 1_700_000_000_000,
   uid: 70_000,
-  imageId: 'sha256:abc',
-  imageVolumes: [],
+  image: { id: 'sha256:abc', volumes: [], hasCheck: false },
 };
 
 type Spec = Record<string, unknown> & {
@@ -58,7 +63,6 @@ describe('the container of a sandbox', () => {
       Hostname: 'sandbox',
       Tty: false,
       OpenStdin: false,
-      Healthcheck: { Test: ['NONE'] },
       HostConfig: { Init: false, RestartPolicy: { Name: 'no' } },
     });
   });
@@ -120,17 +124,42 @@ describe('the container of a sandbox', () => {
       resources: { workspace_mb: 8, tmp_mb: 2048 },
       docker: { shm_mb: 1 },
     });
-    const own = 'mode=1777,uid=70000,gid=70000';
+    const own = (files: number) => `mode=1777,nr_inodes=${files},uid=70000,gid=70000`;
     expect(HostConfig.Tmpfs).toEqual({
-      '/workspace': `rw,nosuid,nodev,exec,size=8m,nr_inodes=2048,${own}`,
-      '/tmp': `rw,nosuid,nodev,exec,size=2048m,nr_inodes=262144,${own}`,
-      '/dev/shm': `rw,nosuid,nodev,noexec,size=1m,nr_inodes=1024,${own}`,
+      '/workspace': `rw,nosuid,nodev,exec,size=8m,${own(2048)}`,
+      '/tmp': `rw,nosuid,nodev,exec,size=2048m,${own(262_144)}`,
+      '/dev/shm': `rw,nosuid,nodev,noexec,size=1m,${own(1024)}`,
       '/dev/mqueue': 'ro,nosuid,nodev,noexec,size=4k',
     });
   });
 
+  test('is, on Podman, bounded in what Podman can bound, and covers what that opens by itself', async () => {
+    const facts = { product: 'podman' } as const;
+    const input = { resources: { processes: 40, open_files: 5_000, workspace_mb: 8 }, docker: { shm_mb: 1 } };
+    const { HostConfig } = await specOf(input, { facts });
+    expect(HostConfig.Tmpfs).toEqual({
+      '/workspace': 'rw,nosuid,nodev,exec,size=8m,mode=1777,U',
+      '/tmp': 'rw,nosuid,nodev,exec,size=64m,mode=1777,U',
+      '/dev/shm': 'rw,nosuid,nodev,noexec,size=1m,mode=1777,U',
+      ...Object.fromEntries(['/run', '/var/tmp', '/dev/mqueue'].map((path) => [path, COVERED])),
+    });
+    const limit = (Name: string, most: number) => ({ Name, Soft: most, Hard: most });
+    const core = limit('core', 0);
+    expect(HostConfig.Ulimits).toEqual([core, limit('nofile', 5_000), limit('nproc', 40 + RESERVED_PIDS)]);
+    // Containers of one UID count together.
+    const shared = await specOf({ uid: 1234, resources: { open_files: 16 } }, { facts });
+    expect(shared.HostConfig.Ulimits).toEqual([
+      core,
+      limit('nofile', RUNNER_FILES),
+      limit('nproc', SHARED_UID_PROCESSES),
+    ]);
+  });
+
   test("hides the volumes that its image declares, and not the sandbox's own places", async () => {
-    const { HostConfig } = await specOf({}, { identity: { imageVolumes: ['/data', '/tmp'] } });
+    const { HostConfig } = await specOf(
+      {},
+      { identity: { image: { ...IDENTITY.image, volumes: ['/data', '/tmp'] } } },
+    );
     expect(HostConfig.Tmpfs['/data']).toMatch(/^ro,/);
     expect(HostConfig.Tmpfs['/tmp']).toMatch(/^rw,/);
   });
@@ -159,6 +188,34 @@ describe('the container of a sandbox', () => {
   test('has the runtime that its template names, else the engine’s own', async () => {
     expect((await specOf({ docker: { runtime: 'runsc' } })).HostConfig.Runtime).toBe('runsc');
     expect((await specOf()).HostConfig).not.toHaveProperty('Runtime');
+  });
+});
+
+describe('a template', () => {
+  const templateOf = (input: Partial<TemplateInput>) =>
+    parseTemplate({ name: 'default', image: 'python', ...input });
+
+  test('is run from its image, with the runtime that it names where containers may have one', async () => {
+    const template = await templateOf({ docker: { runtime: 'runsc' } });
+    expect(imageToRun(template, FACTS)).toBe('python');
+    expect(imageToRun(template, { product: 'podman', defaultRuntime: 'runsc' })).toBe('python');
+  });
+
+  test.for([
+    ['no image', { image: undefined }, 'image_error'],
+    ['a network', { network: 'cluster' }, 'policy_denied'],
+    ['a runtime that would be passed over in silence', { docker: { runtime: 'runsc' } }, 'isolation_failed'],
+  ] as [string, Partial<TemplateInput>, string][])('with %s is refused', async ([, input, code]) => {
+    const template = await templateOf(input);
+    expect(() => imageToRun(template, { product: 'podman', defaultRuntime: 'crun' })).toThrow(
+      expect.objectContaining({ code }),
+    );
+  });
+
+  test('of an image with a check of its own has none beside the runner', async () => {
+    const image = { ...IDENTITY.image, hasCheck: true };
+    expect((await specOf({}, { identity: { image } })).Healthcheck).toEqual({ Test: ['NONE'] });
+    expect(await specOf()).not.toHaveProperty('Healthcheck');
   });
 });
 

@@ -9,6 +9,7 @@ const INFO: EngineInfo = {
   PidsLimit: true,
   CpuCfsQuota: true,
   CgroupVersion: '2',
+  DefaultRuntime: 'runc',
   SecurityOptions: ['name=apparmor', 'name=seccomp,profile=builtin', 'name=cgroupns'],
 };
 
@@ -26,6 +27,7 @@ describe('an engine', () => {
       cpus: 2,
       hasSwapLimit: true,
       cgroupVersion: '2',
+      defaultRuntime: 'runc',
       hasMappedUids: false,
       limitsNotHeld: [],
     });

@@ -41,6 +41,17 @@ describe("an engine's refusal", () => {
       'container create: unknown mount option "nr_inodes=16384": invalid mount option',
       'isolation_failed',
     ],
+    [
+      500,
+      'crun: cgroups in hybrid mode not supported, drop all controllers from cgroupv2: OCI runtime error',
+      'isolation_failed',
+    ],
+    [500, 'crun: setrlimit `RLIMIT_NOFILE`: Operation not permitted: OCI permission denied', 'policy_denied'],
+    [
+      500,
+      'runc: runc create failed: unable to start container process: error during container init: error setting rlimits for ready process: error setting rlimit type 7: operation not permitted: OCI permission denied',
+      'policy_denied',
+    ],
     [404, 'No such container: podgate-x', 'sandbox_lost'],
     [409, 'Container 12ab is not running', 'sandbox_lost'],
     [409, 'container 12ab is paused, unpause the container before exec', 'sandbox_lost'],

@@ -1,0 +1,29 @@
+/** Who made the engine that answers. */
+export type EngineProduct = 'docker' | 'podman';
+
+/** In what engines of one API differ, where a container would be another. */
+export type ProductTraits = {
+  /** A tmpfs mount may have a number of files and an owner; else its owner is asked for by `U`, and memory alone bounds its files. */
+  readonly boundsFiles: boolean;
+  /** A container may have a runtime of its own; else what it names is passed over in silence. */
+  readonly choosesRuntime: boolean;
+  /** What a read-only container is given to write to without asking. */
+  readonly writablePlaces: readonly string[];
+  /** Limits that are not named are raised as high as they go, which fails where the engine may not raise them. */
+  readonly raisesLimits: boolean;
+};
+
+export const PRODUCT_TRAITS: Readonly<Record<EngineProduct, ProductTraits>> = {
+  docker: { boundsFiles: true, choosesRuntime: true, writablePlaces: [], raisesLimits: false },
+  podman: {
+    boundsFiles: false,
+    choosesRuntime: false,
+    writablePlaces: ['/run', '/var/tmp'],
+    raisesLimits: true,
+  },
+};
+
+/** `Components` of `GET /version`. */
+export function productOf(components: readonly { Name?: string }[] | null | undefined): EngineProduct {
+  return components?.some(({ Name }) => /podman/i.test(Name ?? '')) ? 'podman' : 'docker';
+}
