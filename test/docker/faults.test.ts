@@ -54,6 +54,8 @@ describe('an engine that is up', () => {
   });
 
   test('runs code without a call to it', async () => {
+    // Other backends of its installation would look at it too.
+    await using engine = createTestEngine();
     const backend = await engine.backend({ keepMs: 3_600_000 });
     const sandbox = await backend.create(await engine.template(), soon());
     const client = await attach(backend, sandbox);
@@ -99,6 +101,8 @@ describe('an engine that is up', () => {
   });
 
   test('has no container left of an instance whose process is gone, when the next one is there', async () => {
+    // Other backends of its installation would look at it too.
+    await using engine = createTestEngine();
     const [boot, namespace] = (ownMark() as string).split('/');
     const dead = await engine.backend({ mark: `${boot}/${namespace}/1/1` });
     const alive = await engine.backend();
@@ -112,6 +116,8 @@ describe('an engine that is up', () => {
   });
 
   test('keeps the containers of an instance elsewhere that holds a stream, and none of one that holds none', async () => {
+    // Other backends of its installation would look at it too.
+    await using engine = createTestEngine();
     const elsewhere = await engine.backend({ mark: 'another-machine/1/2/3' });
     const sandbox = await elsewhere.create(await engine.template(), soon());
     const client = await attach(elsewhere, sandbox);

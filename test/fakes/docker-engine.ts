@@ -13,6 +13,8 @@ import { testClock } from './test-clock.ts';
 
 /** The engine that tests may make containers on, and the image they are made from: any with python3. */
 export const ENGINE_HOST = process.env.PODGATE_TEST_DOCKER_HOST;
+/** For an engine that bounds nothing, such as one without root: a test of what else holds there. */
+const TAKES_UNBOUND = process.env.PODGATE_TEST_DOCKER_UNSAFE === 'true';
 export const ENGINE_IMAGE = process.env.PODGATE_TEST_DOCKER_IMAGE ?? 'podgate-sandbox';
 
 export function openEngine(host = ENGINE_HOST, certPath?: string): EngineClient {
@@ -58,7 +60,7 @@ export function createTestEngine(host = ENGINE_HOST, certPath?: string): TestEng
         installation,
         instance: randomUUID(),
         mark: ownMark(),
-        isUnsafe: false,
+        isUnsafe: TAKES_UNBOUND,
         clock: testClock,
         random: Math.random,
         log: () => {},

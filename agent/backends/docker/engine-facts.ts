@@ -12,6 +12,8 @@ export type EngineInfo = {
   CpuCfsQuota?: boolean;
   CgroupVersion?: string;
   DefaultRuntime?: string;
+  /** Podman's; Docker says it among its security options. */
+  Rootless?: boolean;
   SecurityOptions?: readonly string[] | null;
 };
 
@@ -52,7 +54,10 @@ export function judgeEngine(info: EngineInfo, isUnsafe: boolean): Omit<EngineFac
       'isolation_failed',
       'The engine gives containers no seccomp profile: start it without --seccomp-profile=unconfined, on a kernel with seccomp.',
     );
-  const limitsNotHeld = LIMITS.filter(([name]) => info[name] !== true).map(([, what]) => what);
+  const isRootless = info.Rootless === true || has('rootless') !== undefined;
+  // Podman says what the machine has. Without root nobody may use the first version's control groups, and it drops limits in silence.
+  const holdsNone = isRootless && (info.CgroupVersion ?? '1') === '1';
+  const limitsNotHeld = LIMITS.filter(([name]) => holdsNone || info[name] !== true).map(([, what]) => what);
   if (limitsNotHeld.length > 0 && !isUnsafe)
     throw new Failure(
       'isolation_failed',
@@ -64,7 +69,7 @@ export function judgeEngine(info: EngineInfo, isUnsafe: boolean): Omit<EngineFac
     hasSwapLimit: info.SwapLimit === true,
     cgroupVersion: info.CgroupVersion ?? '1',
     defaultRuntime: info.DefaultRuntime,
-    hasMappedUids: has('rootless') !== undefined || has('userns') !== undefined,
+    hasMappedUids: isRootless || has('userns') !== undefined,
     limitsNotHeld,
   };
 }

@@ -57,6 +57,19 @@ describe('an engine', () => {
     },
   );
 
+  test.for([
+    ['Docker', { SecurityOptions: ['name=seccomp,profile=builtin', 'name=rootless'] }],
+    ['Podman, which says that it holds them', { Rootless: true }],
+  ] as [string, Partial<EngineInfo>][])(
+    'without root bounds nothing where control groups are of version 1: %s',
+    ([, info]) => {
+      const limitsNotHeld = ['memory', 'the number of processes', 'processor time'];
+      expect(refusal({ ...info, CgroupVersion: '1' })).toMatchObject({ code: 'isolation_failed' });
+      expect(refusal({ ...info, CgroupVersion: '1' }, true)).toMatchObject({ limitsNotHeld });
+      expect(refusal(info)).toMatchObject({ limitsNotHeld: [], hasMappedUids: true });
+    },
+  );
+
   test.for([[['name=seccomp,profile=unconfined']], [['name=apparmor']], [[]], [null]] as [string[] | null][])(
     'with the security options %j is refused, whatever it is told',
     ([SecurityOptions]) => {
