@@ -7,7 +7,7 @@ import { createTestEngine, ENGINE_IMAGE, type TestEngine } from '../fakes/docker
 import { type OwnEngine, podmanTrouble, startOwnEngine } from '../fakes/own-engine.ts';
 import { runOn } from '../fakes/runner-run.ts';
 
-vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 300_000 });
 const soon = () => AbortSignal.timeout(60_000);
 const TIMES = { keepMs: 100, unwantedMs: 300, silentMs: 500 };
 const missing = await podmanTrouble();

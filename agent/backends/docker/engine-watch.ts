@@ -5,9 +5,9 @@ import type { Log } from '../../log.ts';
 import type { EngineClient } from './engine-client.ts';
 import { type EngineFacts, readEngineFacts } from './engine-facts.ts';
 
-const FACTS_TIMEOUT_MS = 15_000;
-/** An engine that was restarted between two looks has missed none, and may be another one or have other flags. */
-export const FACTS_MS = 30_000;
+const FACTS_TIMEOUT_MS = 30_000;
+/** An engine that was restarted between two looks has missed none, and may have other flags. To answer costs Podman a second. */
+export const FACTS_MS = 600_000;
 
 export type EngineWatchDeps = {
   client: EngineClient;
