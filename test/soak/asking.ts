@@ -2,7 +2,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { once } from 'node:events';
 import { Agent, type IncomingMessage, request } from 'node:http';
 import { Readable } from 'node:stream';
-import { json } from 'node:stream/consumers';
+import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readServerSentEvents } from '../../client/server-sent-events.ts';
 import type { ExecuteRequest } from '../../client/types.ts';
@@ -49,6 +49,8 @@ export type How = { key?: string; leaveMs?: number | undefined };
 /** An execution that nobody can tell of for so long has gone with its instance. */
 const GONE_MS = 45_000;
 const ASK_AGAIN_MS = 300;
+/** Of what is no answer. */
+const SHOWN_CHARS = 500;
 
 class Left extends Error {}
 class Silence extends Error {}
@@ -78,7 +80,7 @@ export function createAsking(url: string, key: string): Asking {
       });
       executionId = String(answer.headers['podgate-execution-id'] ?? '') || null;
       if (answer.statusCode !== 200) return { ...took(), ...(await readProblem(answer)) };
-      if (!streamed) return { ...took(), ...readResult(await json(answer)) };
+      if (!streamed) return { ...took(), ...readResult(await readJson(answer)) };
       if (reading.as !== 'detached')
         return { ...took(), ...(await readStream(answer, reading, startOutput())) };
       return { ...took(), ...(await follow(answer, reading, executionId ?? '', ending.signal)) };
@@ -138,19 +140,22 @@ export function createAsking(url: string, key: string): Asking {
       idempotencyKey,
     }: { body?: ExecuteRequest; lastId?: string | undefined; idempotencyKey?: string | undefined },
   ): Promise<IncomingMessage> {
-    const text = body && JSON.stringify(body);
+    const sentText = body && JSON.stringify(body);
     const outgoing = request(url + path, {
       method,
       agent,
       signal,
       headers: {
         authorization: `Bearer ${key}`,
-        ...(text && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
+        ...(sentText && {
+          'content-type': 'application/json',
+          'content-length': Buffer.byteLength(sentText),
+        }),
         ...(lastId && { 'last-event-id': lastId }),
         ...(idempotencyKey && { 'idempotency-key': idempotencyKey }),
       },
     });
-    outgoing.end(text);
+    outgoing.end(sentText);
     const [answer] = (await once(outgoing, 'response')) as [IncomingMessage];
     outgoing.on('error', () => {});
     return answer;
@@ -175,8 +180,18 @@ function readResult(value: unknown): { saw: 'result' } & Ended {
   return { saw: 'result', ...endOf(body), stdout: sha256(body.stdout), stderr: sha256(body.stderr) };
 }
 
+async function readJson(answer: IncomingMessage): Promise<unknown> {
+  const body = await text(answer);
+  try {
+    return JSON.parse(body);
+  } catch {
+    const head = `${answer.statusCode} ${JSON.stringify(answer.headers)}`;
+    throw new TypeError(`no JSON: ${head} ${JSON.stringify(body.slice(0, SHOWN_CHARS))}`);
+  }
+}
+
 async function readProblem(answer: IncomingMessage): Promise<{ saw: 'failure' } & Failed> {
-  const body = (await json(answer)) as Partial<Failed> & { request_id?: string };
+  const body = (await readJson(answer)) as Partial<Failed> & { request_id?: string };
   const status = answer.statusCode ?? 0;
   const { code = 'none', started = 'no', retryable = false, detail = '' } = body;
   return { saw: 'failure', code, started, retryable, status, detail, requestId: body.request_id ?? null };

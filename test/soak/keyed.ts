@@ -30,7 +30,7 @@ export async function askKeyed(
   const { leavesMs } = reading;
   const ask = async (leaves: boolean) => {
     await using asking = open();
-    return asking.ask(request, read, patienceMs, { key, ...(leaves && { leaveMs: leavesMs }) });
+    return await asking.ask(request, read, patienceMs, { key, ...(leaves && { leaveMs: leavesMs }) });
   };
   const second = sleep(reading.afterMs).then(() => ask(false));
   const seen = await Promise.all([ask(leavesMs !== undefined), second]);
