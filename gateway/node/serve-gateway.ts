@@ -75,8 +75,8 @@ export async function serveGateway({
       )
     : createNoFileStore();
 
-  let gateway: Gateway | undefined;
-  const { server, leave } = createHttpServer(() => gateway);
+  const gateway = Promise.withResolvers<Gateway>();
+  const { server, leave } = createHttpServer(gateway.promise);
   const port = await listen(server, config.host, config.port, 'PORT');
   let stopped: Promise<void> | undefined;
   const stop = () => {
@@ -125,7 +125,7 @@ export async function serveGateway({
       }),
   };
   const opened = createGateway(deps);
-  gateway = opened;
+  gateway.resolve(opened);
   const upgrades = acceptLinkUpgrades(server, opened);
   stack.defer(() => {
     opened.close();
@@ -164,14 +164,20 @@ export async function serveGateway({
   };
 }
 
-/** `leave`: every answer whose head has not been sent is the last on its connection. */
-function createHttpServer(gateway: () => Gateway | undefined): { server: Server; leave(): void } {
+/**
+ * What is asked before there is a gateway waits for it: its port is known before its keys are read. `leave`: every answer
+ * whose head has not been sent is the last on its connection.
+ */
+function createHttpServer(opening: Promise<Gateway>): { server: Server; leave(): void } {
   const answering = new Set<ServerResponse>();
   let leaving = false;
+  let gateway: Gateway | undefined;
+  void opening.then((opened) => {
+    gateway = opened;
+  });
   const listener = getRequestListener(async (request, env) => {
     const { outgoing } = env as HttpBindings;
-    const current = gateway();
-    if (!current) return new Response(null, { status: 503, headers: { 'Retry-After': '1' } });
+    const current = gateway ?? (await opening);
     return current.fetch(request, { disconnect: () => outgoing.destroy() });
   });
   const server = createServer(

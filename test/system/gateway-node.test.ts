@@ -15,8 +15,23 @@ import {
   MAX_REQUEST_BYTES,
   STREAM_WINDOW_BYTES,
 } from '../../shared/limits.ts';
+import { freePort } from '../fakes/free-port.ts';
 import { type ServedGateway, serveTestGateway } from '../fakes/gateway-process.ts';
 import { until } from '../fakes/until.ts';
+
+test('what a gateway is asked while it begins is answered once it can, like everything else', async () => {
+  const port = await freePort();
+  const opening = serveTestGateway({ PORT: String(port) });
+  const answers: string[] = [];
+  const ask = async () => {
+    const answer = await fetch(`http://127.0.0.1:${port}/ready`).catch(() => undefined);
+    if (answer) answers.push(`${answer.status} ${answer.headers.get('content-type')}`);
+  };
+  // From before it listens until it has begun.
+  while ((await Promise.race([opening, ask()])) === undefined);
+  await ask();
+  expect(new Set(answers)).toEqual(new Set(['503 application/problem+json']));
+});
 
 describe('the agents’ endpoint over real sockets', () => {
   async function upgrade(
