@@ -34,7 +34,10 @@ export type ExecutionOutputDeps = {
  */
 export class ExecutionOutput implements Retained {
   readonly log: OutputLog;
-  readonly #deps: ExecutionOutputDeps;
+  readonly #retention: Retention;
+  readonly #documents: number;
+  /** Undefined once it is over: what only the running execution needs must not stay with its record. */
+  #runs: Pick<ExecutionOutputDeps, 'onLimit' | 'onAwaited'> | undefined;
   readonly #readers = new OutputReaders();
   #granted = STREAM_WINDOW_BYTES;
   #started = false;
@@ -48,7 +51,9 @@ export class ExecutionOutput implements Retained {
   #dropped = false;
 
   constructor(port: ExecutionPort, deps: ExecutionOutputDeps) {
-    this.#deps = deps;
+    this.#retention = deps.retention;
+    this.#documents = deps.documents ?? 0;
+    this.#runs = deps;
     this.log = new OutputLog(deps.retention);
     this.#readers.add({ id: null, port, from: this.#wanted, base: 0, limit: STREAM_WINDOW_BYTES });
   }
@@ -95,7 +100,8 @@ export class ExecutionOutput implements Retained {
   exit(exit: ExitBody): void {
     this.#exit = exit;
     for (const { port } of this.#readers.clear()) port.exit(exit);
-    this.#deps.retention.ended(this);
+    this.#runs = undefined;
+    this.#retention.ended(this);
   }
 
   /** Output is thrown away from now on: whoever would read it does not. */
@@ -145,7 +151,7 @@ export class ExecutionOutput implements Retained {
     }
     this.#readers.add(joined);
     if (reader === null) this.#isAwaited = false;
-    if (!this.#isAwaited) this.#deps.onAwaited(false);
+    if (!this.#isAwaited) this.#runs?.onAwaited(false);
     this.#grant();
     return this.#handle(joined);
   }
@@ -163,14 +169,14 @@ export class ExecutionOutput implements Retained {
 
   /** There is no room for it any more. */
   drop(): void {
-    const files = this.log.forget() - (this.#deps.documents ?? 0);
+    const files = this.log.forget() - this.#documents;
     if (files > 0 && this.#exit?.result) this.#exit = withoutFiles(this.#exit.result, files);
   }
 
   /** Nobody can ask any more. */
   forget(): void {
     this.log.forget();
-    this.#deps.retention.gone(this);
+    this.#retention.gone(this);
   }
 
   #handle(reader: Reader): ReaderHandle {
@@ -179,14 +185,14 @@ export class ExecutionOutput implements Retained {
         if (limit <= reader.limit) return;
         reader.limit = limit;
         this.#grant();
-        if (this.#deps.retention.isFull) this.#trim();
+        if (this.#retention.isFull) this.#trim();
       },
       leave: (why) => {
         if (!this.#readers.delete(reader)) return;
         const isAwaited = why === 'link_lost' && reader.id === null;
         if (isAwaited || (!this.inUse && !this.#isAwaited)) this.#wanted = neededBy(reader, this.log);
         this.#isAwaited ||= isAwaited;
-        if (isAwaited || !this.inUse) this.#deps.onAwaited(true);
+        if (isAwaited || !this.inUse) this.#runs?.onAwaited(true);
         this.#grant();
       },
     };
@@ -199,7 +205,7 @@ export class ExecutionOutput implements Retained {
     );
     if (limit <= this.#granted) return;
     this.#granted = limit;
-    this.#deps.onLimit(limit);
+    this.#runs?.onLimit(limit);
   }
 
   #limitOfNobody(): number {
@@ -211,7 +217,7 @@ export class ExecutionOutput implements Retained {
 
   #trim(): void {
     // With room to spare the last REPLAY_BYTES stay for those who come later.
-    const maxBytes = this.#deps.retention.isFull ? 0 : REPLAY_BYTES;
+    const maxBytes = this.#retention.isFull ? 0 : REPLAY_BYTES;
     if (this.log.isOver(maxBytes)) this.log.trim(this.#needed(), maxBytes);
   }
 
