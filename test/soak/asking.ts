@@ -79,11 +79,15 @@ export function createAsking(url: string, key: string): Asking {
         idempotencyKey: key,
       });
       executionId = String(answer.headers['podgate-execution-id'] ?? '') || null;
-      if (answer.statusCode !== 200) return { ...took(), ...(await readProblem(answer)) };
-      if (!streamed) return { ...took(), ...readResult(await readJson(answer)) };
-      if (reading.as !== 'detached')
-        return { ...took(), ...(await readStream(answer, reading, startOutput())) };
-      return { ...took(), ...(await follow(answer, reading, executionId ?? '', ending.signal)) };
+      const seen =
+        answer.statusCode !== 200
+          ? await readProblem(answer)
+          : !streamed
+            ? readResult(await readJson(answer))
+            : reading.as === 'detached'
+              ? await follow(answer, reading, executionId ?? '', ending.signal)
+              : await readStream(answer, reading, startOutput());
+      return { ...took(), ...seen };
     } catch (error) {
       const { reason } = ending.signal;
       if (reason instanceof Left) return { ...took(), saw: 'nothing' };

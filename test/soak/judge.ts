@@ -11,6 +11,8 @@ export type Facts = {
   runs: number;
   /** A gateway was killed while the caller waited. */
   gatewayKilled: boolean;
+  /** The machine stood still while the caller waited. */
+  stoodStill: boolean;
 };
 
 /** What a machine that is busy adds to any answer. */
@@ -26,8 +28,9 @@ const LOSSES = new Set(['agent_lost', 'maybe_started', 'draining', 'sandbox_lost
 /** What is wrong with an answer, if anything is. The runs are counted again when everything is over. */
 export function judge(program: Program, seen: Seen, facts: Facts): { miss: Miss; why: string } | undefined {
   if (facts.runs > 1) return { miss: 'doubled', why: `ran ${facts.runs} times` };
-  if (seen.saw === 'silence') return { miss: 'lost', why: 'no answer came' };
-  if (seen.tookMs > dueMs(program) + BUSY_MS) return { miss: 'late', why: `${Math.round(seen.tookMs)} ms` };
+  if (seen.saw === 'silence') return facts.stoodStill ? undefined : { miss: 'lost', why: 'no answer came' };
+  if (!facts.stoodStill && seen.tookMs > dueMs(program) + BUSY_MS)
+    return { miss: 'late', why: `${Math.round(seen.tookMs)} ms` };
   switch (seen.saw) {
     case 'result':
       return judgeResult(program, seen, facts);

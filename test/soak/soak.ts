@@ -14,6 +14,7 @@ import { readOutages } from './outages.ts';
 import { answerMs, drawProgram, dueMs, type Program } from './programs.ts';
 import { createRandom } from './random.ts';
 import { planFaults } from './schedule.ts';
+import { type StandstillWatch, watchStandstills } from './standstill-watch.ts';
 import { createTally, type Tally } from './tally.ts';
 
 export type SoakOptions = {
@@ -39,7 +40,14 @@ const QUIET_MS = 60_000;
 const KILL_ECHO_MS = 2_000;
 
 /** `name` is that of its program; several may have been told of one. */
-type Told = { name: string; program: Program; seen: Seen; beganMs: number; endedMs: number };
+type Told = {
+  name: string;
+  program: Program;
+  seen: Seen;
+  beganMs: number;
+  endedMs: number;
+  stoodStill: boolean;
+};
 
 /** One soak from start to end: faults and callers at once, then everything is looked at again in peace. */
 export async function soak(options: SoakOptions): Promise<Tally> {
@@ -60,6 +68,7 @@ export async function soak(options: SoakOptions): Promise<Tally> {
     );
     const beganMs = performance.now();
     const over = new AbortController();
+    const still = watchStandstills(() => performance.now());
     const lanes = planFaults({ ...options, seed });
     const stopped = options.signal ?? over.signal;
     const breaking = lanes.map((lane) =>
@@ -68,11 +77,12 @@ export async function soak(options: SoakOptions): Promise<Tally> {
       }),
     );
     const callers = Array.from({ length: options.callers }, (_, caller) =>
-      call({ seed, caller, fleet, tally, faults, settled, untilMs: beganMs + durationMs, stopped }),
+      call({ seed, caller, fleet, tally, faults, still, settled, untilMs: beganMs + durationMs, stopped }),
     );
     const watching = (async () => {
       for (let tick = 1; !over.signal.aborted; tick += 1) {
         await sleep(SAMPLE_MS);
+        still.tick();
         memory.sample(performance.now() - beganMs);
         if ((tick * SAMPLE_MS) % TELL_MS === 0) say(progress(tally, performance.now() - beganMs));
       }
@@ -88,6 +98,7 @@ export async function soak(options: SoakOptions): Promise<Tally> {
     lines = [
       `rate               ${asked}`,
       `faults             ${[...faults.counts].map(([name, count]) => `${name} ${count}`).join(', ')}`,
+      still.line(),
       ...memory.lines(),
     ];
   } finally {
@@ -131,13 +142,24 @@ type Call = {
   fleet: Fleet;
   tally: Tally;
   faults: FaultLog;
+  still: StandstillWatch;
   settled: Told[];
   untilMs: number;
   stopped: AbortSignal;
 };
 
 /** One caller, who asks one thing after the other. */
-async function call({ seed, caller, fleet, tally, faults, settled, untilMs, stopped }: Call): Promise<void> {
+async function call({
+  seed,
+  caller,
+  fleet,
+  tally,
+  faults,
+  still,
+  settled,
+  untilMs,
+  stopped,
+}: Call): Promise<void> {
   await using asking = createAsking(fleet.url, fleet.key);
   for (let step = 0; performance.now() < untilMs && !stopped.aborted; step += 1) {
     const name = `${seed}-${caller}-${step}`;
@@ -152,7 +174,14 @@ async function call({ seed, caller, fleet, tally, faults, settled, untilMs, stop
     const endedMs = performance.now();
     tally.take(program.kind, sights);
     for (const seen of sights) {
-      const told = { name, program: withoutInput(program), seen, beganMs, endedMs };
+      const told = {
+        name,
+        program: withoutInput(program),
+        seen,
+        beganMs,
+        endedMs,
+        stoodStill: still.overlaps(beganMs, endedMs),
+      };
       const missed = judge(program, seen, factsOf(fleet, faults, told));
       if (missed) tally.miss({ ...missed, name: `${name} (${program.kind}, ${seen.executionId})` });
       else settled.push(told);
@@ -174,9 +203,9 @@ function withoutInput({ request: { timeout_ms = 0, queue_timeout_ms = 0 }, ...pr
   return { ...program, request: { code: '', timeout_ms, queue_timeout_ms } };
 }
 
-function factsOf(fleet: Fleet, { gatewayKills }: FaultLog, { name, beganMs, endedMs }: Told) {
+function factsOf(fleet: Fleet, { gatewayKills }: FaultLog, { name, beganMs, endedMs, stoodStill }: Told) {
   const killed = (atMs: number) => atMs >= beganMs - KILL_ECHO_MS && atMs <= endedMs;
-  return { runs: fleet.counter.count(name), gatewayKilled: gatewayKills.some(killed) };
+  return { runs: fleet.counter.count(name), gatewayKilled: gatewayKills.some(killed), stoodStill };
 }
 
 /** Everything is over: what has run since its answer shows now. */

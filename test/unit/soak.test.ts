@@ -10,6 +10,7 @@ import { type Outages, readOutages } from '../soak/outages.ts';
 import { drawProgram, dueMs, type Kind, type Program, sha256 } from '../soak/programs.ts';
 import { createRandom } from '../soak/random.ts';
 import { planFaults, spanMs } from '../soak/schedule.ts';
+import { STANDSTILL_MS, watchStandstills } from '../soak/standstill-watch.ts';
 import { createTally } from '../soak/tally.ts';
 
 const OPTIONS = { durationMs: 1_800_000, gateways: 2, agents: 3 };
@@ -72,7 +73,7 @@ describe('the judge of a soak', () => {
   };
   const failure = (code: string, started: string, rest: object = {}): Seen =>
     ({ ...about, saw: 'failure', code, started, retryable: false, status: 502, detail: '', ...rest }) as Seen;
-  const facts = { runs: 1, gatewayKilled: false };
+  const facts = { runs: 1, gatewayKilled: false, stoodStill: false };
   const verdict = (seen: Seen, known: Partial<typeof facts> = {}, program = short) =>
     judge(program, seen, { ...facts, ...known })?.miss;
 
@@ -113,6 +114,13 @@ describe('the judge of a soak', () => {
     expect(verdict({ ...ended, tookMs: (short.request.timeout_ms ?? 0) - 1 })).toBe('wrongly_reported');
   });
 
+  test('calls nothing late while the machine stood still', () => {
+    const tookMs = dueMs(short) + BUSY_MS + 1;
+    expect(verdict({ ...result, tookMs }, { stoodStill: true })).toBeUndefined();
+    expect(verdict({ ...about, saw: 'silence' }, { stoodStill: true })).toBeUndefined();
+    expect(verdict({ ...result, stdout: 'other' }, { stoodStill: true })).toBe('wrong_bytes');
+  });
+
   test('lets an answer under a key speak of its own request alone', () => {
     const refused = failure('no_agent', 'no', { status: 503 }) as Seen;
     expect(verdict(refused, { runs: 1 }, programOf('keyed'))).toBeUndefined();
@@ -125,6 +133,21 @@ describe('the judge of a soak', () => {
     expect(verdict(broke, {}, programOf('stalled_reader'))).toBeUndefined();
     expect(verdict(broke, {}, programOf('slow_reader'))).toBe('lost');
   });
+});
+
+test('a soak sees by its own clock when the machine stood still', () => {
+  let nowMs = 0;
+  const still = watchStandstills(() => nowMs);
+  const tickAt = (atMs: number) => {
+    nowMs = atMs;
+    still.tick();
+  };
+  tickAt(STANDSTILL_MS);
+  expect(still.overlaps(0, STANDSTILL_MS)).toBe(false);
+  nowMs = 2 * STANDSTILL_MS + 1;
+  expect(still.overlaps(STANDSTILL_MS + 10, nowMs)).toBe(true);
+  expect(still.overlaps(0, STANDSTILL_MS - 1)).toBe(false);
+  expect(still.line()).toContain(`1 times, ${STANDSTILL_MS + 1} ms at most`);
 });
 
 test('a soak counts what was asked again under a key apart', () => {
