@@ -17,6 +17,8 @@ export type Instance = {
   readonly links: Map<GatewayLink, Grants>;
   announced: ReadonlyMap<string, ClusterAnnouncement>;
   lostAtMs: number;
+  /** It said that it goes. */
+  drains: boolean;
 };
 
 export type Cluster = { readonly name: string; readonly instances: Set<Instance> };
@@ -69,6 +71,7 @@ export class ClusterDirectory {
         links: new Map(),
         announced: new Map(),
         lostAtMs: 0,
+        drains: false,
       };
       tenant.instances.set(link.instance, instance);
     }
@@ -114,7 +117,10 @@ export class ClusterDirectory {
   }
 
   drain(link: GatewayLink): void {
-    this.#tenants.get(link.agent.tenant)?.instances.get(link.instance)?.links.get(link)?.revokeAll();
+    const instance = this.#tenants.get(link.agent.tenant)?.instances.get(link.instance);
+    if (!instance) return;
+    instance.drains = true;
+    instance.links.get(link)?.revokeAll();
   }
 
   /** A tenant's clusters, by name; those without an agent too, as long as they are remembered. */
@@ -124,6 +130,19 @@ export class ClusterDirectory {
 
   cluster(tenant: string, name: string): Cluster | undefined {
     return this.#tenants.get(tenant)?.clusters.get(name);
+  }
+
+  /**
+   * Names of the instances that serve a cluster, in one order for all replicas; those among them that lost their last link
+   * less than `awayMs` ago without saying that they go: they may be back in a moment.
+   */
+  serving(tenant: string, cluster: string, awayMs: number): string[] {
+    const lostAfterMs = this.#options.now() - awayMs;
+    return [...(this.#tenants.get(tenant)?.instances.values() ?? [])]
+      .filter(({ links, lostAtMs, drains }) => links.size > 0 || (lostAtMs > lostAfterMs && !drains))
+      .filter(({ announced }) => announced.has(cluster))
+      .map(({ name }) => name)
+      .sort();
   }
 
   /** A link to an instance, the one that was heard last; `forWork`: one that takes new work. */

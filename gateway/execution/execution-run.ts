@@ -13,6 +13,7 @@ import {
   nextExecution,
   type StopCode,
 } from './execution-state.ts';
+import { unknownKey } from './key-claim.ts';
 import { noMemory, type Reservation } from './memory-budget.ts';
 import type { OutputSource, Taken } from './output-reader.ts';
 import type { StoredFiles } from './result-shelf.ts';
@@ -208,6 +209,7 @@ export class ExecutionRun implements OutputSource {
     if (this.#state.at === 'over')
       this.#fail(new Failure('internal', 'The files could not be stored in time.', { started: 'yes' }));
     else if (this.#output.reader.heldBack() && this.#clocks.extend()) return;
+    else if (this.#agent.claims) this.#apply({ type: 'input_failed', failure: unknownKey() });
     else this.#apply({ type: 'deadline' });
   }
 

@@ -3,8 +3,9 @@ import { RECORD_TTL_MS } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
+import type { GatewayLink } from '../link/gateway-link.ts';
 import type { LinkQuestions } from '../link/link-questions.ts';
-import { askSister, STATUS_TIMEOUT_MS } from './sister-link.ts';
+import { askSister, COMEBACK_MS, STATUS_TIMEOUT_MS } from './sister-link.ts';
 
 /** How often one looks again whether another gateway has begun what a key stands for. */
 export const CLAIM_POLL_MS = 250;
@@ -36,6 +37,8 @@ export type ClaimAsk = {
 };
 
 type Answer = FromAgent['CLAIM'];
+/** What is left of the time that one may wait. */
+type Patience = { leftMs: number };
 
 /**
  * Asks every agent of the cluster, in one order for all gateways, to keep the key for this execution. Resolves to null
@@ -43,9 +46,10 @@ type Answer = FromAgent['CLAIM'];
  * request's: nothing may begin then.
  */
 export async function claimKey(deps: ClaimDeps, given: ClaimAsk): Promise<string | null> {
-  let { replaces, waitMs } = given;
+  let { replaces } = given;
+  const patience = { leftMs: given.waitMs };
   for (;;) {
-    const other = await askAll(deps, { ...given, replaces });
+    const other = await askAll(deps, { ...given, replaces }, patience);
     if (given.signal.aborted) releaseKey(deps, given);
     if (!other?.execution_id || given.signal.aborted) return null;
     if (other.digest !== given.key.digest) {
@@ -53,62 +57,76 @@ export async function claimKey(deps: ClaimDeps, given: ClaimAsk): Promise<string
       throw new Failure('conflict', 'This Idempotency-Key was used for another request; use a new one.');
     }
     const hasBegun = other.state !== 'unknown' && other.state !== 'fenced';
-    if (hasBegun || (waitMs <= 0 && (await mayHaveBegun(deps, other.execution_id, given.signal)))) {
+    if (hasBegun || (patience.leftMs <= 0 && (await mayHaveBegun(deps, other.execution_id, given.signal)))) {
       releaseKey(deps, given);
       return other.execution_id;
     }
     // Its gateway is about to begin it; or is gone, and the fence holds that it never will.
-    if (waitMs <= 0) replaces = other.execution_id;
-    else await pause(deps, Math.min(CLAIM_POLL_MS, waitMs));
-    waitMs -= CLAIM_POLL_MS;
+    if (patience.leftMs <= 0) replaces = other.execution_id;
+    else await pause(deps, patience);
   }
 }
 
 /** Gives a key back whose execution will not begin. */
 export function releaseKey({ directory }: ClaimDeps, given: Omit<ClaimAsk, 'waitMs' | 'signal'>): void {
-  for (const instance of instancesOf(directory, given))
+  for (const instance of servingOf({ directory }, given))
     void directory.linkTo(given.tenant, instance)?.questions.claim(bodyOf(given, true), STATUS_TIMEOUT_MS);
 }
 
 /** The first answer that names another execution; undefined where all keep the key for this one. */
-async function askAll({ directory }: ClaimDeps, given: ClaimAsk): Promise<Answer | undefined> {
-  for (const instance of instancesOf(directory, given)) {
-    const answer = await directory
-      .linkTo(given.tenant, instance)
-      ?.questions.claim(bodyOf(given, false), STATUS_TIMEOUT_MS);
-    if (!answer?.execution_id)
-      throw new Failure(
-        'no_agent',
-        'An agent of the cluster did not say whether it knows this key; try again.',
-        {
-          retryAfterMs: RETRY_MS,
-        },
-      );
+async function askAll(deps: ClaimDeps, given: ClaimAsk, patience: Patience): Promise<Answer | undefined> {
+  for (const instance of servingOf(deps, given)) {
+    const link = await linkOf(deps, instance, given, patience);
+    if (!link) continue;
+    const answer = await link.questions.claim(bodyOf(given, false), STATUS_TIMEOUT_MS);
+    if (!answer?.execution_id) throw unanswered();
     if (answer.execution_id !== given.executionId) return answer;
   }
   return undefined;
+}
+
+/**
+ * An agent that was there a moment ago may be all who remembers the key: it is waited for, until it counts as gone. Nothing
+ * where it does, or where nobody waits any more.
+ */
+async function linkOf(
+  deps: ClaimDeps,
+  instance: string,
+  given: ClaimAsk,
+  patience: Patience,
+): Promise<GatewayLink | undefined> {
+  for (;;) {
+    const link = deps.directory.linkTo(given.tenant, instance);
+    if (link || given.signal.aborted || !servingOf(deps, given).includes(instance)) return link;
+    if (patience.leftMs <= 0) throw unanswered();
+    await pause(deps, patience);
+  }
+}
+
+function unanswered(): Failure {
+  const detail = 'An agent of the cluster did not say whether it knows this key; try again.';
+  return new Failure('no_agent', detail, { retryAfterMs: RETRY_MS });
 }
 
 /** Where its agent says that it will never begin, it may be replaced. Rejects where nobody can say. */
 async function mayHaveBegun(deps: ClaimDeps, executionId: string, signal: AbortSignal): Promise<boolean> {
   const parts = await deps.ids.open('x', executionId);
   const answer = parts && (await askSister(deps, { ...parts, executionId }, true, () => !signal.aborted));
-  if (!answer || answer.state === 'unknown')
-    throw new Failure(
-      'maybe_started',
-      'What this key stands for may or may not have run; its agent is gone.',
-      {
-        started: 'unknown',
-      },
-    );
+  if (!answer || answer.state === 'unknown') throw unknownKey();
   return answer.state !== 'fenced';
 }
 
-function instancesOf(
-  directory: ClusterDirectory,
-  { tenant, cluster }: { tenant: string; cluster: string },
+/** Nobody has said in time what became of the execution that a key stands for. */
+export function unknownKey(): Failure {
+  const detail = 'What this key stands for may or may not have run; its agent is gone.';
+  return new Failure('maybe_started', detail, { started: 'unknown' });
+}
+
+function servingOf(
+  { directory }: Pick<ClaimDeps, 'directory'>,
+  { tenant, cluster }: Pick<ClaimAsk, 'tenant' | 'cluster'>,
 ): string[] {
-  return [...(directory.cluster(tenant, cluster)?.instances ?? [])].map(({ name }) => name).sort();
+  return directory.serving(tenant, cluster, COMEBACK_MS);
 }
 
 function bodyOf(
@@ -125,6 +143,8 @@ function bodyOf(
   };
 }
 
-function pause({ timers }: ClaimDeps, ms: number): Promise<void> {
+function pause({ timers }: ClaimDeps, patience: Patience): Promise<void> {
+  const ms = Math.min(CLAIM_POLL_MS, patience.leftMs);
+  patience.leftMs -= CLAIM_POLL_MS;
   return new Promise((resolve) => void timers.setTimeout(resolve, ms));
 }

@@ -56,6 +56,11 @@ export class RunAtAgent {
     return this.#stream !== undefined;
   }
 
+  /** What its key stands for is being asked. */
+  get claims(): boolean {
+    return this.#start.claims;
+  }
+
   get instance(): string {
     return this.#placement?.instance ?? '';
   }

@@ -15,6 +15,7 @@ export class RunStart {
   readonly #queueLeftMs: () => number;
   readonly #ended = new AbortController();
   #claimed: ClaimAsk | undefined;
+  #claims = false;
 
   constructor(deps: ClaimDeps, order: ExecutionOrder, queueLeftMs: () => number) {
     this.#deps = deps;
@@ -35,6 +36,11 @@ export class RunStart {
     return { executionId, session: work };
   }
 
+  /** Whether it waits to be told what became of its key. */
+  get claims(): boolean {
+    return this.#claims;
+  }
+
   /** The run is over. What surely did not begin, and will not, gives its key back. */
   end(started: Started): void {
     this.#ended.abort();
@@ -49,9 +55,14 @@ export class RunStart {
     const keepMs = timeoutMs + waitMs;
     const ask = { tenant, cluster, executionId, key, replaces, keepMs, waitMs, signal: this.#ended.signal };
     this.#claimed = ask;
-    const other = await claimKey(this.#deps, ask).catch((error: unknown) => {
-      throw error instanceof Failure ? error : new Failure('internal', 'Podgate failed.', { cause: error });
-    });
+    this.#claims = true;
+    const other = await claimKey(this.#deps, ask)
+      .catch((error: unknown) => {
+        throw error instanceof Failure ? error : new Failure('internal', 'Podgate failed.', { cause: error });
+      })
+      .finally(() => {
+        this.#claims = false;
+      });
     if (other === null) return;
     key.found(other);
     throw new Failure('duplicate', 'Another gateway has begun what this key stands for.');

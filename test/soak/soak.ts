@@ -222,7 +222,9 @@ async function lookAtOutages(settled: readonly Told[], logs: string, tally: Tall
   const outages = await readOutages(logs);
   for (const { name: key, program, seen } of settled) {
     const name = `${key} (${program.kind}, ${seen.executionId})`;
-    const givenUp = seen.saw === 'failure' ? outages.whyGivenUp(seen, answerMs(program)) : undefined;
+    // Without an id under a key: what is not told may be of another instance than the one that was found for it.
+    const isOwn = program.reading.as !== 'keyed' || seen.executionId !== null;
+    const givenUp = seen.saw === 'failure' && isOwn ? outages.whyGivenUp(seen, answerMs(program)) : undefined;
     if (givenUp) tally.miss({ miss: 'lost', name, why: givenUp });
     // A reader who stalls may go on too late by itself.
     const late = isOutOfTime(program, seen) && program.kind !== 'stalled_reader';

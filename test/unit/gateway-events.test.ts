@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { createGateway } from '../../gateway/create-gateway.ts';
 import { CLAIM_POLL_MS } from '../../gateway/execution/key-claim.ts';
-import { STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
+import { COMEBACK_MS, STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
 import { READER_STALL_MS, RECORD_TTL_MS } from '../../shared/limits.ts';
 import { createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
 import { announceCluster, MockAgent } from '../fakes/mock-agent.ts';
@@ -489,6 +489,66 @@ describe('Idempotency-Key', () => {
     execution.succeed();
     expect((await answer).status).toBe(200);
     expect([agent.executions, other.executions]).toEqual([[], []]);
+  });
+
+  describe('whose cluster has an agent that was there a moment ago', () => {
+    async function away(leave: (other: MockAgent) => void) {
+      const { bench, agent, ask } = await first();
+      const other = await bench.agent({ refill: false, instance: 'instance-0', slots: 0 });
+      await bench.clock.settle();
+      leave(other);
+      await bench.clock.settle();
+      other.cut();
+      await bench.clock.settle();
+      return {
+        bench,
+        agent,
+        other,
+        ask: () => ask('/v1/execute', { queue_timeout_ms: 60_000, cluster: 'lab' }),
+      };
+    }
+
+    test('waits for it, as it may be all who remembers the key', async () => {
+      const { bench, agent, other, ask } = await away(() => {});
+      const answer = ask();
+      await bench.clock.advance(4 * CLAIM_POLL_MS);
+      expect(agent.received.some(({ name }) => name === 'CLAIM')).toBe(false);
+      const back = await bench.agent({ ...other.options });
+      await bench.clock.advance(CLAIM_POLL_MS);
+      await back.seen('CLAIM');
+      (await agent.next()).succeed();
+      expect((await answer).status).toBe(200);
+    });
+
+    test('begins without it once it counts as gone', async () => {
+      const { bench, agent, ask } = await away(() => {});
+      const answer = ask();
+      for (let waitedMs = 0; waitedMs < COMEBACK_MS; waitedMs += CLAIM_POLL_MS) {
+        expect(agent.executions).toEqual([]);
+        await bench.clock.advance(CLAIM_POLL_MS);
+      }
+      (await agent.next()).succeed();
+      expect((await answer).status).toBe(200);
+    });
+
+    test('begins without it where it said that it goes', async () => {
+      const { agent, ask } = await away((other) => other.send('DRAIN', { deadline_ms: 1_000 }));
+      const answer = ask();
+      (await agent.next()).succeed();
+      expect((await answer).status).toBe(200);
+    });
+
+    test('is refused where there is no time to wait, and nothing runs', async () => {
+      const { bench, agent } = await away(() => {});
+      const answer = bench.ask('/v1/execute', {
+        body: { ...BODY, cluster: 'lab', queue_timeout_ms: CLAIM_POLL_MS },
+        headers: KEYED,
+      });
+      await until(() => bench.gateway.status().running + bench.gateway.status().queued > 0);
+      for (let polls = 0; polls < 4; polls += 1) await bench.clock.advance(CLAIM_POLL_MS);
+      expect(await problemOf(await answer)).toMatchObject({ status: 503, code: 'no_agent' });
+      expect(agent.executions).toEqual([]);
+    });
   });
 
   test('that stands for what another gateway has begun is read there', async () => {
