@@ -11,6 +11,7 @@ import { dial } from './link/dial.ts';
 import { createLink, type Link } from './link/link.ts';
 import { createLinkSet } from './link/link-set.ts';
 import type { LinkState } from './link/link-state.ts';
+import { createPeers } from './link/peers.ts';
 import type { Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
 import type { PoolCounts } from './pool/pool.ts';
@@ -96,6 +97,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     },
   });
   const prove = createProver({ credential: options.credential, gatewayUrl: gateway.url, instance, clock });
+  const peers = createPeers(clock);
   const linkSet = createLinkSet({
     clock,
     random,
@@ -111,6 +113,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
         software,
         clusters: [...clusters.keys()],
         executions,
+        peers,
         clock,
         log,
         onStart: slots.spent,

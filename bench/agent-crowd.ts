@@ -5,6 +5,7 @@ import { createExecutions } from '../agent/executions/executions.ts';
 import { dial } from '../agent/link/dial.ts';
 import { createLink, type Link } from '../agent/link/link.ts';
 import { createLinkSet, type LinkSet } from '../agent/link/link-set.ts';
+import { createPeers } from '../agent/link/peers.ts';
 import { Secret } from '../shared/secret.ts';
 import { announceCluster } from '../test/fakes/mock-agent.ts';
 
@@ -58,6 +59,7 @@ function startOne(gatewayUrl: string, credential: Secret, joined: Set<Link>, dia
     onChange: () => {},
     onReport: () => {},
   });
+  const peers = createPeers(clock);
   const set = createLinkSet({
     clock,
     random: Math.random,
@@ -79,6 +81,7 @@ function startOne(gatewayUrl: string, credential: Secret, joined: Set<Link>, dia
         software: SOFTWARE,
         clusters: [CLUSTER],
         executions,
+        peers,
         clock,
         log: () => {},
         onStart: () => {},

@@ -25,6 +25,8 @@ export const MAX_KNOWN_WRITERS = 64;
 
 /** Executions whose records an agent keeps at most; the oldest ended ones go first. */
 export const MAX_RECORDS = 100_000;
+/** Other instances that one HELLO or WELCOME names. */
+export const MAX_PEERS = 64;
 /** Replicas of the gateway that one agent links to at most. */
 export const MAX_REPLICAS = 8;
 /** How far a HELLO's time may be from the gateway's. */

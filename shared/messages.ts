@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { STREAM_WINDOW_BYTES } from './limits.ts';
+import { MAX_PEERS, STREAM_WINDOW_BYTES } from './limits.ts';
 import { runnerSessionWork, sessionAnswer, sessionAsk, sessionWork } from './session-messages.ts';
 import { SIGNAL_STATES, signalName } from './signals.ts';
 import { LANGUAGES } from './template.ts';
@@ -60,6 +60,9 @@ const executionId = z.string().min(1).max(1024);
 const sentence = z.string().max(1024);
 const token = z.string().min(1).max(8192);
 const signature = z.string().max(128);
+const instanceName = z.string().regex(/^[A-Za-z0-9_-]{8,64}$/);
+/** Other instances of the tenant: those that a gateway has, or that an agent was told of. */
+const peers = z.array(instanceName).max(MAX_PEERS).optional();
 
 export const ISOLATION_STATES = ['holds', 'broken', 'unknown'] as const;
 
@@ -263,6 +266,7 @@ export const FROM_GATEWAY = {
     version: z.int(),
     server_id: z.string().min(1).max(128),
     replicas: z.int().min(1).max(10_000),
+    peers,
     heartbeat_ms: z.int().min(1),
     dead_ms: z.int().min(1),
   }),
@@ -313,11 +317,12 @@ export const FROM_AGENT = {
     min_version: z.int(),
     max_version: z.int(),
     token,
-    instance: z.string().regex(/^[A-Za-z0-9_-]{8,64}$/),
+    instance: instanceName,
     time: count,
     signature,
     software: z.string().max(128),
     clusters: z.array(clusterName).min(1).max(256),
+    peers,
   }),
   AUTH_REFRESH: z.object({ token, time: count, signature }),
   HEARTBEAT: FROM_GATEWAY.HEARTBEAT,

@@ -16,6 +16,7 @@ import {
 } from './link-state.ts';
 import { createLinkStreams, type GatewayMessage } from './link-streams.ts';
 import { ownEvent } from './own-event.ts';
+import type { Peers } from './peers.ts';
 import type { AgentPeer } from './stream-port.ts';
 
 /** Answers that may wait for a gateway which asks and does not read. */
@@ -31,6 +32,8 @@ export type LinkDeps = {
   software: string;
   clusters: readonly string[];
   executions: Executions;
+  /** All links of this instance share them. */
+  peers: Peers;
   clock: Clock;
   log: Log;
   /** Whether a link to this replica is wanted: asked as soon as the gateway has named itself, before anything is proved. */
@@ -142,6 +145,7 @@ export function createLink(deps: LinkDeps): Link {
     if (event && stream !== 0) broke(`${message.name} on a stream`);
     else apply(event ?? { type: 'work' });
     if (!isJoined()) return;
+    if (message.name === 'WELCOME') deps.peers.told(message.body.peers ?? []);
     if (message.name === 'HEARTBEAT') echoed(message.body.echo);
     if (!event) streams.message(message, stream);
   }
@@ -239,6 +243,7 @@ export function createLink(deps: LinkDeps): Link {
         instance: deps.instance,
         software: deps.software,
         clusters: [...deps.clusters],
+        peers: deps.peers.known(),
       });
   }
 }

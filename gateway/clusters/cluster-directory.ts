@@ -7,6 +7,9 @@ import { Grants } from './grants.ts';
 /** Clusters of one tenant that are remembered, those without an agent among them. */
 export const MAX_CLUSTERS_PER_TENANT = 4_096;
 
+/** Instances of one tenant that agents told of, whether or not they are ever seen. */
+const MAX_TOLD = 1_024;
+
 /** One run of an agent. It stays for a while after its last link, so that it keeps its first-seen. */
 export type Instance = {
   readonly name: string;
@@ -26,6 +29,8 @@ export type Cluster = { readonly name: string; readonly instances: Set<Instance>
 type Tenant = {
   readonly instances: Map<string, Instance>;
   readonly clusters: Map<string, Cluster>;
+  /** Instances that were never linked here, by when an agent first told of them. */
+  readonly toldMs: Map<string, number>;
   links: number;
 };
 
@@ -52,7 +57,7 @@ export class ClusterDirectory {
   }
 
   /** Takes a link in, or says why not. More links than an instance may have replace the one that was silent longest. */
-  join(link: GatewayLink): ErrorCode | null {
+  join(link: GatewayLink, peers: readonly string[] = []): ErrorCode | null {
     const { tenant: name, sub, thumbprint, maxInstances } = link.agent;
     const tenant = this.#tenant(name);
     this.#forget(tenant);
@@ -75,6 +80,7 @@ export class ClusterDirectory {
       };
       tenant.instances.set(link.instance, instance);
     }
+    this.#hear(tenant, peers);
     instance.links.set(link, new Grants());
     this.#links += 1;
     tenant.links += 1;
@@ -137,12 +143,21 @@ export class ClusterDirectory {
    * less than `awayMs` ago without saying that they go: they may be back in a moment.
    */
   serving(tenant: string, cluster: string, awayMs: number): string[] {
-    const lostAfterMs = this.#options.now() - awayMs;
-    return [...(this.#tenants.get(tenant)?.instances.values() ?? [])]
-      .filter(({ links, lostAtMs, drains }) => links.size > 0 || (lostAtMs > lostAfterMs && !drains))
+    const known = this.#tenants.get(tenant);
+    if (!known) return [];
+    const names = present(known, this.#options.now() - awayMs)
       .filter(({ announced }) => announced.has(cluster))
-      .map(({ name }) => name)
-      .sort();
+      .map(({ name }) => name);
+    // Told of by others, and not seen yet: nobody knows what they serve.
+    for (const [name, toldMs] of known.toldMs)
+      if (toldMs > this.#options.now() - awayMs && !known.instances.has(name)) names.push(name);
+    return names.sort();
+  }
+
+  /** Names of a tenant's instances, those among them that lost their last link less than `awayMs` ago. */
+  peers(tenant: string, awayMs: number): string[] {
+    const known = this.#tenants.get(tenant);
+    return known ? present(known, this.#options.now() - awayMs).map(({ name }) => name) : [];
   }
 
   /** A link to an instance, the one that was heard last; `forWork`: one that takes new work. */
@@ -195,10 +210,18 @@ export class ClusterDirectory {
     return null;
   }
 
+  #hear(tenant: Tenant, peers: readonly string[]): void {
+    const nowMs = this.#options.now();
+    for (const [name, toldMs] of tenant.toldMs)
+      if (toldMs <= nowMs - RECORD_TTL_MS) tenant.toldMs.delete(name);
+    for (const name of peers)
+      if (!tenant.toldMs.has(name) && tenant.toldMs.size < MAX_TOLD) tenant.toldMs.set(name, nowMs);
+  }
+
   #tenant(name: string): Tenant {
     let tenant = this.#tenants.get(name);
     if (!tenant) {
-      tenant = { instances: new Map(), clusters: new Map(), links: 0 };
+      tenant = { instances: new Map(), clusters: new Map(), toldMs: new Map(), links: 0 };
       this.#tenants.set(name, tenant);
     }
     return tenant;
@@ -209,6 +232,13 @@ export class ClusterDirectory {
     for (const [name, { links, lostAtMs }] of tenant.instances)
       if (links.size === 0 && lostAtMs <= before) tenant.instances.delete(name);
   }
+}
+
+/** Instances with a link, and those that lost theirs later than this without saying that they go. */
+function present({ instances }: Tenant, lostAfterMs: number): Instance[] {
+  return [...instances.values()].filter(
+    ({ links, lostAtMs, drains }) => links.size > 0 || (lostAtMs > lostAfterMs && !drains),
+  );
 }
 
 /** The template of a cluster as one instance announces it. */

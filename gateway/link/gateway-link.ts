@@ -29,6 +29,8 @@ const NONCE_BYTES = 32;
 export type LinkOwner = {
   /** Takes the link in; a code refuses it. */
   join(link: GatewayLink, hello: FromAgent['HELLO']): ErrorCode | null;
+  /** Other instances of its tenant that WELCOME tells it of. */
+  peers(link: GatewayLink): string[];
   slots(link: GatewayLink, body: FromAgent['SLOTS']): ErrorCode | null;
   drain(link: GatewayLink): void;
   leave(link: GatewayLink): void;
@@ -228,6 +230,7 @@ export class GatewayLink implements LinkHandlers {
       version: PROTOCOL_VERSION,
       server_id: serverId,
       replicas,
+      peers: this.#owner.peers(this),
       heartbeat_ms: heartbeatMs,
       dead_ms: deadMs,
     });

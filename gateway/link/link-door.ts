@@ -1,4 +1,6 @@
+import { MAX_PEERS } from '../../shared/limits.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
+import { COMEBACK_MS } from '../execution/sister-link.ts';
 import { GatewayLink, type LinkDeps } from './gateway-link.ts';
 import type { LinkHandlers, LinkSocketPort } from './link-socket.ts';
 
@@ -34,7 +36,7 @@ export class LinkDoor {
         join: (joining, hello) => {
           this.#pending.delete(joining);
           if (this.#draining) return 'draining';
-          const refusal = directory.join(joining);
+          const refusal = directory.join(joining, hello.peers);
           const { sub, tenant } = joining.agent;
           const { instance, software } = hello;
           this.#deps.log(
@@ -44,6 +46,11 @@ export class LinkDoor {
           );
           return refusal;
         },
+        peers: ({ agent, instance }) =>
+          directory
+            .peers(agent.tenant, COMEBACK_MS)
+            .filter((name) => name !== instance)
+            .slice(0, MAX_PEERS),
         slots: (from, body) => directory.slots(from, body),
         drain: (from) => directory.drain(from),
         leave: (leaving) => {

@@ -520,6 +520,37 @@ describe('Idempotency-Key', () => {
       expect((await answer).status).toBe(200);
     });
 
+    test('waits for one that another agent was told of, where this gateway has just begun', async () => {
+      const { bench, agent } = await first();
+      const anew = createGateway(bench.deps);
+      const key = await bench.key();
+      const link = await new MockAgent(anew, {
+        ...agent.options,
+        instance: 'instance-1',
+        hello: { peers: ['instance-0'] },
+      }).joined();
+      const answer = anew.fetch(
+        new Request('http://gate.example/v1/execute', {
+          method: 'POST',
+          headers: { ...KEYED, authorization: `Bearer ${key}` },
+          body: JSON.stringify({ ...BODY, cluster: 'lab', queue_timeout_ms: 60_000 }),
+        }),
+      );
+      await until(() => anew.status().running + anew.status().queued > 0);
+      await bench.clock.advance(4 * CLAIM_POLL_MS);
+      expect(link.received.some(({ name }) => name === 'CLAIM')).toBe(false);
+      const other = await new MockAgent(anew, {
+        ...agent.options,
+        instance: 'instance-0',
+        slots: 0,
+      }).joined();
+      await bench.clock.advance(CLAIM_POLL_MS);
+      await other.seen('CLAIM');
+      expect(await other.seen('WELCOME')).toMatchObject({ peers: ['instance-1'] });
+      (await link.next()).succeed();
+      expect((await answer).status).toBe(200);
+    });
+
     test('begins without it once it counts as gone', async () => {
       const { bench, agent, ask } = await away(() => {});
       const answer = ask();
