@@ -155,7 +155,13 @@ export class RunAtAgent {
   #streamOn(link: GatewayLink): AgentStreamOptions {
     const { output, apply, at } = this.#options;
     const phase = () => (at() === 'started' ? 'running' : at() === 'over' ? 'over' : 'before');
-    return { link, timers: this.#deps.timers, output, apply, phase };
+    return { link, timers: this.#deps.timers, output, apply: (event) => apply(this.#retold(event)), phase };
+  }
+
+  /** An id that was fenced while its START was on its way: another gateway asks for the key, and knows what became of it. */
+  #retold(event: ExecutionEvent): ExecutionEvent {
+    if (event.type !== 'nack' || event.code !== 'duplicate' || !this.#options.order.key) return event;
+    return { ...event, code: 'draining', detail: 'Another gateway has asked for this key meanwhile.' };
   }
 
   async #attach(): Promise<void> {

@@ -491,6 +491,19 @@ describe('Idempotency-Key', () => {
     expect([agent.executions, other.executions]).toEqual([[], []]);
   });
 
+  test('whose execution another gateway had fenced before its START came is asked about anew', async () => {
+    const { agent, ask } = await first();
+    const answer = ask();
+    const fenced = await agent.next();
+    fenced.nack('duplicate');
+    const again = await agent.next();
+    expect(again.id).not.toBe(fenced.id);
+    const claims = agent.received.filter(({ name }) => name === 'CLAIM').map(({ body }) => body);
+    expect(claims.at(-1)).toMatchObject({ execution_id: again.id, replaces: fenced.id });
+    again.succeed('once');
+    expect(await (await answer).json()).toMatchObject({ stdout: 'once' });
+  });
+
   describe('whose cluster has an agent that was there a moment ago', () => {
     async function away(leave: (other: MockAgent) => void) {
       const { bench, agent, ask } = await first();
