@@ -9,6 +9,8 @@ import { createPodWatch, type PodWatch } from '../agent/backends/kubernetes/pod-
 import { systemClock } from '../agent/clock.ts';
 import { parseTemplate, type Template } from '../shared/template.ts';
 
+/** Of every pod that is measured. */
+export const REQUESTED_CPUS = 0.1;
 const INSTALLATION = 'bench-plain';
 const WAIT_MS = 120_000;
 const QUIET_MS = 500;
@@ -60,7 +62,8 @@ export async function openKubeCluster(
     log: () => {},
   });
   await watch.synced;
-  const template = await parseTemplate({ name: 'plain', image, resources: { memory_mb: 64 } });
+  const kubernetes = { requests: { cpus: REQUESTED_CPUS, memory_mb: 32 } };
+  const template = await parseTemplate({ name: 'plain', image, resources: { memory_mb: 64 }, kubernetes });
   const soon = () => AbortSignal.timeout(WAIT_MS);
 
   async function makePod(): Promise<string> {

@@ -4,6 +4,7 @@ import {
   openKubeCluster,
   POD_CALLS,
   type PodCalls,
+  REQUESTED_CPUS,
 } from '../kube-cluster.ts';
 import { type Front, startFront } from '../processes.ts';
 import { ms, type Row } from '../row.ts';
@@ -25,7 +26,8 @@ const CODE = 'print(1)';
 /** The kubelet looks at its containers once a second: rounds that fall into step with it would all be lucky, or none. */
 const PACE_MS = [300, 1_300] as const;
 
-const SMALL = `resources: {memory_mb: 64, workspace_mb: 8, tmp_mb: 8}, kubernetes: {requests: {cpus: 0.01, memory_mb: 32}}`;
+/** What the scheduler reserves is the weight of a pod against the rest of its node: pods of the baselines have the same. */
+const SMALL = `resources: {memory_mb: 64, workspace_mb: 8, tmp_mb: 8}, kubernetes: {requests: {cpus: ${REQUESTED_CPUS}, memory_mb: 32}}`;
 const TEMPLATES = `
 templates:
   - {name: reset, image: "${IMAGE}", reuse: reset, pool: {min: 1, max: 2}, ${SMALL}}
