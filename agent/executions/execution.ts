@@ -16,6 +16,8 @@ import type { Retention } from './retention.ts';
 
 /** A runner that has all its input and says nothing for so long is given up. */
 export const STAGE_SILENCE_MS = 10_000;
+/** The same where a session opens: many do so at once, on nodes that make sandboxes for others meanwhile. */
+export const OPEN_SILENCE_MS = 30_000;
 /** A gateway that sends no more of the input it announced for so long loses the execution. */
 export const INPUT_SILENCE_MS = 30_000;
 
@@ -59,6 +61,7 @@ export type Execution = ExecutionInput & {
 export function createExecution(deps: ExecutionDeps): Execution {
   const { clock, admission, onStarted, onRefused, onEnded } = deps;
   const { inputBytes, body } = admission;
+  const stageSilenceMs = body.session?.do === 'open' ? OPEN_SILENCE_MS : STAGE_SILENCE_MS;
   let phase: 'waiting' | 'staging' | 'started' | 'over' = 'waiting';
   let early: Uint8Array[] = [];
   let received = 0;
@@ -199,7 +202,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
         watchIn(RUNNER_GRACE_MS);
         return;
       }
-      const allowedMs = received < inputBytes ? INPUT_SILENCE_MS : STAGE_SILENCE_MS;
+      const allowedMs = received < inputBytes ? INPUT_SILENCE_MS : stageSilenceMs;
       if (silentMs < allowedMs) watchIn(allowedMs - silentMs);
       else if (received < inputBytes)
         kill(new Failure('deadline_exceeded', 'The input did not arrive in time.'));
@@ -252,7 +255,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
       }
       phase = 'staging';
       sign();
-      watchIn(STAGE_SILENCE_MS);
+      watchIn(stageSilenceMs);
       try {
         runner = given.runner.start(given.streamId, body, handlers);
       } catch (error) {

@@ -6,8 +6,12 @@ import type { CancelTimer, Clock } from '../clock.ts';
 import { createDeadline } from '../deadline.ts';
 import type { Lease } from '../pool/lending.ts';
 import type { Pool } from '../pool/pool.ts';
+import type { SandboxRunner } from '../pool/steady-runner.ts';
+import type { RunnerExecution } from '../runner/client.ts';
 import type { SessionEnd, SessionReport } from './session-report.ts';
 
+/** A runner that did not end a piece of work in time has so long still, before its session is given up. */
+export const LATE_EXIT_MS = 15_000;
 /** How often a sandbox whose stream is being replaced is looked at. */
 const LOOK_MS = 20;
 /** A runner's own clock is told this much more than the agent's. */
@@ -117,17 +121,32 @@ export class Session {
       throw error;
     }
     this.#lastStream += 1;
+    const heard = hearingExit(this.#lease.runner);
     return {
       sandboxId: this.#lease.sandboxId,
-      runner: this.#lease.runner,
+      runner: heard.runner,
       ready: this.#lease.ready,
       streamId: this.#lastStream,
       release: (verdict) => {
         this.#give(kill);
-        if (verdict === 'discard') void this.end('lost');
-        return Promise.resolve(verdict === 'discard' ? 'discarded' : 'kept');
+        if (verdict !== 'discard') return Promise.resolve('kept');
+        void this.#outlive(heard);
+        return Promise.resolve('discarded');
       },
     };
+  }
+
+  /**
+   * A piece of work was given up. Where its runner had said so the sandbox is broken; where it had not, it may be busy
+   * with ending what grows as fast as it is killed: what else lives in the session is not given up for that at once.
+   */
+  async #outlive({ exited, cancel }: HeardExit): Promise<void> {
+    const silent = Promise.withResolvers<'silent'>();
+    const stop = this.#clock.after(LATE_EXIT_MS, () => silent.resolve('silent'));
+    cancel();
+    const said = await Promise.race([exited, silent.promise]);
+    stop();
+    if (said !== 'late') await this.end('lost');
   }
 
   /** It lives on for so long from now; never shorter than it would have, and a day in all at most. */
@@ -220,6 +239,47 @@ export class Session {
     } as const;
     this.#lease.runner.start(this.#lastStream, body, SILENT);
   }
+}
+
+/** What a runner says of the end of one piece of work: `late` where that had been given up before. */
+type HeardExit = {
+  readonly runner: SandboxRunner;
+  readonly exited: Promise<'before' | 'late' | 'broken'>;
+  /** From here on an end is late, and whatever else the runner has to say is thrown away. */
+  cancel(): void;
+};
+
+function hearingExit(runner: SandboxRunner): HeardExit {
+  const exited = Promise.withResolvers<'before' | 'late' | 'broken'>();
+  let isLate = false;
+  let work: RunnerExecution | undefined;
+  return {
+    exited: exited.promise,
+    cancel() {
+      isLate = true;
+      work?.cancel('silent');
+    },
+    runner: {
+      ...runner,
+      get interrupted() {
+        return runner.interrupted;
+      },
+      start(streamId, body, handlers) {
+        work = runner.start(streamId, body, {
+          ...handlers,
+          exit(exit) {
+            exited.resolve(!isLate ? 'before' : exit.failure?.code === 'runner_error' ? 'broken' : 'late');
+            handlers.exit(exit);
+          },
+          lost(reason, end) {
+            exited.resolve('broken');
+            handlers.lost(reason, end);
+          },
+        });
+        return work;
+      },
+    },
+  };
 }
 
 /** Nobody waits for what a runner says to this. */

@@ -134,6 +134,11 @@ export function sessionsContract(name: string, place: SessionsPlace): void {
         const bomb = ':(){ :|:& };:; sleep 30';
         const bombed = await session.bash({ cmd: bomb, timeout_ms: 2_000 });
         expect(['timed_out', 'exited', 'memory_limit']).toContain(bombed.outcome);
+        const grown = 'import os\nwhile True:\n  try: os.fork()\n  except OSError: pass';
+        const snake = await session.execute({ code: grown, timeout_ms: 1_500, context: 'bomb' });
+        expect(snake).toMatchObject({ outcome: 'timed_out', context_state: 'lost' });
+        // What was given up before it was over still counts in the sandbox.
+        await eventually(async () => (await session.bash('true').catch(() => null))?.exit_code === 0);
         expect((await session.bash('cat f; ps -e 2>/dev/null | wc -l')).stdout).toMatch(/^kept\n\s*\d\n$/);
         expect((await session.execute('1 + 1')).stdout).toBe('2\n');
       }));

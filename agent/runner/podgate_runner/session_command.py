@@ -6,7 +6,7 @@ import time
 
 from podgate_runner import job
 from podgate_runner.execution import INPUT, RUNNING, STARTING, Execution
-from podgate_runner.limits import START_SECONDS, STREAM_WINDOW_BYTES
+from podgate_runner.limits import OPEN_SECONDS, START_SECONDS, STREAM_WINDOW_BYTES
 from podgate_runner.output import Output
 from podgate_runner.session_input import LiveSessionInput, SessionInput
 
@@ -120,7 +120,7 @@ class Opening(Execution):
 
     def _start(self):
         self.state = STARTING
-        self.due = time.monotonic() + START_SECONDS
+        self.due = time.monotonic() + OPEN_SECONDS
         self._began = time.monotonic()
         self.host.begin_keeper()
 
