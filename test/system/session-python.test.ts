@@ -119,6 +119,18 @@ describeStack('Python in a session', { templates: TEMPLATES }, (stack) => {
     await end(id);
   });
 
+  test('stays one interpreter when its code forks and both come to its end', async () => {
+    const id = await open();
+    const forked = await run(
+      id,
+      'import os\nx = 1\npid = os.fork()\nif pid == 0: x = 2\nelse: os.waitpid(pid, 0)\nx',
+    );
+    expect(forked).toMatchObject({ exit_code: 0, context_state: 'kept' });
+    expect(forked.stdout.split('\n').sort()).toEqual(['', '1', '2']);
+    for (let times = 0; times < 4; times += 1) expect((await run(id, 'x')).stdout).toBe('1\n');
+    await end(id);
+  });
+
   test('sees no frame below its own', async () => {
     const id = await open();
     const look = 'import sys, traceback\ntraceback.print_stack(file=sys.stdout)\nsys._getframe().f_back';

@@ -58,6 +58,7 @@ def receive(sock):
 class Interpreter:
     def __init__(self):
         self._count = 0
+        self._pid = os.getpid()
         self._loop = None
         main = type(sys)("__main__")
         main.__builtins__ = builtins
@@ -78,6 +79,9 @@ class Interpreter:
         code = self._run(source, asked["interactive"], results)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         pyexit.flush()
+        if os.getpid() != self._pid:
+            # A fork of the program's that came to the end of the code: there is one interpreter to a context.
+            os._exit(code)
         with os.fdopen(fds[4], "wb") as file:
             file.write(results.document())
         nothing = os.open("/dev/null", os.O_RDWR)
