@@ -7,6 +7,8 @@ import { descendants, isAlive, type ProcessName } from './process-tree.ts';
 
 const MAIN = fileURLToPath(new URL('../../cli/main.ts', import.meta.url));
 const KEPT_LINES = 2_000;
+/** Of each run, however many follow: what it says when it starts. */
+const FIRST_LINES = 50;
 
 export type LogLine = Readonly<Record<string, unknown>> & { readonly event: string };
 
@@ -53,6 +55,7 @@ export function createFleetProcess({ name, args, environment, logFile }: FleetPr
   let firstLine = 0;
   let dropped = 0;
   let runs = 0;
+  let opening: LogLine[] = [];
   let complaints = '';
 
   function record(text: string): void {
@@ -65,6 +68,7 @@ export function createFleetProcess({ name, args, environment, logFile }: FleetPr
       return;
     }
     log.push(line);
+    if (opening.length < FIRST_LINES) opening.push(line);
     if (log.length > KEPT_LINES) dropped += log.splice(0, log.length - KEPT_LINES).length;
     for (const watcher of [...watchers]) watcher(line);
   }
@@ -72,6 +76,7 @@ export function createFleetProcess({ name, args, environment, logFile }: FleetPr
   function start(): void {
     if (child) throw new Error(`${name} runs already`);
     runs += 1;
+    opening = [];
     firstLine = log.length + dropped;
     const started = spawn(process.execPath, [MAIN, ...args], {
       env: { PATH: process.env.PATH ?? '', ...environment },
@@ -112,7 +117,7 @@ export function createFleetProcess({ name, args, environment, logFile }: FleetPr
     ended: async () => ending,
     logged: (matches) =>
       new Promise((resolve, reject) => {
-        const past = log.slice(Math.max(0, firstLine - dropped)).find(matches);
+        const past = [...opening, ...log.slice(Math.max(0, firstLine - dropped))].find(matches);
         if (past) return resolve(past);
         const look = (line: LogLine | null) => {
           if (line && !matches(line)) return;
