@@ -1,5 +1,6 @@
 import { Failure } from '../../../shared/errors.ts';
 import type { EngineClient } from './engine-client.ts';
+import { EngineRefusal } from './engine-failure.ts';
 
 /** What of an image counts for a container. */
 export type Image = {
@@ -47,10 +48,16 @@ export async function* pullImage(
     signal,
     timeoutMs: null,
   });
-  for await (const { id = '', status = '', error, errorDetail } of lines) {
-    const words = errorDetail?.message ?? error;
-    if (words !== undefined) throw new Failure('image_error', `'${name}' cannot be fetched: ${words}`);
-    yield { layer: id, status };
+  const refusal = (words: string) => new Failure('image_error', `'${name}' cannot be fetched: ${words}`);
+  try {
+    for await (const { id = '', status = '', error, errorDetail } of lines) {
+      const words = errorDetail?.message ?? error;
+      if (words !== undefined) throw refusal(words);
+      yield { layer: id, status };
+    }
+  } catch (cause) {
+    // Of a refusal the sentence for callers says to fetch it, which is what failed.
+    throw cause instanceof EngineRefusal ? refusal(cause.words) : cause;
   }
 }
 

@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { splitReference } from '../../../agent/backends/docker/images.ts';
+import type { EngineClient } from '../../../agent/backends/docker/engine-client.ts';
+import { refusalOf } from '../../../agent/backends/docker/engine-failure.ts';
+import { pullImage, splitReference } from '../../../agent/backends/docker/images.ts';
 
 describe("an image's reference", () => {
   test.for([
@@ -12,4 +14,26 @@ describe("an image's reference", () => {
   ])('%s is %s and %s', ([name, fromImage, tag]) => {
     expect(splitReference(name as string)).toEqual({ fromImage, tag });
   });
+});
+
+describe('an image that cannot be fetched', () => {
+  // Docker refuses at once; Podman, and Docker once it has begun, say so in a line of the answer.
+  test.for([
+    ['refused', async () => Promise.reject(refusalOf(404, 'manifest unknown'))],
+    ['told', async () => ({ error: 'manifest unknown' })],
+  ] as [string, () => Promise<object>][])(
+    'and is %s so is image_error, with the words of its registry',
+    async ([, line]) => {
+      const client = {
+        async *follow() {
+          yield await line();
+        },
+      } as unknown as EngineClient;
+      const first = pullImage(client, 'registry.example/none:1', AbortSignal.timeout(1_000)).next();
+      await expect(first).rejects.toMatchObject({
+        code: 'image_error',
+        detail: "'registry.example/none:1' cannot be fetched: manifest unknown",
+      });
+    },
+  );
 });
