@@ -52,6 +52,10 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'make sandboxes that stay, run commands and Python in them, move files',
     load: async () => ({ run: (await import('./sessions.ts')).runSessions }),
   },
+  shell: {
+    summary: 'open an interactive terminal in a session, or come back to one',
+    load: async () => ({ run: (await import('./shell.ts')).runShell }),
+  },
   clusters: {
     summary: 'list the clusters that the key may use',
     load: async () => ({ run: (await import('./clusters.ts')).runClusters }),
@@ -71,7 +75,7 @@ ${lines.join('\n')}
   podgate COMMAND --help   says what a command takes
   podgate --version        prints the version
 
-exec, executions, files, sessions and clusters talk to PODGATE_URL (default http://127.0.0.1:PORT, 8000) with the key in PODGATE_KEY or in the
+exec, executions, files, sessions, shell and clusters talk to PODGATE_URL (default http://127.0.0.1:PORT, 8000) with the key in PODGATE_KEY or in the
 file PODGATE_KEY_FILE; on this machine they find the key that \`podgate dev\` wrote.
 `;
 }

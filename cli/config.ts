@@ -82,6 +82,11 @@ function readKey(file: string): string {
   }
 }
 
+/** What kind of terminal the user has; undefined where it says none. */
+export function terminalType(): string | undefined {
+  return process.env.TERM || undefined;
+}
+
 /** The whole environment, for the gateway's and the agent's own configuration to check. */
 export function environment(): NodeJS.ProcessEnv {
   return process.env;

@@ -3,6 +3,7 @@ import { followEvents } from './follow-events.ts';
 import type { CallOptions, PageOptions } from './podgate.ts';
 import { Program } from './program.ts';
 import { SessionFiles } from './session-files.ts';
+import { openTerminal, type Terminal, type TerminalRequest } from './terminal.ts';
 import type { Call, Transport } from './transport.ts';
 import type {
   BashEnd,
@@ -104,6 +105,21 @@ export class Session implements AsyncDisposable {
   async begin(request: string | PythonRequest, { signal }: CallOptions = {}): Promise<Program<PythonEnd>> {
     const body = typeof request === 'string' ? { code: request } : request;
     return new Program(this.#transport, await this.#start('/execute/stream', body, signal), signal);
+  }
+
+  /**
+   * An interactive terminal, which is opened where there is none of that name. Whoever attaches takes the place of whoever
+   * did before; it goes on when nobody looks.
+   */
+  terminal(request: TerminalRequest = {}, { signal }: CallOptions = {}): Promise<Terminal> {
+    const { name = 'main', ...query } = request;
+    return openTerminal(this.#transport, this.#path(`/terminals/${encodeURIComponent(name)}`), query, signal);
+  }
+
+  /** Ends a terminal, and all that runs in it. */
+  async endTerminal(name = 'main', { signal }: CallOptions = {}): Promise<void> {
+    const path = this.#path(`/terminals/${encodeURIComponent(name)}`);
+    await discard(await this.#transport.send({ method: 'DELETE', path, signal }));
   }
 
   /** Runs Python in an interpreter that remembers. */

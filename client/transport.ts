@@ -24,7 +24,11 @@ export type Call = {
   mayStart?: boolean | undefined;
 };
 
-export type Transport = { send(call: Call): Promise<Response> };
+export type Transport = {
+  send(call: Call): Promise<Response>;
+  /** A WebSocket of this subprotocol. Key and user travel among the subprotocols, never in the URL. */
+  socket(path: string, query: Call['query'], subprotocol: string): WebSocket;
+};
 
 const MAX_RETRIES = 3;
 const MAX_RETRY_AFTER_MS = 10_000;
@@ -79,6 +83,15 @@ export function createTransport(options: TransportOptions): Transport {
   };
 
   return {
+    socket(path, query, subprotocol) {
+      const url = urlOf(base, path, query);
+      url.protocol = url.protocol.replace('http', 'ws');
+      const protocols = [subprotocol];
+      const token = options.key ?? key;
+      if (token !== undefined) protocols.push(`podgate.key.${token}`);
+      if (options.user !== undefined) protocols.push(`podgate.user.${base64Url(options.user)}`);
+      return new WebSocket(url, protocols);
+    },
     async send(call) {
       for (let retries = 0; ; retries++) {
         try {
@@ -134,6 +147,10 @@ function urlOf(base: URL, path: string, query: Call['query']): URL {
     if (value !== undefined) url.searchParams.set(name, String(value));
   }
   return url;
+}
+
+function base64Url(text: string): string {
+  return btoa(text).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
 }
 
 function bearer(key: string | undefined): string | undefined {

@@ -189,6 +189,8 @@ export type SessionState = {
   template: string;
   /** Pieces of its work that are under way. */
   running: number;
+  /** Names of its terminals; not in a list. */
+  terminals?: string[] | undefined;
 };
 export type SessionPage = { sessions: SessionState[]; next_cursor: string | null };
 

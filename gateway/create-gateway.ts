@@ -24,6 +24,8 @@ import { createHealthRoutes } from './routes/health.ts';
 import { createOpenapiRoute } from './routes/openapi.ts';
 import { createProgramInputRoutes } from './routes/program-input.ts';
 import { createSessionRoutes } from './routes/sessions.ts';
+import { createTerminalDoor } from './terminals/terminal-door.ts';
+import type { OpenedTerminal } from './terminals/terminal-socket.ts';
 
 export type GatewayStatus = {
   version: string;
@@ -44,6 +46,8 @@ export type Gateway = {
   acceptsLinks(): boolean;
   /** Takes an upgraded WebSocket of the agents' endpoint; CHALLENGE goes out at once. */
   acceptLink(socket: LinkSocketPort): LinkHandlers;
+  /** Opens a terminal of a session for a WebSocket; throws the Failure to refuse the upgrade with. */
+  openTerminal(request: Request): Promise<OpenedTerminal>;
   /** Is not ready any more and takes no more agents; callers are served as before. */
   leave(): void;
   /** Refuses new work, lets what waits begin and what runs end, at most `deadlineMs`, then closes. */
@@ -117,6 +121,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     return follower;
   }
 
+  const terminals = createTerminalDoor({ ...deps, directory, requireOpen, follow });
   const keyed = new KeyedExecutions({
     now,
     start,
@@ -164,6 +169,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     fetch: router,
     acceptsLinks: () => !leaving && !door.isFull,
     acceptLink: (socket) => door.accept(socket),
+    openTerminal: (request) => terminals.open(request),
     leave() {
       leaving = true;
     },

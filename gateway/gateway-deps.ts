@@ -38,6 +38,8 @@ export type GatewayConfig = {
   maxPendingLinks: number;
   heartbeatMs: number;
   deadMs: number;
+  /** Where a browser may have a page from that opens a terminal; other pages' WebSockets are refused. */
+  terminalOrigins: readonly string[];
 };
 
 /** Seals and opens the ids of executions and sessions. */
@@ -73,4 +75,5 @@ export const DEFAULT_GATEWAY_CONFIG = {
   maxPendingLinks: 4_096,
   heartbeatMs: 10_000,
   deadMs: 25_000,
+  terminalOrigins: [],
 } as const satisfies Partial<GatewayConfig>;

@@ -15,6 +15,7 @@ const TABLE = {
   no_cluster: { status: 404, retryable: false, title: 'No such cluster' },
   no_template: { status: 404, retryable: false, title: 'No such template' },
   no_session: { status: 404, retryable: false, title: 'No such session' },
+  no_terminal: { status: 501, retryable: false, title: 'The sandbox has no terminals' },
   no_language: { status: 422, retryable: false, title: 'No such language' },
   range_not_satisfiable: { status: 416, retryable: false, title: 'Nothing lies in the range' },
   method_not_allowed: { status: 405, retryable: false, title: 'The method is not allowed here' },
@@ -46,7 +47,8 @@ const TABLE = {
   cancelled: { status: 409, retryable: false, title: 'Cancelled before it started' },
   protocol_error: { status: 502, retryable: false, title: 'A peer broke the protocol', close: 4400 },
   handshake_timeout: { status: 408, retryable: true, title: 'No handshake in time', close: 4408 },
-  replaced: { status: 409, retryable: false, title: 'A newer link took this place', close: 4409 },
+  replaced: { status: 409, retryable: false, title: 'Somebody newer took this place', close: 4409 },
+  upgrade_required: { status: 426, retryable: false, title: 'This is a WebSocket' },
   version_mismatch: { status: 426, retryable: false, title: 'No protocol version in common', close: 4426 },
 } as const satisfies Record<string, { status: number; retryable: boolean; title: string; close?: number }>;
 

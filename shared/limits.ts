@@ -68,6 +68,20 @@ export const MAX_QUEUE_PER_PRINCIPAL = 2_000;
 export const MAX_SESSION_TTL_SECONDS = 86_400;
 export const DEFAULT_SESSION_TTL_SECONDS = 900;
 export const MAX_SESSION_WORK = 8;
+/** Terminals of one session, and of one principal's sessions at one instance. */
+export const MAX_TERMINALS = 4;
+export const MAX_TERMINALS_PER_PRINCIPAL = 32;
+/** Rows or columns of a terminal. */
+export const MAX_TERMINAL_SIDE = 4_096;
+/** A terminal ends where nobody typed for so long, and nothing was shown to anybody. */
+export const TERMINAL_IDLE_MS = 1_800_000;
+/** What one terminal shows in all. */
+export const MAX_TERMINAL_OUTPUT_BYTES = 1_099_511_627_776;
+/** One message of what is typed; what a terminal is told of in JSON. */
+export const MAX_TERMINAL_INPUT_BYTES = 32_768;
+export const MAX_TERMINAL_CONTROL_BYTES = 1_024;
+/** Output on its way to whoever looks at a terminal, until it is acknowledged. */
+export const TERMINAL_WINDOW_BYTES = 262_144;
 /** What one request about files of a session moves at most, and how long it may take. */
 export const MAX_SESSION_FILE_BYTES = 1_073_741_824;
 export const SESSION_FILES_TIMEOUT_MS = 600_000;

@@ -1,6 +1,12 @@
 import * as z from 'zod';
 import { MAX_PEERS, STREAM_WINDOW_BYTES } from './limits.ts';
-import { runnerSessionWork, sessionAnswer, sessionAsk, sessionWork } from './session-messages.ts';
+import {
+  runnerSessionWork,
+  sessionAnswer,
+  sessionAsk,
+  sessionWork,
+  terminalSize,
+} from './session-messages.ts';
 import { SIGNAL_STATES, signalName } from './signals.ts';
 import { LANGUAGES } from './template.ts';
 
@@ -30,6 +36,7 @@ export const TYPE = {
   CLAIM: 0x25,
   INPUT: 0x26,
   SIGNAL: 0x27,
+  RESIZE: 0x28,
   GOAWAY: 0x30,
   DRAIN: 0x31,
   ATTACH_RUNNER: 0x40,
@@ -309,6 +316,7 @@ export const FROM_GATEWAY = {
   }),
   SIGNAL: z.object({ ref: count, execution_id: executionId, signal: signalName }),
   SESSION: sessionAsk,
+  RESIZE: terminalSize,
   GOAWAY: z.object({ reason: sentence, deadline_ms: count, reconnect_after_ms: count }),
 } as const;
 

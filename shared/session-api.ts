@@ -62,6 +62,7 @@ export const sessionResponse = z.object({
   cluster: z.string(),
   template: z.string(),
   running: z.int().describe('pieces of its work that are under way'),
+  terminals: z.array(z.string()).optional().describe('names of its terminals; not in a list'),
 });
 export type SessionResponse = z.infer<typeof sessionResponse>;
 

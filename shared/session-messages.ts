@@ -1,10 +1,18 @@
 import * as z from 'zod';
+import { MAX_TERMINAL_SIDE, MAX_TERMINALS } from './limits.ts';
 
 const count = z.int().min(0);
 const sessionId = z.string().min(1).max(1_024);
 
 /** Name of an interpreter that a session keeps. */
 export const contextName = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'use 1 to 64 of A-Z, a-z, 0-9, _ and -');
+
+/** Name of a terminal of a session. */
+export const terminalName = contextName;
+
+const side = z.int().min(1).max(MAX_TERMINAL_SIDE);
+export const terminalSize = z.object({ rows: side, columns: side });
+export type TerminalSize = z.infer<typeof terminalSize>;
 
 const path = z.string().max(4_096);
 
@@ -38,6 +46,7 @@ export const sessionWork = z.discriminatedUnion('do', [
   z.object({ do: z.literal('python'), id: sessionId, context: contextName, rich: z.boolean() }),
   z.object({ do: z.literal('restart'), id: sessionId, context: contextName }),
   z.object({ do: z.literal('files'), id: sessionId, files: fileWork }),
+  z.object({ do: z.literal('terminal'), id: sessionId, name: terminalName, ...terminalSize.shape }),
 ]);
 export type SessionWork = z.infer<typeof sessionWork>;
 
@@ -49,6 +58,7 @@ export const runnerSessionWork = z.discriminatedUnion('do', [
   z.object({ do: z.literal('python'), context: contextName, rich: z.boolean() }),
   z.object({ do: z.literal('restart'), context: contextName }),
   z.object({ do: z.literal('files'), files: fileWork }),
+  z.object({ do: z.literal('terminal'), ...terminalSize.shape }),
 ]);
 export type RunnerSessionWork = z.infer<typeof runnerSessionWork>;
 
@@ -78,6 +88,11 @@ export const sessionState = z.object({
   idle_ms: count.nullable(),
   /** Pieces of its work that are under way. */
   running: count,
+  /** Its terminals. Not in a list. */
+  terminals: z
+    .array(z.object({ name: terminalName, execution_id: z.string().min(1).max(1_024) }))
+    .max(MAX_TERMINALS)
+    .optional(),
 });
 export type SessionState = z.infer<typeof sessionState>;
 

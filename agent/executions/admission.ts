@@ -3,6 +3,8 @@ import {
   MAX_MANIFEST_BYTES,
   MAX_REQUEST_BYTES,
   MAX_SESSION_FILE_BYTES,
+  MAX_SESSION_TTL_SECONDS,
+  MAX_TERMINAL_OUTPUT_BYTES,
   SESSION_FILES_TIMEOUT_MS,
 } from '../../shared/limits.ts';
 import type { RunnerStartBody, StartBody } from '../../shared/messages.ts';
@@ -51,14 +53,7 @@ export function admit(start: StartBody, policy: AdmissionPolicy, sessionPool?: P
       last_line_interactive: start.last_line_interactive,
       traceparent: start.traceparent,
       sizes: start.sizes,
-      // What a request about files sends back is files, not output, and takes as long as they are large.
-      limits:
-        start.session?.do === 'files'
-          ? {
-              ...lowered(start.limits, template, MAX_SESSION_FILE_BYTES),
-              timeout_ms: SESSION_FILES_TIMEOUT_MS,
-            }
-          : lowered(start.limits, template, policy.maxOutputBytes),
+      limits: limitsOf(start, template, policy),
       collect: start.session === undefined,
       ...(start.session && { session: runnerWork(start.session) }),
       ...(isRich && { rich: true }),
@@ -72,8 +67,31 @@ const RUNNER_TTL_GRACE_SECONDS = 30;
 function runnerWork(work: SessionWork): RunnerSessionWork {
   if (work.do === 'open')
     return { do: 'open', ttl_seconds: Math.ceil(work.ttl_ms / 1_000) + RUNNER_TTL_GRACE_SECONDS };
+  if (work.do === 'terminal') return { do: 'terminal', rows: work.rows, columns: work.columns };
   const { id: _, ...rest } = work;
   return rest;
+}
+
+/**
+ * What a request about files sends back is files, not output, and takes as long as they are large. A terminal lasts until
+ * its session ends or nobody uses it.
+ */
+function limitsOf(
+  { session, limits }: StartBody,
+  template: Template,
+  policy: AdmissionPolicy,
+): RunnerStartBody['limits'] {
+  if (session?.do === 'files')
+    return {
+      ...lowered(limits, template, MAX_SESSION_FILE_BYTES),
+      timeout_ms: SESSION_FILES_TIMEOUT_MS,
+    };
+  if (session?.do === 'terminal')
+    return {
+      ...lowered(limits, template, MAX_TERMINAL_OUTPUT_BYTES),
+      timeout_ms: MAX_SESSION_TTL_SECONDS * 1_000,
+    };
+  return lowered(limits, template, policy.maxOutputBytes);
 }
 
 function unknownPlace({ cluster, template }: StartBody, policy: AdmissionPolicy): Failure {

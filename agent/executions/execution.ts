@@ -1,5 +1,5 @@
 import { Failure, type Started } from '../../shared/errors.ts';
-import { ORPHAN_MS, RUNNER_GRACE_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import { ORPHAN_MS, RUNNER_GRACE_MS, STREAM_WINDOW_BYTES, TERMINAL_IDLE_MS } from '../../shared/limits.ts';
 import type { ExitBody } from '../../shared/messages.ts';
 import type { RunnerSessionWork } from '../../shared/session-messages.ts';
 import type { SignalState } from '../../shared/signals.ts';
@@ -10,6 +10,7 @@ import type { RunnerExecution } from '../runner/client.ts';
 import type { Admission } from './admission.ts';
 import { ExecutionOutput } from './execution-output.ts';
 import { failureExit, memoryLimitExit, silentTimeoutExit } from './exits.ts';
+import { createIdleWatch, type IdleWatch } from './idle-watch.ts';
 import { LiveInput, type WriterPort } from './live-input.ts';
 import type { ExecutionInput, ExecutionPort } from './port.ts';
 import type { Retention } from './retention.ts';
@@ -76,7 +77,8 @@ export function createExecution(deps: ExecutionDeps): Execution {
   let isLinked = true;
   let cancelWatch: CancelTimer = () => {};
   let cancelWait: CancelTimer = () => {};
-  const live = feedsOn(body.session) ? new LiveInput(inputBytes) : undefined;
+  let idle: IdleWatch | undefined;
+  const live = feedsOn(body.session) ? new LiveInput(inputBytes, () => idle?.touch()) : undefined;
   const output = new ExecutionOutput(deps.port, {
     retention: deps.retention,
     documents: body.rich || body.session ? 1 : 0,
@@ -98,12 +100,15 @@ export function createExecution(deps: ExecutionDeps): Execution {
       onStarted();
       output.started();
       if (runner) live?.begin(runner);
+      if (body.session?.do === 'terminal')
+        idle = createIdleWatch(clock, TERMINAL_IDLE_MS, () => cancel('idle'));
     },
     data(channel, _offset, bytes) {
       if (phase === 'over') return;
       sign();
       outputBytes += bytes.byteLength;
       output.data(channel, bytes);
+      if (output.inUse) idle?.touch();
       if (dropsOutput) runner?.window(outputBytes + STREAM_WINDOW_BYTES);
     },
     fileEnd(file) {
@@ -153,6 +158,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
     cancelWatch();
     cancelWait();
     live?.over();
+    idle?.stop();
     output.exit(exit);
     onEnded(exit, lease, verdict);
   }
@@ -316,7 +322,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
 }
 
 function feedsOn(work: RunnerSessionWork | undefined): boolean {
-  return work?.do === 'bash' && work.input === true;
+  return work?.do === 'terminal' || (work?.do === 'bash' && work.input === true);
 }
 
 /** A runner's faults are its own: the caller's peer broke nothing. */

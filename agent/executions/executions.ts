@@ -46,7 +46,7 @@ export type Executions = {
   claim(request: FromGateway['CLAIM']): FromAgent['CLAIM'];
   signal(request: FromGateway['SIGNAL']): FromAgent['SIGNAL'];
   running(): number;
-  /** Refuses every START from now on. Resolves when nothing runs. */
+  /** Refuses every START from now on. Resolves when nothing runs but terminals. */
   drain(): Promise<void>;
   readonly sessions: Sessions;
   /** Ends what still runs, with this failure, and every session. */
@@ -76,6 +76,9 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   const sessions = createSessions({ clock, onChange, onReport: deps.onSession ?? (() => {}) });
   const waiting = { clock, sessions };
   let draining = false;
+
+  /** Terminals end with this agent: nobody waits for a shell. */
+  const isIdle = () => [...running.values()].every(({ start }) => start.session?.do === 'terminal');
 
   function start(start: StartBody, port: ExecutionPort): ExecutionInput | undefined {
     let admission: Admission;
@@ -133,6 +136,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     const ownPool = work && work.do !== 'open' ? sessions.find(start).pool : undefined;
     const admission = admit(start, policy, ownPool);
     if (work?.do === 'open') sessions.requireRoom(start, work);
+    if (work?.do === 'terminal') sessions.requireTerminal(start.principal);
     holders.require(start.holder, start.concurrency);
     return admission;
   }
@@ -234,7 +238,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     running.delete(start.execution_id);
     over.resolve();
     holders.leave(start.holder);
-    if (draining && running.size === 0) drained.resolve();
+    if (draining && isIdle()) drained.resolve();
   }
 
   async function settle(
@@ -294,7 +298,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       const failure = new Failure('draining', 'The agent is shutting down.');
       for (const { acceptedMs, execution } of [...running.values()])
         if (acceptedMs === null) execution.refuse(failure);
-      if (running.size === 0) drained.resolve();
+      if (isIdle()) drained.resolve();
       return drained.promise;
     },
     sessions,

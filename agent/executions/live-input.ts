@@ -1,6 +1,7 @@
 import { Failure } from '../../shared/errors.ts';
 import { MAX_KNOWN_WRITERS, MAX_WRITERS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
+import type { TerminalSize } from '../../shared/session-messages.ts';
 import type { RunnerExecution } from '../runner/client.ts';
 import type { ExecutionInput } from './port.ts';
 
@@ -15,7 +16,7 @@ export type WriterPort = {
 };
 
 type Piece = { readonly from: number; readonly bytes: Uint8Array; readonly port: WriterPort };
-type Sink = Pick<RunnerExecution, 'write' | 'endInput'>;
+type Sink = Pick<RunnerExecution, 'write' | 'endInput' | 'resize'>;
 
 /**
  * What is fed to a program while it runs (shared/protocol.md 14): pieces in the order in which they came, whoever sent
@@ -34,11 +35,15 @@ export class LiveInput {
   #sent = 0;
   #taken = 0;
   #limit: number;
+  /** Of the terminal, as it was last told. */
+  #size: TerminalSize | undefined;
+  readonly #onUse: () => void;
   #isClosed = false;
   #isOver = false;
 
-  /** `announced`: bytes of input in START. */
-  constructor(announced: number) {
+  /** `announced`: bytes of input in START. `onUse`: somebody wrote. */
+  constructor(announced: number, onUse: () => void = () => {}) {
+    this.#onUse = onUse;
     this.#announced = announced;
     this.#limit = STREAM_WINDOW_BYTES - announced;
   }
@@ -70,6 +75,9 @@ export class LiveInput {
       },
       window() {},
       cancel() {},
+      resize: (size) => {
+        if (isOpen()) this.#resize(size);
+      },
       leave: () => {
         if (isOpen()) this.#writers.delete(writer);
       },
@@ -79,6 +87,7 @@ export class LiveInput {
   /** User code runs: what waits may go. */
   begin(sink: Sink): void {
     this.#sink = sink;
+    if (this.#size) this.#resize(this.#size);
     this.#pump();
   }
 
@@ -97,6 +106,7 @@ export class LiveInput {
   /** A new stream to the runner, which has so many bytes of the channel. */
   resume(received: number): void {
     this.#sent = Math.max(this.#taken, received - this.#announced);
+    if (this.#size) this.#resize(this.#size);
     if (this.#sent < this.#length) this.#pump();
     else if (this.#isClosed) this.#sink?.endInput();
   }
@@ -106,6 +116,12 @@ export class LiveInput {
     this.#isOver = true;
     this.#pieces = [];
     for (const [writer, port] of [...this.#writers]) this.#end(writer, port, 'ended');
+  }
+
+  #resize(size: TerminalSize): void {
+    this.#size = size;
+    this.#onUse();
+    this.#sink?.resize(size.rows, size.columns);
   }
 
   #end(writer: string, port: WriterPort, why: FromAgent['INPUT']['why']): void {
@@ -135,6 +151,7 @@ export class LiveInput {
     }
     this.#pieces.push({ from: this.#length, bytes, port });
     this.#count(writer, bytes.byteLength);
+    this.#onUse();
     this.#length += bytes.byteLength;
     this.#pump();
   }

@@ -50,7 +50,9 @@ export class OutputReaders implements Iterable<Reader> {
     for (const each of this.#readers) {
       if (each.id !== id) continue;
       this.#readers.delete(each);
-      each.port.close();
+      // Who sent START may come over another link while this one is dead; any other is told.
+      if (id === null) each.port.close();
+      else each.port.nack('replaced', 'Somebody else reads in this place now.', null);
     }
   }
 

@@ -1,5 +1,6 @@
 import type { ErrorCode } from '../../shared/errors.ts';
 import type { AttachedBody, ExitBody, FileEnd } from '../../shared/messages.ts';
+import type { TerminalSize } from '../../shared/session-messages.ts';
 
 /** What an execution says to the gateway, over whatever stream of whatever link it has now. */
 export type ExecutionPort = {
@@ -31,6 +32,8 @@ export type ExecutionInput = {
   /** Output may be sent until this many bytes over all channels. */
   window(limit: number): void;
   cancel(reason: string): void;
+  /** Of a terminal, on a stream that feeds it. */
+  resize?(size: TerminalSize): void;
   /** The port is dead: nothing more can be said over it. `link_lost`: its reader may come back over another. */
   leave(why: 'link_lost' | 'detached'): void;
 };

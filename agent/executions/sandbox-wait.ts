@@ -43,7 +43,8 @@ export async function waitForSession(
 ): Promise<Lease> {
   try {
     const session = sessions.find(start);
-    return await session.lend(start.session as SessionWork, boundedMs(start.accept_within_ms), signal, kill);
+    const { session: work, execution_id, accept_within_ms } = start;
+    return await session.lend(work as SessionWork, execution_id, boundedMs(accept_within_ms), signal, kill);
   } catch (error) {
     throw error instanceof Failure ? error : new Failure('internal', 'The agent failed.', { cause: error });
   }

@@ -109,6 +109,9 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
           if (stream === 0) broke('INPUT on stream 0');
           else feed(message.body, stream);
           break;
+        case 'RESIZE':
+          ports.get(stream)?.input?.resize?.(message.body);
+          break;
         case 'DETACH':
           detach(stream);
           break;

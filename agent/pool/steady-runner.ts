@@ -200,6 +200,7 @@ export function createSteadyRunner(deps: SteadyRunnerDeps): SandboxRunner {
       // Input that is lost with a stream before the program began is not sent again: the runner says then that nothing ran.
       write: (bytes) => held.execution.write(bytes),
       endInput: () => held.execution.endInput(),
+      resize: (rows, columns) => held.execution.resize(rows, columns),
       window(limit) {
         held.limit = Math.max(held.limit, limit);
         held.execution.window(limit);

@@ -44,6 +44,8 @@ export type RunnerExecution = {
   write(bytes: Uint8Array): void;
   /** Behind what was written: no more input comes. */
   endInput(): void;
+  /** Of a terminal. */
+  resize(rows: number, columns: number): void;
   /** Lets the runner send output until this many bytes over channels 1 to 3. Never falls. */
   window(limit: number): void;
   /** Asks for the end; `exit` comes all the same. */
@@ -214,6 +216,9 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
           sequence: at.inputOffset,
           body: EMPTY_BODY,
         });
+      },
+      resize(rows, columns) {
+        if (!over()) control(TYPE.RESIZE, streamId, { rows, columns });
       },
       window(limit) {
         if (limit <= at.limit || over()) return;

@@ -1,5 +1,5 @@
 import { Failure } from '../../shared/errors.ts';
-import { MAX_SESSION_TTL_SECONDS, MAX_SESSION_WORK } from '../../shared/limits.ts';
+import { MAX_SESSION_TTL_SECONDS, MAX_SESSION_WORK, MAX_TERMINALS } from '../../shared/limits.ts';
 import type { StartBody } from '../../shared/messages.ts';
 import type { SessionState, SessionWork } from '../../shared/session-messages.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
@@ -28,6 +28,12 @@ export type SessionDeps = {
   onReport: (report: SessionReport) => void;
 };
 
+/** A piece of work: the interpreter that it has to itself, or the terminal that it is. */
+type Underway = {
+  readonly context: string | null;
+  readonly terminal: { readonly name: string; readonly execution_id: string } | null;
+};
+
 /** A sandbox that one principal keeps, and the executions in it. */
 export class Session {
   readonly id: string;
@@ -44,8 +50,8 @@ export class Session {
   readonly #start: StartBody;
   readonly #ttlMs: number;
   #works = 0;
-  /** What ends a piece of work that is under way, and the context that it runs in. */
-  readonly #work = new Map<(failure: Failure) => void, string | null>();
+  /** What ends a piece of work that is under way, and what it is. */
+  readonly #work = new Map<(failure: Failure) => void, Underway>();
   #expiresMs: number;
   #lastStream: number;
   #cancelExpiry: CancelTimer = () => {};
@@ -92,25 +98,27 @@ export class Session {
     };
   }
 
+  get terminals(): { name: string; execution_id: string }[] {
+    return [...this.#work.values()].flatMap(({ terminal }) => terminal ?? []);
+  }
+
   /**
    * Its sandbox for one piece of work, as soon as it can be reached. `kill` is called where the session ends before the
    * work does. Rejects with `busy` beyond MAX_SESSION_WORK and for a context that is not free, and with what became of the session.
    */
   async lend(
     work: SessionWork,
+    executionId: string,
     withinMs: number,
     signal: AbortSignal,
     kill: (failure: Failure) => void,
   ): Promise<Lease> {
     this.#requireAlive();
-    const context = work.do === 'python' ? work.context : null;
-    if (context !== null && [...this.#work.values()].includes(context))
-      throw new Failure('busy', `The context '${context}' runs something already.`, { retryAfterMs: 1_000 });
-    if (this.#work.size >= MAX_SESSION_WORK)
-      throw new Failure('busy', `At most ${MAX_SESSION_WORK} pieces of work are under way in one session.`, {
-        retryAfterMs: 1_000,
-      });
-    this.#work.set(kill, context);
+    this.#requireRoom(work);
+    this.#work.set(kill, {
+      context: work.do === 'python' ? work.context : null,
+      terminal: work.do === 'terminal' ? { name: work.name, execution_id: executionId } : null,
+    });
     this.#works += 1;
     this.#cancelIdle();
     try {
@@ -184,6 +192,25 @@ export class Session {
     const { sandboxId } = this.#lease;
     const [ttlMs, idleMs, start] = [this.#ttlMs, this.#idleMs, this.#start];
     this.#onReport({ start, sessionId: this.id, sandboxId, ttlMs, idleMs, end });
+  }
+
+  #requireRoom(work: SessionWork): void {
+    const underway = [...this.#work.values()];
+    const { terminals } = this;
+    if (work.do === 'python' && underway.some(({ context }) => context === work.context))
+      throw new Failure('busy', `The context '${work.context}' runs something already.`, {
+        retryAfterMs: 1_000,
+      });
+    if (work.do === 'terminal' && terminals.some(({ name }) => name === work.name))
+      throw new Failure('duplicate', `There is a terminal '${work.name}' already.`);
+    if (work.do === 'terminal' && terminals.length >= MAX_TERMINALS)
+      throw new Failure('busy', `At most ${MAX_TERMINALS} terminals are open in one session.`, {
+        retryAfterMs: 1_000,
+      });
+    if (underway.length >= MAX_SESSION_WORK)
+      throw new Failure('busy', `At most ${MAX_SESSION_WORK} pieces of work are under way in one session.`, {
+        retryAfterMs: 1_000,
+      });
   }
 
   #requireAlive(): void {

@@ -1,5 +1,5 @@
 import { Failure } from '../../shared/errors.ts';
-import { MAX_SESSIONS } from '../../shared/limits.ts';
+import { MAX_SESSIONS, MAX_TERMINALS_PER_PRINCIPAL } from '../../shared/limits.ts';
 import type { StartBody } from '../../shared/messages.ts';
 import {
   MAX_SESSIONS_LISTED,
@@ -27,6 +27,8 @@ export type Sessions = {
   requireRoom(start: StartBody, work: Extract<SessionWork, { do: 'open' }>): void;
   /** A sandbox from the pool for a session that opens in it: kept where that works, else discarded. */
   keep(start: StartBody, work: Extract<SessionWork, { do: 'open' }>, pool: Pool, lease: Lease): Lease;
+  /** Throws where the principal has as many terminals as it may. */
+  requireTerminal(principal: string): void;
   /** Throws `no_session`: another principal's is none. */
   find(start: StartBody): Session;
   /** Answers SESSION. */
@@ -80,6 +82,19 @@ export function createSessions({ clock, onChange, onReport }: SessionsDeps): Ses
           retryAfterMs: 5_000,
         });
     },
+    requireTerminal(principal) {
+      let count = 0;
+      for (const session of sessions.values())
+        if (session.principal === principal) count += session.terminals.length;
+      if (count >= MAX_TERMINALS_PER_PRINCIPAL)
+        throw new Failure(
+          'rate_limited',
+          `At most ${MAX_TERMINALS_PER_PRINCIPAL} terminals are open at once.`,
+          {
+            retryAfterMs: 5_000,
+          },
+        );
+    },
     keep(start, work, pool, lease) {
       let works = false;
       opening.set(start.holder, (opening.get(start.holder) ?? 0) + 1);
@@ -124,7 +139,7 @@ export function createSessions({ clock, onChange, onReport }: SessionsDeps): Ses
       const session = ownedBy(principal, session_id);
       if (!session) return { ref, sessions: [], total: 0 };
       if (action === 'extend' && ttl_ms !== null) session.extend(ttl_ms);
-      const state = session.state();
+      const state = { ...session.state(), terminals: session.terminals };
       if (action === 'end') await session.end('deleted');
       return { ref, sessions: [state], total: 1 };
     },

@@ -20,6 +20,8 @@ const REFUSALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'duplicate',
   'busy',
   'no_session',
+  'no_terminal',
+  'replaced',
   'rate_limited',
   'sandbox_lost',
   'runner_error',
@@ -35,6 +37,7 @@ const REFUSALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 ]);
 const FAILURES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'busy',
+  'no_terminal',
   'sandbox_lost',
   'runner_error',
   'stage_failed',

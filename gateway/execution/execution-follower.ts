@@ -39,6 +39,8 @@ export type FollowOrder = {
   caller: Caller;
   /** Bytes that its reader has already. */
   from: ReceivedBytes;
+  /** Whoever has read under this name is replaced; by default a name of its own. */
+  reader?: string;
 };
 
 /** Reads an execution that is under way or over at its agent: all of it, or from where its reader stopped. */
@@ -63,7 +65,7 @@ export class ExecutionFollower implements OutputSource {
     if (!link) throw new Failure('no_agent', 'The agent that has this execution is not connected here.');
     this.#deps = deps;
     this.#order = order;
-    this.#reader = toBase64Url(deps.random(READER_BYTES));
+    this.#reader = order.reader ?? toBase64Url(deps.random(READER_BYTES));
     this.#memory = deps.outputMemory.reserve(caller.holder);
     const verdict = this.#memory.grow(STREAM_WINDOW_BYTES);
     if (verdict !== 'taken') throw noMemory(verdict);

@@ -1,6 +1,7 @@
 import { type ErrorCode, Failure } from '../../shared/errors.ts';
 import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
+import type { TerminalSize } from '../../shared/session-messages.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import type { AgentMessage } from '../link/link-state.ts';
 import { refusalCode } from './agent-codes.ts';
@@ -33,6 +34,7 @@ export class InputStream {
   #pieces: Piece[] = [];
   #ending: { keep: boolean } | undefined;
   #isOver = false;
+  #size: TerminalSize | undefined;
   #wake: () => void = () => {};
 
   private constructor(deps: SisterDeps, options: InputStreamOptions) {
@@ -73,6 +75,12 @@ export class InputStream {
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
+  }
+
+  /** Of a terminal. */
+  resize(size: TerminalSize): void {
+    this.#size = size;
+    if (this.#base !== undefined && !this.#isOver) this.#link?.streams.resize(this.#stream, size);
   }
 
   /** Says that this was all, and waits until the agent has it. `keep`: others may go on. */
@@ -151,6 +159,7 @@ export class InputStream {
     this.#length ??= taken;
     this.#base = taken;
     this.#forget(taken);
+    if (this.#size) this.#link?.streams.resize(this.#stream, this.#size);
     for (const { from, bytes } of this.#pieces)
       this.#link?.streams.input(this.#stream, bytes.subarray(Math.max(0, taken - from)));
     if (this.#ending) this.#link?.streams.inputEnd(this.#stream, this.#ending);

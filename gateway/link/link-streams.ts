@@ -72,6 +72,11 @@ export class LinkStreams {
     this.#peer.behind('END', stream, CHANNEL.input, body);
   }
 
+  /** Of a terminal that the stream feeds. */
+  resize(stream: number, size: FromGateway['RESIZE']): void {
+    if (this.#streams.has(stream)) this.#peer.control('RESIZE', stream, size);
+  }
+
   /** Bytes of input that the agent's windows have let this side send so far. */
   inputLimit(stream: number): number {
     return this.#peer.outbox.limit(stream);

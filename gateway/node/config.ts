@@ -52,6 +52,9 @@ const VARIABLES = {
   PODGATE_ORIGINS: listVariable('use origins such as https://podgate.example, separated by commas')
     .pipe(z.array(originVariable()))
     .default([]),
+  PODGATE_TERMINAL_ORIGINS: listVariable('use origins such as https://podgate.example, separated by commas')
+    .pipe(z.array(originVariable()))
+    .default([]),
   PODGATE_REPLICAS: integerVariable(1, 10_000).default(DEFAULT_GATEWAY_CONFIG.replicas),
   PODGATE_HEARTBEAT_MS: integerVariable(1_000, 30_000).default(DEFAULT_GATEWAY_CONFIG.heartbeatMs),
   PODGATE_DRAIN_DELAY_MS: integerVariable(0, 600_000).optional(),
@@ -111,6 +114,7 @@ export function readGatewayConfig(options: GatewayConfigOptions = {}): GatewayPr
     drainMs: values.PODGATE_DRAIN_MS,
     gateway: Object.freeze({
       ...DEFAULT_GATEWAY_CONFIG,
+      terminalOrigins: values.PODGATE_TERMINAL_ORIGINS,
       replicas: values.PODGATE_REPLICAS,
       maxTimeoutMs: values.MAX_EXEC_TIMEOUT_MS,
       maxOutputBytes: values.MAX_OUTPUT_BYTES,

@@ -6,7 +6,9 @@ import { MAX_MESSAGE_BYTES } from '../../shared/limits.ts';
 import type { Gateway } from '../create-gateway.ts';
 import type { LinkSocketPort } from '../link/link-socket.ts';
 import { AGENT_LINK_PATH, AGENT_SUBPROTOCOL } from '../routes/agents.ts';
+import { isTerminalPath } from '../terminals/terminal-request.ts';
 import { answerRaw } from './raw-answer.ts';
+import { createTerminalUpgrades } from './terminal-upgrade.ts';
 
 /** ws closes with this when a message is over `maxPayload`; the protocol has a code of its own for it. */
 const WS_TOO_LARGE = 1009;
@@ -14,7 +16,7 @@ const TOO_LARGE = 4413;
 /** A peer that does not finish the closing handshake is cut off. */
 const CLOSE_TIMEOUT_MS = 5_000;
 
-/** Upgrades agents on a server's sockets and refuses every other upgrade. Call `close` to end those that are left. */
+/** Upgrades agents and terminals on a server's sockets and refuses every other upgrade. Call `close` to end those that are left. */
 export function acceptLinkUpgrades(server: Server, gateway: Gateway): { close(): void } {
   const sockets = new WebSocketServer({
     noServer: true,
@@ -24,8 +26,13 @@ export function acceptLinkUpgrades(server: Server, gateway: Gateway): { close():
     skipUTF8Validation: true,
     handleProtocols: () => AGENT_SUBPROTOCOL,
   });
+  const terminals = createTerminalUpgrades(gateway);
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', () => socket.destroy());
+    if (isTerminalPath((request.url ?? '').split('?', 1)[0] ?? '')) {
+      terminals.open(request, socket, head);
+      return;
+    }
     const refusal = refusalOf(request, gateway);
     if (refusal) answerRaw(socket, refusal);
     else sockets.handleUpgrade(request, socket, head, (webSocket) => join(webSocket, socket, gateway));
@@ -34,6 +41,7 @@ export function acceptLinkUpgrades(server: Server, gateway: Gateway): { close():
     close() {
       for (const webSocket of sockets.clients) webSocket.terminate();
       sockets.close();
+      terminals.close();
     },
   };
 }

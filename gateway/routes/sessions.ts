@@ -14,6 +14,7 @@ import { createSessionOrders } from '../sessions/session-orders.ts';
 import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
 import type { KeyedContext } from './execute.ts';
 import { createSessionFileRoutes } from './session-files.ts';
+import { createSessionTerminalRoutes } from './session-terminals.ts';
 import { createSessionWorkRoutes } from './session-work.ts';
 
 /** `/v1/sessions*`: sandboxes that stay. */
@@ -116,5 +117,6 @@ export function createSessionRoutes(deps: SessionRequestsDeps): Route[] {
     },
     ...createSessionWorkRoutes(deps, book),
     ...createSessionFileRoutes(deps, book),
+    ...createSessionTerminalRoutes(deps.directory, book),
   ];
 }

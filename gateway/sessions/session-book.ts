@@ -27,6 +27,8 @@ export type SessionBook = {
     action: 'get' | 'extend',
     ttlMs?: number,
   ): Promise<SessionResponse>;
+  /** Its terminals, and the executions that they are. Throws as `ask`. */
+  terminals(caller: Caller, place: SessionPlace): Promise<NonNullable<SessionState['terminals']>>;
   /** Ends it. Throws as `ask`. */
   end(caller: Caller, place: SessionPlace): Promise<void>;
   /** All sessions of the caller at agents that are connected here, the oldest first. */
@@ -44,6 +46,7 @@ export function createSessionBook({ ids, now, directory }: SessionBookDeps): Ses
       cluster: state.cluster,
       template: state.template,
       running: state.running,
+      ...(state.terminals && { terminals: state.terminals.map(({ name }) => name) }),
     };
   }
 
@@ -89,6 +92,13 @@ export function createSessionBook({ ids, now, directory }: SessionBookDeps): Ses
       const [state] = sessions;
       if (!state) throw noSession(id);
       return describe(state);
+    },
+    async terminals(caller, { id, instance }) {
+      const question = { action: 'get', session_id: id, ttl_ms: null, skip: 0 } as const;
+      const { sessions } = await askInstance(caller, instance, question);
+      const [state] = sessions;
+      if (!state) throw noSession(id);
+      return state.terminals ?? [];
     },
     async end(caller, { id, instance }) {
       const question = { action: 'end', session_id: id, ttl_ms: null, skip: 0 } as const;

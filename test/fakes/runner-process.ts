@@ -29,6 +29,8 @@ export type SandboxOptions = {
   workspaceMount?: string;
   /** Puts plain pipes, as a container engine has them, between the test and the runner. */
   pipes?: boolean;
+  /** A folder that the sandbox sees empty. */
+  without?: string;
   /** Called when the runner runs and before it is spoken to. */
   beforeAttach?: (stream: Duplex, pid: number) => Promise<void>;
 };
@@ -69,7 +71,7 @@ export type Sandbox = AsyncDisposable & {
   readonly exited: Promise<void>;
 };
 
-/** Mounts, drops every capability, becomes the runner. `$1` are the workspace's mount options; the rest is the command. */
+/** Mounts, drops every capability, becomes the runner. `$1` are the workspace's mount options, `$2` what is hidden; the rest is the command. */
 const INSIDE = `
 set -e
 mount -t tmpfs -o "$1" workspace ${WORKSPACE}
@@ -77,7 +79,8 @@ mount -t tmpfs -o size=128m,mode=1777 scratch /tmp
 mount -t tmpfs -o size=128m,mode=1777 scratch /dev/shm
 mount -t tmpfs -o size=1m,mode=1777 elsewhere ${ELSEWHERE}
 mount -o remount,bind,ro / 2>/dev/null || true
-shift
+[ -z "$2" ] || mount -t tmpfs -o size=1m,mode=755 without "$2"
+shift 2
 cd /
 exec setpriv --ambient-caps=-all --inh-caps=-all --bounding-set=-all -- "$@"
 `;
@@ -105,7 +108,7 @@ export function sandboxTrouble(python: string): string | undefined {
   } catch {
     return `${python} cannot be run`;
   }
-  const [command, ...args] = enter(['sh', '-c', INSIDE, 'sh', 'size=1m', python, '-I', '-S', '-c', 'pass']);
+  const [command, ...args] = enter(['sh', '-c', INSIDE, 'sh', 'size=1m', '', python, '-I', '-S', '-c', 'pass']);
   const { status, stderr, error } = spawnSync(command as string, args, { encoding: 'utf8' });
   return status === 0 ? undefined : `no namespaces of its own: ${(error?.message ?? stderr).trim()}`;
 }
@@ -142,7 +145,7 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
   };
   const command = runnerCommand({ python, config });
   const mount = options.workspaceMount ?? 'size=128m,mode=1777';
-  const inner = ['sh', '-c', INSIDE, 'sh', mount, ...command];
+  const inner = ['sh', '-c', INSIDE, 'sh', mount, options.without ?? '', ...command];
   const outer = ['sh', '-c', options.pipes ? TWO_PIPES : ONE_SOCKET, 'sh', ...enter(inner)];
   const child = spawn(outer[0] as string, outer.slice(1), {
     stdio: ['ignore', 'ignore', 'pipe', 'pipe'],

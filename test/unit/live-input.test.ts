@@ -23,7 +23,7 @@ function listen() {
 /** A program behind a runner, and what has reached it. */
 function program(announced = 0) {
   const live = new LiveInput(announced);
-  const got = { text: '', ended: 0, bytes: 0 };
+  const got = { text: '', ended: 0, bytes: 0, size: '' };
   const sink = {
     write(piece: Uint8Array) {
       got.text += new TextDecoder().decode(piece);
@@ -31,6 +31,9 @@ function program(announced = 0) {
     },
     endInput() {
       got.ended += 1;
+    },
+    resize(rows: number, columns: number) {
+      got.size = `${rows}x${columns}`;
     },
   };
   return { live, got, sink };
@@ -140,4 +143,16 @@ test('the counts of MAX_KNOWN_WRITERS are kept, the oldest goes first', () => {
   write('one more');
   expect(write('w1')).toBe(0);
   expect(write('w0')).toBe(2);
+});
+
+test('a terminal has the size that was told last, also one told before it began or while nobody heard', () => {
+  const { live, got, sink } = program();
+  const writer = live.open('a', listen().port);
+  writer.resize?.({ rows: 10, columns: 20 });
+  live.begin(sink);
+  expect(got.size).toBe('10x20');
+  writer.resize?.({ rows: 30, columns: 40 });
+  got.size = '';
+  live.resume(0);
+  expect(got.size).toBe('30x40');
 });

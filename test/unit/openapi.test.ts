@@ -84,6 +84,8 @@ describe('/openapi.json', () => {
       'POST /v1/sessions/{id}/files/move',
       'GET /v1/sessions/{id}/tree',
       'PUT /v1/sessions/{id}/tree',
+      'GET /v1/sessions/{id}/terminals/{name}',
+      'DELETE /v1/sessions/{id}/terminals/{name}',
       'POST /v1/executions/{id}/stdin',
       'POST /v1/executions/{id}/signal',
       'GET /v1/files',

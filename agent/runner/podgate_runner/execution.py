@@ -66,6 +66,9 @@ class Execution:
     def signal(self, number):
         """To the program: that of a session takes them."""
 
+    def resize(self, rows, columns):
+        """Of a terminal: most have none."""
+
     def resume_input(self):
         """Says on a new stream what there is of it."""
 

@@ -72,6 +72,8 @@ THREAD_STACK_BYTES = 2 << 20
 # Pieces of work that one session has under way at once.
 MAX_SESSION_WORK = 16
 MAX_SESSION_SECONDS = 90000
+# Rows or columns of a terminal.
+MAX_TERMINAL_SIDE = 4096
 # Interpreters that one session keeps.
 MAX_CONTEXTS = 8
 # From an interrupt to the kill: less than the agent waits for a runner that is silent.

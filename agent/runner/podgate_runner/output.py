@@ -17,12 +17,12 @@ class _Pipe:
 
 
 class Output:
-    def __init__(self, outbox, limits, poller):
+    def __init__(self, outbox, limits, poller, pipes=None):
         self._outbox = outbox
         self._poller = poller
         self._cap = limits["max_output_bytes"]
         self._kill_at = limits["output_limit_bytes"]
-        self.stdout, self.stderr = _Pipe(STDOUT), _Pipe(STDERR)
+        self.stdout, self.stderr = pipes or (_Pipe(STDOUT), _Pipe(STDERR))
         self._pipes = (self.stdout, self.stderr)
         self._draining = False
 
@@ -77,7 +77,7 @@ class Output:
         """One read. False when there was nothing."""
         dropping = pipe.counted >= self._cap
         try:
-            data = os.read(pipe.read_fd, READ_BYTES if dropping else min(READ_BYTES, max(self._outbox.room(), 1)))
+            data = self._take(pipe.read_fd, READ_BYTES if dropping else min(READ_BYTES, max(self._outbox.room(), 1)))
         except BlockingIOError:
             return False
         if not data:
@@ -87,6 +87,8 @@ class Output:
             self._outbox.data(pipe.channel, data[: self._cap - pipe.counted])
         pipe.counted += len(data)
         return True
+
+    _take = staticmethod(os.read)
 
     def _end(self, pipe):
         pipe.ended = True
@@ -100,7 +102,7 @@ class Output:
                 continue
             try:
                 while True:
-                    data = os.read(pipe.read_fd, READ_BYTES)
+                    data = self._take(pipe.read_fd, READ_BYTES)
                     if not data:
                         break
                     pipe.counted += len(data)

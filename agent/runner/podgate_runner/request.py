@@ -3,11 +3,11 @@
 import os
 
 from podgate_runner.config import LANGUAGES
-from podgate_runner.limits import MAX_DETAIL_CHARS, MAX_SESSION_SECONDS, MAX_SIGNAL, RUNNER_VERSION
+from podgate_runner.limits import MAX_DETAIL_CHARS, MAX_SESSION_SECONDS, MAX_SIGNAL, MAX_TERMINAL_SIDE, RUNNER_VERSION
 
 
 FILE_WORK = ("stat", "list", "read", "mkdir", "move", "delete", "pack", "unpack")
-SESSION_WORK = ("open", "extend", "bash", "python", "restart", "files")
+SESSION_WORK = ("open", "extend", "bash", "python", "restart", "files", "terminal")
 
 
 class RequestError(Exception):
@@ -78,9 +78,19 @@ def session(asked):
         found["rich"] = _of(asked, "rich", bool)
     if found["do"] == "bash":
         found["input"] = asked.get("input") is True
+    if found["do"] == "terminal":
+        found["rows"], found["columns"] = size(asked)
     if found["do"] == "files":
         found["files"] = _files(_of(asked, "files", dict))
     return found
+
+
+def size(asked):
+    """(rows, columns) of a terminal."""
+    sides = integer(asked, "rows"), integer(asked, "columns")
+    if not all(0 < side <= MAX_TERMINAL_SIDE for side in sides):
+        raise RequestError("rows")
+    return sides
 
 
 def _files(asked):

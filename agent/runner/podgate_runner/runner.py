@@ -134,6 +134,8 @@ class Runner:
             execution.end_input()
         elif kind == frames.SIGNAL:
             execution.signal(request.signal_number(body))
+        elif kind == frames.RESIZE:
+            execution.resize(*request.size(body))
         else:
             raise FrameError("a frame out of place")
 
@@ -296,4 +298,4 @@ def execution_type(asked):
     return RichExecution
 
 
-_OF_EXECUTION = (frames.DATA, frames.END, frames.WINDOW, frames.CANCEL, frames.SIGNAL)
+_OF_EXECUTION = (frames.DATA, frames.END, frames.WINDOW, frames.CANCEL, frames.SIGNAL, frames.RESIZE)

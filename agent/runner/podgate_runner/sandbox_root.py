@@ -18,6 +18,8 @@ _ROOT_BYTES = 8 << 20
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+# What a program that opens terminals without end may take of the machine's.
+_MAX_TERMINALS = 64
 _EMPTY = ("home", "mnt", "opt", "run", "srv", "sys", "var")
 
 # What interpreters and libraries read; nothing here may hold a secret (pip.conf, gitconfig and npmrc may).
@@ -164,6 +166,20 @@ def _devices():
     for name, target in _DEVICE_LINKS.items():
         os.symlink(target, "/dev/" + name)
     os.mkdir("/dev/shm", 0o755)
+    _terminals()
+
+
+def _terminals():
+    """Terminals of the sandbox's own. Where the machine gives none, sessions say so when one is asked for."""
+    os.mkdir("/dev/pts", 0o755)
+    try:
+        options = "newinstance,ptmxmode=0666,mode=0620,max=%d" % _MAX_TERMINALS
+        syscalls.mount("devpts", "/dev/pts", "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, options)
+    except OSError:
+        return
+    os.symlink("pts/ptmx", "/dev/ptmx")
+    _write("/dev/tty", b"")
+    namespaces.mount(_OLD + "/dev/tty", "/dev/tty", None, syscalls.MS_BIND)
 
 
 def _writable(runner_config, uid, gid, flags):

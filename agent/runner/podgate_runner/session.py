@@ -11,6 +11,7 @@ from podgate_runner.runner import Runner
 from podgate_runner.session_command import Command, FileWork, Opening, done
 from podgate_runner.session_context import Context, ContextPlace, PythonWork
 from podgate_runner.session_place import ProgramPlace
+from podgate_runner.session_terminal import Terminal
 
 _BOOT = """
 import sys
@@ -136,8 +137,8 @@ class SessionRunner(Runner):
         elif "bash" not in self._programs:
             self._refuse(stream_id, "no_language", "This sandbox has no bash.")
         else:
-            place = ProgramPlace(self._kept, self._tell_keeper, stream_id)
-            self._add(Command(self, stream_id, asked), place)
+            kind = Terminal if session["do"] == "terminal" else Command
+            self._add(kind(self, stream_id, asked), ProgramPlace(self._kept, self._tell_keeper, stream_id))
 
     def _accept_python(self, stream_id, asked, name):
         context = self._contexts.get(name)
@@ -230,7 +231,7 @@ class SessionRunner(Runner):
         if messages is None:
             self._break("The process that starts the session's programs ended.")
             return
-        for message, _ in messages:
+        for message, fds in messages:
             if message[0] == "ready":
                 self._keeper_ready = True
                 for work in list(self._work.values()):
@@ -239,8 +240,13 @@ class SessionRunner(Runner):
                 continue
             work = self._work.get(message[1]) or self._programs_of_contexts.get(message[1])
             if work is None:
-                continue
-            if message[0] == "started":
+                for fd in fds:
+                    os.close(fd)
+            elif message[0] == "terminal":
+                work.on_terminal(*fds)
+            elif message[0] == "refused":
+                work.on_refused(*message[2:])
+            elif message[0] == "started":
                 work.on_begun(*message[2:])
             elif message[0] == "failed":
                 work.on_failed(message[2])

@@ -4,7 +4,7 @@ It is forked from the warm zygote, so that what the template preloads is there, 
 every program it forks a warden, which is the subreaper of all that the program starts: what belongs to which program is
 exact, also for what has left its session and its parents. Messages to it: ("spawn", id, job) with the program's
 descriptors from 0 up, ("signal", id, number), ("kill", id). From it: ("ready", pid), ("started", id, time, pid, warden),
-("failed", id, sentence), ("exit", id, status, cpu seconds, time).
+("failed", id, sentence), ("terminal", id) with master and slave, ("refused", id, code, sentence), ("exit", id, status, cpu seconds, time).
 """
 
 import marshal
@@ -14,7 +14,7 @@ import signal
 import time
 import _socket
 
-from podgate_runner import confine, courier, session_program, syscalls
+from podgate_runner import confine, courier, session_program, syscalls, terminal_device
 from podgate_runner.session_tree import below, children_of
 
 _KILL, _ROUNDS_SECONDS = b"k", 0.0005
@@ -91,6 +91,10 @@ class Keeper:
                     pass
 
     def _spawn(self, program, job, fds):
+        if "terminal" in job:
+            fds += self._open_terminal(program, job["terminal"])
+            if not fds:
+                return
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
             pid = os.fork()
@@ -107,6 +111,17 @@ class Keeper:
                 os._exit(1)
         theirs.close()
         self._wardens[pid] = (ours, program)
+
+    def _open_terminal(self, program, size):
+        """Three descriptors of one, whose other side the runner gets; none where there is no terminal."""
+        try:
+            master, slave = terminal_device.open_pair(*size)
+        except OSError as error:
+            courier.send(self._sock, ("refused", program, "no_terminal", terminal_device.missing(error)))
+            return []
+        courier.send(self._sock, ("terminal", program), [master, slave])
+        os.close(master)
+        return [slave, os.dup(slave), os.dup(slave)]
 
     def _hear(self, pid, wire, program):
         try:

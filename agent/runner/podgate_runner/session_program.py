@@ -5,7 +5,7 @@ import os
 import resource
 import signal
 
-from podgate_runner import session_files, session_python, syscalls
+from podgate_runner import session_files, session_python, syscalls, terminal_device
 
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 # Above the descriptors that a program is given.
@@ -41,6 +41,8 @@ def prepare(job, fds, telling, workspace):
         os.dup2(fd, number)
     syscalls.close_range(len(fds), telling - 1)
     syscalls.close_range(telling + 1)
+    if "terminal" in job:
+        terminal_device.take_control()
     os.chdir(workspace)
     syscalls.set_dumpable(True)
     for limit, soft, hard in job["rlimits"]:

@@ -89,6 +89,11 @@ class LiveStdin(Stdin):
         os.set_blocking(self.write_fd, False)
         return read_fd
 
+    def use(self, fd):
+        """Writes to this descriptor, which is open in both directions."""
+        os.set_blocking(fd, False)
+        self.write_fd = fd
+
     def push(self, data):
         self._coming.append(memoryview(data))
 

@@ -47,7 +47,11 @@ describePython('a program that is fed while it runs', (python) => {
       ...options,
       onStarted: (execution) => {
         current = execution;
-        live.begin({ write: (bytes) => current.write(bytes), endInput: () => current.endInput() });
+        live.begin({
+          write: (bytes) => current.write(bytes),
+          endInput: () => current.endInput(),
+          resize() {},
+        });
         onStarted(live);
       },
       onLost: (checkpoint, handlers) => {

@@ -222,6 +222,7 @@ describePython('a runner that waits for streams', (python) => {
           write: () => {},
           endInput: () => {},
           signal: () => {},
+          resize: () => {},
           window: (limit) => next?.window(limit),
           cancel: () => {},
           checkpoint: () => checkpoint,

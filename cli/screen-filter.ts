@@ -1,0 +1,176 @@
+/** Longer sequences are no terminal's; the title of a window is cut. */
+const MAX_SEQUENCE_BYTES = 256;
+const MAX_TITLE_BYTES = 512;
+
+const ESC = 0x1b;
+const [BEL, ENQ, CAN, SUB, DEL] = [0x07, 0x05, 0x18, 0x1a, 0x7f];
+/** What moves the cursor or rings, and no more. */
+const CONTROLS = new Set([BEL, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f]);
+/** After ESC: cursor, keypad, tabs, character sets, full reset. */
+const ESCAPES = new Set([...'78=>DEHMc'].map((char) => char.charCodeAt(0)));
+const CHARACTER_SETS = new Set([...'()*+-./#% '].map((char) => char.charCodeAt(0)));
+/** Sequences whose text is for the terminal: DCS, SOS, PM, APC. OSC has one use that is let through. */
+const STRINGS = new Set([...'PX^_'].map((char) => char.charCodeAt(0)));
+/**
+ * Control sequences by prefix, intermediates and final: drawing, modes, cursor shape, where the cursor is and what the
+ * terminal is. No other question to the terminal: its answers are typed for the user. No window, printer, or clipboard.
+ */
+const SEQUENCE =
+  /^(?:[0-9;:]*[@A-HJ-MPSTXZ`a-hlmnr-su]|\?[0-9;]*[hlJKn]|>[0-9;]*[cm]|![p]|[0-9;]* q|[0-9;]*["]q|[0-9;]*[$][rvxz{}]|[0-9;]*I)$/;
+/** Modes that outlive a program that does not undo them, and what undoes them. */
+const UNDOABLE = new Map([
+  [1, '\x1b[?1l'],
+  [5, '\x1b[?5l'],
+  [9, '\x1b[?9l'],
+  [47, '\x1b[?47l'],
+  [66, '\x1b>'],
+  [1000, '\x1b[?1000l'],
+  [1002, '\x1b[?1002l'],
+  [1003, '\x1b[?1003l'],
+  [1004, '\x1b[?1004l'],
+  [1005, '\x1b[?1005l'],
+  [1006, '\x1b[?1006l'],
+  [1015, '\x1b[?1015l'],
+  [1047, '\x1b[?1047l'],
+  [1049, '\x1b[?1049l'],
+  [2004, '\x1b[?2004l'],
+  [2026, '\x1b[?2026l'],
+]);
+
+type State = 'ground' | 'escape' | 'charset' | 'sequence' | 'title' | 'string';
+
+export type ScreenFilter = {
+  /** What of it may reach the user's terminal. Sequences that are cut in two wait for their rest. */
+  push(bytes: Uint8Array): Uint8Array;
+  /** Undoes what a program left behind on the terminal. */
+  undo(): string;
+};
+
+/** The output of a sandbox on its way to a real terminal. `all`: nothing is held back, as ssh does. */
+export function createScreenFilter(all = false): ScreenFilter {
+  const modes = new Set<number>();
+  let touched = false;
+  let state: State = 'ground';
+  let held: number[] = [];
+  /** Bytes of a UTF-8 character that are still to come, and what it began with. */
+  let following = 0;
+  let isC1 = false;
+  let output: number[] = [];
+
+  const pass = (...bytes: number[]) => {
+    for (const byte of bytes) output.push(byte);
+  };
+  const enter = (next: State, ...first: number[]) => {
+    state = next;
+    held = first;
+  };
+
+  function ground(byte: number): void {
+    if (byte >= 0x80 && byte < 0xc0) continued(byte);
+    else {
+      following = 0;
+      if (byte === ESC) enter('escape', byte);
+      else if (byte >= 0xc2 && byte < 0xf5) {
+        following = byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : 3;
+        // U+0080 to U+009F are control characters, some terminals' own sequences among them.
+        isC1 = byte === 0xc2;
+        if (!isC1) pass(byte);
+      } else if (byte < 0x20 ? CONTROLS.has(byte) : byte < DEL) pass(byte);
+    }
+  }
+
+  function continued(byte: number): void {
+    if (following === 0) return;
+    following -= 1;
+    if (!isC1) pass(byte);
+    else if (byte >= 0xa0) pass(0xc2, byte);
+    isC1 = false;
+  }
+
+  function escaped(byte: number): void {
+    if (byte === 0x5b) enter('sequence');
+    else if (byte === 0x5d) enter('title');
+    else if (STRINGS.has(byte)) enter('string');
+    else if (CHARACTER_SETS.has(byte)) enter('charset', byte);
+    else {
+      state = 'ground';
+      if (ESCAPES.has(byte)) pass(ESC, byte);
+      else if (byte < 0x20 || byte === ESC) take(byte);
+      if (byte === 0x63) modes.clear();
+      if (byte === 0x3d) modes.add(66);
+      if (byte === 0x3e) modes.delete(66);
+    }
+  }
+
+  function charset(byte: number): void {
+    state = 'ground';
+    if (byte >= 0x20 && byte < DEL) pass(ESC, ...held, byte);
+    else take(byte);
+  }
+
+  function sequence(byte: number): void {
+    if (byte >= 0x40 && byte < DEL) {
+      state = 'ground';
+      const text = String.fromCharCode(...held, byte);
+      if (held.length >= MAX_SEQUENCE_BYTES || !SEQUENCE.test(text)) return;
+      remember(text);
+      pass(ESC, 0x5b, ...held, byte);
+    } else if (byte === ESC) enter('escape', byte);
+    else if (byte === CAN || byte === SUB) state = 'ground';
+    else if (byte >= 0x20 && byte < DEL && held.length < MAX_SEQUENCE_BYTES) held.push(byte);
+  }
+
+  function remember(text: string): void {
+    touched = true;
+    const found = /^\?([0-9;]*)([hl])$/.exec(text);
+    for (const mode of found?.[1]?.split(';') ?? []) {
+      if (found?.[2] === 'h') modes.add(Number(mode));
+      else modes.delete(Number(mode));
+      if (Number(mode) === 25) modes[found?.[2] === 'l' ? 'add' : 'delete'](-25);
+    }
+    if (/^>4(;\d+)?m$/.test(text)) modes.add(-4);
+  }
+
+  /** Until BEL or ST. ESC ends it whatever follows. */
+  function text(byte: number): void {
+    const isTitle = state === 'title';
+    if (byte === BEL || byte === ESC || byte === CAN || byte === SUB) {
+      if (isTitle && byte !== CAN && byte !== SUB) title();
+      if (byte === ESC) enter('escape', byte);
+      else state = 'ground';
+    } else if (isTitle && held.length <= MAX_TITLE_BYTES) held.push(byte);
+  }
+
+  function title(): void {
+    const [kind, semicolon] = held;
+    const isKnown = kind !== undefined && kind >= 0x30 && kind <= 0x32 && semicolon === 0x3b;
+    if (!isKnown || held.length > MAX_TITLE_BYTES) return;
+    const words = new TextDecoder().decode(Uint8Array.from(held.slice(2)));
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
+    const clean = words.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, '');
+    pass(ESC, 0x5d, kind, 0x3b, ...new TextEncoder().encode(clean), BEL);
+  }
+
+  function take(byte: number): void {
+    if (byte === ENQ) return;
+    if (state === 'ground') ground(byte);
+    else if (state === 'escape') escaped(byte);
+    else if (state === 'charset') charset(byte);
+    else if (state === 'sequence') sequence(byte);
+    else text(byte);
+  }
+
+  return {
+    push(bytes) {
+      output = [];
+      for (const byte of bytes) take(byte);
+      return all ? bytes : Uint8Array.from(output);
+    },
+    undo() {
+      const undone = [...UNDOABLE].filter(([mode]) => modes.has(mode)).map(([, text]) => text);
+      if (modes.has(-25)) undone.push('\x1b[?25h');
+      if (modes.has(-4)) undone.push('\x1b[>4m');
+      return (touched ? '\x1b[0m\x1b(B\x0f' : '') + undone.join('');
+    },
+  };
+}

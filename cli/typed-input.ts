@@ -1,0 +1,42 @@
+import type { Terminal } from '../client/podgate.ts';
+
+/** What is typed while nobody hears it, and what may have been lost with a connection. */
+export const MAX_TYPED_BYTES = 65_536;
+
+/** Sends what is typed, each byte once, also across connections: the terminal says how much it has had. */
+export type TypedInput = {
+  push(bytes: Uint8Array<ArrayBuffer>): void;
+  /** A new connection takes what the one before did not. */
+  attach(terminal: Terminal): void;
+  detach(): void;
+};
+
+export function createTypedInput(): TypedInput {
+  let terminal: Terminal | undefined;
+  let kept = new Uint8Array(0);
+  /** Where `kept` begins, in all that was typed. */
+  let from = 0;
+
+  return {
+    push(bytes) {
+      if (!terminal && kept.byteLength + bytes.byteLength > MAX_TYPED_BYTES) return;
+      const joined = new Uint8Array(kept.byteLength + bytes.byteLength);
+      joined.set(kept);
+      joined.set(bytes, kept.byteLength);
+      const excess = Math.max(0, joined.byteLength - MAX_TYPED_BYTES);
+      kept = joined.slice(excess);
+      from += excess;
+      terminal?.write(bytes);
+    },
+    attach(given) {
+      terminal = given;
+      const taken = given.state.input_offset ?? from + kept.byteLength;
+      kept = kept.slice(Math.max(0, taken - from));
+      from = Math.max(from, taken);
+      if (kept.byteLength > 0) given.write(kept);
+    },
+    detach() {
+      terminal = undefined;
+    },
+  };
+}

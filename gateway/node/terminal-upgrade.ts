@@ -1,0 +1,106 @@
+import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { type RawData, type WebSocket, WebSocketServer } from 'ws';
+import { MAX_TERMINAL_INPUT_BYTES } from '../../shared/limits.ts';
+import type { Gateway } from '../create-gateway.ts';
+import { toFailure } from '../http/problem-response.ts';
+import { TERMINAL_SUBPROTOCOL } from '../terminals/terminal-request.ts';
+import type { OpenedTerminal, TerminalSocketPort } from '../terminals/terminal-socket.ts';
+import { answerRaw } from './raw-answer.ts';
+
+/** ws closes with this when a message is over `maxPayload`; Podgate has a code of its own for it. */
+const WS_TOO_LARGE = 1009;
+const TOO_LARGE = 4413;
+const CLOSE_TIMEOUT_MS = 5_000;
+/** A peer that has not answered the last ping by the next is gone. */
+const PING_MS = 20_000;
+
+/** WebSockets on which terminals of sessions are shown. */
+export function createTerminalUpgrades(gateway: Gateway) {
+  const sockets = new WebSocketServer({
+    noServer: true,
+    clientTracking: true,
+    perMessageDeflate: false,
+    maxPayload: MAX_TERMINAL_INPUT_BYTES,
+    handleProtocols: () => TERMINAL_SUBPROTOCOL,
+  });
+
+  async function open(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    let opened: OpenedTerminal;
+    try {
+      opened = await gateway.openTerminal(requestOf(request));
+    } catch (error) {
+      answerRaw(socket, toFailure(error));
+      return;
+    }
+    let isTaken = false;
+    socket.once('close', () => {
+      if (!isTaken) opened.drop();
+    });
+    if (socket.destroyed) {
+      opened.drop();
+      return;
+    }
+    sockets.handleUpgrade(request, socket, head, (webSocket) => {
+      isTaken = true;
+      join(webSocket, opened);
+    });
+  }
+
+  return {
+    open: (request: IncomingMessage, socket: Duplex, head: Buffer) => void open(request, socket, head),
+    close() {
+      for (const webSocket of sockets.clients) webSocket.terminate();
+      sockets.close();
+    },
+  };
+}
+
+function join(webSocket: WebSocket, opened: OpenedTerminal): void {
+  let isAlive = true;
+  const pings = setInterval(() => {
+    if (!isAlive) webSocket.terminate();
+    isAlive = false;
+    webSocket.ping();
+  }, PING_MS);
+  webSocket.on('pong', () => {
+    isAlive = true;
+  });
+  const close = webSocket.close.bind(webSocket);
+  webSocket.close = (code, reason) =>
+    code === WS_TOO_LARGE ? close(TOO_LARGE, 'too_large') : close(code, reason);
+  webSocket.on('error', () => {});
+  const handlers = opened.take(portOf(webSocket));
+  webSocket.on('message', (data: RawData, isBinary: boolean) => {
+    handlers.message(isBinary ? (data as Buffer) : data.toString());
+  });
+  webSocket.on('close', () => {
+    clearInterval(pings);
+    handlers.closed();
+  });
+}
+
+function portOf(webSocket: WebSocket): TerminalSocketPort {
+  return {
+    send(message) {
+      if (webSocket.readyState === webSocket.OPEN)
+        webSocket.send(message, { binary: typeof message !== 'string' });
+    },
+    hold: () => webSocket.pause(),
+    go: () => webSocket.resume(),
+    close(code, reason) {
+      webSocket.resume();
+      webSocket.close(code, reason);
+      const timer = setTimeout(() => webSocket.terminate(), CLOSE_TIMEOUT_MS);
+      webSocket.once('close', () => clearTimeout(timer));
+    },
+  };
+}
+
+/** The request as the core knows requests. Its host says nothing: any will do. */
+function requestOf({ headers, url = '/' }: IncomingMessage): Request {
+  const copied = new Headers();
+  for (const [name, value] of Object.entries(headers))
+    if (typeof value === 'string' && name !== 'connection' && name !== 'upgrade') copied.set(name, value);
+  return new Request(new URL(url, 'http://gateway'), { headers: copied });
+}

@@ -1,0 +1,160 @@
+import { Failure } from '../../shared/errors.ts';
+import { MAX_ATTEMPTS } from '../../shared/limits.ts';
+import { type Caller, requireScope } from '../auth/caller.ts';
+import type { RateLimiter } from '../auth/rate-limiter.ts';
+import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
+import type { ExecutionFollower, FollowOrder } from '../execution/execution-follower.ts';
+import { InputStream } from '../execution/input-stream.ts';
+import type { GatewayDeps } from '../gateway-deps.ts';
+import { requestIdOf } from '../http/request-ids.ts';
+import { openOwn } from '../routes/executions.ts';
+import { createSessionBook, type SessionPlace } from '../sessions/session-book.ts';
+import { TerminalConnection } from './terminal-connection.ts';
+import { readTerminalAsk, type TerminalAsk, withSubprotocolKey } from './terminal-request.ts';
+import type { OpenedTerminal } from './terminal-socket.ts';
+import { startTerminal } from './terminal-start.ts';
+
+/** Whoever attaches takes the place of whoever looked before. */
+const READER = 'terminal';
+
+export type TerminalDoorDeps = Pick<
+  GatewayDeps,
+  'config' | 'now' | 'timers' | 'random' | 'log' | 'authenticator' | 'ids'
+> & {
+  rateLimiter: RateLimiter;
+  directory: ClusterDirectory;
+  requireOpen(): void;
+  follow(order: FollowOrder): ExecutionFollower;
+};
+
+/** Opens terminals of sessions for WebSockets that an adapter has not upgraded yet. */
+export type TerminalDoor = {
+  /** Throws the Failure that the upgrade is to be refused with. */
+  open(request: Request): Promise<OpenedTerminal>;
+};
+
+type Found = { executionId: string; created: boolean };
+
+export function createTerminalDoor(deps: TerminalDoorDeps): TerminalDoor {
+  const { config, now, timers, random, log, authenticator, rateLimiter, ids, directory } = deps;
+  const book = createSessionBook(deps);
+
+  async function admit(request: Request): Promise<Caller> {
+    const origin = request.headers.get('origin');
+    if (origin !== null && !config.terminalOrigins.includes(origin))
+      throw new Failure('forbidden', 'Pages of this origin may open no terminals here.');
+    const caller = await authenticator.authenticate(withSubprotocolKey(request));
+    requireScope(caller, 'sessions');
+    rateLimiter.take(caller);
+    deps.requireOpen();
+    return caller;
+  }
+
+  /** The terminal of that name; it is opened where there is none. */
+  async function find(
+    caller: Caller,
+    place: SessionPlace,
+    ask: TerminalAsk,
+    requestId: string,
+  ): Promise<Found> {
+    const { tenant, principalDigest } = caller;
+    for (let tries = 0; tries < MAX_ATTEMPTS; tries += 1) {
+      const terminals = await book.terminals(caller, place);
+      const known = terminals.find(({ name }) => name === ask.name);
+      if (known) return { executionId: known.execution_id, created: false };
+      if (!ask.create) throw new Failure('not_found', `There is no terminal '${ask.name}' in this session.`);
+      const link = directory.linkTo(tenant, place.instance);
+      if (!link) continue;
+      const { cluster, instance } = place;
+      const executionId = await ids.seal({ kind: 'x', tenant, principalDigest, cluster, instance });
+      if (!link.joined) continue;
+      if (await startTerminal(link, { caller, place, ask, executionId, requestId }))
+        return { executionId, created: true };
+    }
+    throw new Failure('agent_lost', 'The agent was lost while it opened the terminal; try again.');
+  }
+
+  /** Whoever had a terminal before has it until its end is forgotten, also when its session is over. */
+  async function resume(caller: Caller, { session, pathCluster }: TerminalAsk, executionId: string) {
+    const place = await book.find(caller, session, pathCluster);
+    const { instance } = await openOwn(ids, executionId, caller);
+    if (instance !== place.instance) throw new Failure('not_found', 'This session has had no such terminal.');
+    return { executionId, created: false };
+  }
+
+  async function feed({ executionId }: Found, { tenant }: Caller, instance: string, ask: TerminalAsk) {
+    try {
+      const whereabouts = { tenant, instance, executionId };
+      const input = await InputStream.open({ directory, timers }, { ...whereabouts, writer: ask.writer });
+      input.resize({ rows: ask.rows, columns: ask.columns });
+      return input;
+    } catch (error) {
+      // Its program is over: there is output to be had, and its end.
+      if (error instanceof Failure && ['not_found', 'conflict'].includes(error.code)) return undefined;
+      throw error;
+    }
+  }
+
+  return {
+    async open(request) {
+      const requestId = requestIdOf(request.headers, random);
+      const caller = await admit(request);
+      const ask = readTerminalAsk(new URL(request.url));
+      const { name, offset } = ask;
+      const found =
+        ask.resume !== null
+          ? await resume(caller, ask, ask.resume)
+          : await find(caller, await book.find(caller, ask.session, ask.pathCluster), ask, requestId);
+      const { executionId, created } = found;
+      const parts = await openOwn(ids, executionId, caller);
+      const from = { stdout: offset, stderr: 0 };
+      const follower = deps.follow({ executionId, parts, caller, from, reader: READER });
+      try {
+        await follower.opened.catch((error: unknown) => {
+          throw refusalOf(error);
+        });
+        const input = await feed(found, caller, parts.instance, ask);
+        const beganMs = now();
+        return {
+          take: (socket) =>
+            new TerminalConnection({
+              socket,
+              timers,
+              follower,
+              input,
+              name,
+              created,
+              offset,
+              onClosed: (why, bytes) =>
+                log({
+                  level: 'info',
+                  event: 'terminal',
+                  request_id: requestId,
+                  execution_id: executionId,
+                  tenant: caller.tenant,
+                  sub: caller.sub,
+                  why,
+                  created,
+                  input_bytes: bytes.input,
+                  output_bytes: bytes.output,
+                  duration_ms: Math.round(now() - beganMs),
+                }),
+            }),
+          drop() {
+            follower.abandon();
+            input?.leave();
+          },
+        };
+      } catch (error) {
+        follower.abandon();
+        throw error;
+      }
+    },
+  };
+}
+
+function refusalOf(error: unknown): unknown {
+  if (!(error instanceof Failure) || error.code !== 'invalid_request') return error;
+  const message = 'offset is beyond what this terminal has shown.';
+  return new Failure('invalid_request', message, { errors: [{ path: 'offset', message }] });
+}
