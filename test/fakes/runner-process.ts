@@ -108,7 +108,19 @@ export function sandboxTrouble(python: string): string | undefined {
   } catch {
     return `${python} cannot be run`;
   }
-  const [command, ...args] = enter(['sh', '-c', INSIDE, 'sh', 'size=1m', '', python, '-I', '-S', '-c', 'pass']);
+  const [command, ...args] = enter([
+    'sh',
+    '-c',
+    INSIDE,
+    'sh',
+    'size=1m',
+    '',
+    python,
+    '-I',
+    '-S',
+    '-c',
+    'pass',
+  ]);
   const { status, stderr, error } = spawnSync(command as string, args, { encoding: 'utf8' });
   return status === 0 ? undefined : `no namespaces of its own: ${(error?.message ?? stderr).trim()}`;
 }
