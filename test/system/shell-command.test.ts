@@ -118,6 +118,7 @@ describe('podgate shell on a real terminal', () => {
     tmux.type('for n in 1 2 3 4 5 6; do echo row$n; sleep 0.3; done', 'Enter');
     await tmux.shows('row2');
     gateway.kill('SIGKILL');
+    await gateway.ended();
     tmux.type('echo typed mean""while', 'Enter');
     await fleet.ready();
     await tmux.shows('typed meanwhile');
