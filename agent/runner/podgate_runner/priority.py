@@ -15,24 +15,6 @@ _ZERO = 20
 _before = None
 
 
-def gather():
-    """For the runner: who wakes it goes on, and it runs when that one waits or another processor is free. One turn then
-    serves what came in between: a program's beginning, output and end are four wakes otherwise. Children begin like it."""
-    _choose(os.SCHED_BATCH)
-
-
-def stand_alone():
-    """For what the runner starts."""
-    _choose(os.SCHED_OTHER)
-
-
-def _choose(policy):
-    try:
-        os.sched_setscheduler(0, policy, os.sched_param(0))
-    except OSError:
-        pass
-
-
 def allow():
     """For this process and all that descends from it. Harmless: nobody gets more than they begin with."""
     limit = _ZERO - os.getpriority(os.PRIO_PROCESS, 0)

@@ -3,7 +3,7 @@
 import os
 import time
 
-from podgate_runner import cgroup, environment, frames, interpreters, priority, processes, request
+from podgate_runner import cgroup, environment, frames, interpreters, processes, request
 from podgate_runner.attachment import Attachment
 from podgate_runner.execution import Execution
 from podgate_runner.frames import FrameError
@@ -47,7 +47,6 @@ class Runner:
         self._attachment = Attachment(self, self.poller, config)
 
     def run(self):
-        priority.gather()
         while not self._attachment.over:
             self.poller.poll(self._timeout())
             now = time.monotonic()
