@@ -103,7 +103,8 @@ describeStack('a program of a session, while it runs,', { templates: TEMPLATES }
       await slow.write(new Blob([new Uint8Array(8 * MIB).fill(97)]), { close: true });
       const { stdout } = await follow(slow);
       expect(stdout).toContain('over\n');
-    }));
+    }),
+  );
 
   test('is sent signals, which it heeds as it likes', () =>
     opened(async (session) => {
