@@ -15,7 +15,13 @@ export type WriterPort = {
   inputOver(body: FromAgent['INPUT']): void;
 };
 
-type Piece = { readonly from: number; readonly bytes: Uint8Array; readonly port: WriterPort };
+/** `credited`: the position up to which its writer may send as much again. */
+type Piece = {
+  readonly from: number;
+  credited: number;
+  readonly bytes: Uint8Array;
+  readonly port: WriterPort;
+};
 type Sink = Pick<RunnerExecution, 'write' | 'endInput' | 'resize'>;
 
 /**
@@ -95,11 +101,7 @@ export class LiveInput {
   window(limit: number): void {
     this.#limit = Math.max(this.#limit, limit - this.#announced);
     this.#taken = Math.max(this.#taken, this.#limit - STREAM_WINDOW_BYTES);
-    while (this.#pieces[0] && end(this.#pieces[0]) <= this.#taken) {
-      const { bytes, port } = this.#pieces.shift() as Piece;
-      // Whoever left takes no notice.
-      port.consumed(bytes.byteLength);
-    }
+    this.#credit();
     this.#pump();
   }
 
@@ -122,6 +124,21 @@ export class LiveInput {
     this.#size = size;
     this.#onUse();
     this.#sink?.resize(size.rows, size.columns);
+  }
+
+  /**
+   * Part by part: runner and link each hold back the word on almost half a window, and a piece more would make it a
+   * whole one, after which nobody says anything.
+   */
+  #credit(): void {
+    for (let piece = this.#pieces[0]; piece && piece.credited < this.#taken; piece = this.#pieces[0]) {
+      const upTo = Math.min(end(piece), this.#taken);
+      // Whoever left takes no notice.
+      piece.port.consumed(upTo - piece.credited);
+      piece.credited = upTo;
+      if (upTo < end(piece)) return;
+      this.#pieces.shift();
+    }
   }
 
   #end(writer: string, port: WriterPort, why: FromAgent['INPUT']['why']): void {
@@ -149,7 +166,7 @@ export class LiveInput {
       port.consumed(bytes.byteLength);
       return;
     }
-    this.#pieces.push({ from: this.#length, bytes, port });
+    this.#pieces.push({ from: this.#length, credited: this.#length, bytes, port });
     this.#count(writer, bytes.byteLength);
     this.#onUse();
     this.#length += bytes.byteLength;

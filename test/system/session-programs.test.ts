@@ -76,8 +76,7 @@ describeStack('a program of a session, while it runs,', { templates: TEMPLATES }
       await heard(events, '2\n');
     }));
 
-  // Now and then it does not come to its end (CHANGELOG.md, Known).
-  test('takes input as fast as it reads it, and no faster', { retry: 2 }, () =>
+  test('takes input as fast as it reads it, and no faster', () =>
     opened(async (session) => {
       const slow = await session.spawn('read go; sha256sum; echo over');
       let made = 0;
@@ -103,8 +102,7 @@ describeStack('a program of a session, while it runs,', { templates: TEMPLATES }
       await slow.write(new Blob([new Uint8Array(8 * MIB).fill(97)]), { close: true });
       const { stdout } = await follow(slow);
       expect(stdout).toContain('over\n');
-    }),
-  );
+    }));
 
   test('is sent signals, which it heeds as it likes', () =>
     opened(async (session) => {

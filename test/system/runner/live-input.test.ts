@@ -87,8 +87,8 @@ describePython('a program that is fed while it runs', (python) => {
     });
     expect(ran.stdout).toBe('xxx');
     expect(ran.result.exit_code).toBe(0);
-    // What fits into a pipe, and no more, has been taken.
-    expect(heard.consumed).toBe(0);
+    // At its end the rest of what the runner holds is let go, which is never the whole of it.
+    expect(heard.consumed).toBeLessThan(STREAM_WINDOW_BYTES);
   });
 
   test('gets every byte once when the stream to its sandbox is replaced under it', async () => {
