@@ -8,7 +8,6 @@ import {
   isWaiting,
   processesBelow,
   residentBytes,
-  SANDBOX_UID,
   type Sandbox,
   type SandboxOptions,
 } from './runner-process.ts';
@@ -47,14 +46,13 @@ async function createContainerSandbox({ workspaceMount }: SandboxOptions): Promi
       tmp_mb: 128,
     },
     docker: { shm_mb: 128 },
-    uid: SANDBOX_UID,
   };
   const signal = AbortSignal.timeout(CREATE_TIMEOUT_MS);
   const made = await backend.create(await engine.template(input), signal);
   const stream = await backend.connect(made, signal);
   const client = createRunnerClient({ stream, epoch: 1 });
   const ready = await client.ready;
-  const { State } = await engine.client.call<{ State: { Pid: number } }>({
+  const { State, Config } = await engine.client.call<{ State: { Pid: number }; Config: { User: string } }>({
     method: 'GET',
     path: `/containers/${made.id}/json`,
   });
@@ -68,6 +66,7 @@ async function createContainerSandbox({ workspaceMount }: SandboxOptions): Promi
     python: 'python3',
     workspace: WORKSPACE,
     pid,
+    uid: Number.parseInt(Config.User, 10),
     client,
     ready,
     stream,

@@ -9,7 +9,7 @@ import type { Ready } from '../../agent/runner/messages.ts';
 import { type Ran, type RunOptions, runOn } from './runner-run.ts';
 
 /** The sandbox's user: never root, whoever runs the tests. */
-export const SANDBOX_UID = 65_532;
+const SANDBOX_UID = 65_532;
 export const PYTHONS = (process.env.PODGATE_TEST_PYTHONS ?? '/usr/bin/python3').split(':').filter(Boolean);
 const MIB = 1_048_576;
 
@@ -43,6 +43,8 @@ export type Sandbox = AsyncDisposable & {
   readonly workspace: string;
   /** PID 1 of the sandbox, as the host numbers it. */
   readonly pid: number;
+  /** The user of all that runs in it. */
+  readonly uid: number;
   /** The newest stream's client. */
   readonly client: RunnerClient;
   readonly ready: Ready;
@@ -215,6 +217,7 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
     python,
     workspace: WORKSPACE,
     pid,
+    uid: SANDBOX_UID,
     get client() {
       return client;
     },

@@ -162,7 +162,7 @@ describeSandbox('a program that signals', (sandbox) => {
       child.kill()
       print(child.wait())
     `);
-    expect(ran.stdout).toBe('-15\n-9\n');
+    expect([ran.result.outcome, ran.stdout, ran.stderr]).toEqual(['exited', '-15\n-9\n', '']);
   });
 });
 
@@ -277,7 +277,7 @@ describeSandbox('the runner and its zygote are closed to a program by', (sandbox
       'NoNewPrivs 1',
       'Seccomp 2',
       ...['CapEff', 'CapPrm', 'CapBnd', 'CapAmb'].map((name) => `${name} 0000000000000000`),
-      'Uid 65532 65532 65532 65532',
+      `Uid${` ${sandbox().uid}`.repeat(4)}`,
       'TracerPid 0',
       '1000 True True',
       '[0, 1, 2]',
