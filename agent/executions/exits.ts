@@ -1,4 +1,4 @@
-import type { Failure, Started } from '../../shared/errors.ts';
+import { Failure, type Started } from '../../shared/errors.ts';
 import type { ExitBody } from '../../shared/messages.ts';
 
 const SIGKILL = 9;
@@ -56,6 +56,20 @@ function unmeasuredExit(
     },
     failure: null,
   };
+}
+
+/** A runner's faults are its own: the caller's peer broke nothing. */
+export function toCaller(reason: Failure): Failure {
+  if (reason.code !== 'protocol_error' && reason.code !== 'too_large') return reason;
+  return new Failure('runner_error', 'The runner broke its protocol; its sandbox was discarded.', {
+    cause: reason,
+  });
+}
+
+/** What was dropped after a cancellation is said: fewer bytes came than the program wrote. */
+export function withDropped(exit: ExitBody): ExitBody {
+  if (!exit.result) return exit;
+  return { result: { ...exit.result, stdout_truncated: true, stderr_truncated: true }, failure: null };
 }
 
 /** One word for logs and metrics: the outcome, or the code of the failure. */

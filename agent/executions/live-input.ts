@@ -1,7 +1,7 @@
 import { Failure } from '../../shared/errors.ts';
 import { MAX_KNOWN_WRITERS, MAX_WRITERS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
-import type { TerminalSize } from '../../shared/session-messages.ts';
+import type { RunnerSessionWork, TerminalSize } from '../../shared/session-messages.ts';
 import type { RunnerExecution } from '../runner/client.ts';
 import type { ExecutionInput } from './port.ts';
 
@@ -195,4 +195,9 @@ export class LiveInput {
 
 function end({ from, bytes }: Piece): number {
   return from + bytes.byteLength;
+}
+
+/** Whether a program is fed while it runs. */
+export function feedsOn(work: RunnerSessionWork | undefined): boolean {
+  return work?.do === 'terminal' || (work?.do === 'bash' && work.input === true);
 }

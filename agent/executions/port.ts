@@ -1,6 +1,10 @@
-import type { ErrorCode } from '../../shared/errors.ts';
+import type { ErrorCode, Failure } from '../../shared/errors.ts';
 import type { AttachedBody, ExitBody, FileEnd } from '../../shared/messages.ts';
 import type { TerminalSize } from '../../shared/session-messages.ts';
+import type { SignalState } from '../../shared/signals.ts';
+import type { Lease } from '../pool/lending.ts';
+import type { ExecutionOutput } from './execution-output.ts';
+import type { WriterPort } from './live-input.ts';
 
 /** What an execution says to the gateway, over whatever stream of whatever link it has now. */
 export type ExecutionPort = {
@@ -36,4 +40,22 @@ export type ExecutionInput = {
   resize?(size: TerminalSize): void;
   /** The port is dead: nothing more can be said over it. `link_lost`: its reader may come back over another. */
   leave(why: 'link_lost' | 'detached'): void;
+};
+
+/** One execution, as whoever keeps them all has it. */
+export type Execution = ExecutionInput & {
+  /** Gives the execution its sandbox. False: it is over and the lease is the caller's to give back. */
+  run(lease: Lease): boolean;
+  /** Ends it before it has a sandbox. */
+  refuse(failure: Failure): void;
+  /** The link that its input came over is lost: refuses it where the input is not whole. */
+  strand(): void;
+  /** To its program: only work of a session takes any. */
+  signal(number: number): SignalState;
+  /** Ends it now, whatever it does: its sandbox goes. */
+  kill(failure: Failure): void;
+  /** Takes in one who feeds the program while it runs. Throws the Failure that it is to be refused with. */
+  feed(writer: string, port: WriterPort): ExecutionInput;
+  readonly output: ExecutionOutput;
+  readonly outputBytes: number;
 };
