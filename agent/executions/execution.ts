@@ -7,7 +7,14 @@ import type { SandboxHandlers } from '../pool/steady-runner.ts';
 import type { RunnerExecution } from '../runner/client.ts';
 import type { Admission } from './admission.ts';
 import { ExecutionOutput } from './execution-output.ts';
-import { failureExit, memoryLimitExit, silentTimeoutExit, toCaller, withDropped } from './exits.ts';
+import {
+  failureExit,
+  failureOf,
+  memoryLimitExit,
+  silentTimeoutExit,
+  toCaller,
+  withDropped,
+} from './exits.ts';
 import { createIdleWatch, type IdleWatch } from './idle-watch.ts';
 import { feedsOn, LiveInput } from './live-input.ts';
 import type { Execution, ExecutionPort } from './port.ts';
@@ -39,6 +46,8 @@ export function createExecution(deps: ExecutionDeps): Execution {
   const { clock, admission, onStarted, onRefused, onEnded } = deps;
   const { inputBytes, body } = admission;
   const stageSilenceMs = body.session?.do === 'open' ? OPEN_SILENCE_MS : STAGE_SILENCE_MS;
+  /** May run in another sandbox where this one fails it; work of a session has no other. */
+  const moves = !body.session || body.session.do === 'open';
   let phase: 'waiting' | 'staging' | 'started' | 'over' = 'waiting';
   let lease: Lease | undefined;
   let runner: RunnerExecution | undefined;
@@ -97,6 +106,10 @@ export function createExecution(deps: ExecutionDeps): Execution {
     exit(exit) {
       const broken =
         exit.failure !== null && !['stage_failed', 'cancelled', 'busy'].includes(exit.failure.code);
+      if (broken && phase === 'staging' && moves && exit.failure.started === 'no') {
+        refuseNow(failureOf(exit.failure), 'discard');
+        return;
+      }
       end(dropsOutput ? withDropped(exit) : exit, broken ? 'discard' : 'reuse');
     },
     lost(reason, why) {

@@ -1,4 +1,4 @@
-import { Failure, type Started } from '../../shared/errors.ts';
+import { Failure, isErrorCode, type Started } from '../../shared/errors.ts';
 import type { ExitBody } from '../../shared/messages.ts';
 
 const SIGKILL = 9;
@@ -6,6 +6,11 @@ const SIGKILL = 9;
 /** EXIT of an execution that has no result. `started` is what the agent knows, whatever the failure says. */
 export function failureExit(failure: Failure, started: Started): ExitBody {
   return { result: null, failure: { code: failure.code, detail: failure.detail.slice(0, 1024), started } };
+}
+
+/** What a runner said of its own failure. */
+export function failureOf({ code, detail }: NonNullable<ExitBody['failure']>): Failure {
+  return new Failure(isErrorCode(code) ? code : 'runner_error', detail);
 }
 
 /**

@@ -52,6 +52,14 @@ const FAILURES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'image_error',
 ]);
 
+/** One sandbox failed; its instance has others. */
+const OF_A_SANDBOX: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['sandbox_lost', 'runner_error']);
+
+/** Whether a refusal says nothing of the instance but that one sandbox of it failed. */
+export function isOfASandbox(code: ErrorCode): boolean {
+  return OF_A_SANDBOX.has(code);
+}
+
 /** Whether a refusal is the answer, wherever else the execution might run. */
 export function isFinal(code: ErrorCode): boolean {
   return AT_ONCE.has(code);

@@ -2,6 +2,7 @@ import { Failure } from '../../shared/errors.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { mayBePlaced, type Placement, placeTrouble, type Wanted } from '../clusters/placement.ts';
 import type { SlotQueue } from '../queue/slot-queue.ts';
+import { isOfASandbox } from './agent-codes.ts';
 import type { ExecutionEvent } from './execution-state.ts';
 import type { RunClocks } from './run-clocks.ts';
 
@@ -52,11 +53,18 @@ export class SlotSearch implements Search {
     }
   }
 
-  /** Looks for another instance than this one, which refused. */
+  /** Looks for another instance than this one, which refused; for another sandbox where only that was at fault. */
   elsewhere(refusing: string, failure: Failure): void {
     const { directory, wanted, apply } = this.#options;
     this.#refused.add(refusing);
     this.#lastRefusal = failure;
+    if (isOfASandbox(failure.code)) {
+      this.#enter('front');
+      if (!this.#waits) return;
+      // Nobody else is free now: this one is as good as any.
+      this.#leave();
+      this.#refused.delete(refusing);
+    }
     if (mayBePlaced(directory, wanted, this.#refused)) this.again();
     else apply({ type: 'nowhere_else', failure });
   }

@@ -485,6 +485,32 @@ describe('a sandbox that is lost', () => {
       expect(reports).toMatchObject([{ outcome: code, settled }]);
     }
   });
+
+  test('that fails before it begins the program refuses it, as nothing ran: it may run elsewhere', async () => {
+    for (const code of ['runner_error', 'sandbox_lost', 'of_a_later_runner']) {
+      const { begin, clock, executions, reports } = await createBench();
+      const { heard, run, start } = await begin();
+      run.exit({ result: null, failure: { code, detail: 'No place was ready.', started: 'no' } });
+      await clock.settle();
+      expect(heard.words).toEqual(['ACCEPT', 'NACK']);
+      expect(heard.nack).toBe(code === 'of_a_later_runner' ? 'runner_error' : code);
+      expect(reports).toMatchObject([{ refused: true, started: 'no', settled: 'discarded' }]);
+      const asked = { ref: 1, execution_id: start.execution_id, refuse_if_unknown: false };
+      expect(executions.status(asked).state).toBe('unknown');
+    }
+  });
+
+  test.for([
+    ['may have begun', 'runner_error', 'unknown'],
+    ['could not be staged', 'stage_failed', 'no'],
+    ['was cancelled', 'cancelled', 'no'],
+  ] as const)('whose program %s is an EXIT with %s, started %s', async ([, code, started]) => {
+    const { begin, clock } = await createBench();
+    const { heard, run } = await begin();
+    run.exit({ result: null, failure: { code, detail: 'x', started } });
+    await clock.settle();
+    expect([heard.words, heard.exit?.failure]).toEqual([['ACCEPT', 'EXIT'], { code, detail: 'x', started }]);
+  });
 });
 
 describe('CANCEL', () => {

@@ -351,6 +351,69 @@ describe('a NACK', () => {
     await expect.poll(() => bench.records[0]?.attempts).toBe(2);
   });
 
+  test.for(['sandbox_lost', 'runner_error'])(
+    'of one sandbox, %s, sends the execution to another of the same instance where there is no other',
+    async (code) => {
+      const bench = await createGatewayBench();
+      const agent = await bench.agent({ slots: 2 });
+      await bench.clock.settle();
+      const answer = bench.ask('/v1/execute', { body: { code: 'x' } });
+      const refused = await agent.next();
+      refused.nack(code);
+      const taken = await agent.next();
+      expect(taken.id).not.toBe(refused.id);
+      taken.succeed('done');
+      expect(await (await answer).json()).toMatchObject({ stdout: 'done', execution_id: taken.id });
+    },
+  );
+
+  test('of one sandbox, with all of the other instance taken, waits for none of them', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent({ instance: 'instance-1', slots: 2 });
+    await bench.clock.settle();
+    const answer = bench.ask('/v1/execute', { body: { code: 'x' } });
+    const refused = await agent.next();
+    await bench.agent({ instance: 'instance-2', slots: 0 });
+    await bench.clock.settle();
+    refused.nack('runner_error');
+    (await agent.next()).succeed('done');
+    expect(await (await answer).json()).toMatchObject({ stdout: 'done' });
+    expect(bench.gateway.status().queued).toBe(0);
+  });
+
+  test('of one sandbox, with nobody free, waits for whoever is free first, within the queue timeout', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent({ slots: 1, refill: false });
+    await bench.clock.settle();
+    const ask = () => bench.ask('/v1/execute', { body: { code: 'x', queue_timeout_ms: 100 } });
+    const served = ask();
+    (await agent.next()).nack('runner_error');
+    await until(() => bench.gateway.status().queued === 1);
+    agent.grant(1);
+    (await agent.next()).succeed('done');
+    expect(await (await served).json()).toMatchObject({ stdout: 'done' });
+    agent.grant(1);
+    const given = ask();
+    (await agent.next()).nack('runner_error', 'No place was ready.');
+    await until(() => bench.gateway.status().queued === 1);
+    await bench.clock.advance(100);
+    expect(await problemOf(await given)).toMatchObject({
+      status: 502,
+      code: 'runner_error',
+      started: 'no',
+      detail: 'No place was ready.',
+    });
+  });
+
+  test(`of one sandbox is tried ${MAX_ATTEMPTS} times and no more`, async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent({ slots: 9, run: (run) => run.nack('runner_error') });
+    await bench.clock.settle();
+    const response = await bench.ask('/v1/execute', { body: { code: '' } });
+    expect(await problemOf(response)).toMatchObject({ status: 502, code: 'runner_error', started: 'no' });
+    expect(agent.received.filter(({ name }) => name === 'START')).toHaveLength(MAX_ATTEMPTS);
+  });
+
   test(`is the answer after ${MAX_ATTEMPTS} attempts`, async () => {
     const bench = await createGatewayBench();
     const agents = await Promise.all(
