@@ -1,4 +1,5 @@
 import { Failure } from '../../shared/errors.ts';
+import { HeldBytes } from '../../shared/held-bytes.ts';
 import { MAX_KNOWN_WRITERS, MAX_WRITERS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import type { RunnerSessionWork, TerminalSize } from '../../shared/session-messages.ts';
@@ -15,31 +16,27 @@ export type WriterPort = {
   inputOver(body: FromAgent['INPUT']): void;
 };
 
-/** `credited`: the position up to which its writer may send as much again. */
-type Piece = {
-  readonly from: number;
-  credited: number;
-  readonly bytes: Uint8Array;
-  readonly port: WriterPort;
-};
+/** `owed`: bytes that came and for which as many more may not be sent yet. */
+type Writer = { readonly port: WriterPort; owed: number };
 type Sink = Pick<RunnerExecution, 'write' | 'endInput' | 'resize'>;
 
 /**
- * What is fed to a program while it runs (shared/protocol.md 14): pieces in the order in which they came, whoever sent
+ * What is fed to a program while it runs (shared/protocol.md 14): bytes in the order in which they came, whoever sent
  * them, kept until the program has taken them, since the stream to its runner may be replaced. Positions count from the
  * end of the input that START announced. It holds MAX_WRITERS + 1 windows at most.
  */
 export class LiveInput {
   readonly #announced: number;
-  readonly #writers = new Map<string, WriterPort>();
+  /** Who had credit last is the last. */
+  readonly #writers = new Map<string, Writer>();
   /** What each writer has sent in all, also those that left: the oldest are forgotten first. */
   readonly #counts = new Map<string, number>();
-  #pieces: Piece[] = [];
+  readonly #held = new HeldBytes();
   #sink: Sink | undefined;
-  /** All that came; what the runner was sent of it; what the program took. */
-  #length = 0;
+  /** Of what came: what the runner was sent; what the program took; what is owed to those that left. */
   #sent = 0;
   #taken = 0;
+  #owedToNobody = 0;
   #limit: number;
   /** Of the terminal, as it was last told. */
   #size: TerminalSize | undefined;
@@ -55,28 +52,29 @@ export class LiveInput {
   }
 
   /** Takes a writer in, for the one of the same name where there is one. Throws the Failure that it is to be refused with. */
-  open(writer: string, port: WriterPort): ExecutionInput {
+  open(name: string, port: WriterPort): ExecutionInput {
     if (this.#isOver) throw new Failure('not_found', 'The program has ended.');
     if (this.#isClosed) throw new Failure('conflict', 'The standard input of the program is closed.');
-    const before = this.#writers.get(writer);
+    const before = this.#writers.get(name);
     const others = this.#writers.size - (before ? 1 : 0);
-    if (others >= MAX_WRITERS || this.#length - this.#taken > STREAM_WINDOW_BYTES)
+    if (others >= MAX_WRITERS || this.#held.end - this.#taken > STREAM_WINDOW_BYTES)
       throw new Failure('rate_limited', 'Enough is being written to this program already.', {
         retryAfterMs: 1_000,
       });
-    if (before) this.#end(writer, before, 'replaced');
-    this.#writers.set(writer, port);
-    port.taking(this.#count(writer, 0));
-    const isOpen = () => this.#writers.get(writer) === port;
+    if (before) this.#end(name, before, 'replaced');
+    const writer = { port, owed: 0 };
+    this.#writers.set(name, writer);
+    port.taking(this.#count(name, 0));
+    const isOpen = () => this.#writers.get(name) === writer;
     return {
       data: (bytes) => {
-        if (isOpen()) this.#push(bytes, writer, port);
+        if (isOpen()) this.#push(bytes, name, writer);
         return true;
       },
       end: ({ keep = false } = {}) => {
         if (!isOpen()) return true;
         if (!keep) this.#close();
-        this.#end(writer, port, keep ? 'kept' : 'closed');
+        this.#end(name, writer, keep ? 'kept' : 'closed');
         return true;
       },
       window() {},
@@ -85,7 +83,7 @@ export class LiveInput {
         if (isOpen()) this.#resize(size);
       },
       leave: () => {
-        if (isOpen()) this.#writers.delete(writer);
+        if (isOpen()) this.#leave(name, writer);
       },
     };
   }
@@ -99,9 +97,11 @@ export class LiveInput {
 
   /** The runner's WINDOW, for the whole channel. */
   window(limit: number): void {
+    const before = this.#taken;
     this.#limit = Math.max(this.#limit, limit - this.#announced);
-    this.#taken = Math.max(this.#taken, this.#limit - STREAM_WINDOW_BYTES);
-    this.#credit();
+    this.#taken = Math.max(before, this.#limit - STREAM_WINDOW_BYTES);
+    this.#held.forget(this.#taken);
+    this.#credit(this.#taken - before);
     this.#pump();
   }
 
@@ -109,15 +109,15 @@ export class LiveInput {
   resume(received: number): void {
     this.#sent = Math.max(this.#taken, received - this.#announced);
     if (this.#size) this.#resize(this.#size);
-    if (this.#sent < this.#length) this.#pump();
+    if (this.#sent < this.#held.end) this.#pump();
     else if (this.#isClosed) this.#sink?.endInput();
   }
 
   /** The program has ended. */
   over(): void {
     this.#isOver = true;
-    this.#pieces = [];
-    for (const [writer, port] of [...this.#writers]) this.#end(writer, port, 'ended');
+    this.#held.clear();
+    for (const [name, writer] of [...this.#writers]) this.#end(name, writer, 'ended');
   }
 
   #resize(size: TerminalSize): void {
@@ -127,23 +127,33 @@ export class LiveInput {
   }
 
   /**
-   * Part by part: runner and link each hold back the word on almost half a window, and a piece more would make it a
-   * whole one, after which nobody says anything.
+   * As much as the program took, part by part: runner and link each hold back the word on almost half a window, and a
+   * piece more would make it a whole one, after which nobody says anything. Whose each byte was is not kept: of writers
+   * that take turns that would be more than the bytes.
    */
-  #credit(): void {
-    for (let piece = this.#pieces[0]; piece && piece.credited < this.#taken; piece = this.#pieces[0]) {
-      const upTo = Math.min(end(piece), this.#taken);
-      // Whoever left takes no notice.
-      piece.port.consumed(upTo - piece.credited);
-      piece.credited = upTo;
-      if (upTo < end(piece)) return;
-      this.#pieces.shift();
+  #credit(bytes: number): void {
+    const toNobody = Math.min(bytes, this.#owedToNobody);
+    this.#owedToNobody -= toNobody;
+    let left = bytes - toNobody;
+    for (const [name, writer] of [...this.#writers]) {
+      const credit = Math.min(left, writer.owed);
+      if (credit === 0) continue;
+      left -= credit;
+      writer.owed -= credit;
+      this.#writers.delete(name);
+      this.#writers.set(name, writer);
+      writer.port.consumed(credit);
     }
   }
 
-  #end(writer: string, port: WriterPort, why: FromAgent['INPUT']['why']): void {
-    this.#writers.delete(writer);
-    port.inputOver({ taken: this.#counts.get(writer) ?? 0, why });
+  #end(name: string, writer: Writer, why: FromAgent['INPUT']['why']): void {
+    this.#leave(name, writer);
+    writer.port.inputOver({ taken: this.#counts.get(name) ?? 0, why });
+  }
+
+  #leave(name: string, { owed }: Writer): void {
+    this.#writers.delete(name);
+    this.#owedToNobody += owed;
   }
 
   /** Counts what a writer sent; says how much that is by now. */
@@ -160,41 +170,35 @@ export class LiveInput {
     return count;
   }
 
-  #push(bytes: Uint8Array, writer: string, port: WriterPort): void {
+  #push(bytes: Uint8Array, name: string, writer: Writer): void {
     // Of a stream that was closed by somebody else nothing more is wanted.
     if (this.#isClosed || this.#isOver) {
-      port.consumed(bytes.byteLength);
+      writer.port.consumed(bytes.byteLength);
       return;
     }
-    this.#pieces.push({ from: this.#length, credited: this.#length, bytes, port });
-    this.#count(writer, bytes.byteLength);
+    this.#held.push(bytes);
+    writer.owed += bytes.byteLength;
+    this.#count(name, bytes.byteLength);
     this.#onUse();
-    this.#length += bytes.byteLength;
     this.#pump();
   }
 
   #close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    if (this.#sent === this.#length) this.#sink?.endInput();
+    if (this.#sent === this.#held.end) this.#sink?.endInput();
   }
 
   #pump(): void {
-    if (!this.#sink || this.#sent === this.#length) return;
-    for (const piece of this.#pieces) {
-      const room = this.#limit - this.#sent;
-      if (room <= 0) return;
-      if (end(piece) <= this.#sent) continue;
-      const bytes = piece.bytes.subarray(this.#sent - piece.from).subarray(0, room);
+    if (!this.#sink || this.#sent === this.#held.end) return;
+    for (const held of this.#held.from(this.#sent)) {
+      const bytes = held.subarray(0, Math.max(0, this.#limit - this.#sent));
+      if (bytes.byteLength === 0) return;
       this.#sink.write(bytes);
       this.#sent += bytes.byteLength;
     }
-    if (this.#isClosed && this.#sent === this.#length) this.#sink.endInput();
+    if (this.#isClosed && this.#sent === this.#held.end) this.#sink.endInput();
   }
-}
-
-function end({ from, bytes }: Piece): number {
-  return from + bytes.byteLength;
 }
 
 /** Whether a program is fed while it runs. */

@@ -1,11 +1,12 @@
 import { type ErrorCode, Failure } from '../../shared/errors.ts';
+import { HeldBytes } from '../../shared/held-bytes.ts';
 import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import type { TerminalSize } from '../../shared/session-messages.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import type { AgentMessage } from '../link/link-state.ts';
 import { refusalCode } from './agent-codes.ts';
-import { type SisterDeps, sisterLink, type Whereabouts } from './sister-link.ts';
+import { joinedSister, type SisterDeps, type Whereabouts } from './sister-link.ts';
 
 export type InputStreamOptions = Whereabouts & {
   /** A newer stream of the same writer takes the place of the older. */
@@ -14,8 +15,6 @@ export type InputStreamOptions = Whereabouts & {
 
 /** Why it ended: all was taken, and stdin is closed or open; the program ended; the writer writes elsewhere. */
 export type InputEnd = FromAgent['INPUT']['why'];
-
-type Piece = { readonly from: number; readonly bytes: Uint8Array };
 
 /**
  * Feeds a program that runs at an agent (shared/protocol.md 14). A link that is lost is replaced, and what it lost is sent
@@ -30,8 +29,8 @@ export class InputStream {
   #stream = 0;
   /** Where the stream under way began; undefined until its ACCEPT. */
   #base: number | undefined;
-  #length: number | undefined;
-  #pieces: Piece[] = [];
+  /** From the first ACCEPT on, which says where the writer goes on. */
+  #held: HeldBytes | undefined;
   #ending: { keep: boolean } | undefined;
   #isOver = false;
   #size: TerminalSize | undefined;
@@ -59,16 +58,14 @@ export class InputStream {
 
   /** Bytes that this writer has sent in all, over this stream and those before. */
   get position(): number {
-    return this.#length ?? 0;
+    return this.#held?.end ?? 0;
   }
 
   /** Resolves when there is room for more. `bytes` must not change afterwards. */
   async write(bytes: Uint8Array): Promise<void> {
     if (this.#isOver || this.#ending) return;
     if (bytes.byteLength > 0) {
-      const piece = { from: this.position, bytes };
-      this.#length = this.position + bytes.byteLength;
-      this.#pieces.push(piece);
+      this.#held?.push(bytes);
       if (this.#base !== undefined) this.#link?.streams.input(this.#stream, bytes);
     }
     while (!this.#hasRoom && !this.#isOver)
@@ -97,24 +94,15 @@ export class InputStream {
     this.#finish('kept');
   }
 
-  /** The control frame goes out on the stream where there is one. */
-  get channel(): { link: GatewayLink; stream: number } | undefined {
-    return this.#link && this.#base !== undefined ? { link: this.#link, stream: this.#stream } : undefined;
-  }
-
   get #hasRoom(): boolean {
     return this.#base !== undefined && (this.#link?.streams.room(this.#stream) ?? 0) > 0;
   }
 
   async #open(): Promise<void> {
-    const link = await sisterLink(this.#deps, this.#options);
+    const link = await joinedSister(this.#deps, this.#options, () => !this.#isOver);
     if (this.#isOver) return;
     if (!link) {
       this.#fail(new Failure('no_agent', 'The agent that has this program is not connected here.'));
-      return;
-    }
-    if (!link.joined) {
-      void this.#open();
       return;
     }
     const { executionId, writer } = this.#options;
@@ -150,18 +138,16 @@ export class InputStream {
 
   #accepted(taken: number | undefined): ErrorCode | null {
     if (taken === undefined || this.#base !== undefined) return 'protocol_error';
-    const oldest = this.#pieces[0]?.from ?? this.#length ?? taken;
-    if (taken > (this.#length ?? taken) || taken < oldest) {
+    this.#held ??= new HeldBytes(taken);
+    if (taken > this.#held.end || taken < this.#held.start) {
       this.#link?.streams.detach(this.#stream);
       this.#fail(new Failure('agent_lost', 'The agent does not know how much input came before.'));
       return null;
     }
-    this.#length ??= taken;
     this.#base = taken;
-    this.#forget(taken);
+    this.#held.forget(taken);
     if (this.#size) this.#link?.streams.resize(this.#stream, this.#size);
-    for (const { from, bytes } of this.#pieces)
-      this.#link?.streams.input(this.#stream, bytes.subarray(Math.max(0, taken - from)));
+    for (const bytes of this.#held.from(taken)) this.#link?.streams.input(this.#stream, bytes);
     if (this.#ending) this.#link?.streams.inputEnd(this.#stream, this.#ending);
     this.#opened.resolve();
     this.#wake();
@@ -171,17 +157,8 @@ export class InputStream {
   #room(): void {
     const { streams } = this.#link as GatewayLink;
     if (this.#base !== undefined)
-      this.#forget(this.#base + streams.inputLimit(this.#stream) - STREAM_WINDOW_BYTES);
+      this.#held?.forget(this.#base + streams.inputLimit(this.#stream) - STREAM_WINDOW_BYTES);
     this.#wake();
-  }
-
-  #forget(before: number): void {
-    let count = 0;
-    for (const { from, bytes } of this.#pieces) {
-      if (from + bytes.byteLength > before) break;
-      count += 1;
-    }
-    this.#pieces.splice(0, count);
   }
 
   #lost(): void {
@@ -193,7 +170,7 @@ export class InputStream {
   #finish(why: InputEnd): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#pieces = [];
+    this.#held?.clear();
     this.#over.resolve(why);
     this.#wake();
   }
@@ -201,7 +178,7 @@ export class InputStream {
   #fail(failure: Failure): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#pieces = [];
+    this.#held?.clear();
     this.#opened.reject(failure);
     this.#over.reject(failure);
     this.#wake();

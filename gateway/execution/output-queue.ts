@@ -1,4 +1,4 @@
-import { Chunk } from './chunk.ts';
+import { Chunk } from '../../shared/chunk.ts';
 
 export type OutputChunk = { channel: number; bytes: Uint8Array };
 /** Bytes of a channel that are not kept any more. */

@@ -1,12 +1,11 @@
 import { filePath } from '../../shared/api.ts';
+import { Chunk } from '../../shared/chunk.ts';
 import { Failure } from '../../shared/errors.ts';
 import { MAX_FILES_OMITTED, MAX_RESULT_FILES, MAX_RESULT_FILES_BYTES } from '../../shared/limits.ts';
 import type { FileEnd } from '../../shared/messages.ts';
 import type { Caller } from '../auth/caller.ts';
 import { fileName } from '../files/file-name.ts';
 import type { FileStore, FileWriter } from '../files/file-store.ts';
-
-import { Chunk } from './chunk.ts';
 
 export type ResultFile = { path: string; kind: 'file'; file_id: string };
 export type OmittedFile = { path: string; reason: string };

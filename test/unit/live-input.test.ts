@@ -23,9 +23,10 @@ function listen() {
 /** A program behind a runner, and what has reached it. */
 function program(announced = 0) {
   const live = new LiveInput(announced);
-  const got = { text: '', ended: 0, bytes: 0, size: '' };
+  const got = { text: '', ended: 0, bytes: 0, writes: 0, size: '' };
   const sink = {
     write(piece: Uint8Array) {
+      got.writes += 1;
       got.text += new TextDecoder().decode(piece);
       got.bytes += piece.byteLength;
     },
@@ -84,6 +85,38 @@ test('a writer gets credit for what the program took, and for no more', () => {
   expect(heard.consumed).toBe(STREAM_WINDOW_BYTES - 1);
   live.window(2 * STREAM_WINDOW_BYTES + 10);
   expect(heard.consumed).toBe(STREAM_WINDOW_BYTES);
+});
+
+test('writers that take turns byte by byte cost no more than their bytes, and each has all its credit', () => {
+  const { live, got, sink } = program();
+  const [a, b] = [listen(), listen()];
+  const writers = [live.open('a', a.port), live.open('b', b.port)];
+  const each = STREAM_WINDOW_BYTES / 2;
+  for (let count = 0; count < each; count += 1) for (const writer of writers) writer.data(Uint8Array.of(120));
+  live.begin(sink);
+  expect([got.bytes, got.writes]).toEqual([STREAM_WINDOW_BYTES, 8]);
+  live.window(STREAM_WINDOW_BYTES + 3);
+  expect(a.heard.consumed + b.heard.consumed).toBe(3);
+  live.window(STREAM_WINDOW_BYTES + 6);
+  // In turns: nobody waits until the other is credited whole.
+  expect([a.heard.consumed, b.heard.consumed]).toEqual([3, 3]);
+  live.window(2 * STREAM_WINDOW_BYTES);
+  expect([a.heard.consumed, b.heard.consumed]).toEqual([each, each]);
+});
+
+test('what a writer that left had sent is taken before others get credit', () => {
+  const { live, sink } = program();
+  live.begin(sink);
+  const gone = listen();
+  const writer = live.open('a', gone.port);
+  writer.data(bytes('abc'));
+  writer.leave('detached');
+  const { heard, port } = listen();
+  live.open('b', port).data(bytes('de'));
+  live.window(STREAM_WINDOW_BYTES + 4);
+  expect([gone.heard.consumed, heard.consumed]).toEqual([0, 1]);
+  live.window(STREAM_WINDOW_BYTES + 5);
+  expect(heard.consumed).toBe(2);
 });
 
 test('a new stream to the runner gets what the old one lost, once', () => {

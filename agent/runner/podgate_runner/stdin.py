@@ -1,7 +1,6 @@
 """The program's stdin: spooled while input arrives, fed through a pipe, closed at its end."""
 
 import os
-from collections import deque
 
 from podgate_runner.limits import PIPE_BYTES, STDIN_MEMORY_BYTES
 
@@ -74,7 +73,7 @@ class LiveStdin(Stdin):
 
     def __init__(self):
         super().__init__()
-        self._coming = deque()
+        self._coming = bytearray()
         self._ending = False
         # Bytes of what came that the program's end of it took, or never will.
         self.taken = 0
@@ -95,7 +94,7 @@ class LiveStdin(Stdin):
         self.write_fd = fd
 
     def push(self, data):
-        self._coming.append(memoryview(data))
+        self._coming += data
 
     def end(self):
         """Closes it behind what came."""
@@ -111,16 +110,12 @@ class LiveStdin(Stdin):
         except OSError:
             self._ending = True
         if self._ending or self.write_fd < 0:
-            self.taken += sum(len(piece) for piece in self._coming)
-            self._coming.clear()
+            self.taken += len(self._coming)
+            self._coming = bytearray()
             self.close()
 
     def _feed_coming(self):
         while self._coming:
-            piece = self._coming[0]
-            count = os.write(self.write_fd, piece)
+            count = os.write(self.write_fd, self._coming)
             self.taken += count
-            if count == len(piece):
-                self._coming.popleft()
-            else:
-                self._coming[0] = piece[count:]
+            del self._coming[:count]

@@ -14,6 +14,10 @@ export class Chunk {
     this.#length = bytes.byteLength;
   }
 
+  get length(): number {
+    return this.#length;
+  }
+
   get bytes(): Uint8Array {
     return this.#buffer.subarray(0, this.#length);
   }
@@ -23,6 +27,7 @@ export class Chunk {
     const length = this.#length + bytes.byteLength;
     if (!this.#isOwn || bytes.byteLength > SMALL_BYTES || length > COALESCED_BYTES) return false;
     if (length > this.#buffer.byteLength) {
+      // Views that were given out keep the old buffer: what is written once is never written again.
       const grown = new Uint8Array(Math.min(COALESCED_BYTES, Math.max(length, this.#buffer.byteLength * 2)));
       grown.set(this.bytes);
       this.#buffer = grown;
