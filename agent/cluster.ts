@@ -1,4 +1,4 @@
-import type { ClusterAnnouncement, TemplateAnnouncement } from '../shared/messages.ts';
+import type { ClusterAnnouncement, TemplateAnnouncement } from '../shared/announcement.ts';
 import type { Template } from '../shared/template.ts';
 import type { Backend } from './backends/backend.ts';
 import { type Canary, type CanaryOptions, createCanary } from './canary/canary.ts';

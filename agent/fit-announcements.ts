@@ -1,5 +1,5 @@
+import type { ClusterAnnouncement } from '../shared/announcement.ts';
 import { MAX_CONTROL_BYTES } from '../shared/limits.ts';
-import type { ClusterAnnouncement } from '../shared/messages.ts';
 
 /** Room for what a SLOTS frame holds beside the announcements. */
 const ENVELOPE_BYTES = 1_024;

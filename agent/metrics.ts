@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import type { TemplateAnnouncement } from '../shared/messages.ts';
+import type { TemplateAnnouncement } from '../shared/announcement.ts';
 import type { Cluster } from './cluster.ts';
 import type { ExecutionReport } from './executions/execution-report.ts';
 import type { Link } from './link/link.ts';

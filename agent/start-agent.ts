@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import type { ClusterAnnouncement } from '../shared/announcement.ts';
 import { Failure } from '../shared/errors.ts';
-import type { ClusterAnnouncement } from '../shared/messages.ts';
 import type { Secret } from '../shared/secret.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { type Cluster, type ClusterOptions, createCluster } from './cluster.ts';

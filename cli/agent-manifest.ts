@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { stringify } from 'yaml';
+import { clusterName } from '../shared/announcement.ts';
 import { parseCredential } from '../shared/credential.ts';
 import { readToken } from '../shared/keys.ts';
-import { clusterName } from '../shared/messages.ts';
 import { type Io, UsageError, write } from './io.ts';
 import { DEFAULT_NAMESPACE, readManifestBase } from './manifest-base.ts';
 import { parseCommand } from './parse-command.ts';

@@ -1,117 +1,13 @@
 import * as z from 'zod';
-import {
-  MAX_ARGS_BYTES,
-  MAX_ENV_BYTES,
-  MAX_ENV_VARIABLES,
-  MAX_NAME_BYTES,
-  MAX_PATH_BYTES,
-  MAX_REQUEST_FILES,
-} from './limits.ts';
-import { clusterName, isolationReport, OUTCOMES, templateIsolation } from './messages.ts';
+import { clusterName, isolationReport, templateIsolation } from './announcement.ts';
+import { MAX_ARGS_BYTES, MAX_REQUEST_FILES } from './limits.ts';
+import { OUTCOMES } from './messages.ts';
+import { byteSum, env, noNul, requestFile, text, timeoutMs } from './request-fields.ts';
 import { pythonResults } from './result-api.ts';
 import { LANGUAGES } from './template.ts';
 
-const encoder = new TextEncoder();
-
-/** Text that has bytes: a lone surrogate has none. */
-export const text = z
-  .string()
-  .refine((value) => value.isWellFormed(), 'must be valid Unicode: a lone surrogate has no UTF-8 form');
-export const noNul = text.refine((value) => !value.includes('\0'), 'must not contain NUL');
-
-/**
- * A staged file's path, normalised (`./a//b` is `a/b`). The messages are a contract with existing clients.
- * Relative, no `..` component, at most 4096 bytes, components at most 255.
- */
-export const filePath = noNul.transform((path, context) => {
-  const refuse = (message: string) => {
-    context.addIssue({ code: 'custom', message });
-    return z.NEVER;
-  };
-  if (path.startsWith('/')) return refuse('File paths must be relative.');
-  // Before it is taken apart: what normalising may shrink is bounded too.
-  if (path.length > MAX_RAW_PATH_LENGTH) return refuse(PATH_TOO_LONG);
-  const parts = path.split('/').filter((part) => part !== '' && part !== '.');
-  if (parts.includes('..')) return refuse("File paths must not contain '..'.");
-  if (parts.length === 0) return refuse('File path must not be empty.');
-  const normal = parts.join('/');
-  if (RESERVED_PATHS.has(normal))
-    return refuse(`File path '${normal}' is reserved for the execution entrypoint.`);
-  if (encoder.encode(normal).byteLength > MAX_PATH_BYTES) return refuse(PATH_TOO_LONG);
-  if (parts.some((part) => encoder.encode(part).byteLength > MAX_NAME_BYTES))
-    return refuse(`File names must not exceed ${MAX_NAME_BYTES} bytes.`);
-  return normal;
-});
-
-const MAX_RAW_PATH_LENGTH = 2 * MAX_PATH_BYTES;
-const PATH_TOO_LONG = `File paths must not exceed ${MAX_PATH_BYTES} bytes.`;
-const RESERVED_PATHS: ReadonlySet<string> = new Set(['__main__.py', '__main__.sh', '__main__.js']);
-
-const base64 = z.base64('content_base64 is not base64');
-
-export const requestFile = z
-  .object({
-    path: filePath,
-    file_id: text.optional(),
-    content: text.optional(),
-    content_base64: base64.optional(),
-  })
-  .refine(
-    (file) =>
-      [file.file_id, file.content, file.content_base64].filter((source) => source !== undefined).length === 1,
-    'give exactly one of file_id, content and content_base64',
-  );
-
-const byteSum = (values: readonly string[]) =>
-  values.reduce((sum, value) => sum + encoder.encode(value).byteLength + 1, 0);
-
-/** Counted before each entry is checked: a million of them, within a body's bound, would hold the process for seconds. */
-export const env = z.preprocess(
-  (variables: Record<string, string>, context) => {
-    const fault = typeof variables === 'object' && variables !== null ? envFault(variables) : undefined;
-    if (fault === undefined) return variables;
-    context.addIssue({ code: 'custom', message: fault });
-    return z.NEVER;
-  },
-  z
-    .record(z.string(), noNul)
-    .superRefine((variables, context) => {
-      for (const name of Object.keys(variables))
-        if (name === '' || /[=\0]/.test(name) || !name.isWellFormed())
-          context.addIssue({
-            code: 'custom',
-            message: "names must not be empty, contain '=' or NUL, or be invalid Unicode",
-            path: [name],
-          });
-    })
-    .refine(
-      (variables) => byteSum(Object.entries(variables).flat()) <= MAX_ENV_BYTES,
-      `env must not exceed ${MAX_ENV_BYTES} bytes in all`,
-    ),
-);
-
-function envFault(variables: Record<string, unknown>): string | undefined {
-  // Whatever builds objects of it would set a prototype and lose the variable.
-  if (Object.hasOwn(variables, '__proto__')) return "env must not name '__proto__'";
-  const tooMany = Object.keys(variables).length > MAX_ENV_VARIABLES;
-  return tooMany ? `env must not hold more than ${MAX_ENV_VARIABLES} variables` : undefined;
-}
-
 /** Ceilings that shape the request schema: they are configuration, so the schema is made once at boot. */
 export type RequestCeilings = { maxTimeoutMs: number; maxQueueTimeoutMs?: number };
-
-/** Whatever its size, a number is told the bound that it breaks and not that of integers. */
-export const timeoutMs = (maxMs: number) =>
-  z
-    .int({
-      error: ({ input }) => {
-        if (typeof input !== 'number') return undefined;
-        if (input > maxMs) return `timeout_ms exceeds maximum of ${maxMs} ms`;
-        return input < 1 ? 'Too small: expected number to be >=1' : undefined;
-      },
-    })
-    .min(1)
-    .max(maxMs, `timeout_ms exceeds maximum of ${maxMs} ms`);
 
 /** `POST /v1/execute` and `/v1/execute/stream`. Unknown members are ignored. */
 export function executeRequestSchema({ maxTimeoutMs, maxQueueTimeoutMs = 600_000 }: RequestCeilings) {

@@ -1,6 +1,6 @@
 import type * as z from 'zod';
 import type { FrameFault } from './frame.ts';
-import { typeName } from './messages.ts';
+import { typeName } from './frame-type.ts';
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { fatal: true });

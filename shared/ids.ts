@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { clusterName } from './announcement.ts';
 import {
   type CryptoKey,
   decryptCompact,
@@ -7,7 +8,6 @@ import {
   sealedHeader,
   toBase64Url,
 } from './jose.ts';
-import { clusterName } from './messages.ts';
 import { tenantName } from './principal.ts';
 import { parseUniqueObject } from './unique-json.ts';
 

@@ -1,6 +1,6 @@
 import type { Frame, FrameFault } from './frame.ts';
+import { TYPE } from './frame-type.ts';
 import { LINK_WINDOW_BYTES, MAX_CONTROL_BYTES, MAX_DATA_BYTES, STREAM_WINDOW_BYTES } from './limits.ts';
-import { TYPE } from './messages.ts';
 
 type Stream = {
   offsets: [number, number, number, number];

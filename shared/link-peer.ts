@@ -2,9 +2,9 @@ import type * as z from 'zod';
 import { decodeControl, EMPTY_BODY, encodeBody, type Received } from './control.ts';
 import { Flight } from './flight.ts';
 import { decodeFrame, encodeFrame, type Frame, type FrameFault, isFault } from './frame.ts';
+import { TYPE, type TypeName } from './frame-type.ts';
 import { Inbox } from './inbox.ts';
 import { LINK_ACK_BYTES, MAX_HELLO_BYTES, MAX_MESSAGE_BYTES } from './limits.ts';
-import { TYPE, type TypeName } from './messages.ts';
 import { Outbox } from './outbox.ts';
 
 /** The least a WebSocket must do. `sent` runs when the message has left the process, or can no longer. */

@@ -1,129 +1,16 @@
 import * as z from 'zod';
+import { clusterAnnouncement, clusterName, count, sentence } from './announcement.ts';
 import { MAX_PEERS, STREAM_WINDOW_BYTES } from './limits.ts';
-import {
-  runnerSessionWork,
-  sessionAnswer,
-  sessionAsk,
-  sessionWork,
-  terminalSize,
-} from './session-messages.ts';
+import { sessionAnswer, sessionAsk, sessionWork, terminalSize } from './session-messages.ts';
 import { SIGNAL_STATES, signalName } from './signals.ts';
 import { LANGUAGES } from './template.ts';
 
-/** Frame types of shared/protocol.md section 4; 0x40 and up are the runner's (agent/runner/protocol.md 3). */
-export const TYPE = {
-  CHALLENGE: 0x01,
-  HELLO: 0x02,
-  WELCOME: 0x03,
-  AUTH_REFRESH: 0x04,
-  HEARTBEAT: 0x05,
-  SLOTS: 0x06,
-  START: 0x10,
-  ACCEPT: 0x11,
-  NACK: 0x12,
-  STARTED: 0x13,
-  DATA: 0x14,
-  END: 0x15,
-  WINDOW: 0x16,
-  CANCEL: 0x17,
-  EXIT: 0x18,
-  RESULT_ACK: 0x19,
-  STATUS: 0x20,
-  ATTACH: 0x21,
-  REPLAY_GAP: 0x22,
-  DETACH: 0x23,
-  SESSION: 0x24,
-  CLAIM: 0x25,
-  INPUT: 0x26,
-  SIGNAL: 0x27,
-  RESIZE: 0x28,
-  GOAWAY: 0x30,
-  DRAIN: 0x31,
-  ATTACH_RUNNER: 0x40,
-  READY: 0x41,
-  PING: 0x42,
-  PONG: 0x43,
-  RESET: 0x44,
-  RESET_DONE: 0x45,
-} as const;
-
-export type TypeName = keyof typeof TYPE;
-
-const TYPE_NAMES = new Map<number, TypeName>(
-  Object.entries(TYPE).map(([name, type]) => [type, name as TypeName]),
-);
-
-export function typeName(type: number): TypeName | undefined {
-  return TYPE_NAMES.get(type);
-}
-
-export const CHANNEL = { input: 0, stdout: 1, stderr: 2, files: 3 } as const;
-
-/** A cluster's and a template's name. */
-export const clusterName = z.string().regex(/^[a-z0-9-]{1,63}$/, 'use 1 to 63 of a-z, 0-9 and -');
-
-const count = z.int().min(0);
 const executionId = z.string().min(1).max(1024);
-const sentence = z.string().max(1024);
 const token = z.string().min(1).max(8192);
 const signature = z.string().max(128);
 const instanceName = z.string().regex(/^[A-Za-z0-9_-]{8,64}$/);
 /** Other instances of the tenant: those that a gateway has, or that an agent was told of. */
 const peers = z.array(instanceName).max(MAX_PEERS).optional();
-
-export const ISOLATION_STATES = ['holds', 'broken', 'unknown'] as const;
-
-const isolationFindings = z
-  .array(z.object({ name: z.string().max(64), state: z.enum(ISOLATION_STATES), detail: sentence }))
-  .max(64);
-
-/** What the canary found: one line a promise, as it is where it is worst. Unix seconds; null before the first canary. */
-export const isolationReport = z.object({
-  checked_at: z.number().nullable(),
-  findings: isolationFindings,
-});
-/** The same of one template, and the worst of it. Findings may be left out where a frame has no room. */
-export const templateIsolation = z.object({
-  checked_at: z.number(),
-  state: z.enum(ISOLATION_STATES),
-  findings: isolationFindings,
-});
-
-export const templateAnnouncement = z.object({
-  name: z.string().max(63),
-  hash: z.string().max(64),
-  languages: z.array(z.string().max(32)).max(16),
-  total: count,
-  reuse: z.enum(['single_use', 'reset']),
-  network: z.enum(['none', 'cluster']),
-  max_memory_mb: count,
-  max_timeout_ms: count,
-  /**
-   * Why the template cannot have all its sandboxes, if it cannot. `free` can be taken all the same, whatever was granted
-   * before; `waits`: sandboxes come free in spite of it, so that waiting for one is worth it.
-   */
-  trouble: z
-    .object({
-      code: z.string().max(64),
-      detail: sentence,
-      free: count.default(0),
-      waits: z.boolean().default(false),
-    })
-    .nullable(),
-  isolation: templateIsolation.nullable().optional(),
-});
-
-export const clusterAnnouncement = z.object({
-  name: clusterName,
-  backend: z.enum(['kubernetes', 'docker', 'local']),
-  state: z.enum(['ready', 'degraded', 'unavailable']),
-  detail: sentence.nullable(),
-  kubernetes_version: z.string().max(64).nullable(),
-  isolation: isolationReport,
-  templates: z.array(templateAnnouncement).max(64),
-});
-export type ClusterAnnouncement = z.infer<typeof clusterAnnouncement>;
-export type TemplateAnnouncement = z.infer<typeof templateAnnouncement>;
 
 export const OUTCOMES = [
   'exited',
@@ -172,7 +59,8 @@ export type ExitBody = z.infer<typeof exitBody>;
 const claimKey = z.string().min(1).max(64);
 const claimDigest = z.string().min(1).max(64);
 
-const sizes = z.object({ manifest: count, code: count, stdin: count.nullable(), files: count });
+/** Bytes of the parts of the input, in the order in which they come. Null: no stdin. */
+export const startSizes = z.object({ manifest: count, code: count, stdin: count.nullable(), files: count });
 
 export const startBody = z.object({
   execution_id: executionId,
@@ -186,7 +74,7 @@ export const startBody = z.object({
   template: z.string().min(1).max(63),
   language: z.enum(LANGUAGES),
   last_line_interactive: z.boolean(),
-  sizes,
+  sizes: startSizes,
   limits: z.object({
     timeout_ms: z.int().min(1),
     max_output_bytes: count,
@@ -208,27 +96,6 @@ export const startBody = z.object({
   rich: z.boolean().optional(),
 });
 export type StartBody = z.infer<typeof startBody>;
-
-/** What the agent sends on to the runner (agent/runner/protocol.md 4.1). */
-export const runnerStartBody = z.object({
-  language: z.enum(LANGUAGES),
-  last_line_interactive: z.boolean(),
-  traceparent: z.string().max(128).nullable(),
-  sizes,
-  limits: z.object({
-    timeout_ms: z.int().min(1),
-    max_output_bytes: count,
-    memory_bytes: z.int().min(1),
-    cpu_seconds: z.int().min(1),
-    output_limit_bytes: z.int().min(1).nullable(),
-  }),
-  collect: z.boolean(),
-  /** What a kept sandbox is to do (agent/runner/protocol.md 6). Absent: an execution like any other. */
-  session: runnerSessionWork.optional(),
-  /** One document of results comes before the files (agent/runner/protocol.md 4.9). */
-  rich: z.boolean().optional(),
-});
-export type RunnerStartBody = z.infer<typeof runnerStartBody>;
 
 export const recordBody = z.object({
   accepted_at_ms_ago: count,

@@ -1,6 +1,6 @@
 import type { Frame } from './frame.ts';
+import { TYPE } from './frame-type.ts';
 import { LINK_IN_FLIGHT_BYTES, LINK_WINDOW_BYTES, MAX_DATA_BYTES, STREAM_WINDOW_BYTES } from './limits.ts';
-import { TYPE } from './messages.ts';
 import { dropFirst, type Item, newStream, type Stream } from './outbox-stream.ts';
 
 export type OutboxOptions = {

@@ -1,5 +1,6 @@
 import * as z from 'zod';
-import { ended, env, noNul, type RequestCeilings, requestFile, text, timeoutMs, unixSeconds } from './api.ts';
+import { clusterName } from './announcement.ts';
+import { ended, type RequestCeilings, unixSeconds } from './api.ts';
 import {
   DEFAULT_SESSION_TTL_SECONDS,
   MAX_NAME_BYTES,
@@ -7,7 +8,7 @@ import {
   MAX_REQUEST_FILES,
   MAX_SESSION_TTL_SECONDS,
 } from './limits.ts';
-import { clusterName } from './messages.ts';
+import { env, noNul, requestFile, text, timeoutMs } from './request-fields.ts';
 import { pythonResults } from './result-api.ts';
 import { contextName } from './session-messages.ts';
 import { signalName } from './signals.ts';

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { ISOLATION_STATES } from '../../shared/messages.ts';
+import { ISOLATION_STATES } from '../../shared/announcement.ts';
 import { MAX_BOARD_BYTES } from '../backends/backend.ts';
 import { MAX_FINDINGS } from './findings.ts';
 import type { Report } from './template-watch.ts';

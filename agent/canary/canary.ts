@@ -1,4 +1,4 @@
-import type { ClusterAnnouncement, TemplateAnnouncement } from '../../shared/messages.ts';
+import type { ClusterAnnouncement, TemplateAnnouncement } from '../../shared/announcement.ts';
 import type { Backend } from '../backends/backend.ts';
 import type { Clock } from '../clock.ts';
 import type { Log } from '../log.ts';

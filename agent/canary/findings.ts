@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { ISOLATION_STATES, type isolationReport } from '../../shared/messages.ts';
+import { ISOLATION_STATES, type isolationReport } from '../../shared/announcement.ts';
 import type { Template } from '../../shared/template.ts';
 
 /** One promise, as a canary found it. */

@@ -7,10 +7,11 @@ import {
   MAX_TERMINAL_OUTPUT_BYTES,
   SESSION_FILES_TIMEOUT_MS,
 } from '../../shared/limits.ts';
-import type { RunnerStartBody, StartBody } from '../../shared/messages.ts';
+import type { StartBody } from '../../shared/messages.ts';
 import type { RunnerSessionWork, SessionWork } from '../../shared/session-messages.ts';
 import { mbToBytes, type Template } from '../../shared/template.ts';
 import type { Pool } from '../pool/pool.ts';
+import type { RunnerStartBody } from '../runner/messages.ts';
 
 /** The agent's own word on one START. */
 export type Admission = {

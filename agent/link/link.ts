@@ -1,7 +1,8 @@
 import type { WebSocket } from 'ws';
 import { PROTOCOL_VERSION } from '../../shared/frame.ts';
+import { CHANNEL } from '../../shared/frame-type.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
-import { CHANNEL, FROM_GATEWAY, type FromAgent } from '../../shared/messages.ts';
+import { FROM_GATEWAY, type FromAgent } from '../../shared/messages.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
 import type { Executions } from '../executions/executions.ts';
 import type { Log } from '../log.ts';

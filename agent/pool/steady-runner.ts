@@ -1,7 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { Failure } from '../../shared/errors.ts';
 import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
-import type { RunnerStartBody } from '../../shared/messages.ts';
 import type { Backend, Sandbox, SandboxEnd } from '../backends/backend.ts';
 import { createBackoff } from '../backoff.ts';
 import type { Clock } from '../clock.ts';
@@ -9,7 +8,7 @@ import { createDeadline, orAborted } from '../deadline.ts';
 import type { Log } from '../log.ts';
 import type { RunnerClient, RunnerClientDeps, RunnerExecution } from '../runner/client.ts';
 import type { ExecutionHandlers } from '../runner/execution-stream.ts';
-import type { Ready } from '../runner/messages.ts';
+import type { Ready, RunnerStartBody } from '../runner/messages.ts';
 import type { PoolBounds } from './bounds.ts';
 
 /** `lost` comes once, when no stream will replace the one that was lost. `end` is why the sandbox is no more, where it is known. */

@@ -2,8 +2,8 @@ import type { Duplex } from 'node:stream';
 import { EMPTY_BODY } from '../../shared/control.ts';
 import { Failure } from '../../shared/errors.ts';
 import type { Frame, FrameFault } from '../../shared/frame.ts';
+import { CHANNEL, TYPE, typeName } from '../../shared/frame-type.ts';
 import { MAX_DATA_BYTES, MAX_RESULT_FILES } from '../../shared/limits.ts';
-import { CHANNEL, type RunnerStartBody, TYPE, typeName } from '../../shared/messages.ts';
 import {
   type Checkpoint,
   createExecutionStream,
@@ -13,6 +13,7 @@ import {
 } from './execution-stream.ts';
 import { broken, withBody } from './frame-body.ts';
 import { createFrameReader, createFrameWriter } from './frame-stream.ts';
+import type { RunnerStartBody } from './messages.ts';
 import {
   FROM_RUNNER,
   ON_EXECUTION,

@@ -1,7 +1,8 @@
 import { Failure } from '../../shared/errors.ts';
 import type { FrameFault } from '../../shared/frame.ts';
+import { CHANNEL } from '../../shared/frame-type.ts';
 import { MAX_RESULT_FILES, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
-import { CHANNEL, type ExitBody, type FileEnd } from '../../shared/messages.ts';
+import type { ExitBody, FileEnd } from '../../shared/messages.ts';
 
 export type OutputChannel = 1 | 2 | 3;
 

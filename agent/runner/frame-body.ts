@@ -1,6 +1,6 @@
 import type * as z from 'zod';
 import type { Frame, FrameFault } from '../../shared/frame.ts';
-import { typeName } from '../../shared/messages.ts';
+import { typeName } from '../../shared/frame-type.ts';
 
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 

@@ -9,8 +9,8 @@ import {
   writeHeader,
   writeU32,
 } from '../../shared/frame.ts';
+import { TYPE } from '../../shared/frame-type.ts';
 import { MAX_CONTROL_BYTES, MAX_DATA_BYTES } from '../../shared/limits.ts';
-import { TYPE } from '../../shared/messages.ts';
 
 /** `length u32 | epoch u32` before each frame's header (agent/runner/protocol.md 1.1). */
 export const PREFIX_BYTES = 8;

@@ -1,10 +1,34 @@
 import * as z from 'zod';
+import { TYPE, type TypeName } from '../../shared/frame-type.ts';
 import { MAX_REQUEST_FILES } from '../../shared/limits.ts';
-import { exitBody, fileEndBody, TYPE, type TypeName } from '../../shared/messages.ts';
+import { exitBody, fileEndBody, startSizes } from '../../shared/messages.ts';
+import { runnerSessionWork } from '../../shared/session-messages.ts';
+import { LANGUAGES } from '../../shared/template.ts';
 
 const count = z.int().min(0);
 const name = z.string().max(256);
 const sentence = z.string().max(4096);
+
+/** START: what the agent sends on (protocol.md 4.1). */
+export const runnerStartBody = z.object({
+  language: z.enum(LANGUAGES),
+  last_line_interactive: z.boolean(),
+  traceparent: z.string().max(128).nullable(),
+  sizes: startSizes,
+  limits: z.object({
+    timeout_ms: z.int().min(1),
+    max_output_bytes: count,
+    memory_bytes: z.int().min(1),
+    cpu_seconds: z.int().min(1),
+    output_limit_bytes: z.int().min(1).nullable(),
+  }),
+  collect: z.boolean(),
+  /** What a kept sandbox is to do (agent/runner/protocol.md 6). Absent: an execution like any other. */
+  session: runnerSessionWork.optional(),
+  /** One document of results comes before the files (agent/runner/protocol.md 4.9). */
+  rich: z.boolean().optional(),
+});
+export type RunnerStartBody = z.infer<typeof runnerStartBody>;
 
 /** READY: what a sandbox's runner found when it came up. Written by the sandbox: bounded, and believed for nothing but its own use. */
 export const readyBody = z.object({

@@ -1,6 +1,6 @@
 import { Failure } from '../../shared/errors.ts';
 import type { FrameFault } from '../../shared/frame.ts';
-import { TYPE } from '../../shared/messages.ts';
+import { TYPE } from '../../shared/frame-type.ts';
 import { broken } from './frame-body.ts';
 import type { Pong, ResetDone } from './messages.ts';
 

@@ -1,30 +1,16 @@
+import type { ClusterAnnouncement } from '../../shared/announcement.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
 import { LINKS_PER_REPLICA, RECORD_TTL_MS } from '../../shared/limits.ts';
-import type { ClusterAnnouncement, FromAgent, TemplateAnnouncement } from '../../shared/messages.ts';
+import type { FromAgent } from '../../shared/messages.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import { Grants } from './grants.ts';
+import type { Cluster, Instance } from './instance.ts';
 
 /** Clusters of one tenant that are remembered, those without an agent among them. */
 export const MAX_CLUSTERS_PER_TENANT = 4_096;
 
 /** Instances of one tenant that agents told of, whether or not they are ever seen. */
 const MAX_TOLD = 1_024;
-
-/** One run of an agent. It stays for a while after its last link, so that it keeps its first-seen. */
-export type Instance = {
-  readonly name: string;
-  readonly sub: string;
-  /** Of the key that it proved to hold: a link of the same name with another key is not this instance. */
-  readonly thumbprint: string;
-  readonly firstSeenMs: number;
-  readonly links: Map<GatewayLink, Grants>;
-  announced: ReadonlyMap<string, ClusterAnnouncement>;
-  lostAtMs: number;
-  /** It said that it goes. */
-  drains: boolean;
-};
-
-export type Cluster = { readonly name: string; readonly instances: Set<Instance> };
 
 type Tenant = {
   readonly instances: Map<string, Instance>;
@@ -239,26 +225,6 @@ function present({ instances }: Tenant, lostAfterMs: number): Instance[] {
   return [...instances.values()].filter(
     ({ links, lostAtMs, drains }) => links.size > 0 || (lostAtMs > lostAfterMs && !drains),
   );
-}
-
-/** The template of a cluster as one instance announces it. */
-export function announcedTemplate(
-  instance: Instance,
-  cluster: string,
-  template: string,
-): TemplateAnnouncement | undefined {
-  return instance.announced.get(cluster)?.templates.find(({ name }) => name === template);
-}
-
-/**
- * Grants left for a template over the links of an instance that take new work. What was granted is not taken back: where
- * the template is in trouble since, only what the agent still has counts.
- */
-export function freeSlots(instance: Instance, cluster: string, template: string): number {
-  let granted = 0;
-  for (const [link, grants] of instance.links) if (!link.draining) granted += grants.free(cluster, template);
-  const trouble = announcedTemplate(instance, cluster, template)?.trouble;
-  return trouble ? Math.min(granted, trouble.free) : granted;
 }
 
 function forgetEmpty(tenant: Tenant): boolean {

@@ -1,8 +1,9 @@
 import type * as z from 'zod';
+import type { ClusterAnnouncement } from '../../shared/announcement.ts';
 import type { clusterList } from '../../shared/api.ts';
-import type { ClusterAnnouncement } from '../../shared/messages.ts';
 import { type Caller, mayUseCluster, mayUseTemplate } from '../auth/caller.ts';
-import { type Cluster, type ClusterDirectory, freeSlots, type Instance } from './cluster-directory.ts';
+import type { ClusterDirectory } from './cluster-directory.ts';
+import { type Cluster, freeSlots, type Instance } from './instance.ts';
 
 type Listed = z.infer<typeof clusterList>['clusters'][number];
 

@@ -1,15 +1,10 @@
+import type { TemplateAnnouncement } from '../../shared/announcement.ts';
 import { type ErrorCode, Failure, isErrorCode } from '../../shared/errors.ts';
-import type { TemplateAnnouncement } from '../../shared/messages.ts';
 import { type Caller, mayUseCluster, mayUseTemplate } from '../auth/caller.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import { chooseOffer, type Offer } from './choose.ts';
-import {
-  announcedTemplate,
-  type Cluster,
-  type ClusterDirectory,
-  freeSlots,
-  type Instance,
-} from './cluster-directory.ts';
+import type { ClusterDirectory } from './cluster-directory.ts';
+import { announcedTemplate, type Cluster, freeSlots, type Instance } from './instance.ts';
 
 /** What a caller who is sent away may do: come back. */
 export const NO_AGENT_RETRY_MS = 2_000;

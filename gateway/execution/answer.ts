@@ -1,5 +1,5 @@
 import type { ExecuteResponse, ResultEvent } from '../../shared/api.ts';
-import { CHANNEL } from '../../shared/messages.ts';
+import { CHANNEL } from '../../shared/frame-type.ts';
 import { CollectedBytes } from './collected-bytes.ts';
 import type { OutputSource } from './output-reader.ts';
 import { outputText } from './output-text.ts';

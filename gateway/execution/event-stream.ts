@@ -1,4 +1,4 @@
-import { CHANNEL } from '../../shared/messages.ts';
+import { CHANNEL } from '../../shared/frame-type.ts';
 import type { RequestInfo } from '../http/route.ts';
 import { resultOf } from './answer.ts';
 import type { ReceivedBytes } from './check-exit.ts';

@@ -1,8 +1,8 @@
-import { filePath } from '../../shared/api.ts';
 import { Chunk } from '../../shared/chunk.ts';
 import { Failure } from '../../shared/errors.ts';
 import { MAX_FILES_OMITTED, MAX_RESULT_FILES, MAX_RESULT_FILES_BYTES } from '../../shared/limits.ts';
 import type { FileEnd } from '../../shared/messages.ts';
+import { filePath } from '../../shared/request-fields.ts';
 import type { Caller } from '../auth/caller.ts';
 import { fileName } from '../files/file-name.ts';
 import type { FileStore, FileWriter } from '../files/file-store.ts';

@@ -1,6 +1,7 @@
 import { Failure } from '../../shared/errors.ts';
+import { CHANNEL } from '../../shared/frame-type.ts';
 import { MAX_FILES_OMITTED } from '../../shared/limits.ts';
-import { CHANNEL, type ExecutionResult, type FileEnd, type FromGateway } from '../../shared/messages.ts';
+import type { ExecutionResult, FileEnd, FromGateway } from '../../shared/messages.ts';
 import type { PythonResults } from '../../shared/result-api.ts';
 import type { Caller } from '../auth/caller.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';

@@ -1,10 +1,11 @@
 import { matchesName } from '../../shared/claims.ts';
 import { closeCode, type ErrorCode, Failure } from '../../shared/errors.ts';
 import { PROTOCOL_VERSION } from '../../shared/frame.ts';
+import { CHANNEL } from '../../shared/frame-type.ts';
 import { toBase64Url } from '../../shared/jose.ts';
 import { HELLO_TIMEOUT_MS } from '../../shared/limits.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
-import { CHANNEL, FROM_AGENT, type FromAgent } from '../../shared/messages.ts';
+import { FROM_AGENT, type FromAgent } from '../../shared/messages.ts';
 import type { AuthenticatedAgent } from '../auth/caller.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { LinkPulse } from './link-pulse.ts';

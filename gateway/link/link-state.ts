@@ -1,7 +1,8 @@
 import type { Received } from '../../shared/control.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
 import { PROTOCOL_VERSION } from '../../shared/frame.ts';
-import type { FROM_AGENT, FromAgent, TypeName } from '../../shared/messages.ts';
+import type { TypeName } from '../../shared/frame-type.ts';
+import type { FROM_AGENT, FromAgent } from '../../shared/messages.ts';
 import type { AuthenticatedAgent } from '../auth/caller.ts';
 
 /** Where one link is in its life: shared/protocol.md sections 5 and 10. */

@@ -1,6 +1,7 @@
 import type { ErrorCode } from '../../shared/errors.ts';
+import { CHANNEL } from '../../shared/frame-type.ts';
 import type { LinkPeer } from '../../shared/link-peer.ts';
-import { CHANNEL, type FROM_AGENT, type FromGateway, type StartBody } from '../../shared/messages.ts';
+import type { FROM_AGENT, FromGateway, StartBody } from '../../shared/messages.ts';
 import type { AgentMessage } from './link-state.ts';
 
 /** One execution's end of a link. Each returns what the peer did wrong, if it did. */

@@ -24,7 +24,7 @@ import { bytesOf, type FileAnswer, finish, takeFacts } from '../sessions/file-an
 import type { SessionBook } from '../sessions/session-book.ts';
 import { createSessionOrders, type Upload } from '../sessions/session-orders.ts';
 import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
-import type { KeyedContext } from './execute.ts';
+import type { KeyedContext } from './take-order.ts';
 
 const PROBLEMS = [403, 404, 409, 413, 422, 429, 502, 503];
 const PATH = { path: { description: 'In the workspace', schema: { type: 'string' } } };

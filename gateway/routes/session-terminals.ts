@@ -7,7 +7,7 @@ import { problemResponse } from '../http/problem-response.ts';
 import type { Route } from '../http/route.ts';
 import type { SessionBook } from '../sessions/session-book.ts';
 import { TERMINAL_SUBPROTOCOL } from '../terminals/terminal-request.ts';
-import type { KeyedContext } from './execute.ts';
+import type { KeyedContext } from './take-order.ts';
 
 const PATH = '/v1/sessions/{id}/terminals/{name}';
 const PROBLEMS = [403, 404, 409, 422, 429, 502, 503];

@@ -20,7 +20,7 @@ import { commandResultOf, pythonResultOf } from '../sessions/session-answer.ts';
 import type { SessionBook } from '../sessions/session-book.ts';
 import { createSessionOrders } from '../sessions/session-orders.ts';
 import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
-import type { KeyedContext } from './execute.ts';
+import type { KeyedContext } from './take-order.ts';
 
 const PROBLEMS = [403, 404, 409, 413, 422, 429, 502, 503];
 

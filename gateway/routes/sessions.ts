@@ -12,10 +12,10 @@ import { commandResultOf } from '../sessions/session-answer.ts';
 import { createSessionBook, type SessionPlace } from '../sessions/session-book.ts';
 import { createSessionOrders } from '../sessions/session-orders.ts';
 import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
-import type { KeyedContext } from './execute.ts';
 import { createSessionFileRoutes } from './session-files.ts';
 import { createSessionTerminalRoutes } from './session-terminals.ts';
 import { createSessionWorkRoutes } from './session-work.ts';
+import type { KeyedContext } from './take-order.ts';
 
 /** `/v1/sessions*`: sandboxes that stay. */
 export function createSessionRoutes(deps: SessionRequestsDeps): Route[] {

@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { type ErrorCode, Failure } from '../../shared/errors.ts';
-import { CHANNEL } from '../../shared/messages.ts';
+import { CHANNEL } from '../../shared/frame-type.ts';
 import type { ExecutionRun } from '../execution/execution-run.ts';
 import type { RequestInfo } from '../http/route.ts';
 

@@ -1,8 +1,8 @@
+import { clusterName } from '../../shared/announcement.ts';
 import type { ExecuteRequest } from '../../shared/api.ts';
 import { executeRequestSchema } from '../../shared/api.ts';
 import { Failure } from '../../shared/errors.ts';
 import { MAX_SESSION_FILE_BYTES, SESSION_FILES_TIMEOUT_MS } from '../../shared/limits.ts';
-import { clusterName } from '../../shared/messages.ts';
 import type { BashRequest, CreateSessionRequest, PythonRequest } from '../../shared/session-api.ts';
 import type { FileWork, SessionWork } from '../../shared/session-messages.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
@@ -10,7 +10,7 @@ import { requirePlace, type Wanted } from '../clusters/placement.ts';
 import { type ExecutionInput, prepareInput } from '../execution/execution-input.ts';
 import type { ExecutionOrder } from '../execution/execution-order.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
-import { defaultTemplate, type KeyedContext, timeoutOf } from '../routes/execute.ts';
+import { defaultTemplate, type KeyedContext, timeoutOf } from '../routes/take-order.ts';
 import { webSha256 } from '../sha256.ts';
 import type { SessionPlace } from './session-book.ts';
 

@@ -10,7 +10,7 @@ import type { Ending } from '../execution/run-ending.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { checkSchema, parseJson } from '../http/parse-json.ts';
 import { readBody } from '../http/read-body.ts';
-import type { KeyedContext } from '../routes/execute.ts';
+import type { KeyedContext } from '../routes/take-order.ts';
 import { noSession } from './session-book.ts';
 import type { Asked } from './session-orders.ts';
 

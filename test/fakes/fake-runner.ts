@@ -1,14 +1,9 @@
 import { type Duplex, duplexPair } from 'node:stream';
 import { createFrameReader, createFrameWriter } from '../../agent/runner/frame-stream.ts';
-import type { Ready } from '../../agent/runner/messages.ts';
+import type { Ready, RunnerStartBody } from '../../agent/runner/messages.ts';
 import type { Frame } from '../../shared/frame.ts';
-import {
-  type ExecutionResult,
-  type ExitBody,
-  type FileEnd,
-  type RunnerStartBody,
-  TYPE,
-} from '../../shared/messages.ts';
+import { TYPE } from '../../shared/frame-type.ts';
+import type { ExecutionResult, ExitBody, FileEnd } from '../../shared/messages.ts';
 
 /** One execution as a fake runner sees it: the test says what happens. */
 export type FakeRun = {

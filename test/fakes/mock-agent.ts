@@ -1,15 +1,14 @@
 import { createKeyClaims, type KeyClaims } from '../../agent/executions/key-claims.ts';
 import type { LinkHandlers, LinkSocketPort } from '../../gateway/link/link-socket.ts';
+import type { ClusterAnnouncement, TemplateAnnouncement } from '../../shared/announcement.ts';
 import { encodeFrame, type Frame } from '../../shared/frame.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
 import {
-  type ClusterAnnouncement,
   type ExecutionResult,
   FROM_GATEWAY,
   type FromAgent,
   type FromGateway,
   type StartBody,
-  type TemplateAnnouncement,
 } from '../../shared/messages.ts';
 import type { AgentIdentity } from './agent-identity.ts';
 import { MockExecution } from './mock-execution.ts';

@@ -3,8 +3,9 @@ import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { encodeFrame, type Frame } from '../../shared/frame.ts';
+import { TYPE } from '../../shared/frame-type.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
-import { FROM_AGENT, type FromAgent, type FromGateway, type StartBody, TYPE } from '../../shared/messages.ts';
+import { FROM_AGENT, type FromAgent, type FromGateway, type StartBody } from '../../shared/messages.ts';
 
 /** A frame of the agent's, as the mock saw it. */
 export type Seen = {

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import type { RunnerClient, RunnerExecution } from '../../agent/runner/client.ts';
 import type { Checkpoint, ExecutionHandlers } from '../../agent/runner/execution-stream.ts';
+import type { RunnerStartBody } from '../../agent/runner/messages.ts';
 import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
-import type { ExecutionResult, ExitBody, RunnerStartBody } from '../../shared/messages.ts';
+import type { ExecutionResult, ExitBody } from '../../shared/messages.ts';
 
 const MIB = 1_048_576;
 

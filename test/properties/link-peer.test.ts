@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { encodeFrame, type Frame } from '../../shared/frame.ts';
+import { TYPE } from '../../shared/frame-type.ts';
 import {
   MAX_CONTROL_BYTES,
   MAX_DATA_BYTES,
@@ -9,7 +10,7 @@ import {
   STREAM_WINDOW_BYTES,
 } from '../../shared/limits.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
-import { FROM_AGENT, FROM_GATEWAY, TYPE } from '../../shared/messages.ts';
+import { FROM_AGENT, FROM_GATEWAY } from '../../shared/messages.ts';
 
 type Arrived = {
   faults: string[];

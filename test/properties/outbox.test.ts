@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { TYPE } from '../../shared/frame-type.ts';
 import { MAX_DATA_BYTES } from '../../shared/limits.ts';
-import { TYPE } from '../../shared/messages.ts';
 import { Outbox } from '../../shared/outbox.ts';
 
 const EMPTY = new Uint8Array();

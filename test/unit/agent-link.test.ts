@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { clampTimings } from '../../agent/link/timings.ts';
-import { TYPE } from '../../shared/messages.ts';
+import { TYPE } from '../../shared/frame-type.ts';
 import { resultOf } from '../fakes/fake-runner.ts';
 import {
   controlFrame,

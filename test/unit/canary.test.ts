@@ -13,8 +13,9 @@ import {
 import { DEFAULT_TARGETS, MAX_TARGETS, parseTargets } from '../../agent/canary/targets.ts';
 import { nextVerdict, type Verdict } from '../../agent/canary/verdict.ts';
 import { fitAnnouncements, MAX_ANNOUNCEMENTS_BYTES } from '../../agent/fit-announcements.ts';
+import type { ClusterAnnouncement } from '../../shared/announcement.ts';
 import { MAX_CONTROL_BYTES } from '../../shared/limits.ts';
-import { type ClusterAnnouncement, FROM_AGENT } from '../../shared/messages.ts';
+import { FROM_AGENT } from '../../shared/messages.ts';
 import { parseTemplate } from '../../shared/template.ts';
 
 const finding = (name: string, state: Finding['state'], detail = 'x'.repeat(200)): Finding => ({

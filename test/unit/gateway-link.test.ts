@@ -3,6 +3,7 @@ import { COMEBACK_MS } from '../../gateway/execution/sister-link.ts';
 import { REFRESH_AHEAD_MS } from '../../gateway/link/token-watch.ts';
 import { encodeBody } from '../../shared/control.ts';
 import { encodeFrame, type Frame } from '../../shared/frame.ts';
+import { TYPE } from '../../shared/frame-type.ts';
 import {
   HELLO_TIMEOUT_MS,
   LINK_WINDOW_BYTES,
@@ -11,7 +12,7 @@ import {
   MAX_HELLO_BYTES,
   MAX_MESSAGE_BYTES,
 } from '../../shared/limits.ts';
-import { type FromAgent, TYPE } from '../../shared/messages.ts';
+import type { FromAgent } from '../../shared/messages.ts';
 import { createGatewayBench } from '../fakes/gateway-bench.ts';
 import { announceCluster, MockAgent, RESULT } from '../fakes/mock-agent.ts';
 import { until } from '../fakes/until.ts';

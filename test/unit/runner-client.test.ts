@@ -4,15 +4,17 @@ import { describe, expect, test } from 'vitest';
 import { createRunnerClient, type RunnerClient } from '../../agent/runner/client.ts';
 import type { ExecutionHandlers } from '../../agent/runner/execution-stream.ts';
 import { createFrameReader } from '../../agent/runner/frame-stream.ts';
+import type { RunnerStartBody } from '../../agent/runner/messages.ts';
 import type { Failure } from '../../shared/errors.ts';
 import { encodeFrame, type Frame, writeU32 } from '../../shared/frame.ts';
+import { TYPE } from '../../shared/frame-type.ts';
 import {
   MAX_CONTROL_BYTES,
   MAX_DATA_BYTES,
   MAX_RESULT_FILES,
   STREAM_WINDOW_BYTES,
 } from '../../shared/limits.ts';
-import { type ExitBody, type RunnerStartBody, TYPE } from '../../shared/messages.ts';
+import type { ExitBody } from '../../shared/messages.ts';
 
 const MAX_OUTPUT = 1_000;
 const START: RunnerStartBody = {

@@ -1,5 +1,5 @@
+import { clusterName } from '../../../shared/announcement.ts';
 import { Failure } from '../../../shared/errors.ts';
-import { clusterName } from '../../../shared/messages.ts';
 
 /** In the cluster that the agent itself runs in, this stands for the context's name. */
 export const IN_CLUSTER_CONTEXT = 'inClusterContext';

@@ -1,0 +1,63 @@
+import * as z from 'zod';
+
+/** A cluster's and a template's name. */
+export const clusterName = z.string().regex(/^[a-z0-9-]{1,63}$/, 'use 1 to 63 of a-z, 0-9 and -');
+
+/** Bytes, milliseconds, how many there are. */
+export const count = z.int().min(0);
+/** What somebody is told. */
+export const sentence = z.string().max(1024);
+
+export const ISOLATION_STATES = ['holds', 'broken', 'unknown'] as const;
+
+const isolationFindings = z
+  .array(z.object({ name: z.string().max(64), state: z.enum(ISOLATION_STATES), detail: sentence }))
+  .max(64);
+
+/** What the canary found: one line a promise, as it is where it is worst. Unix seconds; null before the first canary. */
+export const isolationReport = z.object({
+  checked_at: z.number().nullable(),
+  findings: isolationFindings,
+});
+/** The same of one template, and the worst of it. Findings may be left out where a frame has no room. */
+export const templateIsolation = z.object({
+  checked_at: z.number(),
+  state: z.enum(ISOLATION_STATES),
+  findings: isolationFindings,
+});
+
+export const templateAnnouncement = z.object({
+  name: z.string().max(63),
+  hash: z.string().max(64),
+  languages: z.array(z.string().max(32)).max(16),
+  total: count,
+  reuse: z.enum(['single_use', 'reset']),
+  network: z.enum(['none', 'cluster']),
+  max_memory_mb: count,
+  max_timeout_ms: count,
+  /**
+   * Why the template cannot have all its sandboxes, if it cannot. `free` can be taken all the same, whatever was granted
+   * before; `waits`: sandboxes come free in spite of it, so that waiting for one is worth it.
+   */
+  trouble: z
+    .object({
+      code: z.string().max(64),
+      detail: sentence,
+      free: count.default(0),
+      waits: z.boolean().default(false),
+    })
+    .nullable(),
+  isolation: templateIsolation.nullable().optional(),
+});
+
+export const clusterAnnouncement = z.object({
+  name: clusterName,
+  backend: z.enum(['kubernetes', 'docker', 'local']),
+  state: z.enum(['ready', 'degraded', 'unavailable']),
+  detail: sentence.nullable(),
+  kubernetes_version: z.string().max(64).nullable(),
+  isolation: isolationReport,
+  templates: z.array(templateAnnouncement).max(64),
+});
+export type ClusterAnnouncement = z.infer<typeof clusterAnnouncement>;
+export type TemplateAnnouncement = z.infer<typeof templateAnnouncement>;
