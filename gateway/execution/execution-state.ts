@@ -1,6 +1,7 @@
 import { type ErrorCode, Failure, type Started } from '../../shared/errors.ts';
 import { MAX_ATTEMPTS } from '../../shared/limits.ts';
 import type { ExitBody, FromAgent } from '../../shared/messages.ts';
+import { NO_AGENT_RETRY_MS } from '../clusters/placement.ts';
 import { failureCode, isFinal, refusalCode } from './agent-codes.ts';
 
 /** How far user code may have come. */
@@ -45,8 +46,8 @@ export type ExecutionEvent =
 
 export type ExecutionEffect =
   | { do: 'send' }
-  /** Back to the front of the queue: nobody was free after all. */
-  | { do: 'requeue' }
+  /** Back to the front of the queue: nobody was free after all, or, with a failure, for this reason. */
+  | { do: 'requeue'; failure?: Failure }
   /** To another instance, if there is one; else `nowhere_else` with this failure. */
   | { do: 'elsewhere'; failure: Failure }
   /** Ask over another link of the instance. */
@@ -187,7 +188,9 @@ function told(
   }
   const failure = new Failure('agent_lost', 'The link to the agent was lost before the code started.');
   if (attempts >= MAX_ATTEMPTS) return over(state, { do: 'fail', failure });
-  return step({ at: 'queued', attempts }, { do: 'requeue' });
+  const detail = 'The link to the agent was lost before the code started, and no sandbox was free in time.';
+  const noAgent = new Failure('no_agent', detail, { retryAfterMs: NO_AGENT_RETRY_MS });
+  return step({ at: 'queued', attempts }, { do: 'requeue', failure: noAgent });
 }
 
 function untold(state: Live): ExecutionStep {

@@ -20,7 +20,7 @@ export type SlotSearchOptions = {
 /** One execution's search for where it may run, over all its attempts. */
 export type Search = {
   begin(): void;
-  again(): void;
+  again(failure?: Failure): void;
   elsewhere(refusing: string, failure: Failure): void;
   timeOut(): void;
   stop(): void;
@@ -44,8 +44,9 @@ export class SlotSearch implements Search {
     this.#enter('end');
   }
 
-  /** Waits again, before those that came later: the slot was none after all. */
-  again(): void {
+  /** Waits again, before those that came later: the slot was none after all, or was lost for this reason. */
+  again(failure?: Failure): void {
+    this.#lastRefusal = failure ?? this.#lastRefusal;
     this.#enter('front');
     if (this.#waits && this.#options.clocks.queueIsOver) {
       this.#leave();

@@ -44,6 +44,7 @@ const recovering = (was: 'sent' | 'accepted' | 'started', attempts = 1): Executi
 function words(state: ExecutionState, event: ExecutionEvent): string[] {
   return nextExecution(state, event).effects.map((effect) => {
     if (effect.do === 'fail') return `fail ${effect.failure.code} ${effect.failure.started}`;
+    if (effect.do === 'requeue' && effect.failure) return `requeue ${effect.failure.code}`;
     if (effect.do === 'ask') return `ask ${effect.fence ? 'with fence' : 'without'}`;
     if ('reason' in effect) return `${effect.do} ${effect.reason}`;
     return effect.do;
@@ -83,8 +84,8 @@ describe('an execution', () => {
     [at('accepted'), { type: 'link_lost' }, 'recovering', ['ask with fence']],
     [at('started'), { type: 'link_lost' }, 'attaching', ['attach']],
     [at('queued'), { type: 'link_lost' }, 'queued', []],
-    [recovering('sent'), told('fenced'), 'queued', ['requeue']],
-    [recovering('accepted'), told('fenced'), 'queued', ['requeue']],
+    [recovering('sent'), told('fenced'), 'queued', ['requeue no_agent']],
+    [recovering('accepted'), told('fenced'), 'queued', ['requeue no_agent']],
     [recovering('sent', MAX_ATTEMPTS), told('fenced'), 'over', ['fail agent_lost no']],
     [recovering('sent'), told('unknown'), 'over', ['fail maybe_started unknown']],
     [recovering('accepted'), told('unknown'), 'over', ['fail agent_lost unknown']],

@@ -491,6 +491,27 @@ describe('a NACK', () => {
     expect(await problemOf(await answer)).toMatchObject({ status: 503, code: 'at_capacity' });
   });
 
+  test('is not what a START that was lost with its link is told, where no slot is free in time', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent({ slots: 1, refill: false });
+    const sister = await bench.agent({ identity: agent.options.identity, slots: 0, refill: false });
+    await bench.clock.settle();
+    const answer = bench.ask('/v1/execute', { body: { code: '' } });
+    const lost = await agent.next();
+    agent.cut();
+    await until(() => bench.gateway.status().queued === 1);
+    await bench.clock.advance(5_000);
+    const response = await answer;
+    expect(response.headers.get('retry-after')).toBe('2');
+    expect(await problemOf(response)).toMatchObject({ status: 503, code: 'no_agent', retryable: true });
+    expect(sister.received).toContainEqual(
+      expect.objectContaining({
+        name: 'STATUS',
+        body: expect.objectContaining({ execution_id: lost.id, refuse_if_unknown: true }),
+      }),
+    );
+  });
+
   test('gives no grant back: the agent does', async () => {
     const bench = await createGatewayBench();
     const agent = await bench.agent({ slots: 1, refill: false });
