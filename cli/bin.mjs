@@ -7,18 +7,48 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const MIN_NODE_MAJOR = 24;
+const LOOK_MS = 500;
+const SIGNALS = ['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT'];
 const here = dirname(fileURLToPath(import.meta.url));
 
 // A published package carries no .ts, and Node strips no types inside node_modules.
 const source = join(here, 'main.ts');
 const entry = existsSync(source) ? source : join(here, '..', 'dist', 'cli', 'main.js');
 
+if (isNpms()) endWithParent();
 if (Number.parseInt(process.versions.node, 10) >= MIN_NODE_MAJOR) {
   // As if started by name, which is what happens under the locked Node.
   process.argv[1] = entry;
   await import(pathToFileURL(entry).href);
 } else {
   startUnder(lockedNode());
+}
+
+/**
+ * Whether the parent is npm's shell, of `npx podgate …` or of this package's `npm start`. npm passes a signal on to that
+ * shell, which dies of it and tells nobody: what it started would go on for ever.
+ */
+function isNpms() {
+  const { npm_lifecycle_event: event, npm_package_name: name } = process.env;
+  return event === 'npx' || (event === 'start' && name === 'podgate');
+}
+
+/** Ends as if told to, unless it was: a second signal ends at once what the first lets end. */
+function endWithParent() {
+  const parent = process.ppid;
+  const stop = () => clearInterval(timer);
+  const timer = setInterval(() => {
+    if (process.ppid !== parent) {
+      stop();
+      process.kill(process.pid, 'SIGTERM');
+      return;
+    }
+    // Beside those that act on the signal: alone it would be heard and not heeded.
+    for (const signal of SIGNALS)
+      if (process.listenerCount(signal) > 0 && !process.listeners(signal).includes(stop))
+        process.once(signal, stop);
+  }, LOOK_MS);
+  timer.unref();
 }
 
 /** The Node that the platform package brings, or undefined where there is none for this platform. */

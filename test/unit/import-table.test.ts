@@ -51,7 +51,8 @@ describe('the table of imports', () => {
     { 'gateway/config.ts': 'export const env = process.env;', 'agent/config.ts': 'process.env.PATH;' },
     { 'agent/link.ts': "import { WebSocket } from 'ws'; import 'node:net'; import '../shared/frame.ts';" },
     { 'cli/main.ts': "import '../gateway/node.ts'; import '../agent/link.ts'; import '../client/c.ts';" },
-    { 'cli/bin.mjs': 'await import(entry);' },
+    { 'cli/bin.mjs': 'await import(entry); process.env.npm_lifecycle_event;' },
+    { 'cli/config.ts': 'process.env;', 'cli/bin.mjs': 'process.env;' },
     { 'gateway/plan.ts': 'const phase = { process: 1 }; phase.process; limits.Buffer.size;' },
     { 'gateway/text.ts': 'export const text = "import(\'node:fs\')"; // process.env' },
   ];
