@@ -4,6 +4,12 @@ export const WORKSPACE = '/workspace';
 /** PID 1 ends the sandbox when no stream has reached it for so long: an agent that is gone for good leaves nothing running. */
 export const IDLE_EXIT_SECONDS = 120;
 
+/**
+ * A container weighs on its node what its limits say, so this is only who goes first within: a hundred programs of a
+ * session together have a fifth of the processor while its runner, or who is to end them, wants it.
+ */
+const SESSION_NICE = 19;
+
 /** The runner in a pod or container: that is the sandbox, and the runner waits for shims. */
 export const RUNNER_PLACE = {
   place: 'shared',
@@ -11,4 +17,5 @@ export const RUNNER_PLACE = {
   workspace: WORKSPACE,
   scratch: ['/tmp', '/dev/shm'],
   idle_exit_seconds: IDLE_EXIT_SECONDS,
+  session_nice: SESSION_NICE,
 } as const satisfies RunnerPlace;

@@ -21,9 +21,6 @@ function onCluster(kubeconfig: string | undefined): SessionsPlace {
   const pods = `/api/v1/namespaces/${namespace}/pods`;
   return {
     many: 50,
-    bombTrouble:
-      kubeconfig &&
-      'its forks share one processor with its runner, which is then taken for lost (CHANGELOG.md, Known)',
     template: {
       image: TEST_IMAGE,
       kubernetes: { requests: { cpus: 0.01, memory_mb: 16 } },

@@ -19,8 +19,6 @@ async function sandboxes(): Promise<string[]> {
 
 sessionsContract('the Docker backend', {
   many: 12,
-  bombTrouble:
-    'its forks share one processor with its runner, which is then taken for lost (CHANGELOG.md, Known)',
   template: { image: ENGINE_IMAGE },
   async open(templates) {
     const started = await startBackendStack({

@@ -78,6 +78,10 @@ MAX_TERMINAL_SIDE = 4096
 MAX_CONTEXTS = 8
 # From an interrupt to the kill: less than the agent waits for a runner that is silent.
 INTERRUPT_SECONDS = 1
+# Of the processes that a sandbox may have: an interpreter that has more than that at its interrupt is ended at once.
+CROWD_SHARE = 0.5
+# What an interrupted piece of code had started is ended in this time, or its interpreter with it.
+SWEEP_SECONDS = 2
 MAX_CONTEXT_LINE_BYTES = 4096
 MAX_RESULTS_BYTES = 8 << 20
 

@@ -8,7 +8,7 @@ _READ_BYTES = 4096
 
 
 class Process:
-    __slots__ = ("pid", "parent", "state", "cpu", "waited_cpu", "rss")
+    __slots__ = ("pid", "parent", "state", "cpu", "waited_cpu", "born", "rss")
 
 
 def read_file(proc_fd, name):
@@ -39,6 +39,8 @@ def read(proc_fd, pid):
     process.parent = int(fields[1])
     process.cpu = (int(fields[11]) + int(fields[12])) / _TICKS
     process.waited_cpu = (int(fields[13]) + int(fields[14])) / _TICKS
+    # Ticks since the machine began.
+    process.born = int(fields[19])
     process.rss = int(fields[21]) * _PAGE
     return process
 

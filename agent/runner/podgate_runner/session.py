@@ -216,7 +216,7 @@ class SessionRunner(Runner):
         self.poller.read(ours.fileno(), self._hear_keeper)
 
     def _keeper_job(self):
-        settings = {"workspace": self.config["workspace"]}
+        settings = {"workspace": self.config["workspace"], "nice": self.config["session_nice"]}
         # It takes of them what it needs, and forgets the rest.
         sources = zygote_link.sources()
         return {"boot": _BOOT, "sources": sources, "settings": settings, "env": {}, "rlimits": [], "program": None}
@@ -250,6 +250,8 @@ class SessionRunner(Runner):
                 work.on_begun(*message[2:])
             elif message[0] == "failed":
                 work.on_failed(message[2])
+            elif message[0] == "swept":
+                work.on_swept(message[2])
             elif message[0] == "exit":
                 self._programs_of_contexts.pop(message[1], None)
                 work.on_exit(*message[2:])

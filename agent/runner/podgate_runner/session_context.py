@@ -9,7 +9,7 @@ import _socket
 
 from podgate_runner import job
 from podgate_runner.execution import RUNNING, STARTING
-from podgate_runner.limits import INTERRUPT_SECONDS, MAX_CONTEXT_LINE_BYTES, START_SECONDS
+from podgate_runner.limits import CROWD_SHARE, INTERRUPT_SECONDS, KILL_SECONDS, MAX_CONTEXT_LINE_BYTES, START_SECONDS
 from podgate_runner.output import Output
 from podgate_runner.results_out import ResultsOut, memory_file
 from podgate_runner.session_command import Command
@@ -22,14 +22,25 @@ class ContextPlace(ProgramPlace):
     def __init__(self, place, keeper, program):
         super().__init__(place, keeper, program)
         self._before = 0.0
+        # When the youngest of what was there at `begin` were born, and which they were.
+        self._newest, self._there = 0, []
 
     def begin(self):
+        tree = self.processes()
         self._before = 0.0
-        self._before = self.used()
+        self._before = self._used_by(tree)
+        self._newest = max((process.born for process in tree), default=0)
+        self._there = [process.pid for process in tree if process.born == self._newest]
 
     def used(self):
-        tree = self.processes()
+        return self._used_by(self.processes())
+
+    def _used_by(self, tree):
         return self.waited_cpu() + sum(process.cpu + process.waited_cpu for process in tree)
+
+    def sweep(self):
+        """Has all that was started since `begin` ended; the keeper says when."""
+        self._keeper(("sweep", self._program, self._newest, self._there))
 
     def waited_cpu(self):
         return super().waited_cpu() - self._before
@@ -77,6 +88,10 @@ class Context:
         if self.work is not None:
             self.work.on_failed(sentence)
 
+    def on_swept(self, clean):
+        if self.work is not None:
+            self.work.on_swept(clean)
+
     def on_exit(self, status, cpu, ended):
         self.close()
         if self.work is not None:
@@ -123,13 +138,15 @@ class Context:
 
 
 class PythonWork(Command):
-    """Code in a context. At its time it is interrupted; only what does not heed that is killed, and its context with it."""
+    """Code in a context. At its time it is interrupted, and what it started is ended. Only what does not heed that is killed,
+    and its context with it; so is one with more than half of what may live there."""
 
     def __init__(self, host, stream_id, request, context):
         super().__init__(host, stream_id, request)
         self.context = context
         context.work = self
         self._interrupted_until = None
+        self._heeded = None
         self._results_fd = -1
 
     def _start(self):
@@ -166,8 +183,26 @@ class PythonWork(Command):
 
     def on_done(self, code):
         """It ran to its end, or heeded the interrupt."""
-        if self.state == RUNNING and not self._dying:
-            self.on_exit(code << 8, None, time.monotonic())
+        if self.state != RUNNING or self._dying or self._heeded is not None:
+            return
+        now = time.monotonic()
+        if self._interrupted_until is None:
+            self.on_exit(code << 8, None, now)
+            return
+        self._heeded = (code << 8, None, now)
+        self.due = self._interrupted_until = now + KILL_SECONDS
+        try:
+            self.place.sweep()
+        except OSError:
+            pass  # What starts programs is gone: their end comes by itself.
+
+    def on_swept(self, clean):
+        if self.state != RUNNING or self._dying or self._heeded is None:
+            return
+        if clean:
+            self.on_exit(*self._heeded)
+        else:
+            super().kill(self._killed_for)
 
     def _finish(self, verdict):
         if verdict is None and self._interrupted_until is not None and os.WIFEXITED(self._ended[0]):
@@ -192,6 +227,9 @@ class PythonWork(Command):
         self._interrupt()
 
     def _interrupt(self):
+        if len(self.place.processes()) > self.host.config["limits"]["processes"] * CROWD_SHARE:
+            super().kill(self._killed_for)
+            return
         self._interrupted_until = time.monotonic() + INTERRUPT_SECONDS
         self.due = self._interrupted_until
         self.place.signal(signal.SIGINT)

@@ -3,26 +3,25 @@
 It is forked from the warm zygote, so that what the template preloads is there, and runs nothing that a user wrote. For
 every program it forks a warden, which is the subreaper of all that the program starts: what belongs to which program is
 exact, also for what has left its session and its parents. Messages to it: ("spawn", id, job) with the program's
-descriptors from 0 up, ("signal", id, number), ("kill", id). From it: ("ready", pid), ("started", id, time, pid, warden),
-("failed", id, sentence), ("terminal", id) with master and slave, ("refused", id, code, sentence), ("exit", id, status, cpu seconds, time).
+descriptors from 0 up, and ("signal", id, number), ("kill", id), ("sweep", id, newest, there) for the program's warden. From it:
+("ready", pid), ("terminal", id) with master and slave, ("refused", id, code, sentence), and what wardens say, the id behind
+the first word.
 """
 
-import marshal
 import os
 import select
 import signal
 import time
 import _socket
 
-from podgate_runner import confine, courier, session_program, syscalls, terminal_device
+from podgate_runner import confine, courier, session_warden, syscalls, terminal_device
 from podgate_runner.session_tree import below, children_of
 
-_KILL, _ROUNDS_SECONDS = b"k", 0.0005
-_WARDEN_BYTES = 4096
+_ROUNDS_SECONDS = 0.0005
 
 
 def main(settings):
-    """Never returns. `settings`: workspace."""
+    """Never returns. `settings`: workspace, nice."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, 0)
     os.set_inheritable(0, False)
     try:
@@ -49,23 +48,23 @@ class Keeper:
         self._sock = sock
         self._settings = settings
         self._receiver = courier.Receiver(sock)
-        # Warden's pid → its end of the wire, and the program's id.
+        # Warden's pid → its end of the wire, what reads it, and the program's id.
         self._wardens = {}
-        self._wake = wakened_by_children()
+        self._wake = session_warden.wakened_by_children()
 
     def run(self):
         kill_strays(self._wardens)
         courier.send(self._sock, ("ready", os.getpid()))
         while True:
             poll = select.poll()
-            for fd in [self._sock.fileno(), self._wake] + [wire.fileno() for wire, _ in self._wardens.values()]:
+            for fd in [self._sock.fileno(), self._wake] + [wire.fileno() for wire, _, _ in self._wardens.values()]:
                 poll.register(fd, select.POLLIN)
             ready = {fd for fd, _ in poll.poll()}
-            for pid, (wire, program) in list(self._wardens.items()):
+            for pid, (wire, words, program) in list(self._wardens.items()):
                 if wire.fileno() in ready:
-                    self._hear(pid, wire, program)
+                    self._hear(pid, words, program)
             if self._wake in ready:
-                empty(self._wake)
+                session_warden.empty(self._wake)
                 self._bury()
             if self._sock.fileno() in ready:
                 messages = self._receiver.read()
@@ -81,12 +80,11 @@ class Keeper:
             for fd in fds:
                 os.close(fd)
             return
-        for pid, (wire, own) in self._wardens.items():
+        for pid, (wire, _, own) in self._wardens.items():
             if own == program:
-                order = _KILL if kind == "kill" else bytes((128 + message[2],))
                 try:
                     os.kill(pid, signal.SIGCONT)
-                    wire.send(order)
+                    courier.send(wire, (kind,) + message[2:])
                 except OSError:
                     pass
 
@@ -106,11 +104,11 @@ class Keeper:
         if pid == 0:
             try:
                 ours.close()
-                warden(theirs, job, fds, self._settings)
+                session_warden.warden(theirs, job, fds, self._settings)
             finally:
                 os._exit(1)
         theirs.close()
-        self._wardens[pid] = (ours, program)
+        self._wardens[pid] = (ours, courier.Receiver(ours), program)
 
     def _open_terminal(self, program, size):
         """Three descriptors of one, whose other side the runner gets; none where there is no terminal."""
@@ -123,17 +121,16 @@ class Keeper:
         os.close(master)
         return [slave, os.dup(slave), os.dup(slave)]
 
-    def _hear(self, pid, wire, program):
+    def _hear(self, pid, words, program):
         try:
-            data = wire.recv(_WARDEN_BYTES)
+            messages = words.read()
         except OSError:
-            data = b""
-        if data:
-            for message in unpacked(data):
-                courier.send(self._sock, (message[0], program) + message[1:])
-                if message[0] == "exit":
-                    self._forget(pid)
-        else:
+            messages = None
+        for message, _ in messages or ():
+            courier.send(self._sock, (message[0], program) + message[1:])
+            if message[0] == "exit":
+                self._forget(pid)
+        if messages is None:
             # Killed by what it watched: whatever it had comes to this process.
             self._forget(pid)
             kill_strays(self._wardens)
@@ -152,91 +149,6 @@ class Keeper:
                 return
 
 
-def warden(wire, job, fds, settings):
-    """Watches over one program: starts it, signals it, and when it has ended ends all that it left. Never returns."""
-    os.setsid()
-    syscalls.set_child_subreaper(True)
-    signal.set_wakeup_fd(-1)
-    os.dup2(1, 0)
-    syscalls.close_all_but([0, 1, 2, wire.fileno()] + list(fds))
-    wake = wakened_by_children()
-    said, telling = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        signal.set_wakeup_fd(-1)
-        session_program.become(job, fds, telling, settings)
-        os._exit(1)
-    os.close(telling)
-    for fd in fds:
-        os.close(fd)
-    words = session_program.hear(said)
-    began = time.monotonic()
-    if words:
-        tell(wire, ("failed", words))
-    else:
-        tell(wire, ("started", began, pid, os.getpid()))
-    status = attend(wire, wake, pid)
-    ended = time.monotonic()
-    end_all()
-    usage = os.times()
-    tell(wire, ("exit", status, usage.children_user + usage.children_system, ended))
-    os._exit(0)
-
-
-def attend(wire, wake, pid):
-    """The program's wait status."""
-    poll = select.poll()
-    poll.register(wire.fileno(), select.POLLIN)
-    poll.register(wake, select.POLLIN)
-    while True:
-        for fd, _ in poll.poll():
-            if fd == wake:
-                empty(wake)
-            else:
-                obey(wire, pid)
-        while True:
-            ended, status = os.waitpid(-1, os.WNOHANG)
-            if ended == pid:
-                return status
-            if ended == 0:
-                break
-
-
-def obey(wire, pid):
-    orders = wire.recv(64) or _KILL
-    for order in orders:
-        try:
-            if order >= 128:
-                os.killpg(pid, order - 128)
-            else:
-                os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-
-
-def end_all():
-    """Ends everything below this process. What is stopped forks no more, so a tree that grows faster than it is killed is
-    stopped first."""
-    own = os.getpid()
-    while True:
-        left = below(own)
-        frozen = set()
-        while True:
-            new = [pid for pid in left if pid not in frozen]
-            if not new:
-                break
-            signal_all(new, signal.SIGSTOP)
-            frozen.update(new)
-            left = below(own)
-        signal_all(left, signal.SIGKILL)
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return
-        time.sleep(_ROUNDS_SECONDS)
-
-
 def kill_strays(known):
     """Everything below this process that is not a warden's."""
     own = os.getpid()
@@ -245,7 +157,7 @@ def kill_strays(known):
         if not strays:
             return
         for pid in strays:
-            signal_all(below(pid) + [pid], signal.SIGKILL)
+            session_warden.signal_all(below(pid) + [pid], signal.SIGKILL)
         try:
             while True:
                 pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -254,41 +166,3 @@ def kill_strays(known):
         except ChildProcessError:
             return
         time.sleep(_ROUNDS_SECONDS)
-
-
-def signal_all(pids, number):
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except OSError:
-            pass
-
-
-def wakened_by_children():
-    """A descriptor that can be read when a child has ended."""
-    reading, writing = os.pipe()
-    os.set_blocking(reading, False)
-    os.set_blocking(writing, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    return reading
-
-
-def empty(fd):
-    try:
-        os.read(fd, 4096)
-    except BlockingIOError:
-        pass
-
-
-def tell(wire, message):
-    body = marshal.dumps(message)
-    wire.sendall(len(body).to_bytes(2, "big") + body)
-
-
-def unpacked(data):
-    """Messages of a warden are small and sent whole."""
-    while data:
-        size = int.from_bytes(data[:2], "big")
-        yield marshal.loads(data[2 : 2 + size])
-        data = data[2 + size :]

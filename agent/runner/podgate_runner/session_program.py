@@ -15,7 +15,7 @@ _ASIDE = 20
 def become(job, fds, telling, settings):
     """Executes the job's program. Whatever fails before that is told over `telling`."""
     try:
-        telling = prepare(job, fds, telling, settings["workspace"])
+        telling = prepare(job, fds, telling, settings)
     except BaseException as error:
         os.write(telling, ("%s: %s" % (type(error).__name__, error)).encode("utf-8", "replace")[:1000])
         os._exit(1)
@@ -31,8 +31,10 @@ def become(job, fds, telling, settings):
         os._exit(126)
 
 
-def prepare(job, fds, telling, workspace):
+def prepare(job, fds, telling, settings):
     os.setsid()
+    # Where the sandbox has a processor of its own, those who end a program have their turn before all that it forks.
+    os.nice(settings["nice"])
     for number in _DEFAULT_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     telling = fcntl.fcntl(telling, fcntl.F_DUPFD_CLOEXEC, _ASIDE)
@@ -43,7 +45,7 @@ def prepare(job, fds, telling, workspace):
     syscalls.close_range(telling + 1)
     if "terminal" in job:
         terminal_device.take_control()
-    os.chdir(workspace)
+    os.chdir(settings["workspace"])
     syscalls.set_dumpable(True)
     for limit, soft, hard in job["rlimits"]:
         _, ceiling = resource.getrlimit(limit)

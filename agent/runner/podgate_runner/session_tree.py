@@ -5,14 +5,33 @@ import os
 from podgate_runner import processes
 
 
+_ENDED = (b"Z", b"X")
+
+
 def children_of(pid):
-    return [own for own, parent in _parents().items() if parent == pid]
+    return [own for own, process in _all().items() if process.parent == pid]
 
 
 def below(pid):
     """Every process that descends from `pid`."""
-    parents = _parents()
-    return [own for own in parents if own != pid and descends(own, pid, parents)]
+    found = _all()
+    parents = {own: process.parent for own, process in found.items()}
+    return [own for own in found if own != pid and descends(own, pid, parents)]
+
+
+def started_by(program, warden, newest, there):
+    """Those of its own that live and were born after `newest`, or then and are not among `there`; an orphan is its own. What
+    one that is older started is not."""
+    found = _all()
+    older = {pid for pid, process in found.items() if not _is_younger(process, newest, there)} - {program, warden}
+    # An older one's descend from nobody.
+    parents = {pid: 0 if pid in older else process.parent for pid, process in found.items()}
+    alive = [pid for pid, process in found.items() if process.state not in _ENDED]
+    return [pid for pid in alive if pid not in (program, warden) and descends(pid, warden, parents)]
+
+
+def _is_younger(process, newest, there):
+    return process.born > newest or (process.born == newest and process.pid not in there)
 
 
 def descends(own, ancestor, parents):
@@ -25,10 +44,10 @@ def descends(own, ancestor, parents):
     return False
 
 
-def _parents():
+def _all():
     proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         found = (processes.read(proc_fd, pid) for pid in processes.pids(proc_fd))
-        return {process.pid: process.parent for process in found if process is not None}
+        return {process.pid: process for process in found if process is not None}
     finally:
         os.close(proc_fd)

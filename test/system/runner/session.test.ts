@@ -8,6 +8,8 @@ const open = { language: 'bash', session: { do: 'open', ttl_seconds: 600 } } as 
 const bash = (sandbox: Sandbox, cmd: string, options: RunOptions = {}) =>
   sandbox.run(cmd, { language: 'bash', session: { do: 'bash' }, ...options });
 
+const PROCESSES = 64;
+
 /** Prints what it could do to the process that watches over it and to the one that starts programs. */
 const HARM = py`
   import os, signal
@@ -33,7 +35,10 @@ const HARM = py`
 describePython('a sandbox that is kept', (python) => {
   for (const place of ['shared', 'fresh'] as const) {
     const kept = async () => {
-      const sandbox = await createSandbox({ python, config: { place, languages: ['python', 'bash'] } });
+      const sandbox = await createSandbox({
+        python,
+        config: { place, languages: ['python', 'bash'], limits: { processes: PROCESSES } },
+      });
       const opened = await sandbox.run('', { ...open, files: { 'in/a.txt': 'one' } });
       expect(opened.result).toMatchObject({ outcome: 'exited', exit_code: 0 });
       return sandbox;
@@ -85,6 +90,68 @@ describePython('a sandbox that is kept', (python) => {
       expect(large.result).toMatchObject({ outcome: 'memory_limit', exit_code: 137, context: 'lost' });
       expect((await python('"x" in globals()')).stdout).toBe('False\n');
     }, 60_000);
+
+    test(`ends with an interrupted piece of code what it had started, and nothing from before (${place})`, async () => {
+      await using sandbox = await kept();
+      const python = (code: string, options: RunOptions = {}) =>
+        sandbox.run(code, { session: { do: 'python', context: 'main', rich: false }, ...options });
+      const before = sandbox.processes().length;
+      await python('import os, signal, subprocess, time\nx = 1');
+      // The interrupt goes to the interpreter's group, as a terminal's does.
+      await python('old = subprocess.Popen(["sleep", "100"], start_new_session=True)');
+      // Forks that the interrupt does not reach, one without a parent, and one that starts others without end.
+      const left = py`
+        def loose(again):
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork() == 0:
+                    while True:
+                        time.sleep(0.01)
+                        if again:
+                            pid = os.fork()
+                            if pid == 0: os._exit(0)
+                            os.waitpid(pid, 0)
+                os._exit(0)
+        new = subprocess.Popen(["sleep", "200"], start_new_session=True)
+        loose(False)
+        loose(True)
+        time.sleep(60)
+      `;
+      const ran = await python(left, { timeoutMs: 500 });
+      expect(ran.result).toMatchObject({ outcome: 'timed_out', exit_code: null, context: 'kept' });
+      const look = 'import os\nprint(old.poll(), new.poll(), x)';
+      expect((await python(look)).stdout).toBe('None -9 1\n');
+      const alive = sandbox.processes().filter(({ state }) => state !== 'Z');
+      // The interpreter, who watches over it, and what was there before.
+      expect(alive.length - before).toBe(3);
+    }, 60_000);
+
+    test(`ends an interpreter that has more than half of what may live there, where it is not to be waited for (${place})`, async () => {
+      await using sandbox = await kept();
+      const python = (code: string, options: RunOptions = {}) =>
+        sandbox.run(code, { session: { do: 'python', context: 'main', rich: false }, ...options });
+      const crowd = (count: number) => py`
+        import os, time
+        for _ in range(${count}):
+            if os.fork() == 0: time.sleep(60)
+        time.sleep(60)
+      `;
+      const some = await python(crowd(PROCESSES / 2 - 1), { timeoutMs: 500 });
+      expect(some.result).toMatchObject({ outcome: 'timed_out', context: 'kept' });
+      await python('import os\nwhile True:\n  try: os.wait()\n  except OSError: break');
+      const many = await python(crowd(PROCESSES / 2), { timeoutMs: 500 });
+      expect(many.result).toMatchObject({ outcome: 'timed_out', context: 'lost' });
+      expect((await python('1')).stdout).toBe('1\n');
+    }, 60_000);
+
+    test(`lets programs weigh less than what ends them, where it is told to (${place})`, async () => {
+      const config = { place, languages: ['python', 'bash'], session_nice: 7 };
+      await using sandbox = await createSandbox({ python, config });
+      await sandbox.run('', open);
+      const nice = 'cut -d " " -f 19 /proc/$PPID/stat; nice; python3 -c "import os; print(os.nice(0))"';
+      const [warden, own, child] = (await bash(sandbox, nice)).stdout.split('\n').map(Number);
+      expect([Number(own) - Number(warden), child]).toEqual([7, own]);
+    });
 
     test(`ends a command at its time, and nothing else (${place})`, async () => {
       await using sandbox = await kept();
