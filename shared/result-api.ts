@@ -33,7 +33,9 @@ export const pythonResults = {
       }),
     )
     .describe('what the code gives, where `rich` asks for it'),
-  results_omitted: omittedResults.describe('representations that were too large or too many'),
+  results_omitted: omittedResults.describe(
+    'representations that were too large or too many, and figures of code that was interrupted',
+  ),
   error: resultError.nullable().describe('the exception that ended the code'),
 };
 export type PythonResults = {

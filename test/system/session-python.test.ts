@@ -220,6 +220,30 @@ pd.DataFrame({"a": [1, 2], "b": ["x", None]})`,
     await end(id);
   });
 
+  test('gives the figures of a piece that failed with that piece, and leaves none for the next', async (context) => {
+    const id = await open();
+    const timeout_ms = 20_000;
+    const loaded = await run(id, 'import matplotlib.pyplot as plt\nimport time', { timeout_ms });
+    context.skip(loaded.error?.name === 'ModuleNotFoundError', 'no matplotlib here');
+    const failed = await run(id, 'plt.plot([1, 2])\n1 / 0', { rich: true, timeout_ms });
+    expect(failed.error).toMatchObject({ name: 'ZeroDivisionError' });
+    expect(failed.results).toMatchObject([{ kind: 'figure', data: { 'image/png': expect.any(String) } }]);
+    const left = await run(id, 'import sys\nplt.plot([1, 2])\nsys.exit(3)', { rich: true, timeout_ms });
+    expect([left.exit_code, left.results.length]).toEqual([3, 1]);
+    // What cannot be drawn is the error of its own piece alone.
+    const broken = await run(id, 'plt.plot([1]); plt.title("$\\\\frac$")', { rich: true, timeout_ms });
+    expect([broken.error?.name, broken.results.filter(({ kind }) => kind === 'figure')]).toEqual([
+      'ValueError',
+      [],
+    ]);
+    const slow = await run(id, 'plt.figure()\ntime.sleep(60)', { rich: true, timeout_ms: 1_000 });
+    expect(slow).toMatchObject({ outcome: 'timed_out', context_state: 'kept', results: [] });
+    expect(slow.results_omitted).toEqual([{ type: 'image/png', reason: 'interrupted' }]);
+    const next = await run(id, 'plt.get_fignums()', { rich: true, timeout_ms });
+    expect(next.results).toMatchObject([{ kind: 'result', data: { 'text/plain': '[]' } }]);
+    await end(id);
+  });
+
   test('is the same through the client', async () => {
     await using session = await stack().podgate.sessions.create();
     await session.execute('x = 6');

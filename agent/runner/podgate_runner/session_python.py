@@ -105,9 +105,19 @@ class Interpreter:
         BaseException.with_traceback(error, results.outside(error.__traceback__))
         try:
             results.failed(error)
-            return report(error) & 0xFF
+            code = report(error) & 0xFF
         except BaseException:
-            return 1
+            code = 1
+        self._leave_no_figures(results, isinstance(error, KeyboardInterrupt))
+        return code
+
+    def _leave_no_figures(self, results, interrupted):
+        """They belong to the piece that failed; of one that was interrupted there is no time to draw them."""
+        for leave in [results.no_figures] if interrupted else [results.figures, results.no_figures]:
+            try:
+                leave()
+            except BaseException:
+                pass
 
     def _execute(self, name, source, interactive, results):
         remember(name, source)

@@ -52,10 +52,21 @@ class Results:
         pyplot = sys.modules.get("matplotlib.pyplot")
         if not self._rich or pyplot is None:
             return
-        for number in pyplot.get_fignums():
-            file = io.BytesIO()
-            pyplot.figure(number).savefig(file, format="png", bbox_inches="tight")
-            self._add("figure", {"image/png": file.getvalue()})
+        try:
+            for number in pyplot.get_fignums():
+                file = io.BytesIO()
+                pyplot.figure(number).savefig(file, format="png", bbox_inches="tight")
+                self._add("figure", {"image/png": file.getvalue()})
+        finally:
+            pyplot.close("all")
+
+    def no_figures(self):
+        """They are closed, and said to be left out."""
+        pyplot = sys.modules.get("matplotlib.pyplot")
+        if not self._rich or pyplot is None:
+            return
+        for _ in pyplot.get_fignums():
+            self._omit("image/png", "interrupted")
         pyplot.close("all")
 
     def failed(self, error):
