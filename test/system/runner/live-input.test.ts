@@ -5,23 +5,32 @@ import type { RunnerExecution } from '../../../agent/runner/client.ts';
 import { STREAM_WINDOW_BYTES } from '../../../shared/limits.ts';
 import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
 import type { RunOptions } from '../../fakes/runner-run.ts';
-import { describePython } from './suite.ts';
+import { describePython, py } from './suite.ts';
+
+/** What a pipe holds here: the runner's PIPE_BYTES. */
+const PIPE_BYTES = 65_536;
 
 const open = { language: 'bash', session: { do: 'open', ttl_seconds: 600 } } as const;
 const fed = { language: 'bash', session: { do: 'bash', input: true } } as const;
 
-function writerTo(live: LiveInput) {
+function writerTo(live: LiveInput, onConsumed: (count: number) => void = () => {}) {
   const heard = { consumed: 0, over: '' };
   const port: WriterPort = {
     taking() {},
     consumed: (count) => {
       heard.consumed += count;
+      onConsumed(count);
     },
     inputOver: ({ why }) => {
       heard.over = why;
     },
   };
   return { heard, input: live.open('test', port) };
+}
+
+function announcedBytes(cmd: string, { env = {}, stdin }: RunOptions): number {
+  const manifest = JSON.stringify({ args: [], env, files: [] });
+  return Buffer.byteLength(manifest + cmd) + Buffer.from(stdin ?? '').byteLength;
 }
 
 describePython('a program that is fed while it runs', (python) => {
@@ -36,11 +45,7 @@ describePython('a program that is fed while it runs', (python) => {
 
   /** Runs a command with `stdin` announced, and feeds it as `feed` says once it began. */
   const feed = (sandbox: Sandbox, cmd: string, options: RunOptions, onStarted: (live: LiveInput) => void) => {
-    const announced =
-      Buffer.byteLength(JSON.stringify({ args: [], env: {}, files: [] })) +
-      Buffer.byteLength(cmd) +
-      Buffer.from(options.stdin ?? '').byteLength;
-    const live = new LiveInput(announced);
+    const live = new LiveInput(announcedBytes(cmd, options));
     let current: RunnerExecution;
     return sandbox.run(cmd, {
       ...fed,
@@ -77,18 +82,79 @@ describePython('a program that is fed while it runs', (python) => {
     expect(ran.result).toMatchObject({ outcome: 'exited', exit_code: 0 });
   });
 
-  test('holds no more for a program that reads nothing than one window, and ends all the same', async () => {
+  test('takes into its pipe what that holds and no more, and gives no credit for it, while the program reads nothing', async () => {
     await using sandbox = await kept();
+    // Says when its pipe is as full as it gets, and ends when that was heard.
+    const idle = py`
+      import fcntl, os, struct, sys, time, termios
+      def waits(): return struct.unpack("i", fcntl.ioctl(0, termios.FIONREAD, b"0000"))[0]
+      while waits() < ${PIPE_BYTES}: time.sleep(0.01)
+      print("full", flush=True)
+      while not os.path.exists("go"): time.sleep(0.01)
+      print(waits(), os.read(0, 3))
+    `;
+    let whileItRuns: number | undefined;
     let heard = { consumed: -1, over: '' };
-    const ran = await feed(sandbox, 'sleep 1; head -c 3', {}, (live) => {
-      const writer = writerTo(live);
-      heard = writer.heard;
-      writer.input.data(Buffer.alloc(STREAM_WINDOW_BYTES, 'x'));
-    });
-    expect(ran.stdout).toBe('xxx');
+    const ran = await feed(
+      sandbox,
+      `exec python3 -c '${idle}'`,
+      {
+        onData: (_, { stdout }) => {
+          if (stdout !== 'full\n' || whileItRuns !== undefined) return;
+          whileItRuns = heard.consumed;
+          void sandbox.run(': >go', { language: 'bash', session: { do: 'bash' } });
+        },
+      },
+      (live) => {
+        const writer = writerTo(live);
+        heard = writer.heard;
+        writer.input.data(Buffer.alloc(STREAM_WINDOW_BYTES, 'x'));
+      },
+    );
+    expect(whileItRuns).toBe(0);
+    expect(ran.stdout).toBe(`full\n${PIPE_BYTES} b'xxx'\n`);
     expect(ran.result.exit_code).toBe(0);
-    // At its end the rest of what the runner holds is let go, which is never the whole of it.
-    expect(heard.consumed).toBeLessThan(STREAM_WINDOW_BYTES);
+  });
+
+  test('is credited with half a window as soon as the program took that, and not a byte before', async () => {
+    await using sandbox = await kept();
+    const reads = py`
+      import os
+      def take(count):
+          while count > 0: count -= len(os.read(0, count))
+      take(int(os.environ["HALF"]) - 1)
+      print("almost", flush=True)
+      take(1)
+      print("half", os.read(0, 1))
+    `;
+    const cmd = `exec python3 -c '${reads}'`;
+    // What is announced with START counts too.
+    const half = STREAM_WINDOW_BYTES / 2 - announcedBytes(cmd, { env: { HALF: '000000' } });
+    const env = { HALF: String(half).padStart(6, '0') };
+    const seen: number[] = [];
+    let writer: ReturnType<typeof writerTo> | undefined;
+    const ran = await feed(
+      sandbox,
+      cmd,
+      {
+        env,
+        onData: (_, { stdout }) => {
+          if (!writer || stdout !== 'almost\n' || seen.length > 0) return;
+          seen.push(writer.heard.consumed);
+          writer.input.data(Buffer.from('x'));
+        },
+      },
+      (live) => {
+        const credited = (count: number) => {
+          seen.push(count);
+          writer?.input.end();
+        };
+        writer = writerTo(live, credited);
+        writer.input.data(Buffer.alloc(half - 1, 'x'));
+      },
+    );
+    expect(ran.stdout).toBe("almost\nhalf b''\n");
+    expect(seen).toEqual([0, half]);
   });
 
   test('gets every byte once when the stream to its sandbox is replaced under it', async () => {
