@@ -10,6 +10,15 @@ const bash = (sandbox: Sandbox, cmd: string, options: RunOptions = {}) =>
 
 const PROCESSES = 64;
 
+/** Of a program that says when it is to be interrupted. */
+const cancelled: RunOptions = {
+  timeoutMs: 60_000,
+  onData: (execution, { stdout, stderr }) => {
+    // Once: the next is no interrupt any more.
+    if (stdout === 'there\n' && stderr === '') execution.cancel('test');
+  },
+};
+
 /** Prints what it could do to the process that watches over it and to the one that starts programs. */
 const HARM = py`
   import os, signal
@@ -115,10 +124,11 @@ describePython('a sandbox that is kept', (python) => {
         new = subprocess.Popen(["sleep", "200"], start_new_session=True)
         loose(False)
         loose(True)
-        time.sleep(60)
+        print("there", flush=True)
+        time.sleep(600)
       `;
-      const ran = await python(left, { timeoutMs: 500 });
-      expect(ran.result).toMatchObject({ outcome: 'timed_out', exit_code: null, context: 'kept' });
+      const ran = await python(left, cancelled);
+      expect(ran.result).toMatchObject({ outcome: 'cancelled', exit_code: null, context: 'kept' });
       const look = 'import os\nprint(old.poll(), new.poll(), x)';
       expect((await python(look)).stdout).toBe('None -9 1\n');
       const alive = sandbox.processes().filter(({ state }) => state !== 'Z');
@@ -130,17 +140,21 @@ describePython('a sandbox that is kept', (python) => {
       await using sandbox = await kept();
       const python = (code: string, options: RunOptions = {}) =>
         sandbox.run(code, { session: { do: 'python', context: 'main', rich: false }, ...options });
+      // One takes every interrupt; those that it forks take none.
       const crowd = (count: number) => py`
-        import os, time
+        import os, signal, time
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         for _ in range(${count}):
-            if os.fork() == 0: time.sleep(60)
-        time.sleep(60)
+            if os.fork() == 0: time.sleep(600)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        print("there", flush=True)
+        time.sleep(600)
       `;
-      const some = await python(crowd(PROCESSES / 2 - 1), { timeoutMs: 500 });
-      expect(some.result).toMatchObject({ outcome: 'timed_out', context: 'kept' });
-      await python('import os\nwhile True:\n  try: os.wait()\n  except OSError: break');
-      const many = await python(crowd(PROCESSES / 2), { timeoutMs: 500 });
-      expect(many.result).toMatchObject({ outcome: 'timed_out', context: 'lost' });
+      const some = await python(crowd(PROCESSES / 2 - 1), cancelled);
+      expect(some.result).toMatchObject({ outcome: 'cancelled', context: 'kept' });
+      await python('while True:\n  try: os.wait()\n  except OSError: break');
+      const many = await python(crowd(PROCESSES / 2), cancelled);
+      expect(many.result).toMatchObject({ outcome: 'cancelled', context: 'lost' });
       expect((await python('1')).stdout).toBe('1\n');
     }, 60_000);
 
