@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { configDefaults, defineConfig } from 'vitest/config';
 import { findEngine } from './test/fakes/find-engine.ts';
 import { createCountingReporter } from './test/reporter.ts';
+import { LongestFirst } from './test/sequencer.ts';
 
 const engine = await findEngine();
 
@@ -15,8 +16,10 @@ export default defineConfig({
         : { PODGATE_TEST_DOCKER_HOST: engine.host, PODGATE_TEST_DOCKER_IMAGE: engine.image },
     // Tests start processes, send signals and change limits: each file has a process of its own.
     pool: 'forks',
-    // Most of a test's time is spent waiting: on two processors, too, two files run side by side.
-    maxWorkers: Math.max(2, availableParallelism() - 1),
+    // Much of a test's time is spent waiting: on two processors, too, three files run side by side, two where others
+    // need the machine as well.
+    maxWorkers: Math.max(process.env.CI ? 2 : 3, availableParallelism() - 1),
+    sequence: { sequencer: LongestFirst },
     testTimeout: 30_000,
     hookTimeout: 30_000,
     // A machine that is shared may starve a test once; what fails twice is broken. By hand nothing is tried again.

@@ -2,11 +2,12 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
+import { COMPILE_CACHE } from './compile-cache.ts';
 
 const MAIN = fileURLToPath(new URL('../../cli/main.ts', import.meta.url));
 
 export type CommandOptions = {
-  /** The whole environment beside PATH. */
+  /** The whole environment beside PATH and COMPILE_CACHE. */
   env?: Record<string, string>;
   stdin?: string | Uint8Array;
   cwd?: string;
@@ -44,7 +45,7 @@ export function podgate(args: readonly string[], options: CommandOptions = {}): 
 function spawnPodgate(args: readonly string[], { env = {}, stdin, cwd }: CommandOptions): Command {
   const child = spawn(process.execPath, [MAIN, ...args], {
     cwd,
-    env: { PATH: process.env.PATH ?? '', ...env },
+    env: { PATH: process.env.PATH ?? '', ...COMPILE_CACHE, ...env },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   child.stdin.on('error', () => {});

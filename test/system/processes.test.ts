@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
 import { Podgate } from '../../client/podgate.ts';
 import type { ExecuteRequest, ResultEvent } from '../../client/types.ts';
+import { NO_COMPILE_CACHE } from '../fakes/compile-cache.ts';
 import { holdRun } from '../fakes/held-run.ts';
 import { podgate, startPodgate } from '../fakes/podgate-command.ts';
 import { countRunning, descendants, isAlive } from '../fakes/process-tree.ts';
@@ -162,10 +163,10 @@ describeSandboxed('A gateway as a process', () => {
 });
 
 describeSandboxed('podgate dev', () => {
-  const start = async (args: string[] = []) => {
+  const start = async (env: Record<string, string> = {}) => {
     // A name that a shell would take apart.
     const dir = join(await newFolder(), "my key's $folder");
-    const dev = startPodgate(['dev', ...args], { env: { PODGATE_DIR: dir, PORT: '0' } });
+    const dev = startPodgate(['dev'], { env: { PODGATE_DIR: dir, PORT: '0', ...env } });
     const [, url = ''] = await dev.shows(/listens on (http:\S+)/);
     const key = (await readFile(join(dir, 'dev-key'), 'utf8')).trim();
     return { dev, dir, url, key };
@@ -173,7 +174,7 @@ describeSandboxed('podgate dev', () => {
 
   test('prints a curl line that works as printed, within two seconds', async () => {
     const began = performance.now();
-    const { dev } = await start();
+    const { dev } = await start(NO_COMPILE_CACHE);
     const [, line = ''] = await dev.shows(/^ {2}(curl .*)$/m);
     const { stdout } = await promisify(execFile)('sh', ['-c', line]);
     expect(JSON.parse(stdout)).toMatchObject({ stdout: '42\n', exit_code: 0, cluster: 'local' });

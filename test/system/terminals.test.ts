@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type ClientOptions, WebSocket } from 'ws';
 import type { Session } from '../../client/sessions.ts';
 import {
@@ -238,40 +238,6 @@ describeStack(
       expect(await last.ended).toMatchObject({ type: 'exit', outcome: 'cancelled' });
     });
 
-    test(
-      'tells who was away too long what is gone: after ORPHAN_MS nothing holds the program, and REPLAY_BYTES are kept',
-      async () => {
-        await using session = await begin();
-        const first = await lookAt(session);
-        first.type(
-          'PS1=; stty -echo -onlcr; clear; sleep 1; seq 1000000 1999999 | head -c 3000000; touch /tmp/done\n',
-        );
-        await first.shows('clear');
-        const { offset } = first.terminal;
-        await leave(first);
-        // For ORPHAN_MS it is held at REPLAY_BYTES: who comes back so soon misses nothing.
-        const isDone = async (cmd: string) => (await session.bash(cmd)).exit_code === 0;
-        expect(await isDone('sleep 3; test -e /tmp/done')).toBe(false);
-        while (!(await isDone('sleep 1; test -e /tmp/done')));
-        const second = await lookAt(session, { offset });
-        await until(() => second.terminal.offset > 3_000_000);
-        const [[from, to]] = second.seen.gaps as [[number, number]];
-        expect(from).toBe(offset);
-        const end = second.terminal.offset;
-        expect(end - to).toBeGreaterThan(REPLAY_BYTES - 65_536);
-        expect(end - to).toBeLessThanOrEqual(REPLAY_BYTES);
-        // What is kept is whole: the numbers follow each other.
-        const numbers = second.seen.text.split('\n').slice(1, -2).map(Number);
-        expect(numbers.length).toBeGreaterThan(100_000);
-        numbers.forEach((number, index) => {
-          if (index > 0 && number !== (numbers[index - 1] as number) + 1)
-            throw new Error(`a hole at ${number}`);
-        });
-        await leave(second);
-      },
-      ORPHAN_MS + 60_000,
-    );
-
     test('who attaches takes the place of who looked before', async () => {
       await using session = await begin();
       const first = await lookAt(session);
@@ -285,29 +251,6 @@ describeStack(
       await leave(second);
     });
 
-    test(
-      'a reader that acknowledges nothing holds itself alone, at TERMINAL_WINDOW_BYTES, and is let go',
-      async () => {
-        await using session = await begin();
-        const stalled = await opened(at(session, 'flood'));
-        const over = closed(stalled);
-        stalled.send(Buffer.from('yes\n'));
-        await until(() => receivedBy(stalled) >= TERMINAL_WINDOW_BYTES);
-        const other = await lookAt(session, { name: 'other' });
-        other.type('echo al""ive\n');
-        await other.shows('alive');
-        expect(await over).toBe(4502);
-        expect(receivedBy(stalled)).toBe(TERMINAL_WINDOW_BYTES);
-        await leave(other);
-        const again = await lookAt(session, { name: 'flood' });
-        again.type('\x03');
-        again.type('echo st""ill\n');
-        await again.shows('still');
-        await leave(again);
-      },
-      READER_STALL_MS + 20_000,
-    );
-
     test('ends with its session, and what runs in it', async () => {
       const session = await begin({ ttl_seconds: 3 });
       const shell = await lookAt(session);
@@ -315,6 +258,65 @@ describeStack(
       await shell.ended;
       expect(shell.seen.error).toBe('sandbox_lost');
       await expect(session.terminal()).rejects.toMatchObject({ status: 404 });
+    });
+
+    describe('while time passes,', { concurrent: true }, () => {
+      test(
+        'tells who was away too long what is gone: after ORPHAN_MS nothing holds the program, and REPLAY_BYTES are kept',
+        async ({ expect }) => {
+          await using session = await begin();
+          const first = await lookAt(session);
+          first.type(
+            'PS1=; stty -echo -onlcr; clear; sleep 1; seq 1000000 1999999 | head -c 3000000; touch /tmp/done\n',
+          );
+          await first.shows('clear');
+          const { offset } = first.terminal;
+          await leave(first);
+          // For ORPHAN_MS it is held at REPLAY_BYTES: who comes back so soon misses nothing.
+          const isDone = async (cmd: string) => (await session.bash(cmd)).exit_code === 0;
+          expect(await isDone('sleep 3; test -e /tmp/done')).toBe(false);
+          while (!(await isDone('sleep 1; test -e /tmp/done')));
+          const second = await lookAt(session, { offset });
+          await until(() => second.terminal.offset > 3_000_000);
+          const [[from, to]] = second.seen.gaps as [[number, number]];
+          expect(from).toBe(offset);
+          const end = second.terminal.offset;
+          expect(end - to).toBeGreaterThan(REPLAY_BYTES - 65_536);
+          expect(end - to).toBeLessThanOrEqual(REPLAY_BYTES);
+          // What is kept is whole: the numbers follow each other.
+          const numbers = second.seen.text.split('\n').slice(1, -2).map(Number);
+          expect(numbers.length).toBeGreaterThan(100_000);
+          numbers.forEach((number, index) => {
+            if (index > 0 && number !== (numbers[index - 1] as number) + 1)
+              throw new Error(`a hole at ${number}`);
+          });
+          await leave(second);
+        },
+        ORPHAN_MS + 60_000,
+      );
+
+      test(
+        'a reader that acknowledges nothing holds itself alone, at TERMINAL_WINDOW_BYTES, and is let go',
+        async ({ expect }) => {
+          await using session = await begin();
+          const stalled = await opened(at(session, 'flood'));
+          const over = closed(stalled);
+          stalled.send(Buffer.from('yes\n'));
+          await until(() => receivedBy(stalled) >= TERMINAL_WINDOW_BYTES);
+          const other = await lookAt(session, { name: 'other' });
+          other.type('echo al""ive\n');
+          await other.shows('alive');
+          expect(await over).toBe(4502);
+          expect(receivedBy(stalled)).toBe(TERMINAL_WINDOW_BYTES);
+          await leave(other);
+          const again = await lookAt(session, { name: 'flood' });
+          again.type('\x03');
+          again.type('echo st""ill\n');
+          await again.shows('still');
+          await leave(again);
+        },
+        READER_STALL_MS + 20_000,
+      );
     });
   },
 );
