@@ -4,8 +4,8 @@ import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { ExitBody } from '../../shared/messages.ts';
 import { mbToBytes, type Template } from '../../shared/template.ts';
 import type { SandboxHandlers } from '../pool/steady-runner.ts';
-import type { RunnerExecution } from '../runner/client.ts';
 import type { RunnerStartBody } from '../runner/messages.ts';
+import type { RunnerExecution } from '../runner/runner-execution.ts';
 import type { CanaryTargets } from './targets.ts';
 
 /** How long a probe may run, and how long an agent listens for its end. A peer runs for as long as its round. */

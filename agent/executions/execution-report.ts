@@ -1,6 +1,7 @@
 import type { Started } from '../../shared/errors.ts';
 import type { StartBody } from '../../shared/messages.ts';
-import type { Settled } from '../pool/lending.ts';
+import type { Lease, Settled } from '../pool/lending.ts';
+import type { LiveExecution } from './live-execution.ts';
 
 /** One execution, told once its sandbox is settled. Times in ms; null where it did not come so far. */
 export type ExecutionReport = {
@@ -32,30 +33,36 @@ export function refusalReport(start: StartBody, outcome: string, cause: unknown)
     settled: null,
     outputBytes: 0,
     cause,
-    ...phasesOf({ arrivedMs: 0, acceptedMs: null, startedMs: null, endedMs: 0, settledMs: null }),
+    acceptMs: null,
+    startMs: null,
+    runMs: null,
+    resetMs: null,
   };
 }
 
-/** When one execution came to each of its phases; null where it did not. */
-export type PhaseTimes = {
-  arrivedMs: number;
-  acceptedMs: number | null;
-  startedMs: number | null;
-  endedMs: number;
-  settledMs: number | null;
-};
+/** How it ended, in what logs and metrics call it. */
+export type ReportedEnd = Pick<ExecutionReport, 'outcome' | 'refused' | 'started'>;
 
-export function phasesOf({
-  arrivedMs,
-  acceptedMs,
-  startedMs,
-  endedMs,
-  settledMs,
-}: PhaseTimes): Pick<ExecutionReport, 'acceptMs' | 'startMs' | 'runMs' | 'resetMs'> {
+/** Of one that was admitted. `lease` and `settled`: its sandbox, and what became of it, where it had one. */
+export function endReport(
+  live: LiveExecution,
+  end: ReportedEnd,
+  lease: Lease | undefined,
+  settled: Settled | null,
+  endedMs: number,
+  settledMs: number,
+): ExecutionReport {
+  const { start, execution, arrivedMs, acceptedMs } = live;
+  const { startedAtMs } = live.record;
   return {
+    start,
+    ...end,
+    sandboxId: lease?.sandboxId ?? null,
+    settled,
+    outputBytes: execution.outputBytes,
     acceptMs: acceptedMs === null ? null : acceptedMs - arrivedMs,
-    startMs: startedMs === null || acceptedMs === null ? null : startedMs - acceptedMs,
-    runMs: startedMs === null ? null : endedMs - startedMs,
-    resetMs: settledMs === null ? null : settledMs - endedMs,
+    startMs: startedAtMs === null || acceptedMs === null ? null : startedAtMs - acceptedMs,
+    runMs: startedAtMs === null ? null : endedMs - startedAtMs,
+    resetMs: lease ? settledMs - endedMs : null,
   };
 }

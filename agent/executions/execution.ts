@@ -4,7 +4,7 @@ import type { ExitBody } from '../../shared/messages.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
 import type { Lease, Verdict } from '../pool/lending.ts';
 import type { SandboxHandlers } from '../pool/steady-runner.ts';
-import type { RunnerExecution } from '../runner/client.ts';
+import type { RunnerExecution } from '../runner/runner-execution.ts';
 import type { Admission } from './admission.ts';
 import { ExecutionOutput } from './execution-output.ts';
 import {

@@ -7,13 +7,14 @@ import type { SessionReport } from '../sessions/session-report.ts';
 import { createSessions, type Sessions } from '../sessions/sessions.ts';
 import { type Admission, type AdmissionPolicy, admit } from './admission.ts';
 import { createExecution } from './execution.ts';
-import { type ExecutionReport, phasesOf, refusalReport } from './execution-report.ts';
+import { type ExecutionReport, endReport, type ReportedEnd, refusalReport } from './execution-report.ts';
 import { outcomeOf } from './exits.ts';
 import { createHolderCounts } from './holder-counts.ts';
 import { createKeyClaims } from './key-claims.ts';
+import type { LiveExecution } from './live-execution.ts';
 import type { WriterPort } from './live-input.ts';
-import type { Execution, ExecutionInput, ExecutionPort } from './port.ts';
-import { createRegistry, type ExecutionRecord } from './registry.ts';
+import type { ExecutionInput, ExecutionPort } from './port.ts';
+import { createRegistry } from './registry.ts';
 import { Retention } from './retention.ts';
 import { waitForSandbox, waitForSession } from './sandbox-wait.ts';
 
@@ -53,24 +54,12 @@ export type Executions = {
   killAll(failure: Failure): void;
 };
 
-type Live = {
-  readonly start: StartBody;
-  readonly record: ExecutionRecord;
-  readonly arrivedMs: number;
-  execution: Execution;
-  acceptedMs: number | null;
-  /** Resolves when it is over. */
-  readonly over: PromiseWithResolvers<void>;
-  /** Ends the wait for a sandbox. */
-  readonly abort: AbortController;
-};
-
 export function createExecutions(deps: ExecutionsDeps): Executions {
   const { clock, policy, onReport, onChange } = deps;
   const retention = new Retention(deps.maxRetainedBytes);
   const registry = createRegistry({ clock });
   const claims = createKeyClaims({ clock });
-  const running = new Map<string, Live>();
+  const running = new Map<string, LiveExecution>();
   const holders = createHolderCounts();
   const drained = Promise.withResolvers<void>();
   const sessions = createSessions({ clock, onChange, onReport: deps.onSession ?? (() => {}) });
@@ -85,9 +74,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     try {
       admission = check(start);
     } catch (error) {
-      const failure =
-        error instanceof Failure ? error : new Failure('internal', 'The agent failed.', { cause: error });
-      port.nack(failure.code, failure.detail, failure.retryAfterMs ?? null);
+      const failure = refuse(port, error);
       // The grant that it spent is free again.
       onChange();
       onReport(refusalReport(start, failure.code, failure.cause));
@@ -112,17 +99,15 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   }
 
   /** Where a session opens it keeps its sandbox. */
-  function kept({ start }: Live, { pool }: Admission, lease: Lease): Lease {
+  function kept({ start }: LiveExecution, { pool }: Admission, lease: Lease): Lease {
     return start.session?.do === 'open' ? sessions.keep(start, start.session, pool, lease) : lease;
   }
 
-  async function runWith(live: Live, waited: Promise<Lease>): Promise<void> {
+  async function runWith(live: LiveExecution, waited: Promise<Lease>): Promise<void> {
     try {
       run(live, await waited);
     } catch (error) {
-      live.execution.refuse(
-        error instanceof Failure ? error : new Failure('internal', 'The agent failed.', { cause: error }),
-      );
+      live.execution.refuse(asFailure(error));
     }
   }
 
@@ -141,7 +126,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     return admission;
   }
 
-  function begin(start: StartBody, admission: Admission, port: ExecutionPort): Live {
+  function begin(start: StartBody, admission: Admission, port: ExecutionPort): LiveExecution {
     const arrivedMs = clock.now();
     holders.enter(start.holder);
     const execution = createExecution({
@@ -159,7 +144,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     const { execution_id, queue_ms } = start;
     const { limits, rich } = admission.body;
     const told = { max_output_bytes: limits.max_output_bytes, queue_ms, ...(rich && { rich }) };
-    const live: Live = {
+    const live: LiveExecution = {
       start,
       record: registry.begin(execution_id, execution.output, told),
       arrivedMs,
@@ -173,13 +158,13 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     return live;
   }
 
-  function run(live: Live, lease: Lease): void {
+  function run(live: LiveExecution, lease: Lease): void {
     live.acceptedMs = clock.now();
     if (!live.execution.run(lease)) void lease.release('unused');
     onChange();
   }
 
-  function refused(live: Live, failure: Failure, lease: Lease | undefined, verdict: Verdict): void {
+  function refused(live: LiveExecution, failure: Failure, lease: Lease | undefined, verdict: Verdict): void {
     if (live.start.key !== undefined) claims.refused(live.start.key);
     registry.forget(live.record);
     live.abort.abort(failure);
@@ -187,7 +172,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     void settle(live, lease, verdict, { outcome: failure.code, refused: true, started: 'no' });
   }
 
-  function ended(live: Live, exit: ExitBody, lease: Lease, verdict: Verdict): void {
+  function ended(live: LiveExecution, exit: ExitBody, lease: Lease, verdict: Verdict): void {
     if (live.start.key !== undefined) claims.ended(live.start.key);
     registry.end(live.record, exit);
     leave(live);
@@ -228,13 +213,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     }
   }
 
-  function refuse(port: ExecutionPort, error: unknown): void {
-    const { code, detail, retryAfterMs } =
-      error instanceof Failure ? error : new Failure('internal', 'The agent failed.', { cause: error });
-    port.nack(code, detail, retryAfterMs ?? null);
-  }
-
-  function leave({ start, over }: Live): void {
+  function leave({ start, over }: LiveExecution): void {
     running.delete(start.execution_id);
     over.resolve();
     holders.leave(start.holder);
@@ -242,29 +221,16 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   }
 
   async function settle(
-    { start, record, arrivedMs, acceptedMs, execution }: Live,
+    live: LiveExecution,
     lease: Lease | undefined,
     verdict: Verdict,
-    end: Pick<ExecutionReport, 'outcome' | 'refused' | 'started'>,
+    end: ReportedEnd,
   ): Promise<void> {
     const endedMs = clock.now();
-    const settled = lease ? lease.release(verdict) : undefined;
+    const settled = lease?.release(verdict);
     onChange();
     const became = (await settled) ?? null;
-    onReport({
-      start,
-      ...end,
-      sandboxId: lease?.sandboxId ?? null,
-      settled: became,
-      outputBytes: execution.outputBytes,
-      ...phasesOf({
-        arrivedMs,
-        acceptedMs,
-        startedMs: record.startedAtMs,
-        endedMs,
-        settledMs: lease ? clock.now() : null,
-      }),
-    });
+    onReport(endReport(live, end, lease, became, endedMs, clock.now()));
   }
 
   return {
@@ -307,4 +273,14 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       sessions.endAll();
     },
   };
+}
+
+function asFailure(error: unknown): Failure {
+  return error instanceof Failure ? error : new Failure('internal', 'The agent failed.', { cause: error });
+}
+
+function refuse(port: ExecutionPort, error: unknown): Failure {
+  const failure = asFailure(error);
+  port.nack(failure.code, failure.detail, failure.retryAfterMs ?? null);
+  return failure;
 }

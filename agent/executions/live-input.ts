@@ -3,7 +3,7 @@ import { HeldBytes } from '../../shared/held-bytes.ts';
 import { MAX_KNOWN_WRITERS, MAX_WRITERS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import type { RunnerSessionWork, TerminalSize } from '../../shared/session-messages.ts';
-import type { RunnerExecution } from '../runner/client.ts';
+import type { RunnerExecution } from '../runner/runner-execution.ts';
 import type { ExecutionInput } from './port.ts';
 
 /** Where one who feeds an execution is told what became of it. */

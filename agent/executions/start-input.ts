@@ -1,5 +1,5 @@
 import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
-import type { RunnerExecution } from '../runner/client.ts';
+import type { RunnerExecution } from '../runner/runner-execution.ts';
 import type { ExecutionPort } from './port.ts';
 
 /**

@@ -6,9 +6,10 @@ import { createBackoff } from '../backoff.ts';
 import type { Clock } from '../clock.ts';
 import { createDeadline, orAborted } from '../deadline.ts';
 import type { Log } from '../log.ts';
-import type { RunnerClient, RunnerClientDeps, RunnerExecution } from '../runner/client.ts';
+import type { RunnerClient, RunnerClientDeps } from '../runner/client.ts';
 import type { ExecutionHandlers } from '../runner/execution-stream.ts';
 import type { Ready, RunnerStartBody } from '../runner/messages.ts';
+import type { RunnerExecution } from '../runner/runner-execution.ts';
 import type { PoolBounds } from './bounds.ts';
 
 /** `lost` comes once, when no stream will replace the one that was lost. `end` is why the sandbox is no more, where it is known. */

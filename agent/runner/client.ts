@@ -1,9 +1,8 @@
 import type { Duplex } from 'node:stream';
-import { EMPTY_BODY } from '../../shared/control.ts';
 import { Failure } from '../../shared/errors.ts';
 import type { Frame, FrameFault } from '../../shared/frame.ts';
-import { CHANNEL, TYPE, typeName } from '../../shared/frame-type.ts';
-import { MAX_DATA_BYTES, MAX_RESULT_FILES } from '../../shared/limits.ts';
+import { TYPE, typeName } from '../../shared/frame-type.ts';
+import { MAX_RESULT_FILES } from '../../shared/limits.ts';
 import {
   type Checkpoint,
   createExecutionStream,
@@ -23,6 +22,7 @@ import {
   type ResetDone,
 } from './messages.ts';
 import { createQuestions, notWhileBusy } from './questions.ts';
+import { createRunnerExecution, type RunnerExecution } from './runner-execution.ts';
 
 export type RunnerClientDeps = {
   /** To the sandbox's runner; ended and destroyed with the client. */
@@ -35,26 +35,6 @@ export type RunnerClientDeps = {
   maxFiles?: number;
   onClosed?: (reason: Failure) => void;
   log?: (event: string, fields: Record<string, unknown>) => void;
-};
-
-export type RunnerExecution = {
-  /**
-   * Sends the next bytes of the input channel. The caller honours `inputWindow` (262,144 bytes to begin with): past it
-   * this throws RangeError. `bytes` must not change afterwards. Without effect once the stream is lost.
-   */
-  write(bytes: Uint8Array): void;
-  /** Behind what was written: no more input comes. */
-  endInput(): void;
-  /** Of a terminal. */
-  resize(rows: number, columns: number): void;
-  /** Lets the runner send output until this many bytes over channels 1 to 3. Never falls. */
-  window(limit: number): void;
-  /** Asks for the end; `exit` comes all the same. */
-  cancel(reason: string): void;
-  /** To the program that runs. Without effect once the stream is lost. */
-  signal(number: number): void;
-  /** Where it stands now: after `lost`, what the next epoch resumes from. */
-  checkpoint(): Checkpoint;
 };
 
 export type RunnerClient = {
@@ -189,51 +169,8 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
     lastStream = streamId;
     const execution = createExecutionStream(checkpoint, handlers, maxFiles);
     executions.set(streamId, execution);
-    const { at } = execution;
     const over = () => reason !== undefined || executions.get(streamId) !== execution;
-    return {
-      write(bytes) {
-        if (at.inputUnknown) return;
-        if (at.inputOffset + bytes.byteLength > at.inputLimit)
-          throw new RangeError('write is past the input window');
-        for (let from = 0; from < bytes.byteLength && !over(); from += MAX_DATA_BYTES) {
-          const body = bytes.subarray(from, from + MAX_DATA_BYTES);
-          writer.send({
-            type: TYPE.DATA,
-            channel: CHANNEL.input,
-            stream: streamId,
-            sequence: at.inputOffset,
-            body,
-          });
-          at.inputOffset += body.byteLength;
-        }
-      },
-      endInput() {
-        if (over() || at.inputUnknown) return;
-        writer.send({
-          type: TYPE.END,
-          channel: CHANNEL.input,
-          stream: streamId,
-          sequence: at.inputOffset,
-          body: EMPTY_BODY,
-        });
-      },
-      resize(rows, columns) {
-        if (!over()) control(TYPE.RESIZE, streamId, { rows, columns });
-      },
-      window(limit) {
-        if (limit <= at.limit || over()) return;
-        at.limit = limit;
-        control(TYPE.WINDOW, streamId, { limit });
-      },
-      cancel(why) {
-        if (!over()) control(TYPE.CANCEL, streamId, { reason: why });
-      },
-      signal(number) {
-        if (!over()) control(TYPE.SIGNAL, streamId, { signal: number });
-      },
-      checkpoint: () => ({ ...at, offsets: { ...at.offsets } }),
-    };
+    return createRunnerExecution(execution, writer, control, over);
   }
 
   function start(streamId: number, body: RunnerStartBody, handlers: ExecutionHandlers): RunnerExecution {

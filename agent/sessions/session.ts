@@ -7,7 +7,7 @@ import { createDeadline } from '../deadline.ts';
 import type { Lease } from '../pool/lending.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { SandboxRunner } from '../pool/steady-runner.ts';
-import type { RunnerExecution } from '../runner/client.ts';
+import type { RunnerExecution } from '../runner/runner-execution.ts';
 import type { SessionEnd, SessionReport } from './session-report.ts';
 
 /** A runner that did not end a piece of work in time has so long still, before its session is given up. */

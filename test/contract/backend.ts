@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, onTestFinished, type TestContext, test } from 'vitest';
 import type { Backend, Sandbox } from '../../agent/backends/backend.ts';
-import { createRunnerClient, type RunnerClient, type RunnerExecution } from '../../agent/runner/client.ts';
+import { createRunnerClient, type RunnerClient } from '../../agent/runner/client.ts';
+import { type RunnerExecution } from '../../agent/runner/runner-execution.ts';
 import type { Ready } from '../../agent/runner/messages.ts';
 import { parseTemplate, type TemplateInput } from '../../shared/template.ts';
 import { type Ran, type RunOptions, runOn } from '../fakes/runner-run.ts';

@@ -8,7 +8,8 @@ import type { KubernetesBackend } from '../../agent/backends/kubernetes/kubernet
 import { openExec } from '../../agent/backends/kubernetes/open-exec.ts';
 import { CONTAINER } from '../../agent/backends/kubernetes/pod-spec.ts';
 import { deletePod } from '../../agent/backends/kubernetes/reaper.ts';
-import { createRunnerClient, type RunnerExecution } from '../../agent/runner/client.ts';
+import { createRunnerClient } from '../../agent/runner/client.ts';
+import { type RunnerExecution } from '../../agent/runner/runner-execution.ts';
 import type { ExecutionHandlers } from '../../agent/runner/execution-stream.ts';
 import type { Failure } from '../../shared/errors.ts';
 import type { ExitBody } from '../../shared/messages.ts';

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import type { RunnerClient, RunnerExecution } from '../../agent/runner/client.ts';
+import type { RunnerClient } from '../../agent/runner/client.ts';
 import type { Checkpoint, ExecutionHandlers } from '../../agent/runner/execution-stream.ts';
 import type { RunnerStartBody } from '../../agent/runner/messages.ts';
+import type { RunnerExecution } from '../../agent/runner/runner-execution.ts';
 import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { ExecutionResult, ExitBody } from '../../shared/messages.ts';
 

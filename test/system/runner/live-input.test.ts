@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { LiveInput, type WriterPort } from '../../../agent/executions/live-input.ts';
-import type { RunnerExecution } from '../../../agent/runner/client.ts';
+import type { RunnerExecution } from '../../../agent/runner/runner-execution.ts';
 import { STREAM_WINDOW_BYTES } from '../../../shared/limits.ts';
 import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
 import type { RunOptions } from '../../fakes/runner-run.ts';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { RunnerExecution } from '../../../agent/runner/client.ts';
+import type { RunnerExecution } from '../../../agent/runner/runner-execution.ts';
 import { createFrameWriter } from '../../../agent/runner/frame-stream.ts';
 import type { Frame } from '../../../shared/frame.ts';
 import { TYPE } from '../../../shared/frame-type.ts';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { RunnerExecution } from '../../../agent/runner/client.ts';
+import type { RunnerExecution } from '../../../agent/runner/runner-execution.ts';
 import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
 import type { RunOptions } from '../../fakes/runner-run.ts';
 import { until } from '../../fakes/until.ts';
