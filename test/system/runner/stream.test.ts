@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import type { RunnerExecution } from '../../../agent/runner/runner-execution.ts';
 import { createFrameWriter } from '../../../agent/runner/frame-stream.ts';
+import type { RunnerExecution } from '../../../agent/runner/runner-execution.ts';
 import type { Frame } from '../../../shared/frame.ts';
 import { TYPE } from '../../../shared/frame-type.ts';
 import { MAX_CONTROL_BYTES, STREAM_WINDOW_BYTES } from '../../../shared/limits.ts';
