@@ -2,6 +2,7 @@ import { Failure } from '../../../shared/errors.ts';
 import type { Log } from '../../log.ts';
 import { isOver } from './container-state.ts';
 import { inspectContainer } from './containers.ts';
+import { ANSWER, MAX_WORDS } from './engine-answer.ts';
 import type { EngineClient } from './engine-client.ts';
 
 /** A container is started under one lock: many at once wait for each other. */
@@ -13,13 +14,12 @@ export async function makeContainer(
   client: EngineClient,
   { name, body, log }: { name: string; body: object; log: Log },
 ): Promise<void> {
-  const made = await client.call<{ Warnings?: string[] | null }>({
-    method: 'POST',
-    path: '/containers/create',
-    query: { name },
-    body,
-  });
-  if (made.Warnings?.length) log('engine_warned', { container: name, words: made.Warnings.join(' ') });
+  const { Warnings } = await client.call(
+    { method: 'POST', path: '/containers/create', query: { name }, body },
+    ANSWER.made,
+  );
+  if (Warnings?.length)
+    log('engine_warned', { container: name, words: Warnings.join(' ').slice(0, MAX_WORDS) });
 }
 
 export async function startContainer(client: EngineClient, name: string): Promise<void> {

@@ -1,16 +1,13 @@
+import type * as z from 'zod';
 import { Failure } from '../../../shared/errors.ts';
 import type { SandboxEnd } from '../backend.ts';
+import type { ANSWER } from './engine-answer.ts';
 
 /** 128 + SIGKILL. */
 const KILLED = 137;
 
 /** `State` of an inspected container. */
-export type ContainerState = {
-  Status?: string;
-  OOMKilled?: boolean;
-  ExitCode?: number;
-  Error?: string;
-};
+export type ContainerState = NonNullable<z.infer<typeof ANSWER.container>['State']>;
 
 const OVER: ReadonlySet<string> = new Set(['exited', 'dead', 'removing', 'stopped']);
 

@@ -1,17 +1,13 @@
+import type * as z from 'zod';
 import type { Sandbox } from '../backend.ts';
 import { LABEL, MANAGED_BY } from '../labels.ts';
 import { CONTAINER_LABEL } from './container-spec.ts';
-import type { ContainerState } from './container-state.ts';
+import { ANSWER, MAX_LIST_BYTES } from './engine-answer.ts';
 import type { EngineClient } from './engine-client.ts';
 import { isRefused } from './engine-failure.ts';
 
 /** A container as the engine lists it. */
-export type Container = {
-  Id: string;
-  Names?: readonly string[] | null;
-  State?: string;
-  Labels?: Readonly<Record<string, string>> | null;
-};
+export type Container = z.infer<typeof ANSWER.containers>[number];
 
 /** What one installation made on this engine, or one instance of it: in every state, and never another's. */
 export function listContainers(
@@ -20,12 +16,17 @@ export function listContainers(
 ): Promise<Container[]> {
   const label = [`${LABEL.managedBy}=${MANAGED_BY}`, `${LABEL.installation}=${installation}`];
   if (instance !== undefined) label.push(`${LABEL.instance}=${instance}`);
-  return client.call<Container[]>({
-    method: 'GET',
-    path: '/containers/json',
-    query: { all: 'true', filters: JSON.stringify({ label }) },
-    ...(signal ? { signal } : {}),
-  });
+  const query = { all: 'true', filters: JSON.stringify({ label }) };
+  return client.call(
+    {
+      method: 'GET',
+      path: '/containers/json',
+      query,
+      maxBytes: MAX_LIST_BYTES,
+      ...(signal ? { signal } : {}),
+    },
+    ANSWER.containers,
+  );
 }
 
 /** Its state; undefined where it is not there. */
@@ -33,13 +34,10 @@ export async function inspectContainer(
   client: EngineClient,
   name: string,
   signal?: AbortSignal,
-): Promise<{ State?: ContainerState; ExecIDs?: readonly string[] | null } | undefined> {
+): Promise<z.infer<typeof ANSWER.container> | undefined> {
   try {
-    return await client.call({
-      method: 'GET',
-      path: `/containers/${name}/json`,
-      ...(signal ? { signal } : {}),
-    });
+    const path = `/containers/${name}/json`;
+    return await client.call({ method: 'GET', path, ...(signal ? { signal } : {}) }, ANSWER.container);
   } catch (cause) {
     if (isRefused(cause, 404)) return undefined;
     throw cause;
@@ -51,11 +49,8 @@ export async function hasStream(client: EngineClient, name: string, signal: Abor
   const found = await inspectContainer(client, name, signal);
   for (const id of found?.ExecIDs ?? []) {
     try {
-      const exec = await client.call<{ Running?: boolean }>({
-        method: 'GET',
-        path: `/exec/${id}/json`,
-        signal,
-      });
+      const path = `/exec/${id}/json`;
+      const exec = await client.call({ method: 'GET', path, signal }, ANSWER.execState);
       if (exec.Running === true) return true;
     } catch (cause) {
       if (!isRefused(cause, 404)) throw cause;

@@ -1,22 +1,21 @@
 import type { Duplex } from 'node:stream';
 import { buildConnector, type Dispatcher, Pool } from 'undici';
+import * as z from 'zod';
 import { Failure } from '../../../shared/errors.ts';
-import { readLines, readText } from '../bounded-text.ts';
+import { readLines } from '../bounded-text.ts';
 import type { EngineAddress } from './engine-address.ts';
-import { EngineRefusal, refusalOf, unreachable } from './engine-failure.ts';
+import { ANSWER, MAX_ANSWER_BYTES, parseAnswer, readAnswer, refusedWith } from './engine-answer.ts';
+import { EngineRefusal, unreachable } from './engine-failure.ts';
 import { type EngineProduct, productOf } from './engine-product.ts';
 
-/** A list of a thousand containers, each with the runner in its command. */
-const MAX_BODY_BYTES = 268_435_456;
 const MAX_LINE_BYTES = 1_048_576;
-const MAX_WORDS = 2_048;
 const MAX_CONNECTIONS = 256;
 const CONNECT_TIMEOUT_MS = 10_000;
 const NO_UPGRADE =
   'The engine, or a proxy before it, hands no connection over: let it pass Upgrade headers on.';
 export const REQUEST_TIMEOUT_MS = 60_000;
 /** The oldest version of the API that has all that is used here; newer engines may have dropped it for a newer one. */
-export const OLDEST_API = 1.41;
+export const OLDEST_API = '1.41';
 
 export type EngineCall = {
   method: 'GET' | 'POST' | 'DELETE';
@@ -28,19 +27,14 @@ export type EngineCall = {
   signal?: AbortSignal;
   /** Null: as long as the signal lets it. */
   timeoutMs?: number | null;
+  /** Of an answer; 4 MiB unless given. */
+  maxBytes?: number;
 };
 
 export type EngineVersion = {
   readonly version: string;
   readonly apiVersion: string;
   readonly product: EngineProduct;
-};
-
-type FoundVersion = {
-  Version?: string;
-  ApiVersion?: string;
-  MinAPIVersion?: string;
-  Components?: readonly { Name?: string }[] | null;
 };
 
 /** The Engine API. The only place that knows of HTTP; counts calls, so that tests can say how many an execution took. */
@@ -50,7 +44,7 @@ export type EngineClient = {
   /** Finds a version of the API in common; before it nothing else can be called. Rejects with a Failure. */
   negotiate(signal?: AbortSignal): Promise<EngineVersion>;
   /** The answer's body. Rejects with an EngineRefusal (the engine said no) or another Failure (no answer). */
-  call<T>(call: EngineCall): Promise<T>;
+  call<T = unknown>(call: EngineCall, shape?: z.ZodType<T>): Promise<T>;
   /** The same for an answer that is no JSON. */
   text(call: EngineCall): Promise<string>;
   /** JSON values, line by line, as they come. */
@@ -99,37 +93,25 @@ export function createEngineClient(address: EngineAddress): EngineClient {
   async function answer(call: EngineCall, root: string): Promise<string> {
     const response = await send(call, root);
     try {
-      const text = await readText(response.body, MAX_BODY_BYTES);
-      if (response.statusCode < 400) return text;
-      throw refusalOf(response.statusCode, wordsOf(text));
+      return await readAnswer(response, call.maxBytes ?? MAX_ANSWER_BYTES);
     } catch (cause) {
       throw failureOf(call, cause);
     }
   }
 
-  function parse<T>(text: string): T {
-    try {
-      return (text.trim() === '' ? undefined : JSON.parse(text)) as T;
-    } catch (cause) {
-      throw new Failure('backend_unavailable', 'The engine answers as none does.', { cause });
-    }
-  }
-
   async function negotiate(signal?: AbortSignal): Promise<EngineVersion> {
     const call: EngineCall = { method: 'GET', path: '/version', ...(signal ? { signal } : {}) };
-    const found = parse<FoundVersion>(await answer(call, ''));
-    const newest = Number(found?.ApiVersion);
-    const oldest = Number(found?.MinAPIVersion ?? 0);
-    if (!(newest >= OLDEST_API))
+    const found = parseAnswer(await answer(call, ''), ANSWER.version);
+    if (!isAtLeast(found.ApiVersion, OLDEST_API))
       throw new Failure(
         'backend_unavailable',
-        `The engine speaks version ${found?.ApiVersion} of its API; ${OLDEST_API} is needed: use Docker 20.10 or newer.`,
+        `The engine speaks version ${found.ApiVersion} of its API; ${OLDEST_API} is needed: use Docker 20.10 or newer.`,
       );
-    prefix = `/v${oldest > OLDEST_API ? found.MinAPIVersion : OLDEST_API}`;
+    prefix = `/v${isAtLeast(found.MinAPIVersion, OLDEST_API) ? found.MinAPIVersion : OLDEST_API}`;
     return {
-      version: found?.Version ?? 'unknown',
+      version: found.Version ?? 'unknown',
       apiVersion: prefix.slice(2),
-      product: productOf(found?.Components),
+      product: productOf(found.Components),
     };
   }
 
@@ -149,8 +131,8 @@ export function createEngineClient(address: EngineAddress): EngineClient {
   async function* follow<T>(call: EngineCall): AsyncGenerator<T> {
     const response = await withVersion(call, async (root) => {
       const sent = await send(call, root);
-      if (sent.statusCode < 400) return sent;
-      throw refusalOf(sent.statusCode, wordsOf(await readText(sent.body, MAX_BODY_BYTES)));
+      if (sent.statusCode >= 400) await readAnswer(sent, MAX_ANSWER_BYTES);
+      return sent;
     });
     try {
       for await (const line of readLines(response.body, MAX_LINE_BYTES)) yield JSON.parse(line) as T;
@@ -187,8 +169,7 @@ export function createEngineClient(address: EngineAddress): EngineClient {
           if (status < 400) controller?.abort(new Failure('backend_unavailable', NO_UPGRADE));
         },
         onResponseData: (_controller, chunk) => void (held.length < 64 && held.push(chunk)),
-        onResponseEnd: () =>
-          settle(() => reject(refusalOf(status, wordsOf(Buffer.concat(held).toString('utf8'))))),
+        onResponseEnd: () => settle(() => reject(refusedWith(status, Buffer.concat(held).toString('utf8')))),
         onResponseError: (_controller, cause) => settle(() => reject(failureOf(call, cause))),
       },
     );
@@ -203,7 +184,8 @@ export function createEngineClient(address: EngineAddress): EngineClient {
       return calls;
     },
     negotiate,
-    call: async (call) => parse(await withVersion(call, (root) => answer(call, root))),
+    call: async <T>(call: EngineCall, shape = z.unknown() as z.ZodType<T>) =>
+      parseAnswer(await withVersion(call, (root) => answer(call, root)), shape),
     text: (call) => withVersion(call, (root) => answer(call, root)),
     follow,
     hijack: (call) => withVersion(call, (root) => takeOver(call, root)),
@@ -233,19 +215,16 @@ function openPool(address: EngineAddress): Pool {
   return new Pool(origin, { connect, connections: MAX_CONNECTIONS, headersTimeout: 0, bodyTimeout: 0 });
 }
 
-/** The engine's own sentence. A proxy's answer is HTML. */
-function wordsOf(text: string): string {
-  try {
-    const { message } = JSON.parse(text) as { message?: unknown };
-    if (typeof message === 'string') return message.slice(0, MAX_WORDS);
-  } catch {
-    // Not the engine's.
-  }
-  return text.slice(0, MAX_WORDS);
-}
-
 /** What the caller gave up is its own affair; everything else is a Failure. */
 function failureOf({ signal }: EngineCall, cause: unknown): unknown {
   if (signal?.aborted) return signal.reason;
   return cause instanceof Failure ? cause : unreachable(cause);
+}
+
+/** `1.100` is newer than `1.41`. What is no version is older than any. */
+function isAtLeast(version: string | undefined, oldest: string): boolean {
+  if (!/^\d{1,4}\.\d{1,4}$/.test(version ?? '')) return false;
+  const [major = 0, minor = 0] = (version ?? '').split('.').map(Number);
+  const [oldestMajor = 0, oldestMinor = 0] = oldest.split('.').map(Number);
+  return major > oldestMajor || (major === oldestMajor && minor >= oldestMinor);
 }

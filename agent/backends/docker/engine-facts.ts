@@ -1,21 +1,11 @@
+import type * as z from 'zod';
 import { Failure } from '../../../shared/errors.ts';
+import { ANSWER } from './engine-answer.ts';
 import type { EngineClient, EngineVersion } from './engine-client.ts';
 import { PRODUCT_TRAITS } from './engine-product.ts';
 
-/** What of `GET /info` counts. Engines leave out what they do not know. */
-export type EngineInfo = {
-  NCPU?: number;
-  OSType?: string;
-  MemoryLimit?: boolean;
-  SwapLimit?: boolean;
-  PidsLimit?: boolean;
-  CpuCfsQuota?: boolean;
-  CgroupVersion?: string;
-  DefaultRuntime?: string;
-  /** Podman's; Docker says it among its security options. */
-  Rootless?: boolean;
-  SecurityOptions?: readonly string[] | null;
-};
+/** What of `GET /info` counts. */
+export type EngineInfo = z.infer<typeof ANSWER.info>;
 
 /** What containers can have on this engine. */
 export type EngineFacts = EngineVersion & {
@@ -80,7 +70,7 @@ export async function readEngineFacts(
   { isUnsafe, signal }: { isUnsafe: boolean; signal: AbortSignal },
 ): Promise<EngineFacts> {
   const version = await client.negotiate(signal);
-  const info = await client.call<EngineInfo>({ method: 'GET', path: '/info', signal });
+  const info = await client.call({ method: 'GET', path: '/info', signal }, ANSWER.info);
   const judged = judgeEngine(info, isUnsafe);
   const limitsNotHeld = PRODUCT_TRAITS[version.product].boundsFiles
     ? judged.limitsNotHeld

@@ -24,6 +24,8 @@ export const PRODUCT_TRAITS: Readonly<Record<EngineProduct, ProductTraits>> = {
 };
 
 /** `Components` of `GET /version`. */
-export function productOf(components: readonly { Name?: string }[] | null | undefined): EngineProduct {
+export function productOf(
+  components: readonly { Name?: string | undefined }[] | null | undefined,
+): EngineProduct {
   return components?.some(({ Name }) => /podman/i.test(Name ?? '')) ? 'podman' : 'docker';
 }

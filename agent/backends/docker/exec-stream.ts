@@ -1,6 +1,7 @@
 import { Duplex } from 'node:stream';
 import { Failure } from '../../../shared/errors.ts';
 import type { RunnerExec } from '../runner-stream.ts';
+import { ANSWER } from './engine-answer.ts';
 import type { EngineClient } from './engine-client.ts';
 import { createStreamDecoder } from './stream-decoder.ts';
 
@@ -15,12 +16,9 @@ export type ContainerExec = RunnerExec & { client: EngineClient; container: stri
  */
 export async function openContainerExec(options: ContainerExec): Promise<Duplex> {
   const { client, container, command, signal } = options;
-  const { Id } = await client.call<{ Id: string }>({
-    method: 'POST',
-    path: `/containers/${container}/exec`,
-    body: { AttachStdin: true, AttachStdout: true, AttachStderr: true, Tty: false, Cmd: command },
-    signal,
-  });
+  const body = { AttachStdin: true, AttachStdout: true, AttachStderr: true, Tty: false, Cmd: command };
+  const path = `/containers/${container}/exec`;
+  const { Id } = await client.call({ method: 'POST', path, body, signal }, ANSWER.exec);
   const connection = await client.hijack({
     method: 'POST',
     path: `/exec/${Id}/start`,

@@ -1,4 +1,5 @@
 import { Failure } from '../../../shared/errors.ts';
+import { ANSWER } from './engine-answer.ts';
 import type { EngineClient } from './engine-client.ts';
 import { EngineRefusal } from './engine-failure.ts';
 
@@ -10,21 +11,13 @@ export type Image = {
   readonly hasCheck: boolean;
 };
 
-type FoundImage = {
-  Id: string;
-  Config?: { Volumes?: Record<string, unknown> | null; Healthcheck?: object | null } | null;
-};
-
 /** Progress of a pull: `layer` has done `done` of `total` bytes. */
 export type PullProgress = { readonly layer: string; readonly status: string };
 
 /** Looks for an image on the engine. Rejects with `image_error` where it is not there: nothing is fetched for a caller. */
 export async function findImage(client: EngineClient, name: string, signal: AbortSignal): Promise<Image> {
-  const found = await client.call<FoundImage>({
-    method: 'GET',
-    path: `/images/${pathOf(name)}/json`,
-    signal,
-  });
+  const path = `/images/${pathOf(name)}/json`;
+  const found = await client.call({ method: 'GET', path, signal }, ANSWER.image);
   const { Volumes, Healthcheck } = found.Config ?? {};
   return { id: found.Id, volumes: Object.keys(Volumes ?? {}), hasCheck: Boolean(Healthcheck) };
 }
