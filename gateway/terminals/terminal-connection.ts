@@ -6,12 +6,15 @@ import {
   READER_STALL_MS,
   TERMINAL_WINDOW_BYTES,
 } from '../../shared/limits.ts';
-import { terminalSize } from '../../shared/session-messages.ts';
+import { type TerminalSize, terminalSize } from '../../shared/session-messages.ts';
 import type { ExecutionFollower } from '../execution/execution-follower.ts';
 import type { InputStream } from '../execution/input-stream.ts';
 import type { Timers } from '../gateway-deps.ts';
 import { toFailure } from '../http/problem-response.ts';
 import type { TerminalHandlers, TerminalSocketPort } from './terminal-socket.ts';
+
+/** Sizes of a window that is being dragged are told the program no more often than that. */
+export const RESIZE_MS = 50;
 
 const control = z.discriminatedUnion('type', [
   z.object({ type: z.literal('resize'), ...terminalSize.shape }),
@@ -46,6 +49,9 @@ export class TerminalConnection implements TerminalHandlers {
   #wake: () => void = () => {};
   #writing: Promise<void> = Promise.resolve();
   #waiting = 0;
+  /** The newest that the program has not been told. */
+  #size: TerminalSize | undefined;
+  #resizing: unknown;
 
   constructor(options: TerminalConnectionOptions) {
     this.#options = options;
@@ -83,16 +89,29 @@ export class TerminalConnection implements TerminalHandlers {
   }
 
   #control(text: string): void {
-    const { input } = this.#options;
     const asked = text.length > MAX_TERMINAL_CONTROL_BYTES ? undefined : parse(text);
     if (!asked) this.#fail(broken('A text message is a resize or an ack, in JSON.'));
-    else if (asked.type === 'resize') input?.resize({ rows: asked.rows, columns: asked.columns });
+    else if (asked.type === 'resize') this.#resize({ rows: asked.rows, columns: asked.columns });
     else if (asked.offset < this.#acknowledged || asked.offset > this.#sent)
       this.#fail(broken('An ack names output that was not sent, or less than the one before.'));
     else {
       this.#acknowledged = asked.offset;
       this.#wake();
     }
+  }
+
+  /** Nothing holds a peer back that sends sizes, so the link gets the newest of each RESIZE_MS. */
+  #resize(size: TerminalSize): void {
+    this.#size = size;
+    if (this.#resizing === undefined) this.#tellSize();
+  }
+
+  #tellSize(): void {
+    this.#resizing = undefined;
+    if (this.#size === undefined || this.#isOver) return;
+    this.#options.input?.resize(this.#size);
+    this.#size = undefined;
+    this.#resizing = this.#options.timers.setTimeout(() => this.#tellSize(), RESIZE_MS);
   }
 
   #type(bytes: Uint8Array): void {
@@ -180,6 +199,7 @@ export class TerminalConnection implements TerminalHandlers {
   #end(why: string): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    if (this.#resizing !== undefined) this.#options.timers.clearTimeout(this.#resizing);
     const { follower, input, offset, onClosed } = this.#options;
     follower.abandon();
     input?.leave();

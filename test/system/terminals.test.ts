@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import { type ClientOptions, WebSocket } from 'ws';
+import { Podgate } from '../../client/podgate.ts';
 import type { Session } from '../../client/sessions.ts';
 import {
   MAX_TERMINAL_CONTROL_BYTES,
@@ -250,6 +251,28 @@ describeStack(
       expect(second.seen.text).not.toContain('first');
       await leave(second);
     });
+
+    test('whose key is revoked while somebody looks is closed to them, and goes on', async () => {
+      const own = { sub: 'revoked-while-attached' };
+      const key = await stack().key(own);
+      const session = await new Podgate({ baseUrl: stack().url, key }).sessions.create();
+      const shell = await lookAt(session);
+      shell.type('x=kept\n');
+      const raw = await upgrade(at(session, 'raw'), [PROTOCOL], {}, key);
+      if (!(raw instanceof WebSocket)) throw new Error(raw.body);
+      const over = closed(raw);
+      await stack().revoke(key);
+      expect(await over).toBe(4401);
+      await shell.ended;
+      expect(shell.seen.error).toBe('unauthorized');
+      expect(await statusOf(at(session, 'raw'), [PROTOCOL], {}, key)).toBe(401);
+      const again = new Podgate({ baseUrl: stack().url, key: await stack().key(own) });
+      const next = await lookAt(again.sessions.open(session.id));
+      next.type('echo $x$x\n');
+      await next.shows('keptkept');
+      await leave(next);
+      await again.sessions.open(session.id).end();
+    }, 60_000);
 
     test('ends with its session, and what runs in it', async () => {
       const session = await begin({ ttl_seconds: 3 });
