@@ -1,5 +1,7 @@
 import { parseArgs } from 'node:util';
 import { Podgate } from '../client/podgate.ts';
+import { PodgateError } from '../client/podgate-error.ts';
+import type { Program } from '../client/program.ts';
 import type { Session } from '../client/sessions.ts';
 import type { BashEnd } from '../client/types.ts';
 import { clientConfig } from './config.ts';
@@ -9,8 +11,8 @@ import { parseCommand } from './parse-command.ts';
 
 const HELP = `Usage: podgate sessions create [-t TEMPLATE] [--cluster NAME] [--ttl SECONDS] [--idle SECONDS]    prints its id
        podgate sessions list
-       podgate sessions bash ID COMMAND       streams, and ends with the command's status, 124 out of time
-       podgate sessions python ID CODE        the same, in an interpreter that remembers
+       podgate sessions bash [-i] ID COMMAND  streams, and ends with the command's status, 124 out of time
+       podgate sessions python [-i] ID CODE   the same, in an interpreter that remembers
        podgate sessions put ID FILE PATH      a file up
        podgate sessions get ID PATH           a file to standard output
        podgate sessions unpack ID TAR [PATH]  a tar, compressed or not, into a folder
@@ -18,6 +20,7 @@ const HELP = `Usage: podgate sessions create [-t TEMPLATE] [--cluster NAME] [--t
        podgate sessions extend ID SECONDS
        podgate sessions end ID…
 
+  -i             feeds it with this command's own standard input while it runs
   --timeout MS   the command's own time, in ms (default 30000)
 `;
 
@@ -56,6 +59,7 @@ function parse(args: string[]) {
         ttl: { type: 'string' },
         idle: { type: 'string' },
         timeout: { type: 'string' },
+        interactive: { type: 'boolean', short: 'i' },
         help: { type: 'boolean', short: 'h' },
       },
     }),
@@ -85,12 +89,19 @@ const VERBS: Record<string, Verb> = {
     } while (cursor !== undefined);
     return 0;
   },
-  bash(podgate, rest, { timeout }, io) {
+  async bash(podgate, rest, { timeout, interactive }, io) {
     const [session, cmd] = taken(podgate, rest, 'a COMMAND');
+    if (interactive)
+      return fed(await session.spawn({ cmd, ...timeoutOf(timeout) }, { signal: io.signal }), io);
     return follow(session.bashStream({ cmd, ...timeoutOf(timeout) }, { signal: io.signal }), io);
   },
-  python(podgate, rest, { timeout }, io) {
+  async python(podgate, rest, { timeout, interactive }, io) {
     const [session, code] = taken(podgate, rest, 'CODE');
+    if (interactive)
+      return fed(
+        await session.begin({ code, input: true, ...timeoutOf(timeout) }, { signal: io.signal }),
+        io,
+      );
     return follow(session.stream({ code, ...timeoutOf(timeout) }, { signal: io.signal }), io);
   },
   async put(podgate, rest, _values, io) {
@@ -138,8 +149,32 @@ function taken(podgate: Podgate, rest: string[], what: string): [Session, string
   return [session, argument];
 }
 
+/** Follows a program and feeds it: a request for each piece, since nothing comes for as long as somebody thinks. */
+async function fed<End extends BashEnd>(program: Program<End>, io: Io): Promise<number> {
+  const over = new AbortController();
+  const forGood = new Promise<never>(() => {});
+  const feed = async () => {
+    const signal = AbortSignal.any([over.signal, io.signal]);
+    for await (const piece of io.stdin) await program.write(piece, { signal });
+    await program.end({ signal });
+    return forGood;
+  };
+  const feeding = feed().catch((error: unknown) => {
+    const isOver = error instanceof PodgateError && ['conflict', 'not_found'].includes(error.code);
+    // That it takes no more, its end says.
+    if (over.signal.aborted || isOver) return forGood;
+    throw error;
+  });
+  try {
+    return await Promise.race([follow(program, io), feeding]);
+  } finally {
+    over.abort();
+    io.stdin.destroy();
+  }
+}
+
 async function follow(
-  events: AsyncGenerator<
+  events: AsyncIterable<
     { type: 'output'; stream: 'stdout' | 'stderr'; data: string } | ({ type: 'result' } & BashEnd)
   >,
   io: Io,

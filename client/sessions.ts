@@ -14,6 +14,7 @@ import type {
   PythonEvent,
   PythonRequest,
   PythonResult,
+  PythonStreamRequest,
   SessionPage,
   SessionRequest,
   SessionState,
@@ -101,8 +102,11 @@ export class Session implements AsyncDisposable {
     return new Program(this.#transport, await this.#start('/bash/stream', body, signal), signal);
   }
 
-  /** Begins a piece of Python, and resolves once it runs: it can be interrupted. */
-  async begin(request: string | PythonRequest, { signal }: CallOptions = {}): Promise<Program<PythonEnd>> {
+  /** Begins a piece of Python, and resolves once it runs: it can be interrupted, and fed where `input` asks for it. */
+  async begin(
+    request: string | PythonStreamRequest,
+    { signal }: CallOptions = {},
+  ): Promise<Program<PythonEnd>> {
     const body = typeof request === 'string' ? { code: request } : request;
     return new Program(this.#transport, await this.#start('/execute/stream', body, signal), signal);
   }

@@ -250,6 +250,9 @@ export type PythonRequest = {
   files?: RequestFile[] | undefined;
 };
 
+/** `input`: standard input stays open behind `stdin`. */
+export type PythonStreamRequest = PythonRequest & { input?: boolean | undefined };
+
 export type PythonEnd = BashEnd &
   Results & {
     context: string;

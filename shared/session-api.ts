@@ -38,14 +38,14 @@ export function bashRequestSchema({ maxTimeoutMs }: RequestCeilings) {
     stdin: text.nullable().default(null),
   });
 }
+const liveInput = z
+  .boolean()
+  .default(false)
+  .describe('standard input stays open behind `stdin`: /v1/executions/{id}/stdin goes on with it');
+
 /** The same as a stream, which tells the id by which it can be fed and signalled. */
 export function bashStreamRequestSchema(ceilings: RequestCeilings) {
-  return bashRequestSchema(ceilings).extend({
-    input: z
-      .boolean()
-      .default(false)
-      .describe('standard input stays open behind `stdin`: /v1/executions/{id}/stdin goes on with it'),
-  });
+  return bashRequestSchema(ceilings).extend({ input: liveInput });
 }
 export type BashRequest = z.output<ReturnType<typeof bashRequestSchema>> & { input?: boolean };
 
@@ -91,7 +91,11 @@ export function pythonRequestSchema({ maxTimeoutMs }: RequestCeilings) {
     files: z.array(requestFile).max(MAX_REQUEST_FILES).default([]),
   });
 }
-export type PythonRequest = z.output<ReturnType<typeof pythonRequestSchema>>;
+/** The same as a stream, which tells the id by which it can be fed and interrupted. */
+export function pythonStreamRequestSchema(ceilings: RequestCeilings) {
+  return pythonRequestSchema(ceilings).extend({ input: liveInput });
+}
+export type PythonRequest = z.output<ReturnType<typeof pythonRequestSchema>> & { input?: boolean };
 
 const contextState = z
   .enum(['kept', 'lost'])

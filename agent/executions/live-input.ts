@@ -203,5 +203,6 @@ export class LiveInput {
 
 /** Whether a program is fed while it runs. */
 export function feedsOn(work: RunnerSessionWork | undefined): boolean {
-  return work?.do === 'terminal' || (work?.do === 'bash' && work.input === true);
+  if (work?.do === 'terminal') return true;
+  return (work?.do === 'bash' || work?.do === 'python') && work.input === true;
 }

@@ -6,9 +6,11 @@ import {
   bashResponse,
   bashResultEvent,
   bashStreamRequestSchema,
+  type PythonRequest,
   pythonRequestSchema,
   pythonResponse,
   pythonResultEvent,
+  pythonStreamRequestSchema,
 } from '../../shared/session-api.ts';
 import { contextName } from '../../shared/session-messages.ts';
 import type { ExecutionRun } from '../execution/execution-run.ts';
@@ -32,6 +34,7 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
   const bashRequest = bashRequestSchema(ceilings);
   const bashStreamRequest = bashStreamRequestSchema(ceilings);
   const pythonRequest = pythonRequestSchema(ceilings);
+  const pythonStreamRequest = pythonStreamRequestSchema(ceilings);
   const requests = createSessionRequests(deps);
   const orders = createSessionOrders(deps);
   const placeOf = ({ caller, params, pathCluster }: KeyedContext) =>
@@ -43,8 +46,8 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
     return { run: await requests.begin(asked, order), describe: commandResultOf };
   }
 
-  async function python(context: KeyedContext): Promise<Begun> {
-    const asked = await requests.read(context, pythonRequest);
+  async function python(context: KeyedContext, schema: z.ZodType<PythonRequest>): Promise<Begun> {
+    const asked = await requests.read(context, schema);
     const order = async () => orders.python(context, await placeOf(context), asked);
     return { run: await requests.begin(asked, order), describe: pythonResultOf(asked.asked.context) };
   }
@@ -101,7 +104,7 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
       method: 'POST',
       path: '/v1/sessions/{id}/execute',
       scope: 'sessions',
-      handle: whole(python),
+      handle: whole((context) => python(context, pythonRequest)),
       doc: {
         summary: 'Run Python in a session, in an interpreter that remembers',
         request: pythonRequest,
@@ -113,10 +116,10 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
       method: 'POST',
       path: '/v1/sessions/{id}/execute/stream',
       scope: 'sessions',
-      handle: streamed(python),
+      handle: streamed((context) => python(context, pythonStreamRequest)),
       doc: {
         summary: 'Run Python in a session and stream its output as server-sent events',
-        request: pythonRequest,
+        request: pythonStreamRequest,
         responses: {
           200: {
             description: 'Zero or more `output`, then one `result` or `error`',

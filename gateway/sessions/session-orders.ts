@@ -111,8 +111,15 @@ export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
       };
     },
     async python(context, place, request) {
-      const { code, stdin, files, rich, last_line_interactive } = request.asked;
-      const work: SessionWork = { do: 'python', id: place.id, context: request.asked.context, rich };
+      const { code, stdin, files, rich, input, last_line_interactive } = request.asked;
+      const { context: name } = request.asked;
+      const work: SessionWork = {
+        do: 'python',
+        id: place.id,
+        context: name,
+        rich,
+        ...(input && { input }),
+      };
       return {
         ...common(context, request, code),
         ...inSession(context, place, work, 'python'),

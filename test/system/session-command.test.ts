@@ -33,6 +33,22 @@ describeStack('podgate sessions', { templates: TEMPLATES }, (stack) => {
         stderr: 'err\n',
       });
       expect(await run('bash', id, 'sleep 60', '--timeout', '200')).toMatchObject({ status: 124 });
+      const typed = (...args: string[]) =>
+        podgate(['sessions', ...args], {
+          env: { PODGATE_URL: stack().url, PODGATE_KEY: stack().ownKey },
+          stdin: 'one\ntwo\n',
+        });
+      expect(await typed('bash', '-i', id, 'cat; exit 4')).toMatchObject({
+        status: 4,
+        stdout: 'one\ntwo\n',
+        stderr: '',
+      });
+      expect(await typed('bash', '-i', id, 'read a; echo $a')).toMatchObject({ status: 0, stdout: 'one\n' });
+      expect(await typed('bash', id, 'cat')).toMatchObject({ status: 0, stdout: '' });
+      expect(await typed('python', '-i', id, 'input() + input()')).toMatchObject({
+        status: 0,
+        stdout: "'onetwo'\n",
+      });
       await run('python', id, 'x = 41');
       expect(await run('python', id, 'x + 1')).toMatchObject({ status: 0, stdout: '42\n' });
       await writeFile(join(dir, 'a.txt'), 'hello');

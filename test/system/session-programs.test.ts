@@ -61,6 +61,33 @@ describeStack('a program of a session, while it runs,', { templates: TEMPLATES }
       });
     }));
 
+  test('feeds Python of a session, which asks for its input where it stands, and none to the next piece', () =>
+    opened(async (session) => {
+      const asks =
+        'name = input("who? ")\nprint("hello", name)\nimport sys\nrest = sys.stdin.read()\nlen(rest)';
+      const python = await session.begin({ code: asks, input: true });
+      const events = python[Symbol.asyncIterator]();
+      await heard(events, 'who? ');
+      await python.write('ada\n');
+      await heard(events, 'hello ada\n');
+      await python.write(new Blob([new Uint8Array(MIB).fill(97)]));
+      expect(await python.write('end', { close: true })).toEqual({ bytes: 3, open: false });
+      expect(await follow(python)).toMatchObject({
+        stdout: `${MIB + 3}\n`,
+        end: { exit_code: 0, context_state: 'kept' },
+      });
+      expect(await session.execute('name, input()')).toMatchObject({
+        stdout: '',
+        error: { name: 'EOFError' },
+      });
+      const deaf = await session.begin('import time\ntime.sleep(60)');
+      expect(await code(deaf.write('x'))).toBe('409 conflict');
+      await deaf.signal('SIGINT');
+      const stuck = await session.begin({ code: 'input()', input: true, timeout_ms: 500 });
+      expect((await follow(stuck)).end).toMatchObject({ outcome: 'timed_out', context_state: 'kept' });
+      expect((await session.execute('name')).stdout).toBe("'ada'\n");
+    }));
+
   test('answers between two pieces of its input', () =>
     opened(async (session) => {
       const python = await session.spawn(`python3 -uc 'while True: print(eval(input()))'`);

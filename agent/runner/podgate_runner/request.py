@@ -76,7 +76,7 @@ def session(asked):
         found["context"] = _of(asked, "context", str)
     if found["do"] == "python":
         found["rich"] = _of(asked, "rich", bool)
-    if found["do"] == "bash":
+    if found["do"] in ("bash", "python"):
         found["input"] = asked.get("input") is True
     if found["do"] == "terminal":
         found["rows"], found["columns"] = size(asked)

@@ -178,7 +178,9 @@ class PythonWork(Command):
             os.close(code_fd)
             self._output.close_write_ends()
         self.on_started(time.monotonic(), self.context.pid, 0)
-        if stdin.write_fd >= 0:
+        if self.live:
+            self._feed_live()
+        elif stdin.write_fd >= 0:
             host.poller.write(stdin.write_fd, self._feed_stdin)
 
     def on_done(self, code):
