@@ -15,6 +15,7 @@ import type {
 } from './types.ts';
 
 export { PodgateError } from './podgate-error.ts';
+export type * from './session-types.ts';
 export type { Terminal, TerminalEvent, TerminalRequest, TerminalState } from './terminal.ts';
 export type * from './types.ts';
 

@@ -2,8 +2,9 @@ import { discard, malformed, readJson } from './answers.ts';
 import { followEvents } from './follow-events.ts';
 import type { CallOptions } from './podgate.ts';
 import type { Content } from './session-files.ts';
+import type { SignalName, StdinState } from './session-types.ts';
 import type { Transport } from './transport.ts';
-import type { OutputEvent, SignalName, StdinState } from './types.ts';
+import type { OutputEvent } from './types.ts';
 
 export type WriteOptions = CallOptions & {
   /** Its standard input ends behind this. */

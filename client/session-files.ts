@@ -1,7 +1,7 @@
 import { discard, readJson } from './answers.ts';
 import type { CallOptions, PageOptions } from './podgate.ts';
+import type { WorkspaceEntry, WorkspacePage } from './session-types.ts';
 import type { Call, Transport } from './transport.ts';
-import type { WorkspaceEntry, WorkspacePage } from './types.ts';
 
 /** Bytes of a known length: the sandbox is told it before they come. */
 export type Content = Blob | Uint8Array<ArrayBuffer> | ArrayBuffer | string;

@@ -3,8 +3,6 @@ import { followEvents } from './follow-events.ts';
 import type { CallOptions, PageOptions } from './podgate.ts';
 import { Program } from './program.ts';
 import { SessionFiles } from './session-files.ts';
-import { openTerminal, type Terminal, type TerminalRequest } from './terminal.ts';
-import type { Call, Transport } from './transport.ts';
 import type {
   BashEnd,
   BashEvent,
@@ -18,7 +16,9 @@ import type {
   SessionPage,
   SessionRequest,
   SessionState,
-} from './types.ts';
+} from './session-types.ts';
+import { openTerminal, type Terminal, type TerminalRequest } from './terminal.ts';
+import type { Call, Transport } from './transport.ts';
 
 /** Sandboxes that stay: what one command leaves, the next finds. */
 export class Sessions {

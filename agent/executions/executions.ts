@@ -15,6 +15,7 @@ import type { LiveExecution } from './live-execution.ts';
 import type { WriterPort } from './live-input.ts';
 import type { ExecutionInput, ExecutionPort } from './port.ts';
 import { createRegistry } from './registry.ts';
+import { attachTo, feedTo } from './rejoin.ts';
 import { Retention } from './retention.ts';
 import { waitForSandbox, waitForSession } from './sandbox-wait.ts';
 
@@ -180,33 +181,10 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     void settle(live, lease, verdict, { outcome: outcomeOf(exit), refused: false, started });
   }
 
-  function attach(request: FromGateway['ATTACH'], port: ExecutionPort): ExecutionInput | undefined {
-    const { execution_id, reader, offsets, files, pending } = request;
+  /** What is thrown is a refusal. */
+  function answered(port: ExecutionPort, take: () => ExecutionInput | undefined): ExecutionInput | undefined {
     try {
-      // Its link is lost, though nobody here has noticed: what was still to come of its input never will.
-      if (reader === null) running.get(execution_id)?.execution.strand();
-      const record = registry.get(execution_id);
-      if (!record) throw new Failure('not_found', 'This agent does not know the execution.');
-      const from = { reader, offsets: { 1: offsets[1], 2: offsets[2], 3: offsets[3] }, files, pending };
-      const handle = record.output.attach(port, from, record.told);
-      const live = running.get(execution_id);
-      // Its input is whole: there is none to take.
-      return live && { ...handle, data: () => false, end: () => false, cancel: live.execution.cancel };
-    } catch (error) {
-      refuse(port, error);
-      return undefined;
-    }
-  }
-
-  function feed(
-    { execution_id, writer }: FromGateway['INPUT'],
-    port: ExecutionPort & WriterPort,
-  ): ExecutionInput | undefined {
-    try {
-      const live = running.get(execution_id);
-      if (!live && registry.get(execution_id)) throw new Failure('conflict', 'The program has ended.');
-      if (!live) throw new Failure('not_found', 'No such program runs at this agent.');
-      return live.execution.feed(writer, port);
+      return take();
     } catch (error) {
       refuse(port, error);
       return undefined;
@@ -235,8 +213,8 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
 
   return {
     start,
-    attach,
-    feed,
+    attach: (request, port) => answered(port, () => attachTo(request, port, running, registry)),
+    feed: (request, port) => answered(port, () => feedTo(request, port, running, registry)),
     cancel(executionId, reason) {
       const live = running.get(executionId);
       live?.execution.cancel(reason);

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import type { PodgateError } from '../../client/podgate-error.ts';
 import type { Program } from '../../client/program.ts';
+import type { BashEnd } from '../../client/session-types.ts';
 import type { Session } from '../../client/sessions.ts';
-import type { BashEnd } from '../../client/types.ts';
 import { describeStack } from './suite.ts';
 
 const TEMPLATES = [

@@ -1,5 +1,6 @@
 import { expectTypeOf, test } from 'vitest';
 import type * as z from 'zod';
+import type * as sessions from '../../client/session-types.ts';
 import type * as client from '../../client/types.ts';
 import type * as api from '../../shared/api.ts';
 import type * as sessionApi from '../../shared/session-api.ts';
@@ -20,24 +21,24 @@ test("the client's types are the API's", () => {
   expectTypeOf<client.UploadedFile>().toEqualTypeOf<Infer<'fileUploaded'>>();
   expectTypeOf<Deep<client.FilePage>>().toEqualTypeOf<Infer<'fileList'>>();
   expectTypeOf<client.ClusterPage>().toEqualTypeOf<Infer<'clusterList'>>();
-  expectTypeOf<client.SessionRequest>().toEqualTypeOf<z.input<typeof sessionApi.createSessionRequest>>();
-  expectTypeOf<client.SessionState>().toEqualTypeOf<sessionApi.SessionResponse>();
-  expectTypeOf<client.SessionPage>().toEqualTypeOf<z.infer<typeof sessionApi.sessionList>>();
-  expectTypeOf<client.BashRequest>().toEqualTypeOf<
+  expectTypeOf<sessions.SessionRequest>().toEqualTypeOf<z.input<typeof sessionApi.createSessionRequest>>();
+  expectTypeOf<sessions.SessionState>().toEqualTypeOf<sessionApi.SessionResponse>();
+  expectTypeOf<sessions.SessionPage>().toEqualTypeOf<z.infer<typeof sessionApi.sessionList>>();
+  expectTypeOf<sessions.BashRequest>().toEqualTypeOf<
     z.input<ReturnType<typeof sessionApi.bashRequestSchema>>
   >();
-  expectTypeOf<Flat<client.BashStreamRequest>>().toEqualTypeOf<
+  expectTypeOf<Flat<sessions.BashStreamRequest>>().toEqualTypeOf<
     z.input<ReturnType<typeof sessionApi.bashStreamRequestSchema>>
   >();
-  expectTypeOf<client.StdinState>().toEqualTypeOf<z.infer<typeof sessionApi.stdinResponse>>();
-  expectTypeOf<client.SignalName>().toEqualTypeOf<SignalName>();
-  expectTypeOf<Flat<client.BashResult>>().toEqualTypeOf<sessionApi.BashResponse>();
-  expectTypeOf<client.PythonRequest>().toEqualTypeOf<
+  expectTypeOf<sessions.StdinState>().toEqualTypeOf<z.infer<typeof sessionApi.stdinResponse>>();
+  expectTypeOf<sessions.SignalName>().toEqualTypeOf<SignalName>();
+  expectTypeOf<Flat<sessions.BashResult>>().toEqualTypeOf<sessionApi.BashResponse>();
+  expectTypeOf<sessions.PythonRequest>().toEqualTypeOf<
     z.input<ReturnType<typeof sessionApi.pythonRequestSchema>>
   >();
-  expectTypeOf<Flat<client.PythonResult>>().toEqualTypeOf<sessionApi.PythonResponse>();
-  expectTypeOf<client.WorkspaceEntry>().toEqualTypeOf<sessionApi.WorkspaceEntry>();
-  expectTypeOf<client.WorkspacePage>().toEqualTypeOf<z.infer<typeof sessionApi.workspaceList>>();
+  expectTypeOf<Flat<sessions.PythonResult>>().toEqualTypeOf<sessionApi.PythonResponse>();
+  expectTypeOf<sessions.WorkspaceEntry>().toEqualTypeOf<sessionApi.WorkspaceEntry>();
+  expectTypeOf<sessions.WorkspacePage>().toEqualTypeOf<z.infer<typeof sessionApi.workspaceList>>();
   expectTypeOf<client.ExecutionStatus>().toEqualTypeOf<Infer<'executionStatus'>>();
 });
 
