@@ -1,6 +1,12 @@
 import { afterAll, vi } from 'vitest';
 import { backendContract } from '../contract/backend.ts';
-import { createTestEngine, ENGINE_HOST, ENGINE_IMAGE, engineTraits } from '../fakes/docker-engine.ts';
+import {
+  createTestEngine,
+  ENGINE_HOST,
+  ENGINE_IMAGE,
+  engineTraits,
+  RUNTIME,
+} from '../fakes/docker-engine.ts';
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
@@ -17,7 +23,7 @@ backendContract(
     return engine.backend();
   },
   {
-    template: { image: ENGINE_IMAGE },
+    template: { image: ENGINE_IMAGE, docker: RUNTIME },
     onThisMachine: ENGINE_HOST?.startsWith('unix:') ?? true,
     noDevices: true,
     imageRoot: true,

@@ -15,6 +15,10 @@ import { testClock } from './test-clock.ts';
 export const ENGINE_HOST = process.env.PODGATE_TEST_DOCKER_HOST;
 /** For an engine that bounds nothing, such as one without root: a test of what else holds there. */
 const TAKES_UNBOUND = process.env.PODGATE_TEST_DOCKER_UNSAFE === 'true';
+/** For the tests in another runtime than the engine's own, such as gVisor's `runsc`. */
+export const RUNTIME = process.env.PODGATE_TEST_DOCKER_RUNTIME
+  ? { runtime: process.env.PODGATE_TEST_DOCKER_RUNTIME }
+  : {};
 export const ENGINE_IMAGE = process.env.PODGATE_TEST_DOCKER_IMAGE ?? 'podgate-sandbox';
 
 export function openEngine(host = ENGINE_HOST, certPath?: string): EngineClient {
@@ -53,7 +57,13 @@ export function createTestEngine(host = ENGINE_HOST, certPath?: string): TestEng
   return {
     client,
     installation,
-    template: (input = {}) => parseTemplate({ name: 'default', ...ENGINE_TEMPLATE, ...input }),
+    template: (input = {}) =>
+      parseTemplate({
+        name: 'default',
+        ...ENGINE_TEMPLATE,
+        ...input,
+        docker: { ...RUNTIME, ...input.docker },
+      }),
     async backend(options = {}) {
       const backend = await createDockerBackend({
         client,

@@ -52,7 +52,7 @@ const RULES: readonly Rule[] = [
   ],
   [
     null,
-    /executable file .*not found|exec: "|exec format error|exec \S+: permission denied/i,
+    /executable file .*not found|exec: "|exec format error|exec \S+: permission denied|creating process: failed to load /i,
     'image_error',
     "The template's image has no interpreter that can be started.",
   ],

@@ -199,13 +199,13 @@ def pivot_root(new_root, put_old):
 
 
 def close_range(first, last=0xFFFFFFFF):
-    """Closes the descriptors first..last; before Linux 5.9 one by one as /proc/self/fd names them."""
+    """Closes the descriptors first..last; before Linux 5.9 and in gVisor one by one as /proc/self/fd names them."""
     if first > last:
         return
     try:
         call("close_range", first, last, 0)
     except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EPERM):
+        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EINVAL):
             raise
         _close_listed(first, last)
 

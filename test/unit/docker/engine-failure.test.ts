@@ -23,6 +23,11 @@ describe("an engine's refusal", () => {
       'image_error',
     ],
     [500, 'crun: executable file `/nonexistent/python3` not found: No such file or directory', 'image_error'],
+    [
+      400,
+      'OCI runtime start failed: starting container: starting root container: starting sandbox: creating process: failed to load /nonexistent/python3: no such file or directory: unknown',
+      'image_error',
+    ],
     [500, 'exec format error', 'image_error'],
     [400, 'Unknown runtime specified runsc', 'isolation_failed'],
     [400, 'unknown or invalid runtime name: runsc', 'isolation_failed'],
