@@ -148,7 +148,9 @@ export function createExecutionStream(
 
 /** What an EXIT says against itself or against what came before it. A result is never a guess: such a one is none. */
 function exitContradiction({ result, failure }: ExitBody, at: Checkpoint): string | undefined {
-  if (at.fileStart !== at.offsets[3]) return 'EXIT inside a file';
+  // What was lost or cancelled may end there.
+  const isWhole = result !== null && result.outcome !== 'cancelled';
+  if (isWhole && at.fileStart !== at.offsets[3]) return 'EXIT inside a file';
   if (failure) return failure.started === 'no' && at.started ? 'EXIT denies STARTED' : undefined;
   if (!at.started) return 'a result without STARTED';
   if (result.timed_out !== (result.outcome === 'timed_out')) return 'timed_out is not the outcome';

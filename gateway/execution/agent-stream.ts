@@ -1,5 +1,5 @@
 import type { ErrorCode } from '../../shared/errors.ts';
-import type { AttachedBody, StartBody } from '../../shared/messages.ts';
+import type { AttachedBody, ExitBody, StartBody } from '../../shared/messages.ts';
 import type { FileStore } from '../files/file-store.ts';
 import type { Timers } from '../gateway-deps.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
@@ -118,7 +118,7 @@ export class AgentStream {
       case 'REPLAY_GAP':
         return this.#gap(message.body);
       case 'EXIT':
-        if (output.inFile && phase() !== 'over') return 'protocol_error';
+        if (output.inFile && phase() !== 'over' && isWhole(message.body)) return 'protocol_error';
         return apply({ type: 'exit', body: message.body });
       default:
         return 'protocol_error';
@@ -139,4 +139,9 @@ export class AgentStream {
     if (this.#sender || phase() === 'before') return 'protocol_error';
     return phase() === 'over' || gap?.(channel, from, to) ? null : apply({ type: 'gap' });
   }
+}
+
+/** Whether all files came before it: what was lost or cancelled may end inside one. */
+function isWhole({ result }: ExitBody): boolean {
+  return result !== null && result.outcome !== 'cancelled';
 }

@@ -77,6 +77,12 @@ export class ResultFiles {
     return this.#received > 0;
   }
 
+  /** Resolves when everything that came is stored or given up, a file that was cut off among it. */
+  async ended(): Promise<void> {
+    await this.settled();
+    if (this.unfinished) await this.#abort();
+  }
+
   /** Resolves when everything that came is stored or given up. */
   async settled(): Promise<void> {
     while (this.#working) await this.#working;

@@ -155,7 +155,7 @@ export class RunOutput {
       const detail = "The agent's report of the end does not hold together.";
       throw new Failure('protocol_error', detail, { started: 'yes', cause: fault });
     }
-    await this.#files.settled();
+    await this.#files.ended();
     const { files, omitted, omittedCount } = this.#files;
     const { stdout, stderr } = this.received;
     return {

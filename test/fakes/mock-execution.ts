@@ -73,6 +73,12 @@ export class MockExecution {
     return this;
   }
 
+  /** Bytes of a file whose END does not come. */
+  partOfFile(content: string): this {
+    this.agent.peer.data(this.stream, 3, encoder.encode(content));
+    return this;
+  }
+
   /** EXIT with what was sent counted, unless `changes` say otherwise. */
   exit(changes: Partial<ExecutionResult> = {}): void {
     const { stdout, stderr } = this.sent;

@@ -31,6 +31,11 @@ export function isAlive({ pid, startTime }: ProcessName): boolean {
   return now !== undefined && now.name.startTime === startTime && now.state !== 'Z';
 }
 
+/** Undefined where there is no such process any more. */
+export function parentOf(pid: number): number | undefined {
+  return readProcess(pid)?.parent;
+}
+
 /** How many processes were started with exactly these arguments, wherever they live. */
 export function countRunning(...command: string[]): number {
   const wanted = `${command.join('\0')}\0`;

@@ -500,6 +500,20 @@ describe('a sandbox that is lost', () => {
     }
   });
 
+  test('whose runner fails, or is told to cancel, inside a file is told what the runner said', async () => {
+    const failure = { code: 'runner_error', detail: 'It broke.', started: 'yes' } as const;
+    const cancelled = resultOf({ outcome: 'cancelled', exit_code: null });
+    for (const exit of [{ result: null, failure }, cancelled]) {
+      const { begin, clock } = await createBench();
+      const { heard, run } = await begin();
+      run.started();
+      run.output(3, 'half of a file');
+      run.exit(exit);
+      await clock.settle();
+      expect(heard.exit).toEqual(exit);
+    }
+  });
+
   test.for([
     ['may have begun', 'runner_error', 'unknown'],
     ['could not be staged', 'stage_failed', 'no'],

@@ -495,4 +495,36 @@ describe('files', () => {
     expect(response.status).toBe(502);
     await expect.poll(async () => (await bench.files.usage('acme/alice')).count).toBe(0);
   });
+
+  test('of a sandbox that is lost inside one cost no link, and none is kept', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent();
+    await bench.clock.settle();
+    const answer = bench.ask('/v1/execute', { body: { code: '' } });
+    (await agent.next()).begin().file('a', '1').partOfFile('22').fail('sandbox_lost', 'yes');
+    expect(await problemOf(await answer)).toMatchObject({ code: 'sandbox_lost', started: 'yes' });
+    expect(agent.closed).toBeUndefined();
+    await expect.poll(async () => (await bench.files.usage('acme/alice')).count).toBe(0);
+  });
+
+  test('of an execution that is cancelled inside one are those before it', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent();
+    await bench.clock.settle();
+    const answer = bench.ask('/v1/execute', { body: { code: '' } });
+    const run = await agent.next();
+    run.begin().file('a', '1').partOfFile('22').exit({ outcome: 'cancelled', exit_code: null });
+    const body = executeResponse.parse(await (await answer).json());
+    expect([body.outcome, body.files.map(({ path }) => path)]).toEqual(['cancelled', ['a']]);
+    expect(agent.closed).toBeUndefined();
+  });
+
+  test('that have no end before a result of a program that ended close the link of the agent that says so', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent();
+    await bench.clock.settle();
+    void bench.ask('/v1/execute', { body: { code: '' } });
+    (await agent.next()).begin().partOfFile('22').exit();
+    await expect.poll(() => agent.closed?.code).toBe(4400);
+  });
 });
