@@ -59,7 +59,7 @@ export type Gateway = {
 
 /** The gateway, on Web APIs alone: everything else comes in through `deps`. */
 export function createGateway(deps: GatewayDeps): Gateway {
-  const { config, now, timers } = deps;
+  const { config, now, elapsed, timers } = deps;
   const runs = new Set<ExecutionRun>();
   const { promise: idle, resolve: becomeIdle } = Promise.withResolvers<void>();
   const { promise: begun, resolve: allBegun } = Promise.withResolvers<void>();
@@ -68,6 +68,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
   let closed = false;
   const directory: ClusterDirectory = new ClusterDirectory({
     now,
+    elapsed,
     maxLinksPerTenant: config.maxLinksPerTenant,
     onFreed: (tenant) => queue.freed(tenant),
   });
@@ -75,7 +76,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
   const door = new LinkDoor(directory, deps);
   const requestMemory = new MemoryBudget(MAX_REQUESTS_IN_FLIGHT_BYTES);
   const outputMemory = new MemoryBudget(config.outputMemoryBytes);
-  const shelf = new ResultShelf(now);
+  const shelf = new ResultShelf(elapsed);
   const followers = new Set<ExecutionFollower>();
   const onOver = (run: ExecutionRun) => {
     runs.delete(run);
@@ -123,7 +124,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
 
   const terminals = createTerminalDoor({ ...deps, directory, requireOpen, follow });
   const keyed = new KeyedExecutions({
-    now,
+    elapsed,
     start,
     async follow(executionId, caller) {
       const parts = await openOwn(deps.ids, executionId, caller);
@@ -174,7 +175,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
       leaving = true;
     },
     async drain(deadlineMs) {
-      const untilMs = now() + deadlineMs;
+      const untilMs = elapsed() + deadlineMs;
       const timer = timers.setTimeout(becomeIdle, deadlineMs);
       if (!draining) {
         draining = true;
@@ -183,7 +184,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
         await Promise.race([begun, idle]);
         // Those that nobody reads go on at their agents without it.
         for (const run of [...runs]) if (!run.isRead) run.part('This gateway was shut down.');
-        door.drain(Math.max(0, untilMs - now()));
+        door.drain(Math.max(0, untilMs - elapsed()));
       }
       await idle;
       timers.clearTimeout(timer);

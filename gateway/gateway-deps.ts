@@ -50,8 +50,10 @@ export type Ids = {
 
 export type GatewayDeps = {
   config: GatewayConfig;
-  /** Unix time in ms. */
+  /** Unix time in ms, for what others see and for keys: it may be set, forwards and back. */
   now: () => number;
+  /** Milliseconds that only go forward, with fractions: for everything measured. */
+  elapsed: () => number;
   timers: Timers;
   /** Cryptographically strong random bytes. */
   random: (bytes: number) => Uint8Array<ArrayBuffer>;

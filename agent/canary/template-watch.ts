@@ -63,6 +63,8 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
   let hash = pool.template.hash;
   let verdict: Verdict = PENDING;
   let report: Report | null = null;
+  /** When that was, as `now` counts: it does not age with a wall clock that is set forward. */
+  let reportedMs = 0;
   let sinceMs = clock.now();
   let dueMs = sinceMs + (deps.firstAfterMs ?? 0);
   let lacked = false;
@@ -75,7 +77,7 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
     cancel();
     cancel = clock.after(LOOK_MS, turn);
     if (hash !== pool.template.hash) begin();
-    if (report && verdict.phase === 'proven' && clock.wall() - report.atMs > PROVEN_FOR_MS)
+    if (report && verdict.phase === 'proven' && clock.now() - reportedMs > PROVEN_FOR_MS)
       judge({ kind: 'aged' });
     if (running) return;
     const heard = deps.heard(hash);
@@ -172,6 +174,7 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
 
   function take(findings: readonly Finding[], atMs: number): void {
     report = { atMs, findings };
+    reportedMs = clock.now() - Math.max(0, clock.wall() - atMs);
     const { template } = pool;
     const broken = brokenPromises(template, findings);
     const policy = findings.filter(isPolicy);

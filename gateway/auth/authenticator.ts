@@ -33,6 +33,8 @@ export type AuthenticatorDeps = {
   /** The gateway's own origins, as agents dial them. */
   origins: readonly string[];
   now: () => number;
+  /** Milliseconds that only go forward: how long something is kept. */
+  elapsed: () => number;
   /** Ends at once, without throwing, when the signal does. */
   sleep: (ms: number, signal: AbortSignal) => Promise<void>;
   log: AuthLog;
@@ -62,11 +64,11 @@ export type Authenticator = {
 type Reason = Refusal | 'revoked' | 'deny_list_unavailable' | 'several_keys' | 'bad_time' | 'bad_proof';
 
 export function createAuthenticator(deps: AuthenticatorDeps): Authenticator {
-  const { issuers, denyList: source, readDocument, now, sleep, log, sha256 = webSha256 } = deps;
+  const { issuers, denyList: source, readDocument, now, elapsed, sleep, log, sha256 = webSha256 } = deps;
   const origins = deps.origins.map(toOrigin);
   const caches: { [Kind in KeyKind]: VerdictCache<Kind> } = {
-    callers: createVerdictCache({ now, sha256 }),
-    agents: createVerdictCache({ now, sha256 }),
+    callers: createVerdictCache({ now, elapsed, sha256 }),
+    agents: createVerdictCache({ now, elapsed, sha256 }),
   };
   const knownCallers = new WeakMap<Accepted<'callers'>, Promise<Caller>>();
   const revocations = createRevocations({ isRevoked: (key) => isRevoked(key), log });
@@ -75,7 +77,7 @@ export function createAuthenticator(deps: AuthenticatorDeps): Authenticator {
     caches.agents.forgetRefused();
     revocations.changed();
   };
-  const keySets = createKeySets({ issuers, readDocument, now, log, onChange });
+  const keySets = createKeySets({ issuers, readDocument, elapsed, log, onChange });
   const denyList = createDenyList({ source, readDocument, log, onChange });
 
   function isRevoked(key: Revocable): boolean {

@@ -12,7 +12,8 @@ export const UNKNOWN_KID_COOLDOWN_MS = { url: 30_000, file: 1_000 } as const;
 export type KeySetsDeps = {
   issuers: readonly IssuerEntry[];
   readDocument: ReadDocument;
-  now: () => number;
+  /** Milliseconds that only go forward. */
+  elapsed: () => number;
   log: AuthLog;
   onChange: () => void;
 };
@@ -31,7 +32,7 @@ export type KeySets = {
 
 type Holder = { entry: IssuerEntry; document: KeptDocument<KeySet>; lastReadMs: number };
 
-export function createKeySets({ issuers, readDocument, now, log, onChange }: KeySetsDeps): KeySets {
+export function createKeySets({ issuers, readDocument, elapsed, log, onChange }: KeySetsDeps): KeySets {
   const holders = new Map<string, Holder>();
   for (const entry of issuers) {
     const { keys } = entry;
@@ -51,14 +52,14 @@ export function createKeySets({ issuers, readDocument, now, log, onChange }: Key
   }
 
   async function read(holder: Holder): Promise<void> {
-    holder.lastReadMs = now();
+    holder.lastReadMs = elapsed();
     await holder.document.refresh();
   }
 
   function isDue({ entry, document, lastReadMs }: Holder): boolean {
     if (document.value === undefined) return true;
     if ('inline' in entry.keys) return false;
-    return 'file' in entry.keys || now() - lastReadMs >= JWKS_URL_MAX_AGE_MS;
+    return 'file' in entry.keys || elapsed() - lastReadMs >= JWKS_URL_MAX_AGE_MS;
   }
 
   function current(kind: KeyKind, issuer: string, kid: string): VerificationKey | undefined {
@@ -74,7 +75,7 @@ export function createKeySets({ issuers, readDocument, now, log, onChange }: Key
       if (known !== undefined || holder === undefined) return known;
       const cooldownMs = UNKNOWN_KID_COOLDOWN_MS['file' in holder.entry.keys ? 'file' : 'url'];
       // Within the cooldown a reading may still be under way: its outcome is waited for, none is added.
-      if (now() - holder.lastReadMs >= cooldownMs) await read(holder);
+      if (elapsed() - holder.lastReadMs >= cooldownMs) await read(holder);
       else await holder.document.settled();
       return current(kind, issuer, kid);
     },

@@ -18,17 +18,18 @@ export type RateLimiter = {
 type Mark = { second: number; requests: number };
 
 export function createRateLimiter({
-  now,
+  elapsed,
   maxHolders = MAX_COUNTED_HOLDERS,
 }: {
-  now: () => number;
+  /** Milliseconds that only go forward. */
+  elapsed: () => number;
   maxHolders?: number;
 }): RateLimiter {
   const marksOf = createBoundedMap<string, Mark[]>(maxHolders);
   return {
     take({ holder, limits: { requests_per_minute: ceiling } }) {
       if (ceiling === null) return;
-      const nowMs = now();
+      const nowMs = elapsed();
       const second = Math.floor(nowMs / 1000);
       const marks = (marksOf.get(holder) ?? []).filter((mark) => mark.second > second - WINDOW_SECONDS);
       marksOf.set(holder, marks);

@@ -23,11 +23,12 @@ export type VerdictCache<Kind extends KeyKind> = {
   forgetRefused(): void;
 };
 
-export type VerdictCacheDeps = { now: () => number; sha256: Sha256 };
+export type VerdictCacheDeps = { now: () => number; elapsed: () => number; sha256: Sha256 };
 
 /** Tokens are secrets: their digest is kept, not they. */
 export function createVerdictCache<Kind extends KeyKind>({
   now,
+  elapsed,
   sha256,
 }: VerdictCacheDeps): VerdictCache<Kind> {
   const accepted = createBoundedMap<string, Accepted<Kind>>(MAX_ACCEPTED);
@@ -38,7 +39,7 @@ export function createVerdictCache<Kind extends KeyKind>({
     const generation = refused;
     const verdict = await judge();
     if (verdict.ok) accepted.set(digest, verdict);
-    else generation.set(digest, { verdict, untilMs: now() + REFUSED_FOR_MS });
+    else generation.set(digest, { verdict, untilMs: elapsed() + REFUSED_FOR_MS });
     return verdict;
   }
 
@@ -51,7 +52,7 @@ export function createVerdictCache<Kind extends KeyKind>({
         accepted.delete(digest);
       }
       const bad = refused.get(digest);
-      if (bad !== undefined && now() < bad.untilMs) return bad.verdict;
+      if (bad !== undefined && elapsed() < bad.untilMs) return bad.verdict;
       const running = underWay.get(digest);
       if (running !== undefined) return running;
       const started = judgeAndKeep(digest, judge).finally(() => underWay.delete(digest));

@@ -22,6 +22,8 @@ type Tenant = {
 
 export type DirectoryOptions = {
   now: () => number;
+  /** Milliseconds that only go forward: how long ago something was. */
+  elapsed: () => number;
   maxLinksPerTenant: number;
   /** Something of this tenant may be free that was not before. */
   onFreed: (tenant: string) => void;
@@ -61,7 +63,7 @@ export class ClusterDirectory {
         firstSeenMs: this.#options.now(),
         links: new Map(),
         announced: new Map(),
-        lostAtMs: 0,
+        lostAtMs: Number.NEGATIVE_INFINITY,
         drains: false,
       };
       tenant.instances.set(link.instance, instance);
@@ -84,7 +86,7 @@ export class ClusterDirectory {
     this.#links -= 1;
     tenant.links -= 1;
     if (instance.links.size > 0) return;
-    instance.lostAtMs = this.#options.now();
+    instance.lostAtMs = this.#options.elapsed();
     for (const cluster of tenant.clusters.values()) cluster.instances.delete(instance);
   }
 
@@ -131,19 +133,19 @@ export class ClusterDirectory {
   serving(tenant: string, cluster: string, awayMs: number): string[] {
     const known = this.#tenants.get(tenant);
     if (!known) return [];
-    const names = present(known, this.#options.now() - awayMs)
+    const names = present(known, this.#options.elapsed() - awayMs)
       .filter(({ announced }) => announced.has(cluster))
       .map(({ name }) => name);
     // Told of by others, and not seen yet: nobody knows what they serve.
     for (const [name, toldMs] of known.toldMs)
-      if (toldMs > this.#options.now() - awayMs && !known.instances.has(name)) names.push(name);
+      if (toldMs > this.#options.elapsed() - awayMs && !known.instances.has(name)) names.push(name);
     return names.sort();
   }
 
   /** Names of a tenant's instances, those among them that lost their last link less than `awayMs` ago. */
   peers(tenant: string, awayMs: number): string[] {
     const known = this.#tenants.get(tenant);
-    return known ? present(known, this.#options.now() - awayMs).map(({ name }) => name) : [];
+    return known ? present(known, this.#options.elapsed() - awayMs).map(({ name }) => name) : [];
   }
 
   /** A link to an instance, the one that was heard last; `forWork`: one that takes new work. */
@@ -197,7 +199,7 @@ export class ClusterDirectory {
   }
 
   #hear(tenant: Tenant, peers: readonly string[]): void {
-    const nowMs = this.#options.now();
+    const nowMs = this.#options.elapsed();
     for (const [name, toldMs] of tenant.toldMs)
       if (toldMs <= nowMs - RECORD_TTL_MS) tenant.toldMs.delete(name);
     for (const name of peers)
@@ -214,7 +216,7 @@ export class ClusterDirectory {
   }
 
   #forget(tenant: Tenant): void {
-    const before = this.#options.now() - RECORD_TTL_MS;
+    const before = this.#options.elapsed() - RECORD_TTL_MS;
     for (const [name, { links, lostAtMs }] of tenant.instances)
       if (links.size === 0 && lostAtMs <= before) tenant.instances.delete(name);
   }

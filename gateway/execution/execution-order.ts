@@ -23,7 +23,8 @@ export type ExecutionOrder = {
   streamed: boolean;
   /** It goes on to its end when its caller goes away, and can be asked for afterwards. */
   survives: boolean;
-  receivedAtMs: number;
+  /** As `elapsed` counts. */
+  receivedMs: number;
   /** A document of results is wanted: work of a session gives it in place of files. */
   document?: DocumentPlace | undefined;
   /** It opens a session, or runs in one. */

@@ -46,7 +46,7 @@ export class ExecutionRun implements OutputSource {
     this.#order = order;
     const { caller } = order.wanted;
     this.#memory = deps.outputMemory.reserve(caller.holder);
-    this.#phases = new RunPhases(order, deps.now);
+    this.#phases = new RunPhases(order, deps);
     this.#output = new RunOutput({
       ...deps,
       caller,

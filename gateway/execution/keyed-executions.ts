@@ -24,7 +24,8 @@ export type KeyedExecution = {
 };
 
 export type KeyedDeps = {
-  now: () => number;
+  /** Milliseconds that only go forward. */
+  elapsed: () => number;
   start(order: ExecutionOrder): ExecutionRun;
   follow(executionId: string, caller: Caller): Promise<ExecutionFollower>;
   maxKeys?: number;
@@ -84,7 +85,7 @@ export class KeyedExecutions {
     let other: string | undefined;
     const onSettled = (failure: Failure | null) => {
       this.#running.delete(name);
-      const endedAtMs = this.#deps.now();
+      const endedAtMs = this.#deps.elapsed();
       if (other !== undefined) this.#ended.set(name, Object.assign(entry, { endedAtMs }));
       // Where it was refused nothing ran.
       else if (failure?.started !== 'no') this.#ended.set(name, Object.assign(entry, { failure, endedAtMs }));
@@ -140,7 +141,7 @@ export class KeyedExecutions {
   }
 
   #expire(): void {
-    const before = this.#deps.now() - RECORD_TTL_MS;
+    const before = this.#deps.elapsed() - RECORD_TTL_MS;
     for (const [name, { endedAtMs }] of this.#ended) {
       if (endedAtMs > before) return;
       this.#ended.delete(name);

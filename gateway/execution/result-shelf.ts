@@ -15,14 +15,14 @@ type Entry = { readonly stored: StoredFiles; readonly bytes: number; readonly en
  * be stored again. Nothing is lost with it: who does not find them here stores them.
  */
 export class ResultShelf {
-  readonly #now: () => number;
+  readonly #elapsed: () => number;
   readonly #maxBytes: number;
   readonly #running = new Map<string, Storing>();
   readonly #ended = new Map<string, Entry>();
   #bytes = 0;
 
-  constructor(now: () => number, maxBytes: number = MAX_SHELF_BYTES) {
-    this.#now = now;
+  constructor(elapsed: () => number, maxBytes: number = MAX_SHELF_BYTES) {
+    this.#elapsed = elapsed;
     this.#maxBytes = maxBytes;
   }
 
@@ -40,7 +40,7 @@ export class ResultShelf {
     if (!stored || (!hasOwn && stored.files.length === 0 && stored.filesOmittedCount === 0)) return;
     const names = [...stored.files, ...stored.filesOmitted];
     const bytes = names.reduce((sum, { path }) => sum + ENTRY_BYTES + 2 * path.length, ENTRY_BYTES);
-    this.#ended.set(executionId, { stored, bytes, endedAtMs: this.#now() });
+    this.#ended.set(executionId, { stored, bytes, endedAtMs: this.#elapsed() });
     this.#bytes += bytes;
     this.#trim();
   }
@@ -53,7 +53,7 @@ export class ResultShelf {
   }
 
   #trim(): void {
-    const before = this.#now() - RECORD_TTL_MS;
+    const before = this.#elapsed() - RECORD_TTL_MS;
     for (const [executionId, { bytes, endedAtMs }] of this.#ended) {
       if (endedAtMs > before && this.#bytes <= this.#maxBytes) return;
       this.#ended.delete(executionId);

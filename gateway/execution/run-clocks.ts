@@ -20,7 +20,7 @@ export type RunClocksOptions = {
 
 /** The clocks of one execution that are the gateway's: the queue's, the answer's, the key's. */
 export class RunClocks {
-  readonly #deps: Pick<GatewayDeps, 'now' | 'timers'>;
+  readonly #deps: Pick<GatewayDeps, 'now' | 'elapsed' | 'timers'>;
   readonly #options: RunClocksOptions;
   readonly #revocation: Revocation;
   readonly #onRevoked: () => void;
@@ -31,34 +31,34 @@ export class RunClocks {
   #timer: unknown;
   #closed = false;
 
-  constructor(deps: Pick<GatewayDeps, 'now' | 'timers' | 'authenticator'>, options: RunClocksOptions) {
+  constructor(
+    deps: Pick<GatewayDeps, 'now' | 'elapsed' | 'timers' | 'authenticator'>,
+    options: RunClocksOptions,
+  ) {
     this.#deps = deps;
     this.#options = options;
-    const nowMs = deps.now();
+    const nowMs = deps.elapsed();
     this.#queueEndsMs = nowMs + options.queueInMs;
     this.#answerDueMs = nowMs + options.answerInMs;
     this.#keyEndsMs = options.caller.expiresAtMs;
     this.#queueTimer = deps.timers.setTimeout(() => options.unplaced(), options.queueInMs);
-    this.#timer = deps.timers.setTimeout(
-      () => this.#ring(),
-      Math.max(0, Math.min(this.#answerDueMs, this.#keyEndsMs) - nowMs),
-    );
+    this.#wind();
     this.#onRevoked = () => options.denied();
     this.#revocation = deps.authenticator.watchRevocation(options.caller);
     this.#revocation.signal.addEventListener('abort', this.#onRevoked);
   }
 
   get queueIsOver(): boolean {
-    return this.#deps.now() >= this.#queueEndsMs;
+    return this.#deps.elapsed() >= this.#queueEndsMs;
   }
 
   queueLeftMs(): number {
-    return Math.max(0, Math.round(this.#queueEndsMs - this.#deps.now()));
+    return Math.max(0, Math.round(this.#queueEndsMs - this.#deps.elapsed()));
   }
 
   /** A little more time for a reader that holds the execution back; false when it has had all there is. */
   extend(): boolean {
-    if (this.#closed || this.#deps.now() >= this.#answerDueMs + MAX_DRAIN_MS) return false;
+    if (this.#closed || this.#deps.elapsed() >= this.#answerDueMs + MAX_DRAIN_MS) return false;
     this.#timer = this.#deps.timers.setTimeout(() => this.#ring(), EXTEND_MS);
     return true;
   }
@@ -72,8 +72,16 @@ export class RunClocks {
     this.#revocation[Symbol.dispose]();
   }
 
+  #wind(): void {
+    const { now, elapsed, timers } = this.#deps;
+    const inMs = Math.min(this.#answerDueMs - elapsed(), this.#keyEndsMs - now());
+    this.#timer = timers.setTimeout(() => this.#ring(), Math.max(0, inMs));
+  }
+
   #ring(): void {
     if (this.#deps.now() >= this.#keyEndsMs) this.#options.denied();
-    else this.#options.late();
+    else if (this.#deps.elapsed() >= this.#answerDueMs) this.#options.late();
+    // The key's end is further away than it was: the clock was set back, or a timer ran a little early.
+    else this.#wind();
   }
 }

@@ -7,7 +7,7 @@ import type { ResultShelf } from './result-shelf.ts';
 
 export type RunDeps = Pick<
   GatewayDeps,
-  'config' | 'now' | 'timers' | 'log' | 'authenticator' | 'ids' | 'fileStore' | 'onExecutionEnd'
+  'config' | 'now' | 'elapsed' | 'timers' | 'log' | 'authenticator' | 'ids' | 'fileStore' | 'onExecutionEnd'
 > & {
   directory: ClusterDirectory;
   queue: SlotQueue;

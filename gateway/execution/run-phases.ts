@@ -1,4 +1,5 @@
 import { type Failure, isErrorCode } from '../../shared/errors.ts';
+import type { GatewayDeps } from '../gateway-deps.ts';
 import type { ReceivedBytes } from './check-exit.ts';
 import type { ExecutionOrder } from './execution-order.ts';
 import type { ExecutionRecord } from './execution-record.ts';
@@ -21,17 +22,17 @@ type Phase = 'placed' | 'accepted' | 'started' | 'ended';
 /** When one execution entered which phase, and the record made of it at its end. */
 export class RunPhases {
   readonly #order: ExecutionOrder;
-  readonly #now: () => number;
+  readonly #deps: Pick<GatewayDeps, 'now' | 'elapsed'>;
   readonly #at = new Map<Phase, number>();
 
-  constructor(order: ExecutionOrder, now: () => number) {
+  constructor(order: ExecutionOrder, deps: Pick<GatewayDeps, 'now' | 'elapsed'>) {
     this.#order = order;
-    this.#now = now;
+    this.#deps = deps;
   }
 
   /** START went out. The last time counts: an execution that was refused is placed again. */
   mark(phase: Phase): void {
-    this.#at.set(phase, this.#now());
+    this.#at.set(phase, this.#deps.elapsed());
   }
 
   /** The execution is in another state. */
@@ -41,7 +42,7 @@ export class RunPhases {
   }
 
   get queueMs(): number | null {
-    return this.#between(this.#order.receivedAtMs, this.#at.get('placed'));
+    return this.#between(this.#order.receivedMs, this.#at.get('placed'));
   }
 
   async record({
@@ -54,9 +55,9 @@ export class RunPhases {
     received,
     stored,
   }: RunFacts): Promise<ExecutionRecord> {
-    const { wanted, input, requestId, traceparent, streamed, receivedAtMs, codeDigest } = this.#order;
+    const { wanted, input, requestId, traceparent, streamed, receivedMs, codeDigest } = this.#order;
     const { caller, template, language } = wanted;
-    const totalMs = Math.round(this.#now() - receivedAtMs);
+    const totalMs = Math.round(this.#deps.elapsed() - receivedMs);
     const [placed, accepted, started, ended] = (['placed', 'accepted', 'started', 'ended'] as const).map(
       (phase) => this.#at.get(phase),
     );
@@ -83,8 +84,8 @@ export class RunPhases {
       stderr_bytes: ending?.result.stderr_bytes ?? received.stderr,
       files_out: ending ? stored.count : 0,
       file_bytes_out: ending ? stored.bytes : 0,
-      received_at_ms: Math.round(receivedAtMs),
-      queue_ms: this.#between(receivedAtMs, placed),
+      received_at_ms: Math.round(this.#deps.now() - totalMs),
+      queue_ms: this.#between(receivedMs, placed),
       accept_ms: this.#between(placed, accepted),
       start_ms: this.#between(accepted, started),
       run_ms: this.#between(started, ended),

@@ -37,7 +37,10 @@ export type LinkOwner = {
   leave(link: GatewayLink): void;
 };
 
-export type LinkDeps = Pick<GatewayDeps, 'config' | 'now' | 'timers' | 'random' | 'log' | 'authenticator'>;
+export type LinkDeps = Pick<
+  GatewayDeps,
+  'config' | 'now' | 'elapsed' | 'timers' | 'random' | 'log' | 'authenticator'
+>;
 
 /** The gateway's end of one link: carries out what `nextLink` says, and lends streams to executions. */
 export class GatewayLink implements LinkHandlers {
@@ -64,7 +67,7 @@ export class GatewayLink implements LinkHandlers {
       ...deps,
       send: (body) => this.#peer.control('HEARTBEAT', 0, body),
       running: () => this.running,
-      beforeBeat: (nowMs) => this.#checkToken(nowMs),
+      beforeBeat: () => this.#checkToken(deps.now()),
       silent: () => this.#apply({ type: 'silent' }),
     });
     this.#peer = new LinkPeer({
@@ -72,7 +75,7 @@ export class GatewayLink implements LinkHandlers {
       schemas: FROM_AGENT,
       channels: [CHANNEL.stdout, CHANNEL.stderr, CHANNEL.files],
       peerOpens: false,
-      now: () => performance.now(),
+      now: deps.elapsed,
       handlers: {
         control: (message, stream) => this.#apply({ type: 'received', message, stream }),
         data: (stream, channel, _offset, bytes) => this.#judge(this.streams.data(stream, channel, bytes)),

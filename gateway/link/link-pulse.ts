@@ -1,12 +1,12 @@
 import type { FromAgent, FromGateway } from '../../shared/messages.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 
-export type LinkPulseOptions = Pick<GatewayDeps, 'config' | 'now' | 'timers'> & {
+export type LinkPulseOptions = Pick<GatewayDeps, 'config' | 'elapsed' | 'timers'> & {
   send(body: FromGateway['HEARTBEAT']): void;
   /** Executions that run over the link. */
   running(): number;
   /** Before every heartbeat; false ends the pulse. */
-  beforeBeat(nowMs: number): boolean;
+  beforeBeat(): boolean;
   /** Nothing was heard for `deadMs`. */
   silent(): void;
 };
@@ -16,30 +16,30 @@ export class LinkPulse {
   readonly #options: LinkPulseOptions;
   #timer: unknown;
   #beats = 0;
-  #beatSentMs = 0;
+  #beatSentMs = Number.NEGATIVE_INFINITY;
   lastHeardMs: number;
   /** Round trip of the last heartbeat that was answered. */
   roundTripMs: number | null = null;
 
   constructor(options: LinkPulseOptions) {
     this.#options = options;
-    this.lastHeardMs = options.now();
+    this.lastHeardMs = options.elapsed();
   }
 
   heard(): void {
-    this.lastHeardMs = this.#options.now();
+    this.lastHeardMs = this.#options.elapsed();
   }
 
   /** Takes the peer's heartbeat, and answers it where it asks for that. */
   take({ id, reply, echo }: FromAgent['HEARTBEAT']): void {
-    const { now, send, running } = this.#options;
-    if (echo !== null && echo === this.#beats) this.roundTripMs = now() - this.#beatSentMs;
+    const { elapsed, send, running } = this.#options;
+    if (echo !== null && echo === this.#beats) this.roundTripMs = elapsed() - this.#beatSentMs;
     if (reply) send({ id: this.#beats, reply: false, echo: id, running: running() });
   }
 
   start(): void {
-    const { config, timers, now } = this.#options;
-    const silentInMs = this.lastHeardMs + config.deadMs - now();
+    const { config, timers, elapsed } = this.#options;
+    const silentInMs = this.lastHeardMs + config.deadMs - elapsed();
     timers.clearTimeout(this.#timer);
     this.#timer = timers.setTimeout(
       () => this.#beat(),
@@ -52,10 +52,10 @@ export class LinkPulse {
   }
 
   #beat(): void {
-    const { config, now, silent, beforeBeat, send, running } = this.#options;
-    const nowMs = now();
+    const { config, elapsed, silent, beforeBeat, send, running } = this.#options;
+    const nowMs = elapsed();
     if (nowMs - this.lastHeardMs >= config.deadMs) silent();
-    else if (beforeBeat(nowMs)) {
+    else if (beforeBeat()) {
       // Woken early to look for silence: that is no reason to speak.
       if (nowMs - this.#beatSentMs >= config.heartbeatMs) {
         this.#beats += 1;

@@ -91,6 +91,7 @@ export async function serveGateway({
     readDocument: createDocumentReader(),
     origins: config.origins.length > 0 ? config.origins : ownOrigins(config.host, port),
     now: Date.now,
+    elapsed: () => performance.now(),
     sha256,
     sleep: pause,
     log,
@@ -102,6 +103,7 @@ export async function serveGateway({
   const deps: GatewayDeps = {
     config: { ...config.gateway, version, serverId: randomUUID() },
     now: Date.now,
+    elapsed: () => performance.now(),
     // What is left to be forgotten a minute after an execution keeps no process from its end.
     timers: {
       setTimeout: (callback, ms) => setTimeout(callback, ms).unref(),
@@ -110,7 +112,7 @@ export async function serveGateway({
     random: (bytes) => crypto.getRandomValues(new Uint8Array(bytes)),
     log,
     authenticator,
-    rateLimiter: createRateLimiter({ now: Date.now }),
+    rateLimiter: createRateLimiter({ elapsed: () => performance.now() }),
     ids: {
       seal: createIdSealer(keyring, setImmediate, createCompactEncrypter()),
       open: (kind, text) => openId(keyring, kind, text),

@@ -27,7 +27,10 @@ export const DEFAULT_TEMPLATE = 'default';
 
 export type KeyedContext = RouteContext & { caller: Caller };
 
-export type TakeOrderDeps = Pick<GatewayDeps, 'config' | 'now' | 'timers' | 'fileStore' | 'sha256'> & {
+export type TakeOrderDeps = Pick<
+  GatewayDeps,
+  'config' | 'now' | 'elapsed' | 'timers' | 'fileStore' | 'sha256'
+> & {
   directory: ClusterDirectory;
   requestMemory: MemoryBudget;
   /** Throws `draining` once this gateway takes no more. */
@@ -46,7 +49,7 @@ export async function takeOrder(
   context: KeyedContext,
   streamed: boolean,
 ): Promise<Asked> {
-  const receivedAtMs = deps.now();
+  const receivedMs = deps.elapsed();
   const { caller, request } = context;
   const keyText = request.headers.get('idempotency-key');
   if (keyText !== null) checkKey(keyText);
@@ -85,7 +88,7 @@ export async function takeOrder(
       streamed,
       survives,
       ...(asked.rich && { document: 'before_files' as const }),
-      receivedAtMs,
+      receivedMs,
       codeDigest: (deps.sha256 ?? webSha256)(asked.code),
       release: body.release,
     };

@@ -14,12 +14,12 @@ import { defaultTemplate, type KeyedContext, timeoutOf } from '../routes/take-or
 import { webSha256 } from '../sha256.ts';
 import type { SessionPlace } from './session-book.ts';
 
-export type SessionOrdersDeps = Pick<GatewayDeps, 'config' | 'now' | 'fileStore' | 'sha256'> & {
+export type SessionOrdersDeps = Pick<GatewayDeps, 'config' | 'elapsed' | 'fileStore' | 'sha256'> & {
   directory: ClusterDirectory;
 };
 
 /** A request's body once it was checked, as it came too, and what gives its memory back. */
-export type Asked<Request> = { asked: Request; raw: unknown; receivedAtMs: number; release: () => void };
+export type Asked<Request> = { asked: Request; raw: unknown; receivedMs: number; release: () => void };
 
 /** Bytes on their way into a session: a file where `as` names it, else what the request reads. */
 export type Upload = { size: number; body: ReadableStream<Uint8Array>; as?: string };
@@ -51,13 +51,13 @@ export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
 
   function common(
     { caller, requestId, traceparent }: KeyedContext,
-    { receivedAtMs, release }: Asked<unknown>,
+    { receivedMs, release }: Asked<unknown>,
     code: string,
   ) {
     return {
       requestId,
       traceparent,
-      receivedAtMs,
+      receivedMs,
       release,
       lastLineInteractive: false,
       maxOutputBytes: config.maxOutputBytes,
@@ -130,7 +130,7 @@ export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
       };
     },
     async files(context, place, files, upload) {
-      const nothing = { asked: {}, raw: {}, receivedAtMs: deps.now(), release() {} };
+      const nothing = { asked: {}, raw: {}, receivedMs: deps.elapsed(), release() {} };
       return {
         ...common(context, nothing, ''),
         ...inSession(context, place, { do: 'files', id: place.id, files }, 'python'),
@@ -140,7 +140,7 @@ export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
       };
     },
     async restart(context, place, name) {
-      const nothing = { asked: {}, raw: {}, receivedAtMs: deps.now(), release() {} };
+      const nothing = { asked: {}, raw: {}, receivedMs: deps.elapsed(), release() {} };
       return {
         ...common(context, nothing, ''),
         ...inSession(context, place, { do: 'restart', id: place.id, context: name }, 'python'),

@@ -16,7 +16,7 @@ import type { Asked } from './session-orders.ts';
 
 export type SessionRequestsDeps = Pick<
   GatewayDeps,
-  'config' | 'timers' | 'fileStore' | 'ids' | 'now' | 'sha256'
+  'config' | 'timers' | 'fileStore' | 'ids' | 'now' | 'elapsed' | 'sha256'
 > & {
   directory: ClusterDirectory;
   requestMemory: MemoryBudget;
@@ -68,11 +68,11 @@ export function createSessionRequests(deps: SessionRequestsDeps): SessionRequest
     whileHeard: (context, run, work) => whileHeard(context, run, work),
     async read(context, schema) {
       const { request, caller } = context;
-      const receivedAtMs = deps.now();
+      const receivedMs = deps.elapsed();
       const body = await readBody(request, { timers, memory: requestMemory, owner: caller.holder });
       try {
         const raw = parseJson(body.bytes);
-        return { asked: checkSchema(schema, raw), raw, receivedAtMs, release: body.release };
+        return { asked: checkSchema(schema, raw), raw, receivedMs, release: body.release };
       } catch (error) {
         body.release();
         throw error;

@@ -19,7 +19,7 @@ const READER = 'terminal';
 
 export type TerminalDoorDeps = Pick<
   GatewayDeps,
-  'config' | 'now' | 'timers' | 'random' | 'log' | 'authenticator' | 'ids'
+  'config' | 'now' | 'elapsed' | 'timers' | 'random' | 'log' | 'authenticator' | 'ids'
 > & {
   rateLimiter: RateLimiter;
   directory: ClusterDirectory;
@@ -36,7 +36,7 @@ export type TerminalDoor = {
 type Found = { executionId: string; created: boolean };
 
 export function createTerminalDoor(deps: TerminalDoorDeps): TerminalDoor {
-  const { config, now, timers, random, log, authenticator, rateLimiter, ids, directory } = deps;
+  const { config, elapsed, timers, random, log, authenticator, rateLimiter, ids, directory } = deps;
   const book = createSessionBook(deps);
 
   async function admit(request: Request): Promise<Caller> {
@@ -114,7 +114,7 @@ export function createTerminalDoor(deps: TerminalDoorDeps): TerminalDoor {
           throw refusalOf(error);
         });
         const input = await feed(found, caller, parts.instance, ask);
-        const beganMs = now();
+        const beganMs = elapsed();
         return {
           take: (socket) =>
             new TerminalConnection({
@@ -137,7 +137,7 @@ export function createTerminalDoor(deps: TerminalDoorDeps): TerminalDoor {
                   created,
                   input_bytes: bytes.input,
                   output_bytes: bytes.output,
-                  duration_ms: Math.round(now() - beganMs),
+                  duration_ms: Math.round(elapsed() - beganMs),
                 }),
             }),
           drop() {

@@ -18,6 +18,7 @@ export type AuthBench = {
   /** Resolves readings one by one when set. */
   hold: Promise<void> | undefined;
   nowMs: number;
+  readonly elapsedMs: number;
   /** The reasons that the log gives, in order. */
   reasons(): unknown[];
 };
@@ -44,6 +45,9 @@ export function createAuthBench(
     reads: [],
     hold: undefined,
     nowMs: NOW_MS,
+    get elapsedMs() {
+      return bench.nowMs;
+    },
     reasons: () => bench.log.filter(({ event }) => event === 'key_refused').map(({ reason }) => reason),
   };
   const authenticator = createAuthenticator({
@@ -59,6 +63,7 @@ export function createAuthBench(
     },
     origins: options.origins ?? [ORIGIN],
     now: () => bench.nowMs,
+    elapsed: () => bench.elapsedMs,
     sleep: options.sleep ?? (() => Promise.reject(new Error('no sleeping here'))),
     log: (entry) => bench.log.push(entry),
   });

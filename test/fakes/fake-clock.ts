@@ -6,6 +6,8 @@ export type FakeClock = Clock & {
   advance(ms: number): Promise<void>;
   /** Lets everything that needs no time happen, timers of 0 ms among it. */
   settle(): Promise<void>;
+  /** Sets the wall clock forward, or back: what is measured goes on. */
+  jump(ms: number): void;
   readonly pending: number;
 };
 
@@ -15,6 +17,7 @@ export function createFakeClock(startMs = 1_000): FakeClock {
   const timers = new Set<Timer>();
   let nowMs = startMs;
   let order = 0;
+  let wallMs = 1_800_000_000_000;
 
   async function flush(): Promise<void> {
     for (let turn = 0; turn < 3; turn += 1) await new Promise<void>((resolve) => setImmediate(resolve));
@@ -37,7 +40,7 @@ export function createFakeClock(startMs = 1_000): FakeClock {
   }
 
   return {
-    wall: () => 1_800_000_000_000 + Math.floor(nowMs),
+    wall: () => wallMs + Math.floor(nowMs),
     now: () => nowMs,
     after(delayMs, run) {
       order += 1;
@@ -47,6 +50,9 @@ export function createFakeClock(startMs = 1_000): FakeClock {
     },
     advance,
     settle: () => advance(0),
+    jump(ms) {
+      wallMs += ms;
+    },
     get pending() {
       return timers.size;
     },

@@ -62,6 +62,7 @@ export async function createGatewayBench(options: GatewayBenchOptions = {}): Pro
   );
   auth.documents.set('deny', '');
   Object.defineProperty(auth, 'nowMs', { get: () => clock.wall() });
+  Object.defineProperty(auth, 'elapsedMs', { get: () => clock.now() });
   await auth.authenticator.refresh();
   const keyring = await importKeyring(generateKeyring('test'));
   const memory = createMemoryFileStore(
@@ -80,6 +81,7 @@ export async function createGatewayBench(options: GatewayBenchOptions = {}): Pro
       ...options.config,
     },
     now: () => clock.wall(),
+    elapsed: () => clock.now(),
     timers: {
       setTimeout: (callback, ms) => clock.after(ms, callback),
       clearTimeout: (cancel) => (cancel as (() => void) | undefined)?.(),
@@ -87,7 +89,7 @@ export async function createGatewayBench(options: GatewayBenchOptions = {}): Pro
     random: (bytes) => crypto.getRandomValues(new Uint8Array(bytes)),
     log: (entry) => log.push(entry),
     authenticator: auth.authenticator,
-    rateLimiter: createRateLimiter({ now: () => clock.wall() }),
+    rateLimiter: createRateLimiter({ elapsed: () => clock.now() }),
     ids: { seal: (parts) => sealId(keyring, parts), open: (kind, text) => openId(keyring, kind, text) },
     fileStore: files,
     onExecutionEnd: (record) => records.push(record),

@@ -84,7 +84,12 @@ describe('the cluster', () => {
     };
     const { requirePlace } = await import('../../gateway/clusters/placement.ts');
     const { ClusterDirectory } = await import('../../gateway/clusters/cluster-directory.ts');
-    const directory = new ClusterDirectory({ now: () => 0, maxLinksPerTenant: 1, onFreed: () => {} });
+    const directory = new ClusterDirectory({
+      now: () => 0,
+      elapsed: () => 0,
+      maxLinksPerTenant: 1,
+      onFreed: () => {},
+    });
     expect(() =>
       requirePlace(directory, { caller: stranger, cluster: 'a', template: 'default', language: 'python' }),
     ).toThrow('no_agent');

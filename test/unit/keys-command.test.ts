@@ -64,6 +64,7 @@ async function openGateway() {
     readDocument: createDocumentReader(),
     origins: [ORIGIN],
     now: () => NOW_MS,
+    elapsed: () => NOW_MS,
     sleep: () => Promise.reject(new Error('no sleeping here')),
     log: () => {},
   });

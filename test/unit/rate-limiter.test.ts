@@ -7,7 +7,7 @@ import type { Failure } from '../../shared/errors.ts';
 function createBench(maxHolders?: number) {
   const bench = {
     nowMs: 1_800_000_000_500,
-    limiter: createRateLimiter({ now: (): number => bench.nowMs, ...(maxHolders && { maxHolders }) }),
+    limiter: createRateLimiter({ elapsed: (): number => bench.nowMs, ...(maxHolders && { maxHolders }) }),
     /** How long to wait, or null where the request may pass. */
     take(ceiling: number | undefined, holder = 'acme/alice'): number | null {
       try {

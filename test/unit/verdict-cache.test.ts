@@ -25,7 +25,11 @@ function createCache() {
   const bench = {
     nowMs: NOW_MS,
     judged: 0,
-    cache: createVerdictCache<'callers'>({ now: (): number => bench.nowMs, sha256: webSha256 }),
+    cache: createVerdictCache<'callers'>({
+      now: (): number => bench.nowMs,
+      elapsed: (): number => bench.nowMs,
+      sha256: webSha256,
+    }),
     recall: (name: string, verdict: Verdict<'callers'>, isCurrent = () => true) =>
       bench.cache.recall(
         name,
