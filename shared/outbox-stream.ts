@@ -1,6 +1,10 @@
+import { Chunk } from './chunk.ts';
+
+/** `bytes` have not left; once small data has joined, they are the end of `chunk`. */
+export type DataItem = { kind: 'data'; channel: number; bytes: Uint8Array; chunk?: Chunk };
 /** What waits on a stream: data, control frames behind it, gaps in it. */
 export type Item =
-  | { kind: 'data'; channel: number; bytes: Uint8Array }
+  | DataItem
   | { kind: 'behind'; type: number; channel: number; body: Uint8Array }
   | { kind: 'gap'; skips: number; to: number; body: Uint8Array };
 
@@ -23,6 +27,17 @@ export function newStream(
   { sent, limit }: Pick<Stream, 'sent' | 'limit'>,
 ): Stream {
   return { id, items: [], head: 0, offsets: [...offsets], sent, limit, queuedBytes: 0, ready: false };
+}
+
+/** Lets small data join small data of its channel that waits: byte by byte it would cost an object and a frame a byte. */
+export function joinsLast({ items, head }: Stream, channel: number, bytes: Uint8Array): boolean {
+  const last = items.length > head ? items.at(-1) : undefined;
+  if (last?.kind !== 'data' || last.channel !== channel) return false;
+  const chunk = last.chunk ?? new Chunk(last.bytes);
+  if (!chunk.append(bytes)) return false;
+  last.chunk = chunk;
+  last.bytes = chunk.bytes.subarray(chunk.length - last.bytes.byteLength - bytes.byteLength);
+  return true;
 }
 
 /** The first item has left. */

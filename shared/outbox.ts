@@ -1,7 +1,7 @@
 import type { Frame } from './frame.ts';
 import { TYPE } from './frame-type.ts';
 import { LINK_IN_FLIGHT_BYTES, LINK_WINDOW_BYTES, MAX_DATA_BYTES, STREAM_WINDOW_BYTES } from './limits.ts';
-import { dropFirst, type Item, newStream, type Stream } from './outbox-stream.ts';
+import { dropFirst, type Item, joinsLast, newStream, type Stream } from './outbox-stream.ts';
 
 export type OutboxOptions = {
   streamWindow?: number;
@@ -60,10 +60,12 @@ export class Outbox {
     this.#control.push({ type, channel: 0, stream, body });
   }
 
-  /** Queues data of any length on an open stream. The bytes are kept by reference. */
-  data(stream: number, channel: 0 | 1 | 2 | 3, bytes: Uint8Array): void {
+  /** Queues data of any length on an open stream. The bytes are kept by reference, or copied where small ones wait already. */
+  data(id: number, channel: 0 | 1 | 2 | 3, bytes: Uint8Array): void {
     if (bytes.byteLength === 0) return;
-    this.#queue(stream, { kind: 'data', channel, bytes }, bytes.byteLength);
+    const stream = this.#streams.get(id);
+    if (stream && joinsLast(stream, channel, bytes)) stream.queuedBytes += bytes.byteLength;
+    else this.#queue(id, { kind: 'data', channel, bytes }, bytes.byteLength);
   }
 
   /** Queues a control frame (END, EXIT) that stays behind the data its stream has queued. EXIT ends the stream when it goes. */
