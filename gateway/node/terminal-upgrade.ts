@@ -97,10 +97,10 @@ function portOf(webSocket: WebSocket): TerminalSocketPort {
   };
 }
 
-/** The request as the core knows requests. Its host says nothing: any will do. */
-function requestOf({ headers, url = '/' }: IncomingMessage): Request {
+/** The request as the core knows requests: of two keys both come, as they do without an upgrade. Its host says nothing: any will do. */
+function requestOf({ headersDistinct, url = '/' }: IncomingMessage): Request {
   const copied = new Headers();
-  for (const [name, value] of Object.entries(headers))
-    if (typeof value === 'string' && name !== 'connection' && name !== 'upgrade') copied.set(name, value);
+  for (const [name, values = []] of Object.entries(headersDistinct))
+    if (name !== 'connection' && name !== 'upgrade') for (const value of values) copied.append(name, value);
   return new Request(new URL(url, 'http://gateway'), { headers: copied });
 }

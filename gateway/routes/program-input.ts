@@ -67,11 +67,10 @@ export function createProgramInputRoutes(deps: ProgramInputDeps): Route[] {
     const reader = request.body?.getReader();
     let isRead = reader === undefined;
     try {
-      // What the program does not live to take is not read either.
-      const over = stream.over.then(() => null);
       while (reader && !isRead) {
-        const next = await Promise.race([reader.read(), gone.promise, over]);
-        if (next === null) break;
+        const next = await Promise.race([reader.read(), gone.promise, stream.over]);
+        // What the program does not live to take is not read either.
+        if (typeof next === 'string') break;
         if (next.done) isRead = true;
         else await Promise.race([stream.write(next.value), gone.promise]);
       }

@@ -1,4 +1,5 @@
 import { Failure } from '../../shared/errors.ts';
+import { MAX_TERMINAL_SIDE } from '../../shared/limits.ts';
 import { terminalName } from '../../shared/session-messages.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { CANCEL_TIMEOUT_MS } from '../execution/sister-link.ts';
@@ -11,7 +12,7 @@ import type { KeyedContext } from './take-order.ts';
 
 const PATH = '/v1/sessions/{id}/terminals/{name}';
 const PROBLEMS = [403, 404, 409, 422, 429, 502, 503];
-const side = { type: 'integer', minimum: 1, maximum: 4096 };
+const side = { type: 'integer', minimum: 1, maximum: MAX_TERMINAL_SIDE };
 
 /** Terminals for those who come without an upgrade, and their end. */
 export function createSessionTerminalRoutes(directory: ClusterDirectory, book: SessionBook): Route[] {

@@ -1,0 +1,35 @@
+import { expect, test } from 'vitest';
+import { COMEBACK_MS } from '../../gateway/execution/sister-link.ts';
+import { createGatewayBench, problemOf } from '../fakes/gateway-bench.ts';
+
+/** A program that runs, whose stdin the agent has agreed to take. */
+async function fed(options: { method: string; body?: string }) {
+  const bench = await createGatewayBench();
+  const agent = await bench.agent();
+  await bench.clock.settle();
+  void bench.ask('/v1/execute/stream', { body: { code: '', detach: true, timeout_ms: 60_000 } });
+  const { id } = (await agent.next()).begin();
+  const answer = bench.ask(`/v1/executions/${id}/stdin`, options);
+  await agent.seen('INPUT');
+  const { stream = 0 } = agent.received.find(({ name }) => name === 'INPUT') ?? {};
+  agent.peer.open(stream);
+  agent.send('ACCEPT', { input: { taken: 0 } }, stream);
+  await agent.seen('END');
+  return { bench, agent, answer, stream };
+}
+
+test('what an agent has taken is told, also of a body that is none', async () => {
+  const { agent, answer, stream } = await fed({ method: 'POST' });
+  agent.send('INPUT', { taken: 0, why: 'kept' }, stream);
+  expect(await (await answer).json()).toEqual({ bytes: 0, open: true });
+});
+
+test.each([undefined, 'text'])(
+  'an agent that goes and does not come back has or has not the body %j: nobody knows',
+  async (body) => {
+    const { bench, agent, answer } = await fed({ method: 'POST', ...(body && { body }) });
+    agent.cut();
+    await bench.clock.advance(COMEBACK_MS);
+    expect(await problemOf(await answer)).toMatchObject({ code: 'agent_lost', started: 'unknown' });
+  },
+);
