@@ -1,5 +1,4 @@
 import { request } from 'node:https';
-
 import { createKubeClient, type KubeClient } from '../agent/backends/kubernetes/kube-client.ts';
 import { type KubeContexts, loadKubeContexts } from '../agent/backends/kubernetes/kube-config.ts';
 import { openExec } from '../agent/backends/kubernetes/open-exec.ts';

@@ -41,13 +41,9 @@ export async function waitForSession(
   signal: AbortSignal,
   kill: (failure: Failure) => void,
 ): Promise<Lease> {
-  try {
-    const session = sessions.find(start);
-    const { session: work, execution_id, accept_within_ms } = start;
-    return await session.lend(work as SessionWork, execution_id, boundedMs(accept_within_ms), signal, kill);
-  } catch (error) {
-    throw error instanceof Failure ? error : new Failure('internal', 'The agent failed.', { cause: error });
-  }
+  const session = sessions.find(start);
+  const { session: work, execution_id, accept_within_ms } = start;
+  return session.lend(work as SessionWork, execution_id, boundedMs(accept_within_ms), signal, kill);
 }
 
 function boundedMs(acceptWithinMs: number): number {
