@@ -6,10 +6,12 @@ import { Podgate } from '../client/podgate.ts';
 import type { ExecuteRequest } from '../client/types.ts';
 import { clientConfig } from './config.ts';
 import { describeError } from './describe-error.ts';
+import { EXIT_STATUS } from './exit-status.ts';
 import { type Io, UsageError, write } from './io.ts';
 import { openFile } from './open-file.ts';
 import { parseCommand } from './parse-command.ts';
-import { FAILED_STATUS, showExecution } from './show-execution.ts';
+import { showExecution } from './show-execution.ts';
+import { wholeNumber } from './whole-number.ts';
 
 const HELP = `Usage: podgate exec [OPTIONS] FILE [ARGUMENT…]
        podgate exec [OPTIONS] -c CODE [ARGUMENT…]
@@ -47,7 +49,7 @@ export async function runExec(args: string[], io: Io): Promise<number> {
   } catch (error) {
     if (io.signal.aborted) throw error;
     await write(io.stderr, `podgate exec: ${describeError(error)}\n`);
-    return FAILED_STATUS;
+    return EXIT_STATUS.failed;
   }
 }
 
@@ -64,8 +66,8 @@ async function exec(args: string[], io: Io): Promise<number> {
     code,
     language,
     args: rest,
-    timeout_ms: wholeNumber('--timeout', values.timeout, 30_000),
-    queue_timeout_ms: wholeNumber('--queue', values.queue, 5_000),
+    timeout_ms: wholeNumber('--timeout', values.timeout),
+    queue_timeout_ms: wholeNumber('--queue', values.queue),
     last_line_interactive: values['echo-last'] ?? values.rich ?? false,
     ...(values.rich && { rich: true }),
     env: variables(values.e ?? []),
@@ -99,8 +101,8 @@ function parse(args: string[]) {
         language: { type: 'string', short: 'l' },
         template: { type: 'string', short: 't' },
         cluster: { type: 'string' },
-        timeout: { type: 'string' },
-        queue: { type: 'string' },
+        timeout: { type: 'string', default: '30000' },
+        queue: { type: 'string', default: '5000' },
         stdin: { type: 'string' },
         'echo-last': { type: 'boolean' },
         rich: { type: 'boolean' },
@@ -187,12 +189,6 @@ async function standardInput(from: string | undefined, io: Io): Promise<string |
     }),
     from,
   );
-}
-
-function wholeNumber(name: string, text: string | undefined, fallback: number): number {
-  if (text === undefined) return fallback;
-  if (!/^\d{1,9}$/.test(text)) throw new UsageError(`${name} takes a whole number of ms, not '${text}'`);
-  return Number(text);
 }
 
 function variables(pairs: string[]): Record<string, string> {

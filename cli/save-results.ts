@@ -32,7 +32,10 @@ export async function showResults(event: ResultEvent, { io, saveTo }: ShowResult
       const ending = Object.hasOwn(ENDINGS, type) ? ENDINGS[type] : undefined;
       if (saveTo === undefined || ending === undefined) {
         const advice = saveTo === undefined ? 'give -o DIR to save it' : 'not saved';
-        await write(io.stderr, `podgate: ${kind} ${counts[kind]} as ${printable(type)}: ${advice}\n`);
+        await write(
+          io.stderr,
+          `podgate: ${printable(kind)} ${counts[kind]} as ${printable(type)}: ${advice}\n`,
+        );
         continue;
       }
       const name = freeName(`${kind}-${counts[kind]}`, ending, taken);

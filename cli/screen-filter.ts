@@ -17,13 +17,18 @@ const STRINGS = new Set([...'PX^_'].map((char) => char.charCodeAt(0)));
  */
 const SEQUENCE =
   /^(?:[0-9;:]*[@A-HJ-MPSTXZ`a-hlmnr-su]|\?[0-9;]*[hlJKn]|>[0-9;]*[cm]|![p]|[0-9;]* q|[0-9;]*["]q|[0-9;]*[$][rvxz{}]|[0-9;]*I)$/;
-/** Modes that outlive a program that does not undo them, and what undoes them. */
+/** Of what is no mode of its own, or is set by being unset. */
+const [HIDDEN_CURSOR, OTHER_KEYS] = [-1, -2];
+const [CURSOR, KEYPAD] = [25, 66];
+/** Modes that outlive a program that does not undo them, and what undoes them. No other is remembered. */
 const UNDOABLE = new Map([
+  [HIDDEN_CURSOR, '\x1b[?25h'],
+  [OTHER_KEYS, '\x1b[>4m'],
   [1, '\x1b[?1l'],
   [5, '\x1b[?5l'],
   [9, '\x1b[?9l'],
   [47, '\x1b[?47l'],
-  [66, '\x1b>'],
+  [KEYPAD, '\x1b>'],
   [1000, '\x1b[?1000l'],
   [1002, '\x1b[?1002l'],
   [1003, '\x1b[?1003l'],
@@ -36,6 +41,10 @@ const UNDOABLE = new Map([
   [2004, '\x1b[?2004l'],
   [2026, '\x1b[?2026l'],
 ]);
+
+/** Undoes what has no mode of its own: colours, character sets, margins, insertion, a keyboard that was locked. */
+const SOFT_RESET = '\x1b[!p\x1b[2;4;20l\x1b[0m\x1b(B\x0f';
+const SHIFT_OUT = 0x0e;
 
 type State = 'ground' | 'escape' | 'charset' | 'sequence' | 'title' | 'string';
 
@@ -69,6 +78,7 @@ export function createScreenFilter(all = false): ScreenFilter {
     if (byte >= 0x80 && byte < 0xc0) continued(byte);
     else {
       following = 0;
+      if (byte === SHIFT_OUT) touched = true;
       if (byte === ESC) enter('escape', byte);
       else if (byte >= 0xc2 && byte < 0xf5) {
         following = byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : 3;
@@ -97,15 +107,17 @@ export function createScreenFilter(all = false): ScreenFilter {
       if (ESCAPES.has(byte)) pass(ESC, byte);
       else if (byte < 0x20 || byte === ESC) take(byte);
       if (byte === 0x63) modes.clear();
-      if (byte === 0x3d) modes.add(66);
-      if (byte === 0x3e) modes.delete(66);
+      if (byte === 0x3d) track(KEYPAD, true);
+      if (byte === 0x3e) track(KEYPAD, false);
     }
   }
 
   function charset(byte: number): void {
     state = 'ground';
-    if (byte >= 0x20 && byte < DEL) pass(ESC, ...held, byte);
-    else take(byte);
+    if (byte >= 0x20 && byte < DEL) {
+      touched = true;
+      pass(ESC, ...held, byte);
+    } else take(byte);
   }
 
   function sequence(byte: number): void {
@@ -123,12 +135,16 @@ export function createScreenFilter(all = false): ScreenFilter {
   function remember(text: string): void {
     touched = true;
     const found = /^\?([0-9;]*)([hl])$/.exec(text);
-    for (const mode of found?.[1]?.split(';') ?? []) {
-      if (found?.[2] === 'h') modes.add(Number(mode));
-      else modes.delete(Number(mode));
-      if (Number(mode) === 25) modes[found?.[2] === 'l' ? 'add' : 'delete'](-25);
-    }
-    if (/^>4(;\d+)?m$/.test(text)) modes.add(-4);
+    const isSet = found?.[2] === 'h';
+    for (const mode of found?.[1]?.split(';').map(Number) ?? [])
+      if (mode === CURSOR) track(HIDDEN_CURSOR, !isSet);
+      else track(mode, isSet);
+    if (/^>4(;\d+)?m$/.test(text)) track(OTHER_KEYS, true);
+  }
+
+  function track(mode: number, isOn: boolean): void {
+    if (!isOn) modes.delete(mode);
+    else if (UNDOABLE.has(mode)) modes.add(mode);
   }
 
   /** Until BEL or ST. ESC ends it whatever follows. */
@@ -168,9 +184,7 @@ export function createScreenFilter(all = false): ScreenFilter {
     },
     undo() {
       const undone = [...UNDOABLE].filter(([mode]) => modes.has(mode)).map(([, text]) => text);
-      if (modes.has(-25)) undone.push('\x1b[?25h');
-      if (modes.has(-4)) undone.push('\x1b[>4m');
-      return (touched ? '\x1b[0m\x1b(B\x0f' : '') + undone.join('');
+      return (touched ? SOFT_RESET : '') + undone.join('');
     },
   };
 }

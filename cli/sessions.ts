@@ -5,9 +5,12 @@ import type { Program } from '../client/program.ts';
 import type { BashEnd } from '../client/session-types.ts';
 import type { Session } from '../client/sessions.ts';
 import { clientConfig } from './config.ts';
+import { EXIT_STATUS } from './exit-status.ts';
 import { type Io, printable, UsageError, write } from './io.ts';
+import { makeSession } from './make-session.ts';
 import { openFile } from './open-file.ts';
 import { parseCommand } from './parse-command.ts';
+import { wholeNumber } from './whole-number.ts';
 
 const HELP = `Usage: podgate sessions create [-t TEMPLATE] [--cluster NAME] [--ttl SECONDS] [--idle SECONDS]    prints its id
        podgate sessions list
@@ -23,12 +26,6 @@ const HELP = `Usage: podgate sessions create [-t TEMPLATE] [--cluster NAME] [--t
   -i             feeds it with this command's own standard input while it runs
   --timeout MS   the command's own time, in ms (default 30000)
 `;
-
-/** As timeout(1) has it. */
-const TIMED_OUT_STATUS = 124;
-const CANCELLED_STATUS = 130;
-/** 128 + SIGPIPE, with which a program of its own would end. */
-const READER_GONE_STATUS = 141;
 
 type Values = ReturnType<typeof parse>['values'];
 type Verb = (podgate: Podgate, rest: string[], values: Values, io: Io) => Promise<number>;
@@ -67,14 +64,8 @@ function parse(args: string[]) {
 }
 
 const VERBS: Record<string, Verb> = {
-  async create(podgate, _rest, { template, ttl, idle }, io) {
-    const request = {
-      ...(template !== undefined && { template }),
-      ...(ttl !== undefined && { ttl_seconds: wholeNumber('--ttl', ttl) }),
-      ...(idle !== undefined && { idle_seconds: wholeNumber('--idle', idle) }),
-    };
-    const session = await podgate.sessions.create(request, { signal: io.signal });
-    await write(io.stdout, `${session.id}\n`);
+  async create(podgate, _rest, values, io) {
+    await write(io.stdout, `${(await makeSession(podgate, values, io)).id}\n`);
     return 0;
   },
   async list(podgate, _rest, _values, io) {
@@ -181,28 +172,22 @@ async function follow(
 ): Promise<number> {
   for await (const event of events) {
     if (event.type === 'result') return statusOf(event, io);
-    if (!(await write(io[event.stream], event.data))) return READER_GONE_STATUS;
+    if (!(await write(io[event.stream], event.data))) return EXIT_STATUS.readerGone;
   }
-  return CANCELLED_STATUS;
+  return EXIT_STATUS.cancelled;
 }
 
 async function statusOf({ timed_out, exit_code, outcome }: BashEnd, io: Io): Promise<number> {
   if (outcome !== 'exited' && outcome !== 'signaled')
     await write(io.stderr, `podgate sessions: ${printable(outcome)}\n`);
-  return timed_out ? TIMED_OUT_STATUS : (exit_code ?? CANCELLED_STATUS);
+  return timed_out ? EXIT_STATUS.timedOut : (exit_code ?? EXIT_STATUS.cancelled);
 }
 
 async function pour(stream: ReadableStream<Uint8Array>, io: Io): Promise<number> {
-  for await (const chunk of stream) if (!(await write(io.stdout, chunk))) return READER_GONE_STATUS;
+  for await (const chunk of stream) if (!(await write(io.stdout, chunk))) return EXIT_STATUS.readerGone;
   return 0;
 }
 
 function timeoutOf(timeout: string | undefined): { timeout_ms?: number } {
   return timeout === undefined ? {} : { timeout_ms: wholeNumber('--timeout', timeout) };
-}
-
-function wholeNumber(name: string, text: string): number {
-  if (!/^\d{1,9}$/.test(text))
-    throw new UsageError(`${name} must be a whole number, not '${printable(text)}'`);
-  return Number(text);
 }

@@ -5,7 +5,9 @@ import type { Session } from '../client/sessions.ts';
 import { pause } from '../client/transport.ts';
 import { clientConfig, terminalType } from './config.ts';
 import { describeError } from './describe-error.ts';
+import { EXIT_STATUS } from './exit-status.ts';
 import { type Io, UsageError, write } from './io.ts';
+import { makeSession } from './make-session.ts';
 import { parseCommand } from './parse-command.ts';
 import { createScreenFilter, type ScreenFilter } from './screen-filter.ts';
 import { shellQuote } from './shell-quote.ts';
@@ -29,7 +31,6 @@ leaves it running.
 `;
 
 const LOST_STATUS = 255;
-const CANCELLED_STATUS = 130;
 const DEFAULT_TTL = '3600';
 /** A connection that is lost is looked for again for so long. */
 const COME_BACK_MS = 120_000;
@@ -91,12 +92,6 @@ function parse(args: string[]) {
       },
     }),
   );
-}
-
-async function makeSession(podgate: Podgate, { template, ttl }: Values, io: Io): Promise<Session> {
-  if (!/^\d{1,9}$/.test(ttl)) throw new UsageError(`--ttl must be a whole number, not '${ttl}'`);
-  const request = { ttl_seconds: Number(ttl), ...(template !== undefined && { template }) };
-  return podgate.sessions.create(request, { signal: io.signal });
 }
 
 function again({ id }: Session, { name }: Values): string {
@@ -199,7 +194,7 @@ async function show(terminal: Terminal, { stdout, filter, typed, signal }: Stay)
     for await (const event of terminal.events()) {
       if (event.type === 'output') await write(stdout, filter.push(event.bytes));
       else if (event.type === 'exit')
-        return { status: event.exit_code ?? CANCELLED_STATUS, why: 'exit', detail: '' };
+        return { status: event.exit_code ?? EXIT_STATUS.cancelled, why: 'exit', detail: '' };
       // Part of the screen is gone with it: whoever draws it draws it again.
       else redraw(terminal, stdout);
     }

@@ -1,15 +1,9 @@
 import type { Podgate } from '../client/podgate.ts';
 import type { ResultEvent, StreamEvent } from '../client/types.ts';
+import { EXIT_STATUS } from './exit-status.ts';
 import { type Io, printable, write } from './io.ts';
 import { saveFile } from './save-files.ts';
 import { showResults } from './save-results.ts';
-
-/** As timeout(1) has it, and env(1) for failures of its own. */
-const TIMED_OUT_STATUS = 124;
-export const FAILED_STATUS = 125;
-const CANCELLED_STATUS = 130;
-/** 128 + SIGPIPE, with which a program of its own would end. */
-const READER_GONE_STATUS = 141;
 
 export type ShowOptions = {
   io: Io;
@@ -24,7 +18,7 @@ export async function showExecution(
   { io, saveTo }: ShowOptions,
 ): Promise<number> {
   const result = await follow(events, io);
-  if (result === undefined) return READER_GONE_STATUS;
+  if (result === undefined) return EXIT_STATUS.readerGone;
   await showResults(result, { io, saveTo });
   if (saveTo !== undefined) await download(podgate, result, saveTo, io);
   return exitStatus(result, io);
@@ -72,7 +66,7 @@ async function exitStatus(result: ResultEvent, io: Io): Promise<number> {
   };
   const sentence = says[result.outcome];
   if (sentence) await write(io.stderr, `podgate: the program ${sentence}\n`);
-  if (result.outcome === 'timed_out') return TIMED_OUT_STATUS;
-  if (result.outcome === 'cancelled') return CANCELLED_STATUS;
-  return result.exit_code ?? FAILED_STATUS;
+  if (result.outcome === 'timed_out') return EXIT_STATUS.timedOut;
+  if (result.outcome === 'cancelled') return EXIT_STATUS.cancelled;
+  return result.exit_code ?? EXIT_STATUS.failed;
 }

@@ -1,3 +1,4 @@
+import { parseData } from './answers.ts';
 import { PodgateError } from './podgate-error.ts';
 import type { Call, Transport } from './transport.ts';
 
@@ -78,6 +79,7 @@ export async function openTerminal(
   const terminal = createTerminal(socket);
   const onAbort = () => socket.close();
   signal?.addEventListener('abort', onAbort, { once: true });
+  socket.addEventListener('close', () => signal?.removeEventListener('abort', onAbort), { once: true });
   try {
     await terminal.attached;
     return terminal;
@@ -128,11 +130,20 @@ function createTerminal(socket: WebSocket) {
       attached.resolve();
     } else if (message.type === 'error')
       end(new PodgateError(message.message, { code: message.code, started: 'yes' }));
-    else {
+    else if (message.type === 'gap' || message.type === 'exit') {
       queue.push(message);
       if (message.type === 'exit') end('exit');
     }
     wake();
+  }
+
+  function hearText(text: string): void {
+    try {
+      hear(parseData<Message>(text, 'yes'));
+    } catch (error) {
+      end(error as PodgateError);
+      socket.close();
+    }
   }
 
   socket.addEventListener('open', () => {
@@ -140,7 +151,7 @@ function createTerminal(socket: WebSocket) {
   });
   socket.addEventListener('message', (event: MessageEvent) => {
     const data = event.data as string | ArrayBuffer;
-    if (typeof data === 'string') hear(JSON.parse(data) as Message);
+    if (typeof data === 'string') hearText(data);
     else {
       queue.push({ type: 'output', bytes: new Uint8Array(data) });
       wake();

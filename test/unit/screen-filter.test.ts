@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
 import { createScreenFilter } from '../../cli/screen-filter.ts';
 
@@ -96,6 +98,31 @@ describe('what a sandbox writes on a real terminal', () => {
     ])
       expect(undone).toContain(each);
     expect(undone).not.toContain('2004');
+  });
+
+  test.each([
+    ['margins and insertion', '\x1b[5;20r\x1b[4h'],
+    ['a keyboard that was locked', '\x1b[2h'],
+    ['characters that draw lines', '\x1b(0'],
+    ['characters that were shifted', '\x0e'],
+  ])('is undone also in what has no mode of its own: %s', (_what, text) => {
+    const filter = createScreenFilter();
+    filter.push(bytes(text));
+    for (const each of ['\x1b[!p', '\x1b[2;4;20l', '\x1b[0m', '\x1b(B', '\x0f'])
+      expect(filter.undo()).toContain(each);
+  });
+
+  test('is remembered in no more than can be undone, however many modes there are', () => {
+    setFlagsFromString('--expose-gc');
+    const collect: () => void = runInNewContext('gc');
+    const filter = createScreenFilter();
+    collect();
+    const before = process.memoryUsage().heapUsed;
+    for (let mode = 100_000; mode < 300_000; mode += 30)
+      filter.push(bytes(`\x1b[?${Array.from({ length: 30 }, (_, index) => mode + index).join(';')}h`));
+    collect();
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(2_000_000);
+    expect(filter.undo()).not.toContain('?');
   });
 
   test('is all let through where the user asked for that, and undone all the same', () => {

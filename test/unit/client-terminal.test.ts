@@ -1,0 +1,61 @@
+import { getEventListeners, once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import { expect, onTestFinished, test } from 'vitest';
+import { WebSocketServer } from 'ws';
+import { Podgate } from '../../client/podgate.ts';
+
+const ATTACHED = {
+  type: 'attached',
+  terminal: 'main',
+  created: true,
+  execution_id: 'x',
+  output_offset: 0,
+  input_offset: 0,
+};
+
+/** A terminal of a gateway that says these messages, and nothing else. */
+async function openAt(messages: readonly string[], signal?: AbortSignal) {
+  const server = new WebSocketServer({
+    port: 0,
+    host: '127.0.0.1',
+    handleProtocols: () => 'podgate.terminal.v1',
+  });
+  onTestFinished(() => {
+    for (const socket of server.clients) socket.terminate();
+    server.close();
+  });
+  server.on('connection', (socket) => {
+    for (const message of messages) socket.send(message);
+  });
+  await once(server, 'listening');
+  const baseUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return { server, opening: new Podgate({ baseUrl, key: 'k' }).sessions.open('s').terminal({}, { signal }) };
+}
+
+test.each(['no JSON', 'null', '7'])('a terminal that is told %s is at an end, with a code', async (text) => {
+  await expect((await openAt([text])).opening).rejects.toMatchObject({ code: 'malformed_answer' });
+  const terminal = await (await openAt([JSON.stringify(ATTACHED), text])).opening;
+  await expect(terminal.events().next()).rejects.toMatchObject({ code: 'malformed_answer' });
+});
+
+test('a terminal tells nothing of messages that it does not know', async () => {
+  const exit = { type: 'exit', outcome: 'exited', exit_code: 0, signal: null };
+  const messages = [ATTACHED, { type: 'news' }, exit].map((message) => JSON.stringify(message));
+  const terminal = await (await openAt(messages)).opening;
+  expect((await terminal.events().next()).value).toEqual(exit);
+});
+
+test('a signal ends a terminal, and hears of none that is closed', async () => {
+  const ending = new AbortController();
+  const { server, opening } = await openAt([JSON.stringify(ATTACHED)], ending.signal);
+  const terminal = await opening;
+  for (const socket of server.clients) socket.terminate();
+  await expect(terminal.events().next()).rejects.toMatchObject({ code: 'connection_lost' });
+  expect(getEventListeners(ending.signal, 'abort')).toHaveLength(0);
+  const other = await openAt([JSON.stringify(ATTACHED)], ending.signal);
+  await other.opening;
+  const [socket] = other.server.clients;
+  const closed = once(socket as NonNullable<typeof socket>, 'close');
+  ending.abort();
+  await closed;
+});
