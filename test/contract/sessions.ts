@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Podgate } from '../../client/podgate.ts';
-import type { PodgateError } from '../../client/podgate-error.ts';
 import type { Session } from '../../client/sessions.ts';
 import { MAX_SESSION_WORK } from '../../shared/limits.ts';
 import type { TemplateInput } from '../../shared/template.ts';
 import type { BackendStack } from '../fakes/backend-stack.ts';
+import { codeOf } from '../fakes/code-of.ts';
 import { eventually } from '../fakes/eventually.ts';
 
 export type SessionsPlace = {
@@ -19,15 +19,6 @@ export type SessionsPlace = {
 };
 
 const QUEUE_MS = 300_000;
-const codeOf = async (asked: Promise<unknown>) => {
-  try {
-    await asked;
-    return 'nothing went wrong';
-  } catch (error) {
-    const { status, code } = error as PodgateError;
-    return `${status} ${code}`;
-  }
-};
 
 /** So many at once that a machine of two processors has time for each. */
 const ABREAST = 10;

@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { untilAnswered } from './until.ts';
+import { eventually } from './eventually.ts';
 
 const MAIN = fileURLToPath(new URL('../../cli/main.ts', import.meta.url));
 
@@ -21,6 +21,8 @@ export class Tmux implements Disposable {
     const size = ['-x', String(columns), '-y', String(rows)];
     this.#run('new-session', '-d', ...size, ...variables, 'env', 'PS1=local> ', 'bash', '--norc', '-i');
     this.#run('set-option', '-g', 'window-size', 'manual');
+    // What a program says is for the clipboard is kept as a buffer.
+    this.#run('set-option', '-s', 'set-clipboard', 'on');
     this.type(`podgate() { '${process.execPath}' '${MAIN}' "$@"; }; clear`, 'Enter');
   }
 
@@ -33,13 +35,26 @@ export class Tmux implements Disposable {
     return this.#run('capture-pane', '-p').replace(/ +$/gm, '');
   }
 
+  /** What is in the clipboard; taken out of it. */
+  takeClipboard(): string {
+    if (this.#run('list-buffers') === '') return '';
+    const text = this.#run('show-buffer');
+    this.#run('delete-buffer');
+    return text;
+  }
+
+  /** What the terminal knows of itself, by tmux's names for it. */
+  state(format: string): string {
+    return this.#run('display-message', '-p', format).trimEnd();
+  }
+
   resize(columns: number, rows: number): void {
     this.#run('resize-window', '-x', String(columns), '-y', String(rows));
   }
 
   async shows(wanted: string | RegExp): Promise<string> {
     let screen = '';
-    await untilAnswered(async () => {
+    await eventually(async () => {
       screen = this.screen();
       return typeof wanted === 'string' ? screen.includes(wanted) : wanted.test(screen);
     }).catch(() => {

@@ -14,13 +14,3 @@ export async function until(isSo: () => boolean): Promise<void> {
   }
   throw new Error(`it never came to pass: ${isSo}`);
 }
-
-/** The same for what only a question over the wire tells. */
-export async function untilAnswered(isSo: () => Promise<boolean>): Promise<void> {
-  const startedMs = performance.now();
-  while (performance.now() - startedMs < GIVE_UP_MS) {
-    if (await isSo()) return;
-    await new Promise<void>((resolve) => setTimeout(resolve, 5));
-  }
-  throw new Error(`it never came to pass: ${isSo}`);
-}

@@ -1,6 +1,6 @@
 import { expect, test, vi } from 'vitest';
+import { eventually } from '../fakes/eventually.ts';
 import type { FleetAgent, FleetGateway } from '../fakes/fleet.ts';
-import { untilAnswered } from '../fakes/until.ts';
 import { describeFleet } from './suite.ts';
 
 const PATIENCE_MS = 60_000;
@@ -34,7 +34,7 @@ describeFleet(
       const [first] = fleet().gateways as [FleetGateway];
       const session = await begun(first);
       const command = session.bash('for n in 1 2 3 4 5 6; do echo $n; sleep 0.5; done; cat file');
-      await untilAnswered(async () => (await runsIn(first, session.id)) === 1);
+      await eventually(async () => (await runsIn(first, session.id)) === 1);
       lab().wire.cut();
       expect(await command).toMatchObject({ stdout: '1\n2\n3\n4\n5\n6\nkept\n', exit_code: 0 });
       expect((await session.execute('x + 1')).stdout).toBe('42\n');
@@ -46,7 +46,7 @@ describeFleet(
       const [first, second] = fleet().gateways as [FleetGateway, FleetGateway];
       const session = await begun(first);
       const command = session.bash('echo x > begun; sleep 60').catch((error: unknown) => error);
-      await untilAnswered(async () => (await runsIn(second, session.id)) === 1);
+      await eventually(async () => (await runsIn(second, session.id)) === 1);
       first.kill('SIGKILL');
       expect(await command).toMatchObject({ code: 'connection_lost', started: 'unknown' });
       const elsewhere = fleet().client(second).sessions.open(session.id);

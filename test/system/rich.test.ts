@@ -1,16 +1,16 @@
 import { expect, test } from 'vitest';
 import type { ExecuteResponse } from '../../shared/api.ts';
+import {
+  expectFiguresAndTable,
+  expectShown,
+  FIGURES_AND_TABLE,
+  pythonTemplates,
+  SHOWN,
+  TWO_FIGURES,
+} from './python-values.ts';
 import { describeStack } from './suite.ts';
 
-const TEMPLATES = [
-  {
-    name: 'default',
-    languages: ['python', 'bash'] as ('python' | 'bash')[],
-    pool: { min: 1, max: 2 },
-    python: '/usr/bin/python3',
-    resources: { memory_mb: 512, cpu_seconds: 20, timeout_ms: 20_000 },
-  },
-];
+const TEMPLATES = pythonTemplates({ memory_mb: 512, cpu_seconds: 20, timeout_ms: 20_000 });
 
 describeStack('an execution that is asked for its results', { templates: TEMPLATES }, (stack) => {
   const post = (code: string, rest: object = {}) =>
@@ -22,15 +22,7 @@ describeStack('an execution that is asked for its results', { templates: TEMPLAT
   };
 
   test('gives its last value as a notebook does, in place of the print', async () => {
-    const shown = await run(`
-class Shown:
-    def _repr_html_(self): return "<b>é</b>"
-    def _repr_png_(self): return b"\\x89PNG"
-    def _repr_json_(self): return {"a": [1, None]}
-    def _repr_latex_(self): raise ValueError
-    def __repr__(self): return "shown"
-print("said")
-Shown()`);
+    const shown = await run(`print("said")${SHOWN}`);
     expect(shown).toMatchObject({
       stdout: 'said\n',
       stderr: '',
@@ -38,17 +30,7 @@ Shown()`);
       results_omitted: [],
       error: null,
     });
-    expect(shown.results).toEqual([
-      {
-        kind: 'result',
-        data: {
-          'text/plain': 'shown',
-          'text/html': '<b>é</b>',
-          'image/png': Buffer.from('\x89PNG', 'latin1').toString('base64'),
-          'application/json': { a: [1, null] },
-        },
-      },
-    ]);
+    expectShown(shown.results);
     expect((await run('6 * 7')).results).toMatchObject([{ data: { 'text/plain': '42' } }]);
     expect((await run('"a string alone"')).results).toMatchObject([
       { data: { 'text/plain': "'a string alone'" } },
@@ -64,24 +46,11 @@ Shown()`);
   });
 
   test('gives a plot without savefig as PNG, also one that stood when it failed, and a table as HTML and JSON', async (context) => {
-    const plot =
-      'import matplotlib.pyplot as plt\nplt.plot([1, 2, 3])\nplt.figure()\nplt.bar([1, 2], [3, 4])\n';
-    const shown = await run(`${plot}import pandas as pd\npd.DataFrame({"a": [1, 2], "b": ["x", None]})`);
+    const shown = await run(FIGURES_AND_TABLE);
     context.skip(shown.error?.name === 'ModuleNotFoundError', 'no matplotlib and pandas here');
     expect(shown.error).toBeNull();
-    expect(shown.results?.map(({ kind }) => kind)).toEqual(['result', 'figure', 'figure']);
-    const [table, ...figures] = shown.results ?? [];
-    expect(table?.data['text/html']).toContain('<table');
-    expect(table?.data['application/json']).toMatchObject({
-      columns: ['a', 'b'],
-      data: [
-        [1, 'x'],
-        [2, null],
-      ],
-    });
-    for (const { data } of figures)
-      expect(Buffer.from(String(data['image/png']), 'base64').subarray(1, 4).toString()).toBe('PNG');
-    const failed = await run(`${plot}1 / 0`);
+    expectFiguresAndTable(shown.results);
+    const failed = await run(`${TWO_FIGURES}1 / 0`);
     expect(failed.error?.name).toBe('ZeroDivisionError');
     expect(failed.results?.map(({ kind }) => kind)).toEqual(['figure', 'figure']);
   });

@@ -1,19 +1,12 @@
 import { expect, test } from 'vitest';
-import type { PodgateError } from '../../client/podgate-error.ts';
 import type { Program } from '../../client/program.ts';
 import type { BashEnd } from '../../client/session-types.ts';
 import type { Session } from '../../client/sessions.ts';
+import { codeOf } from '../fakes/code-of.ts';
+import { pythonTemplates } from './python-values.ts';
 import { describeStack } from './suite.ts';
 
-const TEMPLATES = [
-  {
-    name: 'default',
-    languages: ['python', 'bash'] as ('python' | 'bash')[],
-    pool: { min: 1, max: 2 },
-    python: '/usr/bin/python3',
-    resources: { memory_mb: 256, cpu_seconds: 60, timeout_ms: 60_000 },
-  },
-];
+const TEMPLATES = pythonTemplates({ memory_mb: 256, cpu_seconds: 60, timeout_ms: 60_000 });
 const MIB = 1_048_576;
 
 /** All that a program says, and its end. */
@@ -37,15 +30,6 @@ describeStack('a program of a session, while it runs,', { templates: TEMPLATES }
       const { value } = (await events.next()) as { value: { data?: string } };
       if (value?.data === undefined) throw new Error(`it ended after ${said}`);
       said += value.data;
-    }
-  };
-  const code = async (asked: Promise<unknown>) => {
-    try {
-      await asked;
-      return 'nothing went wrong';
-    } catch (error) {
-      const { status, code } = error as PodgateError;
-      return `${status} ${code}`;
     }
   };
 
@@ -81,7 +65,7 @@ describeStack('a program of a session, while it runs,', { templates: TEMPLATES }
         error: { name: 'EOFError' },
       });
       const deaf = await session.begin('import time\ntime.sleep(60)');
-      expect(await code(deaf.write('x'))).toBe('409 conflict');
+      expect(await codeOf(deaf.write('x'))).toBe('409 conflict');
       await deaf.signal('SIGINT');
       const stuck = await session.begin({ code: 'input()', input: true, timeout_ms: 500 });
       expect((await follow(stuck)).end).toMatchObject({ outcome: 'timed_out', context_state: 'kept' });
@@ -168,11 +152,11 @@ describeStack('a program of a session, while it runs,', { templates: TEMPLATES }
     opened(async (session) => {
       const ended: Program<BashEnd> = await session.spawn('true');
       await follow(ended);
-      expect(await code(ended.write('x'))).toBe('409 conflict');
-      expect(await code(ended.signal('SIGINT'))).toBe('409 conflict');
+      expect(await codeOf(ended.write('x'))).toBe('409 conflict');
+      expect(await codeOf(ended.signal('SIGINT'))).toBe('409 conflict');
       const closed = await session.spawn('sleep 100');
       await closed.end();
-      expect(await code(closed.write('x'))).toBe('409 conflict');
+      expect(await codeOf(closed.write('x'))).toBe('409 conflict');
       const path = `/v1/executions/${closed.id}`;
       const post = (rest: string, body: object) => stack().post(path + rest, body);
       expect((await post('/signal', { signal: 'SIGWHAT' })).status).toBe(422);

@@ -1,17 +1,16 @@
 import { expect, test } from 'vitest';
 import type { PythonResponse, SessionResponse } from '../../shared/session-api.ts';
-import { untilAnswered } from '../fakes/until.ts';
+import { eventually } from '../fakes/eventually.ts';
+import {
+  expectFiguresAndTable,
+  expectShown,
+  FIGURES_AND_TABLE,
+  pythonTemplates,
+  SHOWN,
+} from './python-values.ts';
 import { describeStack } from './suite.ts';
 
-const TEMPLATES = [
-  {
-    name: 'default',
-    languages: ['python', 'bash'] as ('python' | 'bash')[],
-    pool: { min: 1, max: 3 },
-    python: '/usr/bin/python3',
-    resources: { memory_mb: 512, cpu_seconds: 20, timeout_ms: 20_000 },
-  },
-];
+const TEMPLATES = pythonTemplates({ memory_mb: 512, cpu_seconds: 20, timeout_ms: 20_000 });
 
 describeStack('Python in a session', { templates: TEMPLATES }, (stack) => {
   const open = async (): Promise<string> => {
@@ -85,7 +84,7 @@ describeStack('Python in a session', { templates: TEMPLATES }, (stack) => {
     const id = await open();
     await run(id, 'import time');
     const held = run(id, 'open("begun", "w").close()\ntime.sleep(2)\nprint("end")');
-    await untilAnswered(async () => {
+    await eventually(async () => {
       const shell = await stack().post(`/v1/sessions/${id}/bash`, { cmd: 'ls begun' });
       return ((await shell.json()) as { exit_code: number }).exit_code === 0;
     });
@@ -152,30 +151,9 @@ describeStack('Python in a session', { templates: TEMPLATES }, (stack) => {
 
   test('gives the last value as a notebook does, bounded, and says what was cut', async () => {
     const id = await open();
-    const shown = await run(
-      id,
-      `
-class Shown:
-    def _repr_html_(self): return "<b>é</b>"
-    def _repr_png_(self): return b"\\x89PNG"
-    def _repr_json_(self): return {"a": [1, None]}
-    def _repr_latex_(self): raise ValueError
-    def __repr__(self): return "shown"
-Shown()`,
-      { rich: true },
-    );
+    const shown = await run(id, SHOWN, { rich: true });
     expect(shown.stdout).toBe('');
-    expect(shown.results).toEqual([
-      {
-        kind: 'result',
-        data: {
-          'text/plain': 'shown',
-          'text/html': '<b>é</b>',
-          'image/png': Buffer.from('\x89PNG', 'latin1').toString('base64'),
-          'application/json': { a: [1, null] },
-        },
-      },
-    ]);
+    expectShown(shown.results);
     const cut = await run(id, 'class Big:\n    def _repr_html_(self): return "x" * (3 << 20)\nBig()', {
       rich: true,
     });
@@ -188,32 +166,10 @@ Shown()`,
 
   test('gives a plot without savefig as PNG, and a table as HTML and JSON', async (context) => {
     const id = await open();
-    const shown = await run(
-      id,
-      `
-import matplotlib.pyplot as plt
-import pandas as pd
-plt.plot([1, 2, 3])
-plt.figure()
-plt.bar([1, 2], [3, 4])
-pd.DataFrame({"a": [1, 2], "b": ["x", None]})`,
-      { rich: true, timeout_ms: 20_000 },
-    );
+    const shown = await run(id, FIGURES_AND_TABLE, { rich: true, timeout_ms: 20_000 });
     context.skip(shown.error?.name === 'ModuleNotFoundError', 'no matplotlib and pandas here');
     expect(shown.error).toBeNull();
-    expect(shown.results.map(({ kind }) => kind)).toEqual(['result', 'figure', 'figure']);
-    const [table, ...figures] = shown.results;
-    expect(table?.data['text/html']).toContain('<table');
-    expect(table?.data['application/json']).toEqual({
-      columns: ['a', 'b'],
-      index: [0, 1],
-      data: [
-        [1, 'x'],
-        [2, null],
-      ],
-    });
-    for (const { data } of figures)
-      expect(Buffer.from(String(data['image/png']), 'base64').subarray(1, 4).toString()).toBe('PNG');
+    expectFiguresAndTable(shown.results);
     expect((await run(id, 'plt.get_fignums()', { rich: true })).results).toMatchObject([
       { data: { 'text/plain': '[]' } },
     ]);

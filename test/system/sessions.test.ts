@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import type { BashResponse, SessionResponse } from '../../shared/session-api.ts';
-import { until, untilAnswered } from '../fakes/until.ts';
+import { eventually } from '../fakes/eventually.ts';
+import { until } from '../fakes/until.ts';
 import { describeStack } from './suite.ts';
 
 const TEMPLATES = [
@@ -142,7 +143,7 @@ describeStack('a session', { templates: TEMPLATES }, (stack) => {
     const { session_id: id } = await open({ idle_seconds: 1 });
     expect((await bash(id, 'sleep 1.5; echo alive')).stdout).toBe('alive\n');
     expect((await stack().fetch(`/v1/sessions/${id}`)).status).toBe(200);
-    await untilAnswered(async () => (await stack().fetch(`/v1/sessions/${id}`)).status === 404);
+    await eventually(async () => (await stack().fetch(`/v1/sessions/${id}`)).status === 404);
     await until(() => taken() === 0);
   });
 
@@ -166,7 +167,7 @@ describeStack('a session', { templates: TEMPLATES }, (stack) => {
   test('runs commands side by side up to a limit, and says 409 beyond it', async () => {
     const { session_id: id } = await open();
     const held = Array.from({ length: 8 }, (_, index) => bash(id, `echo ${index}; sleep 2`));
-    await untilAnswered(async () => {
+    await eventually(async () => {
       const state = (await (await stack().fetch(`/v1/sessions/${id}`)).json()) as SessionResponse;
       return state.running === 8;
     });
@@ -203,10 +204,10 @@ describeStack('a session', { templates: TEMPLATES }, (stack) => {
         signal: gone.signal,
       })
       .catch(() => undefined);
-    await untilAnswered(async () => (await bash(id, 'cat begun 2>/dev/null; true')).stdout === 'x\n');
+    await eventually(async () => (await bash(id, 'cat begun 2>/dev/null; true')).stdout === 'x\n');
     gone.abort();
     await leaving;
-    await untilAnswered(
+    await eventually(
       async () => (await bash(id, 'ps -e 2>/dev/null | grep -c sleep; true')).stdout === '0\n',
     );
     expect((await bash(id, 'cat begun')).stdout).toBe('x\n');

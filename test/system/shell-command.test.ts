@@ -132,14 +132,20 @@ describe('podgate shell on a real terminal', () => {
   test('does not let a program reach the terminal beyond its screen, nor leave it in disorder', async () => {
     await using session = await fleet.client().sessions.create();
     using tmux = terminal();
+    // It is a terminal that could be reached.
+    tmux.type('printf \'\\033]52;c;b3duIHByb2dyYW0=\\007\'; echo sa""id', 'Enter');
+    await tmux.shows(/^said/m);
+    expect(tmux.takeClipboard()).toBe('own program');
     await enter(tmux, session.id);
     tmux.type(
-      "printf '\\033]52;c;aGVsbG8=\\007\\033[21t\\033]2;ti\\033[31mtle\\007\\033[?1049h\\033[?25lhidden'; exit",
+      "printf '\\033]52;c;aGVsbG8=\\007\\033[21t\\033]2;ti\\033[31mtle\\007\\033[?1049h\\033[?25l\\033[4hhidden'; exit",
       'Enter',
     );
     await tmux.shows('local>');
     tmux.type('echo al""ive', 'Enter');
     await tmux.shows(/^alive$/m);
+    expect(tmux.takeClipboard()).toBe('');
+    expect(tmux.state('#{alternate_on} #{cursor_flag} #{insert_flag}')).toBe('0 1 0');
   });
 
   test('needs a terminal, and says so', async () => {

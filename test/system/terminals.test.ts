@@ -12,8 +12,9 @@ import {
   REPLAY_BYTES,
   TERMINAL_WINDOW_BYTES,
 } from '../../shared/limits.ts';
+import { eventually } from '../fakes/eventually.ts';
 import { type LookedAt, lookAt } from '../fakes/looked-at-terminal.ts';
-import { until, untilAnswered } from '../fakes/until.ts';
+import { until } from '../fakes/until.ts';
 import { describeStack } from './suite.ts';
 
 const PROTOCOL = 'podgate.terminal.v1';
@@ -116,6 +117,17 @@ describeStack(
           async () => statusOf(at(session), [PROTOCOL, `podgate.key.${await key()}`]),
         ],
         [
+          'two different keys in one header',
+          401,
+          async () => {
+            const both = [`Bearer ${stack().ownKey}`, `Bearer ${await key()}`];
+            // As `node:http` takes a header that is sent twice, which the types of ws do not know.
+            return statusOf(at(session), [PROTOCOL], {
+              headers: { authorization: both as unknown as string },
+            });
+          },
+        ],
+        [
           'another scope',
           403,
           async () => statusOf(at(session), [PROTOCOL], {}, await key({ sub: 'own', scopes: ['execute'] })),
@@ -145,7 +157,7 @@ describeStack(
         ['a TERM with a line in it', 422, () => statusOf(at(session, 'main?term=a%0Ab'))],
       ];
       for (const [what, status, ask] of bodies) expect([what, await ask()]).toEqual([what, status]);
-      await untilAnswered(async () => (await stack().fetch(`/v1/sessions/${short.id}`)).status === 404);
+      await eventually(async () => (await stack().fetch(`/v1/sessions/${short.id}`)).status === 404);
       expect(await statusOf(at(short))).toBe(404);
       expect(await statusOf(at(session, 'main?rows=4096&columns=4096'))).toBe(101);
       expect(await statusOf(at(session), [PROTOCOL], { origin: ORIGIN })).toBe(101);

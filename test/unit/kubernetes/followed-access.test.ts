@@ -1,31 +1,14 @@
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { KubeConfig } from '@kubernetes/client-node';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { limitPlugins } from '../../../agent/backends/kubernetes/exec-plugin.ts';
 import { followAccess } from '../../../agent/backends/kubernetes/followed-access.ts';
 import { createKubeClient, type KubeClient } from '../../../agent/backends/kubernetes/kube-client.ts';
 import { type KubeAccess, loadKubeContexts } from '../../../agent/backends/kubernetes/kube-config.ts';
-import { createKubeApi, type KubeApi } from '../../fakes/kube-api/kube-api.ts';
+import { openKubeFolder } from '../../fakes/kube-api/kube-folder.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'podgate-followed-'));
+const { api, folder, newFile } = await openKubeFolder();
 const PODS = { method: 'GET', path: '/api/v1/namespaces/default/pods' } as const;
-let api: KubeApi;
-let files = 0;
-
-beforeAll(async () => {
-  api = await createKubeApi();
-});
-afterAll(async () => {
-  await api[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true });
-});
-
-const newFile = () => {
-  files += 1;
-  return join(folder, `file-${files}`);
-};
 
 async function clientOf(path: string): Promise<KubeClient> {
   const client = createKubeClient((await loadKubeContexts(path)).access('fake'));

@@ -1,33 +1,21 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { appendFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, connect } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { createKubeClient } from '../../../agent/backends/kubernetes/kube-client.ts';
 import { loadKubeContexts } from '../../../agent/backends/kubernetes/kube-config.ts';
 import { MAX_KUBECONFIG_BYTES } from '../../../agent/backends/kubernetes/kube-config-files.ts';
 import { createAuthority } from '../../fakes/kube-api/certificates.ts';
-import { createKubeApi, type KubeApi } from '../../fakes/kube-api/kube-api.ts';
+import { openKubeFolder } from '../../fakes/kube-api/kube-folder.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'podgate-kubeconfig-'));
-let api: KubeApi;
-let files = 0;
-
-beforeAll(async () => {
-  api = await createKubeApi();
-});
-afterAll(async () => {
-  await api[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true });
-});
+const { api, folder, newFile } = await openKubeFolder();
 
 function file(content: string | object): string {
-  files += 1;
-  const path = join(folder, `file-${files}`);
+  const path = newFile();
   writeFileSync(path, typeof content === 'string' ? content : JSON.stringify(content));
   return path;
 }
