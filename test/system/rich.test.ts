@@ -45,12 +45,14 @@ describeStack('an execution that is asked for its results', { templates: TEMPLAT
     for (const name of ['results', 'results_omitted', 'error']) expect(plain).not.toHaveProperty(name);
   });
 
-  test('gives a plot without savefig as PNG, also one that stood when it failed, and a table as HTML and JSON', async (context) => {
-    const shown = await run(FIGURES_AND_TABLE);
+  test('gives a plot without savefig as PNG, also one that stood when it failed, and a table as HTML and JSON', {
+    timeout: 60_000,
+  }, async (context) => {
+    const shown = await run(FIGURES_AND_TABLE, { timeout_ms: 20_000 });
     context.skip(shown.error?.name === 'ModuleNotFoundError', 'no matplotlib and pandas here');
     expect(shown.error).toBeNull();
     expectFiguresAndTable(shown.results);
-    const failed = await run(`${TWO_FIGURES}1 / 0`);
+    const failed = await run(`${TWO_FIGURES}1 / 0`, { timeout_ms: 20_000 });
     expect(failed.error?.name).toBe('ZeroDivisionError');
     expect(failed.results?.map(({ kind }) => kind)).toEqual(['figure', 'figure']);
   });
@@ -100,7 +102,9 @@ open("copy", "w").write(open("in.txt").read())
   });
 
   test('that is killed, or lets go of what its results go to, has its output and no results', async () => {
-    expect(await run('print("a", flush=True)\nwhile True: pass', { timeout_ms: 300 })).toMatchObject({
+    expect(
+      await run('print("a", flush=True)\nimport time; time.sleep(60)', { timeout_ms: 2_000 }),
+    ).toMatchObject({
       stdout: 'a\n',
       outcome: 'timed_out',
       results: [],
