@@ -1,14 +1,15 @@
 import { Failure } from '../../shared/errors.ts';
-import { MAX_SESSION_TTL_SECONDS, MAX_SESSION_WORK, MAX_TERMINALS } from '../../shared/limits.ts';
+import { MAX_SESSION_TTL_SECONDS } from '../../shared/limits.ts';
 import type { StartBody } from '../../shared/messages.ts';
 import type { SessionState, SessionWork } from '../../shared/session-messages.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
 import { createDeadline } from '../deadline.ts';
 import type { Lease } from '../pool/lending.ts';
 import type { Pool } from '../pool/pool.ts';
-import type { SandboxRunner } from '../pool/steady-runner.ts';
-import type { RunnerExecution } from '../runner/runner-execution.ts';
-import type { SessionEnd, SessionReport } from './session-report.ts';
+import { extendRunner } from './extend-runner.ts';
+import { type HeardExit, hearingExit } from './heard-exit.ts';
+import { ENDINGS, type SessionEnd, type SessionReport } from './session-report.ts';
+import { requireRoom, type Underway } from './underway.ts';
 
 /** A runner that did not end a piece of work in time has so long still, before its session is given up. */
 export const LATE_EXIT_MS = 15_000;
@@ -26,12 +27,6 @@ export type SessionDeps = {
   /** It is over, once. */
   onEnded: (why: SessionEnd) => void;
   onReport: (report: SessionReport) => void;
-};
-
-/** A piece of work: the interpreter that it has to itself, or the terminal that it is. */
-type Underway = {
-  readonly context: string | null;
-  readonly terminal: { readonly name: string; readonly execution_id: string } | null;
 };
 
 /** A sandbox that one principal keeps, and the executions in it. */
@@ -114,7 +109,7 @@ export class Session {
     kill: (failure: Failure) => void,
   ): Promise<Lease> {
     this.#requireAlive();
-    this.#requireRoom(work);
+    requireRoom([...this.#work.values()], work);
     this.#work.set(kill, {
       context: work.do === 'python' ? work.context : null,
       terminal: work.do === 'terminal' ? { name: work.name, execution_id: executionId } : null,
@@ -194,25 +189,6 @@ export class Session {
     this.#onReport({ start, sessionId: this.id, sandboxId, ttlMs, idleMs, end });
   }
 
-  #requireRoom(work: SessionWork): void {
-    const underway = [...this.#work.values()];
-    const { terminals } = this;
-    if (work.do === 'python' && underway.some(({ context }) => context === work.context))
-      throw new Failure('busy', `The context '${work.context}' runs something already.`, {
-        retryAfterMs: 1_000,
-      });
-    if (work.do === 'terminal' && terminals.some(({ name }) => name === work.name))
-      throw new Failure('duplicate', `There is a terminal '${work.name}' already.`);
-    if (work.do === 'terminal' && terminals.length >= MAX_TERMINALS)
-      throw new Failure('busy', `At most ${MAX_TERMINALS} terminals are open in one session.`, {
-        retryAfterMs: 1_000,
-      });
-    if (underway.length >= MAX_SESSION_WORK)
-      throw new Failure('busy', `At most ${MAX_SESSION_WORK} pieces of work are under way in one session.`, {
-        retryAfterMs: 1_000,
-      });
-  }
-
   #requireAlive(): void {
     if (this.over) throw new Failure('no_session', 'The session is over.');
   }
@@ -249,80 +225,6 @@ export class Session {
   #tellRunner(ttlSeconds: number): void {
     if (this.#lease.runner.interrupted) return;
     this.#lastStream += 1;
-    const body = {
-      language: 'bash',
-      last_line_interactive: false,
-      traceparent: null,
-      sizes: { manifest: 0, code: 0, stdin: null, files: 0 },
-      limits: {
-        timeout_ms: 1_000,
-        max_output_bytes: 0,
-        memory_bytes: 1,
-        cpu_seconds: 1,
-        output_limit_bytes: null,
-      },
-      collect: false,
-      session: { do: 'extend', ttl_seconds: ttlSeconds },
-    } as const;
-    this.#lease.runner.start(this.#lastStream, body, SILENT);
+    extendRunner(this.#lease.runner, this.#lastStream, ttlSeconds);
   }
 }
-
-/** What a runner says of the end of one piece of work: `late` where that had been given up before. */
-type HeardExit = {
-  readonly runner: SandboxRunner;
-  readonly exited: Promise<'before' | 'late' | 'broken'>;
-  /** From here on an end is late, and whatever else the runner has to say is thrown away. */
-  cancel(): void;
-};
-
-function hearingExit(runner: SandboxRunner): HeardExit {
-  const exited = Promise.withResolvers<'before' | 'late' | 'broken'>();
-  let isLate = false;
-  let work: RunnerExecution | undefined;
-  return {
-    exited: exited.promise,
-    cancel() {
-      isLate = true;
-      work?.cancel('silent');
-    },
-    runner: {
-      ...runner,
-      get interrupted() {
-        return runner.interrupted;
-      },
-      start(streamId, body, handlers) {
-        work = runner.start(streamId, body, {
-          ...handlers,
-          exit(exit) {
-            exited.resolve(!isLate ? 'before' : exit.failure?.code === 'runner_error' ? 'broken' : 'late');
-            handlers.exit(exit);
-          },
-          lost(reason, end) {
-            exited.resolve('broken');
-            handlers.lost(reason, end);
-          },
-        });
-        return work;
-      },
-    },
-  };
-}
-
-/** Nobody waits for what a runner says to this. */
-const SILENT = {
-  started() {},
-  data() {},
-  fileEnd() {},
-  inputWindow() {},
-  exit() {},
-  lost() {},
-};
-
-const ENDINGS: Record<SessionEnd, string> = {
-  idle: 'The session ended: nothing ran in it for too long.',
-  expired: 'The session ended: its time was over.',
-  deleted: 'The session was ended by its owner.',
-  lost: 'The sandbox of the session was lost.',
-  draining: 'The agent was shut down, and the session with it.',
-};

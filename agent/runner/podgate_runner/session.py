@@ -4,34 +4,20 @@ import os
 import time
 from collections import deque
 
-from podgate_runner import job, zygote_link
+from podgate_runner import job
 from podgate_runner.limits import MAX_CONTEXTS, MAX_SESSION_WORK
 from podgate_runner.outbox import Outbox
 from podgate_runner.runner import Runner
 from podgate_runner.session_command import Command, FileWork, Opening, done
-from podgate_runner.session_context import Context, ContextPlace, PythonWork
+from podgate_runner.session_context import Context, ContextPlace
+from podgate_runner.session_keeper_link import KeeperLink
+from podgate_runner.session_piece import PythonWork
 from podgate_runner.session_place import ProgramPlace
 from podgate_runner.session_terminal import Terminal
 
-_BOOT = """
-import sys
-def boot(job):
-    sources = job["sources"]
-    class Modules:
-        def find_spec(self, name, path=None, target=None):
-            if name in sources: return type(sys.__spec__)(name, self, origin="<" + name + ">", is_package="." not in name)
-        def create_module(self, spec): return None
-        def exec_module(self, module):
-            name = module.__spec__.name
-            exec(compile(sources[name], "<" + name + ">", "exec", 0, True), module.__dict__)
-    finder = Modules()
-    sys.meta_path.insert(0, finder)
-    from podgate_runner import session_keeper
-    sys.meta_path.remove(finder)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "podgate_runner"]: del sys.modules[name]
-    session_keeper.main(job["settings"])
-boot(job)
-"""
+# What the keeper says of a program, and how the program hears it.
+_HEARD = {"terminal": "on_terminal", "refused": "on_refused", "started": "on_begun", "failed": "on_failed"}
+_HEARD.update({"swept": "on_swept", "exit": "on_exit"})
 
 
 def keep(runner):
@@ -47,7 +33,6 @@ class SessionRunner(Runner):
     def begin_session(self):
         self._kept = None
         self._keeper = None
-        self._keeper_ready = False
         self._work = {}
         # They said EXIT, which may not have arrived.
         self._over = deque(maxlen=MAX_SESSION_WORK)
@@ -194,7 +179,7 @@ class SessionRunner(Runner):
     def ended(self, work):
         self._work.pop(work.outbox.stream_id, None)
         self._over.append(work)
-        if isinstance(work, Opening) and self._keeper_ready:
+        if isinstance(work, Opening) and self._keeper is not None and self._keeper.ready:
             self._kept = work.place
         self._attachment.flush()
 
@@ -202,59 +187,29 @@ class SessionRunner(Runner):
 
     def begin_keeper(self):
         place = self._kept or next(iter(self._work.values())).place
-        ours, theirs = zygote_link.pair()
-        self._keeper, self._keeper_ready = zygote_link.Link(ours, 0), False
-        nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        place.waiting = False
-        try:
-            place.link.send(("run", self._keeper_job()), [theirs.fileno(), nothing, nothing])
-        except OSError:
-            self._break("The process that starts programs did not answer.")
-        finally:
-            theirs.close()
-            os.close(nothing)
-        self.poller.read(ours.fileno(), self._hear_keeper)
-
-    def _keeper_job(self):
-        settings = {"workspace": self.config["workspace"], "nice": self.config["session_nice"]}
-        # It takes of them what it needs, and forgets the rest.
-        sources = zygote_link.sources()
-        return {"boot": _BOOT, "sources": sources, "settings": settings, "env": {}, "rlimits": [], "program": None}
+        self._keeper = KeeperLink(self.poller, self._hear_keeper, self._break)
+        self._keeper.begin(place, {"workspace": self.config["workspace"], "nice": self.config["session_nice"]})
 
     def _tell_keeper(self, message, fds=()):
         if self._keeper is None:
             raise OSError
         self._keeper.send(message, fds)
 
-    def _hear_keeper(self):
-        messages = self._keeper.read()
-        if messages is None:
-            self._break("The process that starts the session's programs ended.")
+    def _hear_keeper(self, message, fds):
+        kind, program, *rest = message
+        if kind == "ready":
+            for work in list(self._work.values()):
+                if isinstance(work, Opening):
+                    work.on_keeper()
             return
-        for message, fds in messages:
-            if message[0] == "ready":
-                self._keeper_ready = True
-                for work in list(self._work.values()):
-                    if isinstance(work, Opening):
-                        work.on_keeper()
-                continue
-            work = self._work.get(message[1]) or self._programs_of_contexts.get(message[1])
-            if work is None:
-                for fd in fds:
-                    os.close(fd)
-            elif message[0] == "terminal":
-                work.on_terminal(*fds)
-            elif message[0] == "refused":
-                work.on_refused(*message[2:])
-            elif message[0] == "started":
-                work.on_begun(*message[2:])
-            elif message[0] == "failed":
-                work.on_failed(message[2])
-            elif message[0] == "swept":
-                work.on_swept(message[2])
-            elif message[0] == "exit":
-                self._programs_of_contexts.pop(message[1], None)
-                work.on_exit(*message[2:])
+        work = self._work.get(program) or self._programs_of_contexts.get(program)
+        if kind == "exit":
+            self._programs_of_contexts.pop(program, None)
+        if work is not None:
+            getattr(work, _HEARD[kind])(*fds, *rest)
+        else:
+            for fd in fds:
+                os.close(fd)
 
     def _break(self, why):
         """Nothing can be started here any more: all that runs is ended."""
@@ -262,7 +217,6 @@ class SessionRunner(Runner):
             return
         self._broken = why
         if self._keeper is not None:
-            self.poller.forget(self._keeper.fileno())
             self._keeper.close()
             self._keeper = None
         if self._kept is not None:

@@ -1,0 +1,131 @@
+"""One piece of code in a Python that remembers: an execution."""
+
+import os
+import signal
+import time
+
+from podgate_runner.execution import RUNNING, STARTING
+from podgate_runner.limits import CROWD_SHARE, INTERRUPT_SECONDS, KILL_SECONDS, START_SECONDS
+from podgate_runner.output import Output
+from podgate_runner.results_out import ResultsOut, memory_file
+from podgate_runner.session_command import Command
+
+
+class PythonWork(Command):
+    """Code in a context. At its time it is interrupted, and what it started is ended. Only what does not heed that is killed,
+    and its context with it; so is one with more than half of what may live there."""
+
+    def __init__(self, host, stream_id, request, context):
+        super().__init__(host, stream_id, request)
+        self.context = context
+        context.work = self
+        self._interrupted_until = None
+        self._heeded = None
+        self._results_fd = -1
+
+    def _start(self):
+        host = self.host
+        self._memory = host.memory.begin()
+        self._output = Output(self.outbox, self.limits, host.poller)
+        self.state = STARTING
+        self.due = time.monotonic() + START_SECONDS
+        if self.context.pid:
+            self.on_context()
+
+    def on_context(self):
+        """The interpreter is there and waits."""
+        if self.state != STARTING:
+            return
+        host, stdin = self.host, self._staging.stdin
+        read_fd = stdin.open()
+        code_fd = memory_file(self._staging.code)
+        self._results_fd = os.memfd_create("results")
+        asked = {"interactive": self.request["last_line_interactive"], "rich": self.request["session"]["rich"]}
+        fds = [read_fd] + self._output.write_ends() + [code_fd, self._results_fd]
+        self.place.begin()
+        try:
+            self.context.give(asked, fds)
+        except OSError:
+            self.place.kill()
+        finally:
+            os.close(read_fd)
+            os.close(code_fd)
+            self._output.close_write_ends()
+        self.on_started(time.monotonic(), self.context.pid, 0)
+        if self.live:
+            self._feed_live()
+        elif stdin.write_fd >= 0:
+            host.poller.write(stdin.write_fd, self._feed_stdin)
+
+    def on_done(self, code):
+        """It ran to its end, or heeded the interrupt."""
+        if self.state != RUNNING or self._dying or self._heeded is not None:
+            return
+        now = time.monotonic()
+        if self._interrupted_until is None:
+            self.on_exit(code << 8, None, now)
+            return
+        self._heeded = (code << 8, None, now)
+        self.due = self._interrupted_until = now + KILL_SECONDS
+        try:
+            self.place.sweep()
+        except OSError:
+            pass  # What starts programs is gone: their end comes by itself.
+
+    def on_swept(self, clean):
+        if self.state != RUNNING or self._dying or self._heeded is None:
+            return
+        if clean:
+            self.on_exit(*self._heeded)
+        else:
+            super().kill(self._killed_for)
+
+    def _finish(self, verdict):
+        if verdict is None and self._interrupted_until is not None and os.WIFEXITED(self._ended[0]):
+            if self._killed_for == "cpu_limit":
+                verdict = ("cpu_limit", 128 + signal.SIGXCPU, signal.SIGXCPU)
+            else:
+                verdict = (self._killed_for, None, None)
+        super()._finish(verdict)
+
+    def _describe(self, body):
+        body["context"] = "kept" if self.context.alive and not self._dying else "lost"
+        return body
+
+    def kill(self, reason):
+        if reason == "memory_limit" or reason == "output_limit" or self._interrupted_until is not None:
+            super().kill(reason)
+            return
+        self._killed_for = reason
+        self._interrupt()
+
+    def _warn_cpu(self):
+        self._interrupt()
+
+    def _interrupt(self):
+        if len(self.place.processes()) > self.host.config["limits"]["processes"] * CROWD_SHARE:
+            super().kill(self._killed_for)
+            return
+        self._interrupted_until = time.monotonic() + INTERRUPT_SECONDS
+        self.due = self._interrupted_until
+        self.place.signal(signal.SIGINT)
+
+    def tick(self, now):
+        if self.state == RUNNING and self._interrupted_until is not None and not self._dying:
+            if now >= self._interrupted_until:
+                super().kill(self._killed_for)
+        else:
+            super().tick(now)
+
+    def _collect(self):
+        if self._results_fd < 0 or self._killed_for == "cancelled":
+            return None
+        return ResultsOut(self.outbox, self._results_fd)
+
+    def _close(self, body):
+        super()._close(body)
+        if self.context.work is self:
+            self.context.work = None
+        if self._results_fd >= 0:
+            os.close(self._results_fd)
+            self._results_fd = -1
