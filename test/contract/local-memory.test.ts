@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { access, mkdir, readdir, readFile, rmdir } from 'node:fs/promises';
+import { access, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { createLocalBackend } from '../../agent/backends/local/local-backend.ts';
 import { createMemoryGroups } from '../../agent/backends/local/memory-groups.ts';
@@ -14,24 +14,32 @@ import { runOn } from '../fakes/runner-run.ts';
 const MIB = 1_048_576;
 const soon = () => AbortSignal.timeout(30_000);
 
-/** A folder of this machine's memory hierarchy, or why there is none. */
+/** A folder of this machine's memory hierarchy, of either version. Rejects where there can be none. */
 async function newParent(): Promise<string> {
   const hasSecond = await readFile('/sys/fs/cgroup/cgroup.subtree_control', 'utf8').catch(() => '');
-  const root = hasSecond.split(/\s/).includes('memory') ? '/sys/fs/cgroup' : '/sys/fs/cgroup/memory';
+  const isSecond = hasSecond.split(/\s/).includes('memory');
+  const root = isSecond ? '/sys/fs/cgroup' : '/sys/fs/cgroup/memory';
   await access(`${root}/cgroup.procs`);
   const parent = `${root}/podgate-test-${randomUUID()}`;
   await mkdir(parent);
-  onTestFinished(async () => {
-    for (const name of await readdir(parent)) await rmdir(`${parent}/${name}`).catch(() => {});
-    await rmdir(parent);
-  });
+  if (isSecond) await writeFile(`${parent}/cgroup.subtree_control`, '+memory');
   return parent;
 }
 
-const trouble = await mkdir('/sys/fs/cgroup/memory/podgate-test').then(
-  () => rmdir('/sys/fs/cgroup/memory/podgate-test').then(() => undefined),
-  (error: NodeJS.ErrnoException) => `no memory control group can be made here (${error.code})`,
-);
+async function removeParent(parent: string): Promise<void> {
+  for (const name of await readdir(parent)) await rmdir(`${parent}/${name}`).catch(() => {});
+  await rmdir(parent);
+}
+
+async function parentOfTest(): Promise<string> {
+  const parent = await newParent();
+  onTestFinished(() => removeParent(parent));
+  return parent;
+}
+
+const trouble = await newParent()
+  .then(removeParent)
+  .catch((error: NodeJS.ErrnoException) => `no memory control group can be made here (${error.code})`);
 
 /** Files of memory that no process maps: neither RLIMIT_DATA nor a sum over processes sees them. */
 const UNMAPPED = `
@@ -63,7 +71,7 @@ describe.skipIf(trouble !== undefined)(`the local backend with control groups ${
   }
 
   test('ends a program at its memory limit that takes memory which no process maps, and goes on', async () => {
-    const parent = await newParent();
+    const parent = await parentOfTest();
     const { backend, sandbox, client, ready } = await start(parent);
     expect(ready.features.cgroup).toMatch(/^v[12]$/);
     const ran = await runOn(client, 1, UNMAPPED, { memoryBytes: 32 * MIB });
@@ -79,7 +87,7 @@ describe.skipIf(trouble !== undefined)(`the local backend with control groups ${
   });
 
   test('takes away what an agent left that was killed, and nothing of one that lives', async () => {
-    const parent = await newParent();
+    const parent = await parentOfTest();
     const gone = spawn('sleep', ['60']);
     await once(gone, 'spawn');
     const left = `podgate-${gone.pid}-${startTimeOf(gone.pid as number)}-1`;
