@@ -167,6 +167,19 @@ describePython('a sandbox that is kept', (python) => {
       expect([Number(own) - Number(warden), child]).toEqual([7, own]);
     });
 
+    test(`ends itself at its time with all that runs, though no agent says so, and not before (${place})`, async () => {
+      await using sandbox = await createSandbox({ python, config: { place, languages: ['python', 'bash'] } });
+      const beganMs = performance.now();
+      await sandbox.run('', { language: 'bash', session: { do: 'open', ttl_seconds: 2 } });
+      const left = bash(sandbox, 'trap "" TERM HUP INT; (setsid sleep 600 &); sleep 600').catch(
+        () => 'lost with its sandbox',
+      );
+      await sandbox.exited;
+      expect(performance.now() - beganMs).toBeGreaterThanOrEqual(2_000);
+      expect(await left).toBe('lost with its sandbox');
+      expect(sandbox.processes()).toEqual([]);
+    });
+
     test(`ends a command at its time, and nothing else (${place})`, async () => {
       await using sandbox = await kept();
       const other = bash(sandbox, 'sleep 1; echo alive');
