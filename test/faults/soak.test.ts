@@ -25,6 +25,9 @@ describeSandboxed('A soak of a few seconds', () => {
       expect(tally.told).toEqual([]);
       expect(tally.results).toBeGreaterThan(0);
       expect(said.join('\n')).toMatch(/^faults +\w+ \d+/m);
+      const made = /^of those planned +(\d+) of (\d+),/m.exec(said.join('\n'));
+      expect(made?.[1]).toBe(made?.[2]);
+      expect(Number(made?.[1])).toBeGreaterThan(0);
     },
     TEST_MS,
   );

@@ -10,6 +10,8 @@ export type FaultLog = {
   readonly write: (line: object) => void;
   /** How often each kind of fault was there. */
   readonly counts: Map<Fault['do'], number>;
+  /** How late the one was made that came latest: a place that is held up makes none meanwhile. */
+  latestMs: number;
   /** When gateways were killed: connections to them broke then. */
   readonly gatewayKills: number[];
   /** Processes that were told to stop and ended otherwise than well. */
@@ -34,6 +36,7 @@ export async function carryOut(
   if (!process) throw new Error(`there is no ${place}`);
   for (const fault of faults) {
     await sleep(Math.max(0, beganMs + fault.atMs - performance.now()), undefined, { signal });
+    log.latestMs = Math.max(log.latestMs, performance.now() - beganMs - fault.atMs);
     log.counts.set(fault.do, (log.counts.get(fault.do) ?? 0) + 1);
     log.write({ ...fault, place });
     if (kind === 'wire' && wire) await breakWire(wire, fault);

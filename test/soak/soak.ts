@@ -55,7 +55,7 @@ export async function soak(options: SoakOptions): Promise<Tally> {
   await using journal = createWriteStream(join(logs, 'soak.log'));
   const write = (line: object) =>
     void journal.write(`${JSON.stringify({ at: new Date().toISOString(), ...line })}\n`);
-  const faults: FaultLog = { write, counts: new Map(), gatewayKills: [], badEnds: [] };
+  const faults: FaultLog = { write, counts: new Map(), latestMs: 0, gatewayKills: [], badEnds: [] };
   const tally = createTally(write);
   const fleet = await startSoakFleet(options);
   const settled: Told[] = [];
@@ -98,6 +98,7 @@ export async function soak(options: SoakOptions): Promise<Tally> {
     lines = [
       `rate               ${asked}`,
       `faults             ${[...faults.counts].map(([name, count]) => `${name} ${count}`).join(', ')}`,
+      `of those planned   ${[...faults.counts.values()].reduce((sum, count) => sum + count, 0)} of ${lanes.reduce((sum, lane) => sum + lane.faults.length, 0)}, the latest ${(faults.latestMs / 1_000).toFixed(1)} s late`,
       still.line(),
       ...memory.lines(),
     ];
