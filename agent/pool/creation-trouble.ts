@@ -26,6 +26,8 @@ export type CreationTrouble = {
   retryNow(): void;
   /** The definition is another one now. */
   clear(): void;
+  /** Nothing is tried any more. Nor is anything over: nobody is told so. */
+  close(): void;
 };
 
 export type CreationTroubleDeps = {
@@ -92,6 +94,7 @@ export function createCreationTrouble(deps: CreationTroubleDeps): CreationTroubl
       retry();
     },
     clear,
+    close: endWait,
   };
 }
 

@@ -193,7 +193,7 @@ export function createPool(deps: PoolDeps): Pool {
     closing = true;
     cancelSweep();
     stopListening?.();
-    trouble.clear();
+    trouble.close();
     line.refuseAll(shuttingDown());
     retire((slot) => slot.state !== 'retiring');
     // An execution that still holds one loses it now: its deadline has passed.

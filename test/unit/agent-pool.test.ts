@@ -277,6 +277,17 @@ describe('a pool that cannot make sandboxes', () => {
     expect(logged.filter(([event]) => event === 'pool_recovered')).toHaveLength(1);
   });
 
+  test('is not said to have recovered when it is closed, and tries nothing more', async () => {
+    const { pool, backend, clock, logged } = await createBench();
+    backend.failure = quota;
+    await clock.settle();
+    const before = backend.creations;
+    await pool.close();
+    await clock.advance(60_000);
+    expect(logged.filter(([event]) => event === 'pool_recovered')).toEqual([]);
+    expect(backend.creations).toBe(before);
+  });
+
   test('goes on trying where min asks for none, so that it learns when the trouble is over', async () => {
     const { pool, backend, clock } = await createBench({ pool: { min: 0, max: 1 } });
     backend.failure = quota;
