@@ -41,6 +41,8 @@ class Listener:
         if knows_peer and not self._is_from_outside(peer) or len(self._pending) >= MAX_PENDING_SHIMS:
             sock.close()
             return
+        # Linux takes this from the listening socket, gVisor does not.
+        sock.setsockopt(_socket.SOL_SOCKET, SO_PASSCRED, 1)
         sock.setblocking(False)
         self._pending[fd] = (sock, time.monotonic() + SHIM_SECONDS)
         self._poller.read(fd, lambda: self._receive(fd))

@@ -13,6 +13,7 @@ from posix import close as _close
 PR_SET_DUMPABLE = 4
 PATIENCE_SECONDS = 10
 RETRY_SECONDS = 0.01
+SO_PASSCRED = 16
 
 
 def main():
@@ -42,6 +43,8 @@ def connect(deadline):
     while True:
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
+            # Without it gVisor tells nobody who sends.
+            sock.setsockopt(_socket.SOL_SOCKET, SO_PASSCRED, 1)
             sock.connect(b"\0podgate-runner")
             return sock
         except ConnectionRefusedError:

@@ -1,0 +1,45 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { expect, test } from 'vitest';
+import { shimCommand } from '../../../agent/runner/bundle.ts';
+
+/** Asks who sent only when something has come, as gVisor does for every listener: it hands SO_PASSCRED on to nobody. */
+const LISTENER = `
+import select, socket, struct, subprocess, sys
+server = socket.socket(socket.AF_UNIX)
+server.bind(b"\\0podgate-runner")
+server.listen()
+shim = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+taken, _ = server.accept()
+select.select([taken], [], [])
+taken.setsockopt(socket.SOL_SOCKET, 16, 1)
+_, ancillary, _, _ = taken.recvmsg(16, 256)
+pids = [struct.unpack("3i", value)[0] for _, kind, value in ancillary if kind == 2]
+taken.close()
+shim.wait()
+print(pids == [shim.pid])
+`;
+
+const GVISOR = ['runsc', '--platform=ptrace', '--network=none', 'do'];
+const NAMESPACE = ['unshare', '-rn'];
+
+function runs([file = '', ...rest]: string[]): boolean {
+  return spawnSync(file, [...rest, 'true'], { stdio: 'ignore', timeout: 20_000 }).status === 0;
+}
+
+test.for([
+  ['Linux', NAMESPACE],
+  ['gVisor', GVISOR],
+] as [string, string[]][])(
+  'a shim in %s says who it is to a listener that asks late',
+  ([name, place], context) => {
+    context.skip(!runs(place), `nothing can be run in ${name} here`);
+    const [file = '', ...rest] = place;
+    const command = [...rest, 'python3', '-c', LISTENER, ...shimCommand('python3')];
+    const said = execFileSync(file, command, {
+      encoding: 'utf8',
+      timeout: 30_000,
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    expect(said).toBe('True\n');
+  },
+);
