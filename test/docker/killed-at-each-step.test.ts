@@ -46,7 +46,13 @@ describe('an agent that is killed', () => {
       const reuse = name.includes('reset') ? ('reset' as const) : ('single_use' as const);
       const templates = [{ name: 'default', image: ENGINE_IMAGE, reuse, pool: { min: 1, max: 1 } }];
       const start = () =>
-        startDockerAgent({ stack, client, cluster, templates, variables: { DOCKER_HOST: door.host } });
+        startDockerAgent({
+          stack,
+          client,
+          cluster,
+          templates,
+          variables: { PODGATE_CANARY: 'off', DOCKER_HOST: door.host },
+        });
       const from = door.passed.length;
       const since = (what: (passing: Passing) => boolean) => door.passed.slice(from).filter(what);
 
