@@ -3,6 +3,7 @@ import { judge, type Row } from './row.ts';
 const FIGURES: Readonly<Record<string, () => Promise<Row[]>>> = {
   latency: async () => (await import('./figures/latency.ts')).latency(),
   share: async () => (await import('./figures/share.ts')).share(),
+  ids: async () => (await import('./figures/ids.ts')).ids(),
   rate: async () => (await import('./figures/rate.ts')).rate(),
   memory: async () => (await import('./figures/memory.ts')).memory(),
   control: async () => (await import('./figures/control-latency.ts')).controlLatency(),

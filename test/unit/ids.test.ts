@@ -190,22 +190,6 @@ test('parts out of bounds are never sealed', async () => {
   }
 });
 
-test('sealing and opening takes well below a millisecond', async () => {
-  const rounds = 500;
-  const id = await sealId(ring, parts);
-  const best = { seal: Number.POSITIVE_INFINITY, open: Number.POSITIVE_INFINITY };
-  for (let tries = 0; tries < 5; tries += 1) {
-    const start = performance.now();
-    for (let round = 0; round < rounds; round += 1) await sealId(ring, parts);
-    const middle = performance.now();
-    for (let round = 0; round < rounds; round += 1) await openId(ring, 'x', id);
-    best.seal = Math.min(best.seal, (middle - start) / rounds);
-    best.open = Math.min(best.open, (performance.now() - middle) / rounds);
-  }
-  expect(best.seal).toBeLessThan(0.5);
-  expect(best.open).toBeLessThan(0.5);
-});
-
 describe('ids that are sealed ahead', () => {
   test('are all different, and say what was asked for', async () => {
     const seal = createIdSealer(ring, setImmediate);
