@@ -68,7 +68,7 @@ export function createTerminalDoor(deps: TerminalDoorDeps): TerminalDoor {
       const { cluster, instance } = place;
       const executionId = await ids.seal({ kind: 'x', tenant, principalDigest, cluster, instance });
       if (!link.joined) continue;
-      if (await startTerminal(link, { caller, place, ask, executionId, requestId }))
+      if (await startTerminal(link, { caller, place, ask, executionId, requestId }, timers))
         return { executionId, created: true };
     }
     throw new Failure('agent_lost', 'The agent was lost while it opened the terminal; try again.');
