@@ -8,7 +8,12 @@ import { FROM_AGENT, FROM_GATEWAY } from '../../shared/messages.ts';
 import { createFakeClock } from '../fakes/fake-clock.ts';
 
 const START = {
-  caller: { tenant: 'acme', principal: 'acme/alice', holder: 'alice', limits: { memory_mb: 256, concurrency: 8 } } as Caller,
+  caller: {
+    tenant: 'acme',
+    principal: 'acme/alice',
+    holder: 'alice',
+    limits: { memory_mb: 256, concurrency: 8 },
+  } as Caller,
   place: { id: 'session', cluster: 'lab', instance: 'instance-1' },
   ask: { name: 'main', rows: 24, columns: 80, term: 'xterm' },
   executionId: 'execution-1',
