@@ -184,7 +184,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
         await Promise.race([begun, idle]);
         // Those that nobody reads go on at their agents without it.
         for (const run of [...runs]) if (!run.isRead) run.part('This gateway was shut down.');
-        door.drain(Math.max(0, untilMs - elapsed()));
+        door.drain(Math.max(0, Math.round(untilMs - elapsed())));
       }
       await idle;
       timers.clearTimeout(timer);
