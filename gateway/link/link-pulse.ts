@@ -16,7 +16,8 @@ export class LinkPulse {
   readonly #options: LinkPulseOptions;
   #timer: unknown;
   #beats = 0;
-  #beatSentMs = Number.NEGATIVE_INFINITY;
+  #beatSentMs = 0;
+  #beatDueMs: number | undefined;
   lastHeardMs: number;
   /** Round trip of the last heartbeat that was answered. */
   roundTripMs: number | null = null;
@@ -39,12 +40,12 @@ export class LinkPulse {
 
   start(): void {
     const { config, timers, elapsed } = this.#options;
-    const silentInMs = this.lastHeardMs + config.deadMs - elapsed();
+    const nowMs = elapsed();
+    this.#beatDueMs ??= nowMs + config.heartbeatMs;
+    // A timer may ring a fraction early: it is what is left that is waited for then, not a whole heartbeat.
+    const inMs = Math.min(this.#beatDueMs, this.lastHeardMs + config.deadMs) - nowMs;
     timers.clearTimeout(this.#timer);
-    this.#timer = timers.setTimeout(
-      () => this.#beat(),
-      Math.max(1, Math.min(config.heartbeatMs, silentInMs)),
-    );
+    this.#timer = timers.setTimeout(() => this.#beat(), Math.max(1, Math.ceil(inMs)));
   }
 
   stop(): void {
@@ -57,9 +58,10 @@ export class LinkPulse {
     if (nowMs - this.lastHeardMs >= config.deadMs) silent();
     else if (beforeBeat()) {
       // Woken early to look for silence: that is no reason to speak.
-      if (nowMs - this.#beatSentMs >= config.heartbeatMs) {
+      if (this.#beatDueMs !== undefined && nowMs >= this.#beatDueMs) {
         this.#beats += 1;
         this.#beatSentMs = nowMs;
+        this.#beatDueMs = nowMs + config.heartbeatMs;
         send({ id: this.#beats, reply: true, echo: null, running: running() });
       }
       this.start();
