@@ -67,6 +67,7 @@ describeStack('a program of a session, while it runs,', { templates: TEMPLATES }
       const deaf = await session.begin('import time\ntime.sleep(60)');
       expect(await codeOf(deaf.write('x'))).toBe('409 conflict');
       await deaf.signal('SIGINT');
+      expect((await follow(deaf)).end).toMatchObject({ context_state: 'kept' });
       const stuck = await session.begin({ code: 'input()', input: true, timeout_ms: 500 });
       expect((await follow(stuck)).end).toMatchObject({ outcome: 'timed_out', context_state: 'kept' });
       expect((await session.execute('name')).stdout).toBe("'ada'\n");
