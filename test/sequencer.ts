@@ -5,12 +5,22 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
  * stand beside those that mostly work.
  */
 export const LONGEST = [
+  'test/docker/killed-at-each-step.test.ts',
+  'test/faults/resume.test.ts',
+  'test/docker/attacks.test.ts',
+  'test/faults/when-things-break.test.ts',
+  'test/docker/faults.test.ts',
+  'test/faults/soak.test.ts',
   'test/system/terminals.test.ts',
   'test/contract/sessions-kubernetes.test.ts',
   'test/system/processes.test.ts',
   'test/system/isolation.test.ts',
   'test/system/streams.test.ts',
   'test/system/kubernetes-agent.test.ts',
+  'test/faults/kubernetes.test.ts',
+  'test/docker/agent.test.ts',
+  'test/faults/events.test.ts',
+  'test/docker/by-hand.test.ts',
   'test/system/cli.test.ts',
   'test/system/conformance.test.ts',
   'test/system/cancellation.test.ts',
