@@ -5,7 +5,6 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
  * stand beside those that mostly work.
  */
 export const LONGEST = [
-  'test/docker/killed-at-each-step.test.ts',
   'test/faults/resume.test.ts',
   'test/docker/attacks.test.ts',
   'test/faults/when-things-break.test.ts',
