@@ -36,6 +36,8 @@ export type Seen = { readonly executionId: string | null; readonly tookMs: numbe
   /** Not an answer of Podgate's. */
   | { readonly saw: 'nonsense'; readonly cause: string }
   | { readonly saw: 'silence' }
+  /** Output that its agent does not keep any more; Unix time in ms. */
+  | { readonly saw: 'gap'; readonly atMs: number }
 );
 
 export type Asking = AsyncDisposable & {
@@ -54,6 +56,7 @@ const SHOWN_CHARS = 500;
 
 class Left extends Error {}
 class Silence extends Error {}
+class Gap extends Error {}
 
 /** A caller that keeps its connection from one request to the next, as clients do. */
 export function createAsking(url: string, key: string): Asking {
@@ -92,6 +95,7 @@ export function createAsking(url: string, key: string): Asking {
       const { reason } = ending.signal;
       if (reason instanceof Left) return { ...took(), saw: 'nothing' };
       if (reason instanceof Silence) return { ...took(), saw: 'silence' };
+      if (error instanceof Gap) return { ...took(), saw: 'gap', atMs: Date.now() };
       if (error instanceof SyntaxError || error instanceof TypeError)
         return { ...took(), saw: 'nonsense', cause: String(error) };
       return { ...took(), saw: 'break', cause: String((error as NodeJS.ErrnoException).code ?? error) };
@@ -123,7 +127,7 @@ export function createAsking(url: string, key: string): Asking {
         if (performance.now() - unheardMs > GONE_MS)
           return { ...end, code: 'agent_lost', started: 'unknown', retryable: false, status: 502 };
       } catch (error) {
-        if (signal.aborted || error instanceof TypeError) throw error;
+        if (signal.aborted || error instanceof TypeError || error instanceof Gap) throw error;
         if (output.fresh) unheardMs = performance.now();
         output.fresh = false;
       } finally {
@@ -246,8 +250,7 @@ async function readStream(answer: IncomingMessage, reading: Reading, output: Out
         detail: told.message,
         requestId: null,
       };
-    // Nothing of what these programs print is more than an agent keeps.
-    else if (event === 'gap') throw new TypeError(`a gap: ${data}`);
+    else if (event === 'gap') throw new Gap();
     if (reading.as === 'slow' && !output.paused) {
       output.paused = true;
       await sleep(reading.pauseMs);

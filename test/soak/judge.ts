@@ -42,6 +42,8 @@ export function judge(program: Program, seen: Seen, facts: Facts): { miss: Miss;
     case 'nonsense':
       return { miss: 'wrongly_reported', why: seen.cause };
     case 'nothing':
+    // Whether its agent had room for it is looked up when everything is over.
+    case 'gap':
       return undefined;
   }
 }

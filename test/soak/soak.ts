@@ -8,6 +8,7 @@ import { counted } from '../fakes/run-counter.ts';
 import { createAsking, type Seen } from './asking.ts';
 import { carryOut, type FaultLog, lift } from './faults.ts';
 import { isOutOfTime, judge, PATIENCE_MS } from './judge.ts';
+import { readKeptOutput } from './kept-output.ts';
 import { askKeyed } from './keyed.ts';
 import { watchMemory } from './memory-watch.ts';
 import { readOutages } from './outages.ts';
@@ -221,12 +222,15 @@ function recount(fleet: Fleet, settled: readonly Told[], faults: FaultLog, tally
 /** A link that is lost ends no execution: what was given up, or held back, was on an instance that did not come back in time. */
 async function lookAtOutages(settled: readonly Told[], logs: string, tally: Tally): Promise<void> {
   const outages = await readOutages(logs);
+  const kept = await readKeptOutput(logs);
   for (const { name: key, program, seen } of settled) {
     const name = `${key} (${program.kind}, ${seen.executionId})`;
     // Without an id under a key: what is not told may be of another instance than the one that was found for it.
     const isOwn = program.reading.as !== 'keyed' || seen.executionId !== null;
     const givenUp = seen.saw === 'failure' && isOwn ? outages.whyGivenUp(seen, answerMs(program)) : undefined;
     if (givenUp) tally.miss({ miss: 'lost', name, why: givenUp });
+    const gap = seen.saw === 'gap' ? kept.whyGap(seen.executionId, seen.atMs) : undefined;
+    if (gap) tally.miss({ miss: 'wrongly_reported', name, why: gap });
     // A reader who stalls may go on too late by itself.
     const late = isOutOfTime(program, seen) && program.kind !== 'stalled_reader';
     const why = late ? outages.whyOutOfTime(seen.executionId) : undefined;

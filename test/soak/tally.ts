@@ -70,6 +70,7 @@ export function createTally(write: (missed: Missed) => void): Tally {
       `answered, result   ${sights.get('result') ?? 0}`,
       `answered, code     ${sights.get('failure') ?? 0}  (code/started: ${list(codes)})`,
       `asked again by key ${sum(repeats)}  (${list(repeats)})`,
+      `told of a gap      ${(sights.get('gap') ?? 0) + (repeats.get('gap') ?? 0)}`,
       `left by callers    ${sights.get('nothing') ?? 0}`,
       `broken with a gateway that was killed, or by a reader that stalled  ${sights.get('break') ?? 0}`,
       ...[...MISSES, 'left_over', 'memory', 'broke'].map(

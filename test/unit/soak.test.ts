@@ -4,8 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { MAX_RETAINED_BYTES } from '../../agent/executions/retention.ts';
 import type { Seen } from '../soak/asking.ts';
 import { BUSY_MS, judge } from '../soak/judge.ts';
+import { readKeptOutput } from '../soak/kept-output.ts';
 import { type Outages, readOutages } from '../soak/outages.ts';
 import { drawProgram, dueMs, type Kind, type Program, sha256 } from '../soak/programs.ts';
 import { createRandom } from '../soak/random.ts';
@@ -226,4 +228,27 @@ describe('what gateways logged', () => {
     expect(outages.whyOutOfTime('on-time')).toContain('away for 0 ms');
     expect(outages.whyOutOfTime('held-back')).toBeUndefined();
   });
+});
+
+test('output that is gone is a miss where its agent had room for it, and none where others took that', async () => {
+  const logs = await mkdtemp(join(tmpdir(), 'podgate-kept-'));
+  onTestFinished(() => rm(logs, { recursive: true }));
+  const end = (second: number, execution_id: string, output_bytes: number, instance = 'one') => ({
+    time: new Date(second * 1_000).toISOString(),
+    event: 'execution',
+    instance,
+    execution_id,
+    output_bytes,
+  });
+  const lines = [
+    end(1, 'first', 10),
+    end(2, 'elsewhere', MAX_RETAINED_BYTES, 'two'),
+    end(3, 'large', MAX_RETAINED_BYTES),
+  ];
+  await writeFile(join(logs, 'agent-0.log'), lines.map((line) => JSON.stringify(line)).join('\n'));
+  const kept = await readKeptOutput(logs);
+  expect(kept.whyGap('first', 2_500)).toBe('a gap, though its agent had put 10 bytes behind it');
+  expect(kept.whyGap('first', 3_500)).toBeUndefined();
+  expect(kept.whyGap('nobody', 3_500)).toBe('a gap in what no agent tells of');
+  expect(kept.whyGap(null, 3_500)).toBeDefined();
 });
