@@ -66,13 +66,21 @@ export function placeTrouble(directory: ClusterDirectory, wanted: Wanted): Failu
     : undefined;
 }
 
-/** Takes a slot where one is free, and spends its grant. `refused` are instances that have said no to this execution. */
+/**
+ * Takes a slot where one is free, and spends its grant. `refused` are instances that have said no to this execution;
+ * `avoided` are taken only where no other one is free.
+ */
 export function place(
   directory: ClusterDirectory,
-  wanted: Wanted,
-  refused: ReadonlySet<string>,
+  {
+    wanted,
+    refused,
+    avoided,
+  }: { wanted: Wanted; refused: ReadonlySet<string>; avoided: ReadonlySet<string> },
 ): Placement | undefined {
-  const chosen = chooseOffer(candidates(directory, wanted, refused));
+  const offers = candidates(directory, wanted, refused);
+  const liked = avoided.size === 0 ? offers : offers.filter(({ instance }) => !avoided.has(instance));
+  const chosen = chooseOffer(liked) ?? chooseOffer(offers);
   if (!chosen) return undefined;
   const { cluster, of } = chosen;
   const [best] = [...of.links]

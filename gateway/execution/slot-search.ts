@@ -31,6 +31,8 @@ export class SlotSearch implements Search {
   readonly #options: SlotSearchOptions;
   /** Instances that refused it. */
   readonly #refused = new Set<string>();
+  /** Instances of which a sandbox failed it. */
+  readonly #avoided = new Set<string>();
   #lastRefusal: Failure | undefined;
   #leave: () => void = () => {};
   #waits = false;
@@ -54,19 +56,12 @@ export class SlotSearch implements Search {
     }
   }
 
-  /** Looks for another instance than this one, which refused; for another sandbox where only that was at fault. */
+  /** Looks for another instance than this one, which refused; for any other sandbox where only that was at fault. */
   elsewhere(refusing: string, failure: Failure): void {
     const { directory, wanted, apply } = this.#options;
-    this.#refused.add(refusing);
-    this.#lastRefusal = failure;
-    if (isOfASandbox(failure.code)) {
-      this.#enter('front');
-      if (!this.#waits) return;
-      // Nobody else is free now: this one is as good as any.
-      this.#leave();
-      this.#refused.delete(refusing);
-    }
-    if (mayBePlaced(directory, wanted, this.#refused)) this.again();
+    const tried = isOfASandbox(failure.code) ? this.#avoided : this.#refused;
+    tried.add(refusing);
+    if (mayBePlaced(directory, wanted, this.#refused)) this.again(failure);
     else apply({ type: 'nowhere_else', failure });
   }
 
@@ -94,6 +89,7 @@ export class SlotSearch implements Search {
     const request = {
       wanted,
       refused: this.#refused,
+      avoided: this.#avoided,
       placed: (placement: Placement) => {
         this.#waits = false;
         placed(placement);

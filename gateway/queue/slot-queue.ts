@@ -9,6 +9,8 @@ export type SlotRequest = {
   wanted: Wanted;
   /** Instances that refused it. */
   refused: ReadonlySet<string>;
+  /** Instances that it runs at only where no other one is free. */
+  avoided: ReadonlySet<string>;
   /** A slot is taken for it, its grant spent. Called at most once. */
   placed(placement: Placement): void;
 };
@@ -38,7 +40,7 @@ export class SlotQueue {
     const { tenant, holder } = request.wanted.caller;
     const waiting = this.#tenants.get(tenant);
     if (!waiting) {
-      const placement = place(this.#directory, request.wanted, request.refused);
+      const placement = place(this.#directory, request);
       if (placement) {
         request.placed(placement);
         return () => {};
@@ -60,7 +62,7 @@ export class SlotQueue {
     for (;;) {
       let placement: Placement | undefined;
       const request = queue.take((waiting) => {
-        placement = place(this.#directory, waiting.wanted, waiting.refused);
+        placement = place(this.#directory, waiting);
         return placement !== undefined;
       });
       if (!request || !placement) break;

@@ -372,6 +372,17 @@ describe('a NACK', () => {
     },
   );
 
+  test('of one sandbox, sends the execution to another instance, though this one has more to spare', async () => {
+    const bench = await createGatewayBench();
+    const ample = await bench.agent({ instance: 'instance-1', slots: 9 });
+    const scant = await bench.agent({ instance: 'instance-2', slots: 1 });
+    await bench.clock.settle();
+    const answer = bench.ask('/v1/execute', { body: { code: 'x' } });
+    (await ample.next()).nack('runner_error');
+    (await scant.next()).succeed('done');
+    expect(await (await answer).json()).toMatchObject({ stdout: 'done' });
+  });
+
   test('of one sandbox, with all of the other instance taken, waits for none of them', async () => {
     const bench = await createGatewayBench();
     const agent = await bench.agent({ instance: 'instance-1', slots: 2 });
