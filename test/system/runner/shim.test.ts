@@ -2,14 +2,28 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { expect, test } from 'vitest';
 import { shimCommand } from '../../../agent/runner/bundle.ts';
 
-/** Asks who sent only when something has come, as gVisor does for every listener: it hands SO_PASSCRED on to nobody. */
+/**
+ * Asks who sent only when something has come, as gVisor does for every listener: it hands SO_PASSCRED on to nobody. The
+ * shim's connection is taken before it says anything: else the kernel adds its credentials by itself.
+ */
 const LISTENER = `
-import select, socket, struct, subprocess, sys
+import os, select, socket, struct, subprocess, sys
+TAKEN_FIRST = """
+import os, _socket
+class TakenFirst(_socket.socket):
+    def connect(self, address):
+        super().connect(address)
+        os.read(%d, 1)
+_socket.socket = TakenFirst
+"""
 server = socket.socket(socket.AF_UNIX)
 server.bind(b"\\0podgate-runner")
 server.listen()
-shim = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+is_taken, say_taken = os.pipe()
+*python, code = sys.argv[1:]
+shim = subprocess.Popen([*python, TAKEN_FIRST % is_taken + code], stdin=subprocess.DEVNULL, pass_fds=[is_taken])
 taken, _ = server.accept()
+os.write(say_taken, b"t")
 select.select([taken], [], [])
 taken.setsockopt(socket.SOL_SOCKET, 16, 1)
 _, ancillary, _, _ = taken.recvmsg(16, 256)
