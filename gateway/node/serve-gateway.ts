@@ -25,11 +25,18 @@ const HEADERS_TIMEOUT_MS = 15_000;
 const MAX_HEADER_BYTES = 32_768;
 /** A whole request, a large upload over a slow line among them. */
 const REQUEST_TIMEOUT_MS = 600_000;
-/** Longer than the idle time of usual load balancers, so that they close first. */
+/** Longer than the idle time of usual load balancers, so that they close first. What clients are told. */
 const KEEP_ALIVE_MS = 75_000;
+/**
+ * How much longer an idle connection is kept than was told: a gateway that had no turn for a while sees the time over
+ * before it sees the request that came in time.
+ */
+const KEEP_ALIVE_SLACK_MS = 30_000;
 /** An answer that is complete and that the client does not take. */
 const ANSWER_STALL_MS = 60_000;
 const CLOSE_MS = 2_000;
+/** For a request on a connection that was taken just before the gateway listened no more. */
+const LAST_REQUEST_MS = 500;
 
 const sha256 = (text: string) => hash('sha256', text, 'hex');
 
@@ -48,7 +55,8 @@ export type RunningGateway = {
   /**
    * Is not ready any more, but takes what is asked for `delayMs`, each answer the last on its connection. Then refuses
    * new work, lets what runs end, at most `deadlineMs`, and closes. Where there are other replicas it does not listen
-   * after the delay: whoever is refused a connection goes to one of them.
+   * after the delay: whoever is refused a connection goes to one of them, and whoever has one may still ask on it for
+   * half a second.
    */
   drain(deadlineMs: number, delayMs?: number): Promise<void>;
   /** Ends at once. Idempotent. */
@@ -158,7 +166,10 @@ export async function serveGateway({
       leave();
       opened.leave();
       if (delayMs > 0) await pause(delayMs, hurry.signal);
-      if (config.gateway.replicas > 1) void stop();
+      if (config.gateway.replicas > 1) {
+        void stop();
+        await pause(LAST_REQUEST_MS, hurry.signal);
+      }
       await opened.drain(deadlineMs);
       await close();
     },
@@ -187,6 +198,7 @@ function createHttpServer(opening: Promise<Gateway>): { server: Server; leave():
       headersTimeout: HEADERS_TIMEOUT_MS,
       requestTimeout: REQUEST_TIMEOUT_MS,
       keepAliveTimeout: KEEP_ALIVE_MS,
+      keepAliveTimeoutBuffer: KEEP_ALIVE_SLACK_MS,
       maxHeaderSize: MAX_HEADER_BYTES,
       noDelay: true,
       // Clients that offer HTTP/2 (`Upgrade: h2c`, as Java's does by itself) are served as if they had not.

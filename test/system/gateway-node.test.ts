@@ -1,9 +1,10 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { get } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { readGatewayConfig } from '../../gateway/node/config.ts';
 import { AGENT_LINK_PATH, AGENT_SUBPROTOCOL } from '../../gateway/routes/agents.ts';
@@ -112,6 +113,19 @@ describe('the agents’ endpoint over real sockets', () => {
 });
 
 describe('HTTP over real sockets', () => {
+  test('keeps an idle connection for longer than it tells: a request that came in time finds it open', async () => {
+    const served = await serveTestGateway();
+    const sockets = new Set<Socket>();
+    const onRequest = (started: unknown) => void sockets.add((started as { socket: Socket }).socket);
+    subscribe('http.server.request.start', onRequest);
+    onTestFinished(() => void unsubscribe('http.server.request.start', onRequest));
+    const { headers } = await fetch(`${served.url}/health`);
+    const [, toldSeconds] = /^timeout=(\d+)$/.exec(headers.get('keep-alive') ?? '') ?? [];
+    expect(sockets.size).toBe(1);
+    const [socket] = sockets;
+    await expect.poll(() => socket?.timeout).toBe(Number(toldSeconds) * 1_000 + 30_000);
+  });
+
   test('runs what a caller asks, logs one line of it, and counts it', async () => {
     const served = await serveTestGateway();
     const agent = await served.agent();
@@ -321,14 +335,25 @@ describe('a drain over real sockets', () => {
     const drained = served.running.drain(20_000);
     await agent.seen('GOAWAY');
     // What waits in the kernel is taken first.
-    const refusal = () =>
-      connected(served.running.port).then(
-        () => 'none',
-        ({ code }) => code,
-      );
-    await expect.poll(refusal).toBe('ECONNREFUSED');
+    await expect.poll(() => refusalOf(served.running.port)).toBe('ECONNREFUSED');
     execution.out('whole').exit();
     expect(await (await answer).json()).toMatchObject({ stdout: 'whole' });
+    await drained;
+  });
+
+  test('of one replica of several takes what is asked on a connection that it had when it stopped listening', async () => {
+    const served = await serveTestGateway({ PODGATE_REPLICAS: '2', PODGATE_FILE_STORE: 'none' });
+    const agent = await served.agent();
+    const socket = connect(served.running.port, '127.0.0.1');
+    await once(socket, 'connect');
+    const drained = served.running.drain(20_000, 50);
+    await expect.poll(() => refusalOf(served.running.port)).toBe('ECONNREFUSED');
+    const body = '{"code":""}';
+    socket.write(
+      `POST /v1/execute HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer ${served.key}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
+    (await agent.next()).succeed('taken');
+    expect(await text(socket)).toMatch(/^HTTP\/1\.1 200 OK\r\n[\s\S]*"stdout":"taken"/);
     await drained;
   });
 
@@ -352,6 +377,13 @@ describe('a drain over real sockets', () => {
     await drained;
   });
 });
+
+function refusalOf(port: number): Promise<string> {
+  return connected(port).then(
+    () => 'none',
+    ({ code }) => code,
+  );
+}
 
 async function connected(port: number): Promise<void> {
   const socket = connect(port, '127.0.0.1');
