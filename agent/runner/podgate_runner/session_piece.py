@@ -93,9 +93,11 @@ class PythonWork(Command):
         return body
 
     def kill(self, reason):
-        if reason == "memory_limit" or reason == "output_limit" or self._interrupted_until is not None:
+        if reason == "memory_limit" or reason == "output_limit":
             super().kill(reason)
             return
+        if self._interrupted_until is not None:
+            return  # It is given its time to heed that, however often it is cancelled.
         self._killed_for = reason
         self._interrupt()
 
