@@ -23,10 +23,12 @@ export type Ended = {
   timedOut: boolean;
   stdout: string;
   stderr: string;
+  /** Output is missing at its end, and the answer says so. */
+  cut: boolean;
 };
 
-/** What the caller saw of one execution. Output as digests. */
-export type Seen = { readonly executionId: string | null; readonly tookMs: number } & (
+/** What the caller saw of one execution, and when, in Unix time in ms. Output as digests. */
+export type Seen = { readonly executionId: string | null; readonly tookMs: number; readonly atMs: number } & (
   | ({ readonly saw: 'result' } & Ended)
   | ({ readonly saw: 'failure' } & Failed)
   /** The connection broke, or ended before the answer did. */
@@ -36,8 +38,8 @@ export type Seen = { readonly executionId: string | null; readonly tookMs: numbe
   /** Not an answer of Podgate's. */
   | { readonly saw: 'nonsense'; readonly cause: string }
   | { readonly saw: 'silence' }
-  /** Output that its agent does not keep any more; Unix time in ms. */
-  | { readonly saw: 'gap'; readonly atMs: number }
+  /** Output that its agent does not keep any more. */
+  | { readonly saw: 'gap' }
 );
 
 export type Asking = AsyncDisposable & {
@@ -70,7 +72,7 @@ export function createAsking(url: string, key: string): Asking {
   ): Promise<Seen> {
     const beganMs = performance.now();
     let executionId: string | null = null;
-    const took = () => ({ executionId, tookMs: performance.now() - beganMs });
+    const took = () => ({ executionId, tookMs: performance.now() - beganMs, atMs: Date.now() });
     const ending = new AbortController();
     const patience = setTimeout(() => ending.abort(new Silence()), patienceMs);
     const leave = leaveMs === undefined ? undefined : setTimeout(() => ending.abort(new Left()), leaveMs);
@@ -95,7 +97,7 @@ export function createAsking(url: string, key: string): Asking {
       const { reason } = ending.signal;
       if (reason instanceof Left) return { ...took(), saw: 'nothing' };
       if (reason instanceof Silence) return { ...took(), saw: 'silence' };
-      if (error instanceof Gap) return { ...took(), saw: 'gap', atMs: Date.now() };
+      if (error instanceof Gap) return { ...took(), saw: 'gap' };
       if (error instanceof SyntaxError || error instanceof TypeError)
         return { ...took(), saw: 'nonsense', cause: String(error) };
       return { ...took(), saw: 'break', cause: String((error as NodeJS.ErrnoException).code ?? error) };
@@ -177,10 +179,17 @@ export function createAsking(url: string, key: string): Asking {
   };
 }
 
-type ResultBody = { exit_code: number | null; outcome: string; timed_out: boolean };
+type ResultBody = {
+  exit_code: number | null;
+  outcome: string;
+  timed_out: boolean;
+  stdout_truncated: boolean;
+  stderr_truncated: boolean;
+};
 
-function endOf({ exit_code, outcome, timed_out }: ResultBody): Omit<Ended, 'stdout' | 'stderr'> {
-  return { exitCode: exit_code, outcome, timedOut: timed_out };
+function endOf(body: ResultBody): Omit<Ended, 'stdout' | 'stderr'> {
+  const { exit_code, outcome, timed_out, stdout_truncated, stderr_truncated } = body;
+  return { exitCode: exit_code, outcome, timedOut: timed_out, cut: stdout_truncated || stderr_truncated };
 }
 
 function readResult(value: unknown): { saw: 'result' } & Ended {

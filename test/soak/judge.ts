@@ -1,4 +1,4 @@
-import type { Seen } from './asking.ts';
+import type { Ended, Seen } from './asking.ts';
 import { dueMs, type Program } from './programs.ts';
 
 /** Ways in which Podgate can fail its word. */
@@ -49,6 +49,16 @@ export function judge(program: Program, seen: Seen, facts: Facts): { miss: Miss;
 }
 
 /**
+ * A whole answer to a caller who comes back under its key has no event for output that is gone: it ends early, and says
+ * so. That is the gap that a stream tells of.
+ */
+export function withGap({ reading, output }: Program, seen: Seen): Seen {
+  if (seen.saw !== 'result' || !seen.cut || reading.as !== 'keyed' || hasOutput(seen, output)) return seen;
+  const { executionId, tookMs, atMs } = seen;
+  return { executionId, tookMs, atMs, saw: 'gap' };
+}
+
+/**
  * Whether a program that should have ended was ended by its time, which was over. Its output may have been held back while
  * its instance was away: that is looked up when everything is over.
  */
@@ -69,9 +79,13 @@ function judgeResult(
   if (isOutOfTime(program, seen)) return undefined;
   if (seen.outcome !== outcome || seen.exitCode !== exitCode || seen.timedOut !== timesOut)
     return { miss: 'wrongly_reported', why: `${seen.outcome}, ${seen.exitCode}` };
-  if (output && (seen.stdout !== output.stdout || seen.stderr !== output.stderr))
+  if (!hasOutput(seen, output))
     return { miss: 'wrong_bytes', why: `stdout ${seen.stdout}, stderr ${seen.stderr}` };
   return undefined;
+}
+
+function hasOutput({ stdout, stderr }: Ended, output: Program['output']): boolean {
+  return !output || (stdout === output.stdout && stderr === output.stderr);
 }
 
 function judgeFailure(

@@ -7,7 +7,7 @@ import { type Fleet, startFleet } from '../fakes/fleet.ts';
 import { counted } from '../fakes/run-counter.ts';
 import { createAsking, type Seen } from './asking.ts';
 import { carryOut, type FaultLog, lift } from './faults.ts';
-import { isOutOfTime, judge, PATIENCE_MS } from './judge.ts';
+import { isOutOfTime, judge, PATIENCE_MS, withGap } from './judge.ts';
 import { readKeptOutput } from './kept-output.ts';
 import { askKeyed } from './keyed.ts';
 import { watchMemory } from './memory-watch.ts';
@@ -169,10 +169,11 @@ async function call({
     const program = counting(drawProgram(random, name), fleet, name);
     const beganMs = performance.now();
     const patienceMs = dueMs(program) + PATIENCE_MS;
-    const sights =
+    const answers =
       program.reading.as === 'keyed'
         ? await askKeyed(() => createAsking(fleet.url, fleet.key), program, name, patienceMs, random)
         : [await asking.ask(program.request, program.reading, patienceMs)];
+    const sights = answers.map((seen) => withGap(program, seen));
     const endedMs = performance.now();
     tally.take(program.kind, sights);
     for (const seen of sights) {

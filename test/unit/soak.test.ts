@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { MAX_RETAINED_BYTES } from '../../agent/executions/retention.ts';
 import type { Seen } from '../soak/asking.ts';
-import { BUSY_MS, judge } from '../soak/judge.ts';
+import { BUSY_MS, judge, withGap } from '../soak/judge.ts';
 import { readKeptOutput } from '../soak/kept-output.ts';
 import { type Outages, readOutages } from '../soak/outages.ts';
 import { drawProgram, dueMs, type Kind, type Program, sha256 } from '../soak/programs.ts';
@@ -63,7 +63,7 @@ test('the programs of a soak are the same for the same seed', () => {
 describe('the judge of a soak', () => {
   const short = programOf('short');
   const { stdout, stderr } = short.output as NonNullable<Program['output']>;
-  const about = { executionId: null, tookMs: 10 };
+  const about = { executionId: null, tookMs: 10, atMs: 5 };
   const result: Seen = {
     ...about,
     saw: 'result',
@@ -72,6 +72,7 @@ describe('the judge of a soak', () => {
     timedOut: false,
     stdout,
     stderr,
+    cut: false,
   };
   const failure = (code: string, started: string, rest: object = {}): Seen =>
     ({ ...about, saw: 'failure', code, started, retryable: false, status: 502, detail: '', ...rest }) as Seen;
@@ -130,6 +131,19 @@ describe('the judge of a soak', () => {
     expect(verdict(result, { runs: 2 }, programOf('keyed'))).toBe('doubled');
   });
 
+  test('takes output that ends early, and says so to a caller with a key, for a gap, and for no other caller', () => {
+    const early: Seen = { ...result, stdout: sha256('...'), cut: true };
+    const keyed = programOf('keyed');
+    expect(withGap(keyed, early)).toEqual({ ...about, saw: 'gap' });
+    for (const seen of [
+      { ...early, cut: false },
+      { ...result, ...keyed.output, cut: true },
+    ] as Seen[])
+      expect(withGap(keyed, seen)).toBe(seen);
+    expect(withGap(short, early)).toBe(early);
+    expect(verdict(early)).toBe('wrong_bytes');
+  });
+
   test('lets only a reader that stalls lose its connection', () => {
     const broke: Seen = { ...about, saw: 'break', cause: 'ECONNRESET' };
     expect(verdict(broke, {}, programOf('stalled_reader'))).toBeUndefined();
@@ -154,7 +168,7 @@ test('a soak sees by its own clock when the machine stood still', () => {
 
 test('a soak counts what was asked again under a key apart', () => {
   const tally = createTally(() => {});
-  const about = { executionId: null, tookMs: 1 };
+  const about = { executionId: null, tookMs: 1, atMs: 0 };
   tally.take('keyed', [
     { ...about, saw: 'nothing' },
     { ...about, saw: 'break', cause: 'ECONNRESET' },
