@@ -1,15 +1,14 @@
 import { createExecutions, type Executions } from '../../agent/executions/executions.ts';
 import { createLinkStreams, type GatewayMessage } from '../../agent/link/link-streams.ts';
-import { createPool } from '../../agent/pool/pool.ts';
 import type { LinkHandlers } from '../../gateway/link/link-socket.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
 import { FROM_GATEWAY, type FromAgent, type FromGateway } from '../../shared/messages.ts';
-import { parseTemplate } from '../../shared/template.ts';
 import type { AgentIdentity } from './agent-identity.ts';
 import { createFakeBackend } from './fake-backend.ts';
 import type { FakeClock } from './fake-clock.ts';
 import type { FakeRun } from './fake-runner.ts';
 import { announceCluster, type Door } from './mock-agent.ts';
+import { createQuietPool } from './quiet-pool.ts';
 
 const SLOTS = 4;
 
@@ -32,15 +31,7 @@ export async function createLinkedExecutions(
   backend.onRunner = (runner) => {
     runner.onRun = (run) => void runs.push(run);
   };
-  const pool = createPool({
-    backend,
-    clock,
-    template: await parseTemplate({ name: 'default', languages: ['python'], pool: { min: 2, max: 4 } }),
-    random: () => 0.5,
-    log: () => {},
-    onChange: () => {},
-  });
-  await clock.settle();
+  const pool = await createQuietPool(backend, clock, { languages: ['python'], pool: { min: 2, max: 4 } });
   const executions = createExecutions({
     clock,
     policy: {

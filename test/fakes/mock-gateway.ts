@@ -6,6 +6,7 @@ import { encodeFrame, type Frame } from '../../shared/frame.ts';
 import { TYPE } from '../../shared/frame-type.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
 import { FROM_AGENT, type FromAgent, type FromGateway, type StartBody } from '../../shared/messages.ts';
+import { START } from './start-body.ts';
 
 /** A frame of the agent's, as the mock saw it. */
 export type Seen = {
@@ -201,15 +202,8 @@ function createMockLink(socket: WebSocket, request: IncomingMessage): MockLink {
       link.send(
         'START',
         {
+          ...START,
           execution_id: `execution-${starts}`,
-          tenant: 'acme',
-          principal: 'acme/alice',
-          holder: 'acme/alice',
-          request_id: 'request',
-          traceparent: null,
-          cluster: 'here',
-          template: 'default',
-          language: 'python',
           last_line_interactive: false,
           sizes: {
             manifest: parts[0]?.byteLength ?? 0,
@@ -217,17 +211,6 @@ function createMockLink(socket: WebSocket, request: IncomingMessage): MockLink {
             stdin: stdin === undefined ? null : (parts[2]?.byteLength ?? 0),
             files: 0,
           },
-          limits: {
-            timeout_ms: 2_000,
-            max_output_bytes: 1_000_000,
-            memory_mb: null,
-            cpu_seconds: null,
-            output_limit_bytes: null,
-          },
-          concurrency: null,
-          accept_within_ms: 5_000,
-          queue_ms: 0,
-          detach: false,
           ...start,
         },
         stream,

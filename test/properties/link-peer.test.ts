@@ -11,6 +11,7 @@ import {
 } from '../../shared/limits.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
 import { FROM_AGENT, FROM_GATEWAY } from '../../shared/messages.ts';
+import { START } from '../fakes/start-body.ts';
 
 type Arrived = {
   faults: string[];
@@ -49,30 +50,6 @@ function end(schemas: typeof FROM_AGENT | typeof FROM_GATEWAY, channels: number[
   return { peer, wire, arrived };
 }
 
-const START = {
-  execution_id: 'e',
-  tenant: 't',
-  principal: 'p',
-  holder: 'h',
-  request_id: 'r',
-  traceparent: null,
-  cluster: 'c',
-  template: 't',
-  language: 'python',
-  last_line_interactive: true,
-  sizes: { manifest: 0, code: 0, stdin: null, files: 0 },
-  limits: {
-    timeout_ms: 1,
-    max_output_bytes: 1,
-    memory_mb: null,
-    cpu_seconds: null,
-    output_limit_bytes: null,
-  },
-  concurrency: null,
-  accept_within_ms: 1,
-  queue_ms: 0,
-  detach: false,
-};
 const EXIT = { result: null, failure: { code: 'runner_error', detail: '', started: 'yes' } };
 
 type Step =

@@ -3,7 +3,7 @@ import type { ExecutionReport } from '../../agent/executions/execution-report.ts
 import { createExecutions, type Executions } from '../../agent/executions/executions.ts';
 import type { ExecutionInput, ExecutionPort } from '../../agent/executions/port.ts';
 import { POOL_BOUNDS } from '../../agent/pool/bounds.ts';
-import { createPool, type Pool } from '../../agent/pool/pool.ts';
+import type { Pool } from '../../agent/pool/pool.ts';
 import { Failure } from '../../shared/errors.ts';
 import {
   MAX_READERS,
@@ -15,10 +15,12 @@ import {
   STREAM_WINDOW_BYTES,
 } from '../../shared/limits.ts';
 import type { ExitBody, FileEnd, StartBody } from '../../shared/messages.ts';
-import { parseTemplate, type TemplateInput } from '../../shared/template.ts';
+import type { TemplateInput } from '../../shared/template.ts';
 import { createFakeBackend, type FakeBackend } from '../fakes/fake-backend.ts';
 import { createFakeClock, type FakeClock } from '../fakes/fake-clock.ts';
 import { type FakeRun, resultOf } from '../fakes/fake-runner.ts';
+import { createQuietPool } from '../fakes/quiet-pool.ts';
+import { START } from '../fakes/start-body.ts';
 
 type Heard = {
   words: string[];
@@ -62,31 +64,7 @@ function listen(): { port: ExecutionPort; heard: Heard } {
 let ids = 0;
 function startBody(changes: Partial<StartBody> = {}): StartBody {
   ids += 1;
-  return {
-    execution_id: `e${ids}`,
-    tenant: 'acme',
-    principal: 'acme/alice',
-    holder: 'acme/alice',
-    request_id: 'r',
-    traceparent: null,
-    cluster: 'here',
-    template: 'default',
-    language: 'python',
-    last_line_interactive: true,
-    sizes: { manifest: 0, code: 4, stdin: null, files: 0 },
-    limits: {
-      timeout_ms: 2_000,
-      max_output_bytes: 1_000_000,
-      memory_mb: null,
-      cpu_seconds: null,
-      output_limit_bytes: null,
-    },
-    concurrency: null,
-    accept_within_ms: 5_000,
-    queue_ms: 0,
-    detach: false,
-    ...changes,
-  };
+  return { ...START, execution_id: `e${ids}`, ...changes };
 }
 
 type Bench = {
@@ -107,20 +85,11 @@ async function createBench(template: Partial<TemplateInput> = {}, reconnects = f
   backend.onRunner = (runner) => {
     runner.onRun = () => {};
   };
-  const pool = createPool({
-    backend,
-    clock,
-    template: await parseTemplate({
-      name: 'default',
-      languages: ['python', 'node'],
-      pool: { min: 2, max: 2 },
-      ...template,
-    }),
-    random: () => 0.5,
-    log: () => {},
-    onChange: () => {},
+  const pool = await createQuietPool(backend, clock, {
+    languages: ['python', 'node'],
+    pool: { min: 2, max: 2 },
+    ...template,
   });
-  await clock.settle();
   const reports: ExecutionReport[] = [];
   const known = new Set<FakeRun>();
   const executions = createExecutions({

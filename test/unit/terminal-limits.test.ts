@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest';
 import { createExecutions } from '../../agent/executions/executions.ts';
 import type { ExecutionPort } from '../../agent/executions/port.ts';
-import { createPool } from '../../agent/pool/pool.ts';
 import {
   MAX_TERMINAL_OUTPUT_BYTES,
   MAX_TERMINALS,
@@ -9,10 +8,11 @@ import {
   TERMINAL_IDLE_MS,
 } from '../../shared/limits.ts';
 import type { StartBody } from '../../shared/messages.ts';
-import { parseTemplate } from '../../shared/template.ts';
 import { createFakeBackend } from '../fakes/fake-backend.ts';
 import { createFakeClock } from '../fakes/fake-clock.ts';
 import { type FakeRun, resultOf } from '../fakes/fake-runner.ts';
+import { createQuietPool } from '../fakes/quiet-pool.ts';
+import { START } from '../fakes/start-body.ts';
 
 const NOBODY: ExecutionPort & { taking(): void; inputOver(): void } = {
   accept() {},
@@ -37,19 +37,10 @@ async function createBench(sandboxes: number) {
   backend.onRunner = (runner) => {
     runner.onRun = () => {};
   };
-  const pool = createPool({
-    backend,
-    clock,
-    template: await parseTemplate({
-      name: 'default',
-      languages: ['python', 'bash'],
-      pool: { min: sandboxes, max: sandboxes },
-    }),
-    random: () => 0.5,
-    log: () => {},
-    onChange: () => {},
+  const pool = await createQuietPool(backend, clock, {
+    languages: ['python', 'bash'],
+    pool: { min: sandboxes, max: sandboxes },
   });
-  await clock.settle();
   const executions = createExecutions({
     clock,
     policy: { maxOutputBytes: 1_000, hasCluster: () => true, findPool: () => pool },
@@ -61,27 +52,13 @@ async function createBench(sandboxes: number) {
     count += 1;
     let answer = 'none';
     const body: StartBody = {
+      ...START,
       execution_id: `e${count}`,
-      tenant: 'acme',
       principal,
       holder: principal,
-      request_id: 'r',
-      traceparent: null,
-      cluster: 'here',
-      template: 'default',
       language: 'bash',
-      last_line_interactive: false,
-      sizes: { manifest: 0, code: 0, stdin: null, files: 0 },
-      limits: {
-        timeout_ms: 2_000,
-        max_output_bytes: bytes,
-        memory_mb: null,
-        cpu_seconds: null,
-        output_limit_bytes: null,
-      },
-      concurrency: null,
-      accept_within_ms: 5_000,
-      queue_ms: 0,
+      sizes: { ...START.sizes, code: 0 },
+      limits: { ...START.limits, max_output_bytes: bytes },
       detach: true,
       session,
     };
