@@ -4,18 +4,9 @@ import os
 
 from podgate_runner import zygote_link
 
-_BOOT = """
-import sys
+_BOOT = zygote_link.FINDER + """
 def boot(job):
-    sources = job["sources"]
-    class Modules:
-        def find_spec(self, name, path=None, target=None):
-            if name in sources: return type(sys.__spec__)(name, self, origin="<" + name + ">", is_package="." not in name)
-        def create_module(self, spec): return None
-        def exec_module(self, module):
-            name = module.__spec__.name
-            exec(compile(sources[name], "<" + name + ">", "exec", 0, True), module.__dict__)
-    finder = Modules()
+    finder = Modules(job["sources"])
     sys.meta_path.insert(0, finder)
     from podgate_runner import session_keeper
     sys.meta_path.remove(finder)

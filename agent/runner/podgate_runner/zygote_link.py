@@ -14,9 +14,21 @@ _FD = 3
 _SPARE_FD = 63
 # -s: user code can write below HOME, and a zygote may be started again. -B: no __pycache__ among the user's files.
 _FLAGS = ["-u", "-B", "-s"]
+# Modules that come as text, for an interpreter that has none of them.
+FINDER = """
+import sys
+class Modules:
+    def __init__(self, sources): self.sources = sources
+    def find_spec(self, name, path=None, target=None):
+        if name in self.sources: return type(sys.__spec__)(name, self, origin="<" + name + ">", is_package="." not in name)
+    def create_module(self, spec): return None
+    def exec_module(self, module):
+        name = module.__spec__.name
+        exec(compile(self.sources[name], "<" + name + ">", "exec", 0, True), module.__dict__)
+"""
 # A new interpreter, not a fork: it has the image's site-packages and PYTHON* settings, which `-I -S` hid from the runner.
-_BOOTSTRAP = """
-import marshal, os, sys
+_BOOTSTRAP = FINDER + """
+import marshal, os
 def take(count):
     taken = b""
     while len(taken) < count:
@@ -26,14 +38,7 @@ def take(count):
     return taken
 sources, config = marshal.loads(take(int.from_bytes(take(8), "big")))
 sys.path[:] = [entry for entry in sys.path if entry]
-class Modules:
-    def find_spec(self, name, path=None, target=None):
-        if name in sources: return type(sys.__spec__)(name, self, origin="<" + name + ">", is_package="." not in name)
-    def create_module(self, spec): return None
-    def exec_module(self, module):
-        name = module.__spec__.name
-        exec(compile(sources[name], "<" + name + ">", "exec", 0, True), module.__dict__)
-sys.meta_path.insert(0, Modules())
+sys.meta_path.insert(0, Modules(sources))
 from podgate_runner.zygote import serve
 run = serve(config)
 run()
