@@ -1,104 +1,16 @@
 import { expect, test } from 'vitest';
-import { createExecutions } from '../../agent/executions/executions.ts';
-import type { ExecutionPort } from '../../agent/executions/port.ts';
 import {
   MAX_TERMINAL_OUTPUT_BYTES,
   MAX_TERMINALS,
   MAX_TERMINALS_PER_PRINCIPAL,
   TERMINAL_IDLE_MS,
 } from '../../shared/limits.ts';
-import type { StartBody } from '../../shared/messages.ts';
-import { createFakeBackend } from '../fakes/fake-backend.ts';
-import { createFakeClock } from '../fakes/fake-clock.ts';
 import { type FakeRun, resultOf } from '../fakes/fake-runner.ts';
-import { createQuietPool } from '../fakes/quiet-pool.ts';
-import { START } from '../fakes/start-body.ts';
-
-const NOBODY: ExecutionPort & { taking(): void; inputOver(): void } = {
-  accept() {},
-  nack() {},
-  started() {},
-  attached() {},
-  gap() {},
-  close() {},
-  data() {},
-  fileEnd() {},
-  exit() {},
-  consumed() {},
-  taking() {},
-  inputOver() {},
-};
-
-/** Sessions and terminals in sandboxes that do what the test says. */
-async function createBench(sandboxes: number) {
-  const clock = createFakeClock();
-  const backend = createFakeBackend();
-  const known = new Set<FakeRun>();
-  backend.onRunner = (runner) => {
-    runner.onRun = () => {};
-  };
-  const pool = await createQuietPool(backend, clock, {
-    languages: ['python', 'bash'],
-    pool: { min: sandboxes, max: sandboxes },
-  });
-  const executions = createExecutions({
-    clock,
-    policy: { maxOutputBytes: 1_000, hasCluster: () => true, findPool: () => pool },
-    onReport: () => {},
-    onChange: () => {},
-  });
-  let count = 0;
-  const start = async (principal: string, session: NonNullable<StartBody['session']>, bytes = 1_000) => {
-    count += 1;
-    let answer = 'none';
-    const body: StartBody = {
-      ...START,
-      execution_id: `e${count}`,
-      principal,
-      holder: principal,
-      language: 'bash',
-      sizes: { ...START.sizes, code: 0 },
-      limits: { ...START.limits, max_output_bytes: bytes },
-      detach: true,
-      session,
-    };
-    executions.start(body, {
-      ...NOBODY,
-      accept: () => {
-        answer = 'accepted';
-      },
-      nack: (code) => {
-        answer = code;
-      },
-    });
-    await clock.settle();
-    const run = backend.made.flatMap(({ runner }) => runner.runs).find((one) => !known.has(one));
-    if (run) known.add(run);
-    return { answer, run: run as FakeRun, id: body.execution_id };
-  };
-  return {
-    clock,
-    executions,
-    async open(principal: string, id: string) {
-      const { run } = await start(principal, {
-        do: 'open',
-        id,
-        ttl_ms: 86_400_000,
-        idle_ms: null,
-        ceiling: null,
-      });
-      run.started();
-      run.exit(resultOf());
-      await clock.settle();
-    },
-    terminal: (principal: string, id: string, name: string, bytes?: number) =>
-      start(principal, { do: 'terminal', id, name, rows: 24, columns: 80 }, bytes),
-  };
-}
+import { createSessionBench, NOBODY } from '../fakes/session-bench.ts';
 
 test('MAX_TERMINALS_PER_PRINCIPAL are open at once in all sessions of a principal, and one more is refused', async () => {
   const sessions = MAX_TERMINALS_PER_PRINCIPAL / MAX_TERMINALS;
-  const { clock, open, terminal } = await createBench(sessions + 2);
+  const { clock, open, terminal } = await createSessionBench(sessions + 2);
   let last: FakeRun | undefined;
   for (let session = 0; session < sessions; session += 1) {
     await open('acme/alice', `s${session}`);
@@ -119,7 +31,7 @@ test('MAX_TERMINALS_PER_PRINCIPAL are open at once in all sessions of a principa
 });
 
 test('a terminal that nobody uses is ended after TERMINAL_IDLE_MS, counted from what was typed last', async () => {
-  const { clock, executions, open, terminal } = await createBench(1);
+  const { clock, executions, open, terminal } = await createSessionBench(1);
   await open('acme/alice', 's');
   const { run, id } = await terminal('acme/alice', 's', 't');
   run.started();
@@ -135,7 +47,7 @@ test('a terminal that nobody uses is ended after TERMINAL_IDLE_MS, counted from 
 });
 
 test('a terminal shows as much as it is asked to, and MAX_TERMINAL_OUTPUT_BYTES at most', async () => {
-  const { open, terminal } = await createBench(1);
+  const { open, terminal } = await createSessionBench(1);
   await open('acme/alice', 's');
   for (const [asked, given] of [
     [MAX_TERMINAL_OUTPUT_BYTES - 1, MAX_TERMINAL_OUTPUT_BYTES - 1],
