@@ -7,6 +7,8 @@ export const REFUSED_MS = 1_000;
 
 export type FollowedAccessDeps = {
   first: KubeAccess;
+  /** The stamp from before it was read. */
+  firstStamp: string;
   /** Reads the context anew. */
   read: () => Promise<KubeAccess>;
   /** Changes when what was read has changed. */
@@ -22,7 +24,7 @@ export type FollowedAccessDeps = {
 export function followAccess(deps: FollowedAccessDeps): KubeAccess {
   const { read, stamp, followMs = FOLLOW_MS, refusedMs = REFUSED_MS } = deps;
   let current = deps.first;
-  let known = stamp();
+  let known = deps.firstStamp;
   let lookedAtMs = performance.now();
   let readAtMs = Number.NEGATIVE_INFINITY;
   let reading: Promise<boolean> | undefined;

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { Agent as HttpAgent } from 'node:http';
 import { Agent, type RequestOptions } from 'node:https';
 import { homedir } from 'node:os';
@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { KubeConfig, User } from '@kubernetes/client-node';
 import { Failure } from '../../../shared/errors.ts';
 import { orAborted } from '../../deadline.ts';
-import { adoptPlugins, hasPlugin, limitPlugins, PLUGIN_TIMEOUT_MS } from './exec-plugin.ts';
+import { hasPlugin, limitPlugins, PLUGIN_TIMEOUT_MS } from './exec-plugin.ts';
 import { followAccess } from './followed-access.ts';
 import { configRefusal, readKubeConfigs, stampOf } from './kube-config-files.ts';
 import { checkCredential, checkFiles } from './kube-credential.ts';
@@ -69,18 +69,25 @@ export type KubeContexts = {
  * this process runs in. Throws a Failure (`invalid_request`) that names the file and what is wrong with it. What is
  * changed in the files later is followed, as far as one context's server and credential go.
  */
-export async function loadKubeContexts(paths?: string): Promise<KubeContexts> {
-  const contexts = await readContexts(paths);
+export async function loadKubeContexts(paths = ownConfig()): Promise<KubeContexts> {
   const stamp = () => (paths === undefined ? '' : stampOf(paths));
+  const firstStamp = stamp();
+  const contexts = await readContexts(paths);
   return {
     ...contexts,
     access: (context) =>
       followAccess({
         first: contexts.access(context),
+        firstStamp,
         read: async () => (await readContexts(paths)).access(context),
         stamp,
       }),
   };
+}
+
+function ownConfig(): string | undefined {
+  const path = join(homedir(), '.kube', 'config');
+  return existsSync(path) ? path : undefined;
 }
 
 async function readContexts(paths: string | undefined): Promise<KubeContexts> {
@@ -88,11 +95,9 @@ async function readContexts(paths: string | undefined): Promise<KubeContexts> {
   if (paths === undefined) {
     const config = new KubeConfig();
     config.loadFromDefault();
-    adoptPlugins(config, join(homedir(), '.kube'));
-    limitPlugins(config);
     if (config.getCurrentContext() === 'loaded-context')
       throw configRefusal('There is no kubeconfig: set KUBECONFIG, or run the agent inside the cluster.');
-    return contextsOf(config, [], () => 'the kubeconfig');
+    return contextsOf(config, [], () => 'the cluster that the agent runs in');
   }
   const { config, problems, sources } = readKubeConfigs(() => new KubeConfig(), paths);
   limitPlugins(config);

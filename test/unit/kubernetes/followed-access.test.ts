@@ -1,8 +1,9 @@
-import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { KubeConfig } from '@kubernetes/client-node';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { limitPlugins } from '../../../agent/backends/kubernetes/exec-plugin.ts';
-import { followAccess } from '../../../agent/backends/kubernetes/followed-access.ts';
+import { FOLLOW_MS, followAccess } from '../../../agent/backends/kubernetes/followed-access.ts';
 import { createKubeClient, type KubeClient } from '../../../agent/backends/kubernetes/kube-client.ts';
 import { type KubeAccess, loadKubeContexts } from '../../../agent/backends/kubernetes/kube-config.ts';
 import { openKubeFolder } from '../../fakes/kube-api/kube-folder.ts';
@@ -130,6 +131,7 @@ describe('a kubeconfig that changes', () => {
     let [stamp, reads] = ['1', 0];
     const access = followAccess({
       first: plain('https://one'),
+      firstStamp: '1',
       read: async () => {
         reads += 1;
         return plain('https://two');
@@ -149,6 +151,7 @@ describe('a kubeconfig that changes', () => {
     let [stamp, broken] = ['1', true];
     const access = followAccess({
       first: plain('https://one'),
+      firstStamp: '1',
       read: async () => {
         if (broken) throw new Error('half a file');
         return plain('https://two');
@@ -162,11 +165,45 @@ describe('a kubeconfig that changes', () => {
     expect((await access.connection()).headers).toEqual({ server: 'https://two' });
   });
 
+  test('between its stamp and its first reading is read again', async () => {
+    const access = followAccess({
+      first: plain('https://one'),
+      firstStamp: '1',
+      read: async () => plain('https://two'),
+      stamp: () => '2',
+      followMs: 0,
+    });
+    expect((await access.connection()).headers).toEqual({ server: 'https://two' });
+  });
+
+  test('in the home directory is followed like any other', async () => {
+    const home = newFile();
+    mkdirSync(join(home, '.kube'), { recursive: true });
+    const path = join(home, '.kube', 'config');
+    writeFileSync(path, api.kubeconfig({ token: 'home-1' }));
+    vi.stubEnv('HOME', home);
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const contexts = await loadKubeContexts();
+    expect(contexts.fileOf('fake')).toBe(path);
+    const access = contexts.access('fake');
+    onTestFinished(() => access.close());
+    const tokenAfter = async (ms: number) => {
+      vi.spyOn(performance, 'now').mockReturnValue(performance.now() + ms);
+      const { headers } = await access.connection();
+      vi.restoreAllMocks();
+      return headers.authorization;
+    };
+    expect(await tokenAfter(0)).toBe('Bearer home-1');
+    writeFileSync(path, api.kubeconfig({ token: 'home-second' }));
+    expect(await tokenAfter(FOLLOW_MS)).toBe('Bearer home-second');
+  });
+
   test('after its owner has gone leaves no access open', async () => {
     const next = plain('https://two');
     const reading = Promise.withResolvers<KubeAccess>();
     const access = followAccess({
       first: plain('https://one'),
+      firstStamp: '',
       read: () => reading.promise,
       stamp: () => '',
     });
