@@ -63,6 +63,8 @@ class Gap extends Error {}
 /** A caller that keeps its connection from one request to the next, as clients do. */
 export function createAsking(url: string, key: string): Asking {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  /** Where the newest request went, and when the connection was used last. */
+  let used = { where: 'none', atMs: 0 };
 
   async function ask(
     sent: ExecuteRequest,
@@ -100,7 +102,8 @@ export function createAsking(url: string, key: string): Asking {
       if (error instanceof Gap) return { ...took(), saw: 'gap' };
       if (error instanceof SyntaxError || error instanceof TypeError)
         return { ...took(), saw: 'nonsense', cause: String(error) };
-      return { ...took(), saw: 'break', cause: String((error as NodeJS.ErrnoException).code ?? error) };
+      const { code = '', message } = error as NodeJS.ErrnoException;
+      return { ...took(), saw: 'break', cause: `${code} ${message}, ${used.where}` };
     } finally {
       clearTimeout(patience);
       clearTimeout(leave);
@@ -164,6 +167,11 @@ export function createAsking(url: string, key: string): Asking {
         ...(lastId && { 'last-event-id': lastId }),
         ...(idempotencyKey && { 'idempotency-key': idempotencyKey }),
       },
+    });
+    outgoing.once('socket', ({ localPort = 0 }) => {
+      const idleMs = Math.round(performance.now() - used.atMs);
+      const where = outgoing.reusedSocket ? `port ${localPort}, idle for ${idleMs} ms` : 'a new connection';
+      used = { where, atMs: performance.now() };
     });
     outgoing.end(sentText);
     const [answer] = (await once(outgoing, 'response')) as [IncomingMessage];
