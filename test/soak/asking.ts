@@ -64,7 +64,7 @@ class Gap extends Error {}
 export function createAsking(url: string, key: string): Asking {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   /** Where the newest request went, and when the connection was used last. */
-  let used = { where: 'none', atMs: 0 };
+  let used = { where: 'on none', atMs: 0 };
 
   async function ask(
     sent: ExecuteRequest,
@@ -168,9 +168,11 @@ export function createAsking(url: string, key: string): Asking {
         ...(idempotencyKey && { 'idempotency-key': idempotencyKey }),
       },
     });
-    outgoing.once('socket', ({ localPort = 0 }) => {
-      const idleMs = Math.round(performance.now() - used.atMs);
-      const where = outgoing.reusedSocket ? `port ${localPort}, idle for ${idleMs} ms` : 'a new connection';
+    outgoing.once('socket', () => {
+      const sinceMs = Math.round(performance.now() - used.atMs);
+      const where = outgoing.reusedSocket
+        ? `on a connection last asked ${sinceMs} ms before`
+        : 'on a new connection';
       used = { where, atMs: performance.now() };
     });
     outgoing.end(sentText);
