@@ -8,7 +8,9 @@ const SETTLED_SHARE = 0.4;
 export const MAX_GROWTH_BYTES = 64 * MB;
 /** While records come and none goes yet: 2 KB each, at the rate of a quick machine. */
 const MAX_YOUNG_GROWTH_BYTES = 128 * MB;
-const SAMPLES = 15;
+/** A heap goes up and down by more than it grows: medians are of so long, of a shorter soak a tenth. */
+const WINDOW_MS = 180_000;
+const WINDOW_SHARE = 0.1;
 
 type Watched = { name: string; read: () => number };
 
@@ -20,8 +22,12 @@ export type MemoryWatch = {
   lines(): string[];
 };
 
-export function watchMemory(processes: readonly FleetProcess[], durationMs: number): MemoryWatch {
+export function watchMemory(
+  processes: readonly Pick<FleetProcess, 'name' | 'residentBytes'>[],
+  durationMs: number,
+): MemoryWatch {
   const settledMs = Math.min(SETTLED_MS, durationMs * SETTLED_SHARE);
+  const windowMs = Math.min(WINDOW_MS, durationMs * WINDOW_SHARE);
   const mayRise = settledMs < SETTLED_MS ? MAX_YOUNG_GROWTH_BYTES : MAX_GROWTH_BYTES;
   const watched: Watched[] = processes.map((process) => ({
     name: process.name,
@@ -31,13 +37,14 @@ export function watchMemory(processes: readonly FleetProcess[], durationMs: numb
   const median = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1] ?? 0;
   const of = (name: string) => {
     const all = samples.get(name) ?? [];
-    const bytes = (part: { bytes: number }[]) => median(part.map((each) => each.bytes));
-    const settled = all.findIndex(({ atMs }) => atMs >= settledMs);
+    const endMs = all.at(-1)?.atMs ?? 0;
+    const bytes = (fromMs: number) =>
+      median(all.filter(({ atMs }) => atMs >= fromMs && atMs <= fromMs + windowMs).map((each) => each.bytes));
     return {
-      start: bytes(all.slice(0, SAMPLES)),
-      settled: settled === -1 ? undefined : bytes(all.slice(settled, settled + SAMPLES)),
+      start: bytes(0),
+      settled: endMs < settledMs ? undefined : bytes(settledMs),
       peak: Math.max(...all.map((each) => each.bytes)),
-      end: bytes(all.slice(-SAMPLES)),
+      end: bytes(endMs - windowMs),
     };
   };
   return {

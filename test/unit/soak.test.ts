@@ -8,6 +8,7 @@ import { MAX_RETAINED_BYTES } from '../../agent/executions/retention.ts';
 import type { Seen } from '../soak/asking.ts';
 import { BUSY_MS, judge, withGap } from '../soak/judge.ts';
 import { readKeptOutput } from '../soak/kept-output.ts';
+import { MAX_GROWTH_BYTES, watchMemory } from '../soak/memory-watch.ts';
 import { type Outages, readOutages } from '../soak/outages.ts';
 import { drawProgram, dueMs, type Kind, type Program, sha256 } from '../soak/programs.ts';
 import { createRandom } from '../soak/random.ts';
@@ -265,4 +266,22 @@ test('output that is gone is a miss where its agent had room for it, and none wh
   expect(kept.whyGap('first', 3_500)).toBeUndefined();
   expect(kept.whyGap('nobody', 3_500)).toBe('a gap in what no agent tells of');
   expect(kept.whyGap(null, 3_500)).toBeDefined();
+});
+
+test('a soak finds memory that grows, and takes a heap that goes up and down for flat', () => {
+  const minutes = (count: number) => count * 60_000;
+  const rises = (bytesAt: (atMs: number) => number) => {
+    let bytes = 0;
+    const memory = watchMemory([{ name: 'gateway-0', residentBytes: () => bytes }], minutes(30));
+    for (let atMs = 0; atMs <= minutes(30); atMs += 1_000) {
+      bytes = bytesAt(atMs);
+      memory.sample(atMs);
+    }
+    return memory.risen().map(({ name }) => name);
+  };
+  const base = 200_000_000;
+  const growth = 2 * MAX_GROWTH_BYTES;
+  const wave = (atMs: number) => growth * ((atMs % 100_000) / 100_000);
+  expect(rises((atMs) => base + wave(atMs))).toEqual([]);
+  expect(rises((atMs) => base + wave(atMs) + (growth * atMs) / minutes(18))).toEqual(['gateway-0']);
 });
