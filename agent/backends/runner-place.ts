@@ -5,10 +5,10 @@ export const WORKSPACE = '/workspace';
 export const IDLE_EXIT_SECONDS = 120;
 
 /**
- * A container weighs on its node what its limits say, so this is only who goes first within: a hundred programs of a
- * session together have a fifth of the processor while its runner, or who is to end them, wants it.
+ * A container weighs on its node what its limits say, so this is only who goes first within: a hundred processes of a
+ * program together have three fifths of a processor while the runner, or who else is to end them, wants it.
  */
-const SESSION_NICE = 19;
+const PROGRAM_NICE = 19;
 
 /** The runner in a pod or container: that is the sandbox, and the runner waits for shims. */
 export const RUNNER_PLACE = {
@@ -17,5 +17,5 @@ export const RUNNER_PLACE = {
   workspace: WORKSPACE,
   scratch: ['/tmp', '/dev/shm'],
   idle_exit_seconds: IDLE_EXIT_SECONDS,
-  session_nice: SESSION_NICE,
+  program_nice: PROGRAM_NICE,
 } as const satisfies RunnerPlace;

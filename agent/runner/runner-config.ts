@@ -23,14 +23,14 @@ export type RunnerConfig = {
   attach: 'stdio' | 'socket';
   idle_exit_seconds?: number;
   /** How much less of the processor than the runner programs of a session get, as nice(2) counts. */
-  session_nice?: number;
+  program_nice?: number;
   require: readonly string[];
   cgroup_root?: string;
 };
 
 /** What differs between backends. */
 export type RunnerPlace = Pick<RunnerConfig, 'place' | 'attach'> &
-  Partial<Pick<RunnerConfig, 'workspace' | 'scratch' | 'idle_exit_seconds' | 'session_nice' | 'cgroup_root'>>;
+  Partial<Pick<RunnerConfig, 'workspace' | 'scratch' | 'idle_exit_seconds' | 'program_nice' | 'cgroup_root'>>;
 
 /** What the runner itself can hold; the rest of what a template may require is the canary's to find out. */
 const RUNNERS_OWN: readonly string[] = ['seccomp', 'landlock'];

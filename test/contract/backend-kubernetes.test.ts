@@ -29,6 +29,7 @@ function contract(name: string, open: () => Promise<TestCluster>, onThisMachine:
       template: TEMPLATE,
       onThisMachine,
       noDevices: onThisMachine,
+      ownProcessor: !onThisMachine,
       imageRoot: true,
       endlessFiles: true,
     },

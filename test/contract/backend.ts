@@ -4,12 +4,14 @@ import type { Backend, Sandbox } from '../../agent/backends/backend.ts';
 import { createRunnerClient, type RunnerClient } from '../../agent/runner/client.ts';
 import type { Ready } from '../../agent/runner/messages.ts';
 import type { RunnerExecution } from '../../agent/runner/runner-execution.ts';
+import { RUNNER_GRACE_MS } from '../../shared/limits.ts';
 import { parseTemplate, type TemplateInput } from '../../shared/template.ts';
 import { type Ran, type RunOptions, runOn } from '../fakes/runner-run.ts';
 import { AGAINST_OTHERS, FILES, PRIVILEGES, SOCKETS } from './hostile-code.ts';
 import { alive, strays } from './strays.ts';
 
 const MIB = 1_048_576;
+const FORKS = 'import os\nwhile True:\n  try: os.fork()\n  except OSError: pass';
 const CREATE_TIMEOUT_MS = 60_000;
 /** Folders of a distribution's image that hold nothing of the node. */
 const OF_AN_IMAGE = ['/etc/ssh', '/var/lib', '/var/log'];
@@ -25,6 +27,8 @@ export type BackendContractOptions = {
   noDevices: boolean;
   /** The sandbox's root is an image's: what it lets everybody read is its own. */
   imageRoot?: boolean;
+  /** A control group gives each sandbox a share of the processor: nothing else is late for what one does in it. */
+  ownProcessor?: boolean;
   /** Its file systems hold as many files as memory allows. */
   endlessFiles?: boolean;
 };
@@ -315,6 +319,16 @@ print(os.stat('/proc/self/ns/pid').st_ino)
         expect(namespace).not.toBe(first.stdout.trim());
       },
     );
+
+    kept('outlives a program that forks without end, which is ended within its runner’s grace', async () => {
+      const opened = await open({ reuse: 'reset' });
+      const timeoutMs = 3_000;
+      const ran = await opened.run(FORKS, { timeoutMs });
+      expect(ran.result).toMatchObject({ outcome: 'timed_out', exit_code: null });
+      if (options.ownProcessor) expect(ran.result.duration_ms).toBeLessThan(timeoutMs + RUNNER_GRACE_MS);
+      expect(await opened.client.reset(soon())).toEqual({ ok: true, leftovers: [] });
+      expect((await opened.run('print(1)')).stdout).toBe('1\n');
+    });
 
     kept('whose stream is lost is lost with it, or goes on over a new one', async () => {
       const opened = await open({ reuse: 'reset' });

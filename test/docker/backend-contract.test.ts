@@ -26,6 +26,7 @@ backendContract(
     template: { image: ENGINE_IMAGE, docker: RUNTIME },
     onThisMachine: ENGINE_HOST?.startsWith('unix:') ?? true,
     noDevices: true,
+    ownProcessor: true,
     imageRoot: true,
     endlessFiles: !traits.boundsFiles,
   },

@@ -20,7 +20,7 @@ _DEFAULTS = {
     "files_max_bytes": 268435456,
     "attach": "stdio",
     "idle_exit_seconds": 0,
-    "session_nice": 0,
+    "program_nice": 0,
     "require": ["seccomp"],
     "cgroup_root": "/sys/fs/cgroup",
     "cgroup_given": "",

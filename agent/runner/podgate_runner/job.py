@@ -26,6 +26,7 @@ def describe(request, limits, staging, host):
         "env": env,
         "interactive": request["last_line_interactive"],
         "rlimits": rlimits(limits, host, program),
+        "nice": host.config["program_nice"],
     }
 
 

@@ -188,7 +188,7 @@ class SessionRunner(Runner):
     def begin_keeper(self):
         place = self._kept or next(iter(self._work.values())).place
         self._keeper = KeeperLink(self.poller, self._hear_keeper, self._break)
-        self._keeper.begin(place, {"workspace": self.config["workspace"], "nice": self.config["session_nice"]})
+        self._keeper.begin(place, {"workspace": self.config["workspace"], "nice": self.config["program_nice"]})
 
     def _tell_keeper(self, message, fds=()):
         if self._keeper is None:

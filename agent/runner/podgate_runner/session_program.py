@@ -33,7 +33,7 @@ def become(job, fds, telling, settings):
 
 def prepare(job, fds, telling, settings):
     os.setsid()
-    # Where the sandbox has a processor of its own, those who end a program have their turn before all that it forks.
+    # As in child.enter.
     os.nice(settings["nice"])
     for number in _DEFAULT_SIGNALS:
         signal.signal(number, signal.SIG_DFL)

@@ -66,7 +66,7 @@ const ENVIRONMENT = {
 };
 
 /** There is no control group here: what weighs less than its runner would weigh less than all else on the machine. */
-const NICE = /"session_nice":\d+/;
+const NICE = /"program_nice":\d+/;
 
 /** What a node does that it must not. */
 export type NodeFaults = {
@@ -101,7 +101,7 @@ export type PodProcess = {
 
 export function startPodProcess({ command, env, uid, sizes, faults }: PodProcessOptions): PodProcess {
   const words = [faults.token ? 'token' : '', faults.reachable.length > 0 ? 'network' : ''];
-  const given = command.map((each) => each.replace(NICE, '"session_nice":0'));
+  const given = command.map((each) => each.replace(NICE, '"program_nice":0'));
   const inner = ['sh', '-c', INSIDE, 'sh', ...sizes.map(String), words.join(','), ...given];
   const environment = { ...ENVIRONMENT, ...env };
   const isRoot = process.getuid?.() === 0;

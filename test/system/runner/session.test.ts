@@ -160,12 +160,15 @@ describePython('a sandbox that is kept', (python) => {
     }, 60_000);
 
     test(`lets programs weigh less than what ends them, where it is told to (${place})`, async () => {
-      const config = { place, languages: ['python', 'bash'], session_nice: 7 };
+      const config = { place, languages: ['python', 'bash'], program_nice: 7 };
       await using sandbox = await createSandbox({ python, config });
+      const ordinary = await sandbox.run('import os\nprint(os.nice(0))');
+      const shell = await sandbox.run('nice', { language: 'bash' });
       await sandbox.run('', open);
       const nice = 'cut -d " " -f 19 /proc/$PPID/stat; nice; python3 -c "import os; print(os.nice(0))"';
       const [warden, own, child] = (await bash(sandbox, nice)).stdout.split('\n').map(Number);
       expect([Number(own) - Number(warden), child]).toEqual([7, own]);
+      expect([ordinary.stdout, shell.stdout]).toEqual([`${own}\n`, `${own}\n`]);
     });
 
     test(`ends itself at its time with all that runs, though no agent says so, and not before (${place})`, async () => {
