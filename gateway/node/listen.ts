@@ -1,5 +1,5 @@
 import type { Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, Server as NetServer } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import { Failure } from '../../shared/errors.ts';
 
@@ -27,10 +27,11 @@ export function listen(server: Server, host: string, port: number, setting: stri
   });
 }
 
-/** Takes no more connections. Resolves when the last one has ended; those that are idle end now. */
+/** Takes no more connections. Resolves when the last one has ended. */
 export async function stopListening(server: Server): Promise<void> {
   await takeWaiting(server);
-  await new Promise<void>((resolve) => server.close(() => resolve()));
+  // HTTP's own would end those that are idle, and a request that is on its way there would be lost.
+  await new Promise<void>((resolve) => NetServer.prototype.close.call(server, () => resolve()));
 }
 
 /**
@@ -58,7 +59,8 @@ export async function closeServer(
   closed: Promise<void> = stopListening(server),
 ): Promise<void> {
   await setImmediate();
-  server.closeIdleConnections();
+  // Once more: those that are idle end now.
+  server.close();
   const timer = setTimeout(() => server.closeAllConnections(), deadlineMs);
   await closed;
   clearTimeout(timer);

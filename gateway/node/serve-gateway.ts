@@ -35,7 +35,7 @@ const KEEP_ALIVE_SLACK_MS = 30_000;
 /** An answer that is complete and that the client does not take. */
 const ANSWER_STALL_MS = 60_000;
 const CLOSE_MS = 2_000;
-/** For a request on a connection that was taken just before the gateway listened no more. */
+/** For a request that is on its way over a connection that was taken before the gateway listened no more, or kept. */
 const LAST_REQUEST_MS = 500;
 
 const sha256 = (text: string) => hash('sha256', text, 'hex');
@@ -171,6 +171,8 @@ export async function serveGateway({
         await pause(LAST_REQUEST_MS, hurry.signal);
       }
       await opened.drain(deadlineMs);
+      // Whoever had the last answers on a connection to keep is told, not cut off.
+      if (config.gateway.replicas > 1) await pause(LAST_REQUEST_MS, hurry.signal);
       await close();
     },
     close,

@@ -53,6 +53,7 @@ export type How = { key?: string; leaveMs?: number | undefined };
 /** An execution that nobody can tell of for so long has gone with its instance. */
 const GONE_MS = 45_000;
 const ASK_AGAIN_MS = 300;
+const MAX_IDLE_MS = 60_000;
 /** Of what is no answer. */
 const SHOWN_CHARS = 500;
 
@@ -62,7 +63,8 @@ class Gap extends Error {}
 
 /** A caller that keeps its connection from one request to the next, as clients do. */
 export function createAsking(url: string, key: string): Asking {
-  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  // Without a timeout of its own Node heeds no server's word on how long a connection is kept.
+  const agent = new Agent({ keepAlive: true, maxSockets: 1, timeout: MAX_IDLE_MS });
   /** Where the newest request went, and when the connection was used last. */
   let used = { where: 'on none', atMs: 0 };
 

@@ -357,6 +357,35 @@ describe('a drain over real sockets', () => {
     await drained;
   });
 
+  test('of one replica of several tells whoever asks on a connection that it keeps, while what runs ends and a moment after', async () => {
+    const served = await serveTestGateway({ PODGATE_REPLICAS: '2', PODGATE_FILE_STORE: 'none' });
+    const agent = await served.agent();
+    const answer = served.execute({ code: '', timeout_ms: 60_000 });
+    const execution = (await agent.next()).begin();
+    const kept = await Promise.all(
+      Array.from({ length: 2 }, async () => {
+        const socket = connect(served.running.port, '127.0.0.1');
+        socket.write('GET /health HTTP/1.1\r\nHost: gate\r\n\r\n');
+        expect(String(await once(socket, 'data'))).toContain('Connection: keep-alive');
+        return socket;
+      }),
+    );
+    const drained = served.running.drain(20_000);
+    await agent.seen('GOAWAY');
+    const ask = async (socket: Socket | undefined) => {
+      if (!socket) throw new Error('there is none');
+      socket.write(
+        `POST /v1/execute HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer ${served.key}\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"code":""}`,
+      );
+      expect(await text(socket)).toMatch(/^HTTP\/1\.1 503 [\s\S]*Connection: close[\s\S]*"code":"draining"/i);
+    };
+    await ask(kept[0]);
+    execution.exit();
+    expect((await answer).status).toBe(200);
+    await ask(kept[1]);
+    await drained;
+  });
+
   test('answers whoever was connected before it stopped listening, however many at once', async () => {
     const served = await serveTestGateway({ PODGATE_REPLICAS: '2', PODGATE_FILE_STORE: 'none' });
     const asked = Array.from({ length: 100 }, async () => {
