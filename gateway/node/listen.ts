@@ -58,7 +58,8 @@ export async function closeServer(
   deadlineMs: number,
   closed: Promise<void> = stopListening(server),
 ): Promise<void> {
-  await setImmediate();
+  // As long as whoever stops it takes who waits: this would end the listener at once, and them with it.
+  await takeWaiting(server);
   // Once more: those that are idle end now.
   server.close();
   const timer = setTimeout(() => server.closeAllConnections(), deadlineMs);

@@ -44,6 +44,8 @@ export type ServeGatewayOptions = {
   config: GatewayProcessConfig;
   version: string;
   log?: Log;
+  /** How long a replica that leaves waits for what is asked on connections that it has. */
+  lastRequestMs?: number;
 };
 
 export type RunningGateway = {
@@ -68,6 +70,7 @@ export async function serveGateway({
   config,
   version,
   log = logToStdout(),
+  lastRequestMs = LAST_REQUEST_MS,
 }: ServeGatewayOptions): Promise<RunningGateway> {
   await using stack = new AsyncDisposableStack();
   const ending = new AbortController();
@@ -168,11 +171,11 @@ export async function serveGateway({
       if (delayMs > 0) await pause(delayMs, hurry.signal);
       if (config.gateway.replicas > 1) {
         void stop();
-        await pause(LAST_REQUEST_MS, hurry.signal);
+        await pause(lastRequestMs, hurry.signal);
       }
       await opened.drain(deadlineMs);
       // Whoever had the last answers on a connection to keep is told, not cut off.
-      if (config.gateway.replicas > 1) await pause(LAST_REQUEST_MS, hurry.signal);
+      if (config.gateway.replicas > 1) await pause(lastRequestMs, hurry.signal);
       await close();
     },
     close,

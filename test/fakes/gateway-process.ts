@@ -6,7 +6,11 @@ import { type CallerKeyRequest, issueAgentToken, issueCallerKey } from '../../cl
 import { initKeyFolder, KEY_FILES } from '../../cli/key-folder.ts';
 import type { LogEntry } from '../../gateway/gateway-deps.ts';
 import { readGatewayConfig } from '../../gateway/node/config.ts';
-import { type RunningGateway, serveGateway } from '../../gateway/node/serve-gateway.ts';
+import {
+  type RunningGateway,
+  type ServeGatewayOptions,
+  serveGateway,
+} from '../../gateway/node/serve-gateway.ts';
 import { parseCredential } from '../../shared/credential.ts';
 import { importSigningKey } from '../../shared/key-set.ts';
 import { signProof } from '../../shared/proof.ts';
@@ -27,7 +31,10 @@ export type ServedGateway = {
   execute(body: object, path?: string, init?: RequestInit): Promise<Response>;
 };
 
-export async function serveTestGateway(environment: Record<string, string> = {}): Promise<ServedGateway> {
+export async function serveTestGateway(
+  environment: Record<string, string> = {},
+  options: Pick<ServeGatewayOptions, 'lastRequestMs'> = {},
+): Promise<ServedGateway> {
   const dir = await mkdtemp(join(tmpdir(), 'podgate-gateway-'));
   onTestFinished(() => rm(dir, { recursive: true, force: true }));
   await initKeyFolder(dir);
@@ -53,6 +60,7 @@ export async function serveTestGateway(environment: Record<string, string> = {})
         ...environment,
       },
     }),
+    ...options,
     version: '0.5.0',
     log: (entry) => log.push(entry),
   });

@@ -342,7 +342,10 @@ describe('a drain over real sockets', () => {
   });
 
   test('of one replica of several takes what is asked on a connection that it had when it stopped listening', async () => {
-    const served = await serveTestGateway({ PODGATE_REPLICAS: '2', PODGATE_FILE_STORE: 'none' });
+    const served = await serveTestGateway(
+      { PODGATE_REPLICAS: '2', PODGATE_FILE_STORE: 'none' },
+      { lastRequestMs: 3_000 },
+    );
     const agent = await served.agent();
     const socket = connect(served.running.port, '127.0.0.1');
     await once(socket, 'connect');
@@ -358,7 +361,10 @@ describe('a drain over real sockets', () => {
   });
 
   test('of one replica of several tells whoever asks on a connection that it keeps, while what runs ends and a moment after', async () => {
-    const served = await serveTestGateway({ PODGATE_REPLICAS: '2', PODGATE_FILE_STORE: 'none' });
+    const served = await serveTestGateway(
+      { PODGATE_REPLICAS: '2', PODGATE_FILE_STORE: 'none' },
+      { lastRequestMs: 3_000 },
+    );
     const agent = await served.agent();
     const answer = served.execute({ code: '', timeout_ms: 60_000 });
     const execution = (await agent.next()).begin();
@@ -386,18 +392,21 @@ describe('a drain over real sockets', () => {
     await drained;
   });
 
-  test('answers whoever was connected before it stopped listening, however many at once', async () => {
-    const served = await serveTestGateway({ PODGATE_REPLICAS: '2', PODGATE_FILE_STORE: 'none' });
-    const asked = Array.from({ length: 100 }, async () => {
-      const socket = connect(served.running.port, '127.0.0.1');
-      socket.write('GET /health HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n');
-      return (await text(socket)).split('\r\n', 1)[0];
-    });
-    // The kernel has them all; the gateway has had no turn to take one.
-    const drained = served.running.drain(20_000);
-    expect(new Set(await Promise.all(asked))).toEqual(new Set(['HTTP/1.1 200 OK']));
-    await drained;
-  });
+  test.for(['1', '2'])(
+    'of %s replicas answers whoever was connected before it stopped listening, however many at once',
+    async (replicas) => {
+      const served = await serveTestGateway({ PODGATE_REPLICAS: replicas, PODGATE_FILE_STORE: 'none' });
+      const asked = Array.from({ length: 100 }, async () => {
+        const socket = connect(served.running.port, '127.0.0.1');
+        socket.write('GET /health HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n');
+        return (await text(socket)).split('\r\n', 1)[0];
+      });
+      // The kernel has them all; the gateway has had no turn to take one.
+      const drained = served.running.drain(20_000);
+      expect(new Set(await Promise.all(asked))).toEqual(new Set(['HTTP/1.1 200 OK']));
+      await drained;
+    },
+  );
 
   test('is over at once when it is closed meanwhile', async () => {
     const served = await serveTestGateway();
