@@ -22,7 +22,7 @@ export type RunnerConfig = {
   };
   attach: 'stdio' | 'socket';
   idle_exit_seconds?: number;
-  /** How much less of the processor than the runner programs of a session get, as nice(2) counts. */
+  /** How much less of the processor than the runner its programs get, as nice(2) counts. */
   program_nice?: number;
   require: readonly string[];
   cgroup_root?: string;

@@ -97,7 +97,10 @@ class PythonWork(Command):
             super().kill(reason)
             return
         if self._interrupted_until is not None:
-            return  # It is given its time to heed that, however often it is cancelled.
+            # It is given its time to heed that, however often it is cancelled. Who cancels takes no more of it.
+            if reason == "cancelled":
+                self._killed_for = reason
+            return
         self._killed_for = reason
         self._interrupt()
 

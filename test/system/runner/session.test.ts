@@ -137,6 +137,28 @@ describePython('a sandbox that is kept', (python) => {
       expect(alive.length - before).toBe(3);
     }, 60_000);
 
+    test(`takes a piece of code that is cancelled after its time for cancelled, and keeps its interpreter (${place})`, async () => {
+      await using sandbox = await kept();
+      const python = (code: string, options: RunOptions = {}) =>
+        sandbox.run(code, { session: { do: 'python', context: 'main', rich: false }, ...options });
+      const heeds = py`
+        import time
+        x = 1
+        try: time.sleep(600)
+        except KeyboardInterrupt:
+            print("heard", flush=True)
+            time.sleep(0.3)
+      `;
+      const ran = await python(heeds, {
+        timeoutMs: 300,
+        onData: (execution, { stdout }) => {
+          if (stdout === 'heard\n') execution.cancel('test');
+        },
+      });
+      expect(ran.result).toMatchObject({ outcome: 'cancelled', context: 'kept' });
+      expect((await python('x')).stdout).toBe('1\n');
+    });
+
     test(`ends an interpreter that has more than half of what may live there, where it is not to be waited for (${place})`, async () => {
       await using sandbox = await kept();
       const python = (code: string, options: RunOptions = {}) =>
