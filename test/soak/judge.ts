@@ -52,9 +52,10 @@ export function judge(program: Program, seen: Seen, facts: Facts): { miss: Miss;
  * A whole answer to a caller who comes back under its key has no event for output that is gone: it ends early, and says
  * so. That is the gap that a stream tells of.
  */
-export function withGap({ reading, output }: Program, seen: Seen): Seen {
+export function withGap({ reading, output, outcome, exitCode }: Program, seen: Seen): Seen {
   if (seen.saw !== 'result' || !seen.cut || reading.as !== 'keyed' || hasOutput(seen, output)) return seen;
   const { executionId, tookMs, atMs } = seen;
+  if (seen.outcome !== outcome || seen.exitCode !== exitCode || seen.timedOut) return seen;
   return { executionId, tookMs, atMs, saw: 'gap' };
 }
 

@@ -136,11 +136,13 @@ describe('the judge of a soak', () => {
     const early: Seen = { ...result, stdout: sha256('...'), cut: true };
     const keyed = programOf('keyed');
     expect(withGap(keyed, early)).toEqual({ ...about, saw: 'gap' });
-    for (const seen of [
+    const others = [
       { ...early, cut: false },
       { ...result, ...keyed.output, cut: true },
-    ] as Seen[])
-      expect(withGap(keyed, seen)).toBe(seen);
+      { ...early, exitCode: 1 },
+      { ...early, outcome: 'timed_out' },
+    ];
+    for (const seen of others as Seen[]) expect(withGap(keyed, seen)).toBe(seen);
     expect(withGap(short, early)).toBe(early);
     expect(verdict(early)).toBe('wrong_bytes');
   });
