@@ -34,8 +34,8 @@ export async function runAgentDoctor(args: string[], io: Io): Promise<number> {
     throw new UsageError(`'agent doctor' is for EXECUTOR_BACKEND=kubernetes, not ${config.backend}`);
   const { kubeconfig, contexts: wanted, namespace, cluster: only } = config.kubernetes;
   const contexts = await loadKubeContexts(kubeconfig);
-  const where = kubeconfig ?? 'the kubeconfig';
-  const chosen = chooseContexts({ ...contexts, wanted, cluster: only, where });
+  const { where } = contexts;
+  const chosen = chooseContexts({ ...contexts, wanted, cluster: only });
   const templates = await createTemplateSource({
     file: config.templatesFile,
     variables: config.templateVariables,

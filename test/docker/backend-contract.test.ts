@@ -26,7 +26,8 @@ backendContract(
     template: { image: ENGINE_IMAGE, docker: RUNTIME },
     onThisMachine: ENGINE_HOST?.startsWith('unix:') ?? true,
     noDevices: true,
-    ownProcessor: true,
+    // Another kernel than Linux need not heed nice.
+    ownProcessor: RUNTIME?.runtime === undefined,
     imageRoot: true,
     endlessFiles: !traits.boundsFiles,
   },

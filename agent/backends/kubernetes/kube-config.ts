@@ -58,6 +58,8 @@ export type KubeContexts = {
   readonly names: readonly string[];
   /** Of several files those that cannot be used; the contexts of the others can. */
   readonly problems: readonly Failure[];
+  /** What was read, for messages. */
+  readonly where: string;
   /** The file that a context is in, for messages. */
   fileOf(context: string): string;
   /** Throws a Failure (`invalid_request`) when the context is unknown or cannot be used. */
@@ -97,23 +99,24 @@ async function readContexts(paths: string | undefined): Promise<KubeContexts> {
     config.loadFromDefault();
     if (config.getCurrentContext() === 'loaded-context')
       throw configRefusal('There is no kubeconfig: set KUBECONFIG, or run the agent inside the cluster.');
-    return contextsOf(config, [], () => 'the cluster that the agent runs in');
+    const where = 'the cluster that the agent runs in';
+    return contextsOf(config, { problems: [], where, fileOf: () => where });
   }
   const { config, problems, sources } = readKubeConfigs(() => new KubeConfig(), paths);
   limitPlugins(config);
-  return contextsOf(config, problems, (context) => sources.get(context) ?? paths);
+  const fileOf = (context: string) => sources.get(context) ?? paths;
+  return contextsOf(config, { problems, where: paths, fileOf });
 }
 
 function contextsOf(
   config: KubeConfig,
-  problems: readonly Failure[],
-  fileOf: (context: string) => string,
+  read: Pick<KubeContexts, 'problems' | 'where' | 'fileOf'>,
 ): KubeContexts {
+  const { problems, fileOf } = read;
   return {
+    ...read,
     current: config.getCurrentContext() ?? '',
     names: config.getContexts().map((context) => context.name),
-    problems,
-    fileOf,
     access(context) {
       if (config.getContexts().some(({ name }) => name === context))
         return accessContext(config, context, fileOf(context));

@@ -33,9 +33,8 @@ export async function createKubernetesClusters(
 ): Promise<(KubernetesCluster & { name: string })[]> {
   const { instance, clock, random, log } = deps;
   const { kubeconfig, contexts: wanted, namespace, installation, cluster: only } = deps.config.kubernetes;
-  const where = kubeconfig ?? 'the kubeconfig';
   const contexts = await loadKubeContexts(kubeconfig);
-  const { names, current } = contexts;
+  const { names, current, where } = contexts;
   for (const { detail } of contexts.problems) log('kubeconfig_ignored', { detail });
   const chosen = chooseContexts({ names, current, wanted, cluster: only, where });
   checkOne(
