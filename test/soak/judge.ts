@@ -27,7 +27,9 @@ const LOSSES = new Set(['agent_lost', 'maybe_started', 'draining', 'sandbox_lost
 
 /** What is wrong with an answer, if anything is. The runs are counted again when everything is over. */
 export function judge(program: Program, seen: Seen, facts: Facts): { miss: Miss; why: string } | undefined {
-  if (facts.runs > 1) return { miss: 'doubled', why: `ran ${facts.runs} times` };
+  // Under a key it may run again when its agent has gone: that is looked up when everything is over.
+  if (facts.runs > 1 && program.reading.as !== 'keyed')
+    return { miss: 'doubled', why: `ran ${facts.runs} times` };
   if (seen.saw === 'silence') return facts.stoodStill ? undefined : { miss: 'lost', why: 'no answer came' };
   if (!facts.stoodStill && seen.tookMs > dueMs(program) + BUSY_MS)
     return { miss: 'late', why: `${Math.round(seen.tookMs)} ms` };

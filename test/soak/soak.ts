@@ -7,6 +7,7 @@ import { type Fleet, startFleet } from '../fakes/fleet.ts';
 import { counted } from '../fakes/run-counter.ts';
 import { createAsking, type Seen } from './asking.ts';
 import { carryOut, type FaultLog, lift } from './faults.ts';
+import { readInstanceLives } from './instance-lives.ts';
 import { isOutOfTime, judge, PATIENCE_MS, withGap } from './judge.ts';
 import { readKeptOutput } from './kept-output.ts';
 import { askKeyed } from './keyed.ts';
@@ -111,6 +112,7 @@ export async function soak(options: SoakOptions): Promise<Tally> {
     }
   }
   await lookAtOutages(settled, logs, tally);
+  await lookAtRepeats(settled, fleet, logs, tally);
   for (const why of await complaintsIn(fleet, logs)) tally.miss({ miss: 'broke', name: 'log', why });
   for (const line of [...tally.lines(), ...lines]) say(line);
   return tally;
@@ -218,6 +220,24 @@ function recount(fleet: Fleet, settled: readonly Told[], faults: FaultLog, tally
     const { name, program, seen } = told;
     const missed = judge(program, seen, factsOf(fleet, faults, told));
     if (missed) tally.miss({ ...missed, name: `${name} (${program.kind}, at the end)` });
+  }
+}
+
+/** Under one key nothing runs twice while an agent lives that knows of it. */
+async function lookAtRepeats(
+  settled: readonly Told[],
+  { counter }: Pick<Fleet, 'counter'>,
+  logs: string,
+  tally: Tally,
+): Promise<void> {
+  const lives = await readInstanceLives(logs);
+  const ids = new Map<string, string[]>();
+  for (const { name, program, seen } of settled)
+    if (program.reading.as === 'keyed' && counter.count(name) > 1)
+      ids.set(name, [...(ids.get(name) ?? []), seen.executionId ?? '']);
+  for (const [name, executionIds] of ids) {
+    const why = lives.whyTwice(executionIds, counter.count(name));
+    if (why) tally.miss({ miss: 'doubled', name, why });
   }
 }
 

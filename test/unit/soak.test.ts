@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { MAX_RETAINED_BYTES } from '../../agent/executions/retention.ts';
 import type { Seen } from '../soak/asking.ts';
+import { readInstanceLives } from '../soak/instance-lives.ts';
 import { BUSY_MS, judge, withGap } from '../soak/judge.ts';
 import { readKeptOutput } from '../soak/kept-output.ts';
 import { MAX_GROWTH_BYTES, watchMemory } from '../soak/memory-watch.ts';
@@ -129,7 +130,7 @@ describe('the judge of a soak', () => {
     const refused = failure('no_agent', 'no', { status: 503 }) as Seen;
     expect(verdict(refused, { runs: 1 }, programOf('keyed'))).toBeUndefined();
     expect(verdict(refused, { runs: 1 }, programOf('short'))).toBe('wrongly_reported');
-    expect(verdict(result, { runs: 2 }, programOf('keyed'))).toBe('doubled');
+    expect(verdict(result, { runs: 2 }, programOf('short'))).toBe('doubled');
   });
 
   test('takes output that ends early, and says so to a caller with a key, for a gap, and for no other caller', () => {
@@ -286,4 +287,27 @@ test('a soak finds memory that grows, and takes a heap that goes up and down for
   const wave = (atMs: number) => growth * ((atMs % 100_000) / 100_000);
   expect(rises((atMs) => base + wave(atMs))).toEqual([]);
   expect(rises((atMs) => base + wave(atMs) + (growth * atMs) / minutes(18))).toEqual(['gateway-0']);
+});
+
+test('what runs again under its key is a miss while an agent that knew of it lives, and none once that has gone', async () => {
+  const logs = await mkdtemp(join(tmpdir(), 'podgate-lives-'));
+  onTestFinished(() => rm(logs, { recursive: true }));
+  const line = (second: number, instance: string, execution_id?: string) => ({
+    time: new Date(second * 1_000).toISOString(),
+    event: execution_id === undefined ? 'agent_stopped' : 'execution',
+    instance,
+    ...(execution_id !== undefined && { execution_id, started: 'yes', run_ms: 1_000 }),
+  });
+  const lines = [
+    line(10, 'gone', 'first'),
+    line(11, 'gone'),
+    line(13, 'lives', 'second'),
+    line(20, 'late', 'third'),
+    line(30, 'lives'),
+  ];
+  await writeFile(join(logs, 'agent-0.log'), lines.map((each) => JSON.stringify(each)).join('\n'));
+  const lives = await readInstanceLives(logs);
+  expect(lives.whyTwice(['first', 'second', 'first'], 2)).toBeUndefined();
+  expect(lives.whyTwice(['second', 'third'], 2)).toBe('ran again while lives, which knew of it, lived');
+  expect(lives.whyTwice(['first', ''], 2)).toBe('ran 2 times, of which its agents tell 1');
 });
