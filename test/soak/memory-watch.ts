@@ -8,8 +8,8 @@ const SETTLED_SHARE = 0.4;
 export const MAX_GROWTH_BYTES = 64 * MB;
 /** While records come and none goes yet: 2 KB each, at the rate of a quick machine. */
 const MAX_YOUNG_GROWTH_BYTES = 128 * MB;
-/** A heap goes up and down by more than it grows: medians are of so long, of a shorter soak a tenth. */
-const WINDOW_MS = 180_000;
+/** A heap goes up and down by more than it grows: medians are of so long, of a shorter soak a tenth, within bounds. */
+const WINDOW_MS = { least: 15_000, most: 180_000 };
 const WINDOW_SHARE = 0.1;
 
 type Watched = { name: string; read: () => number };
@@ -27,7 +27,7 @@ export function watchMemory(
   durationMs: number,
 ): MemoryWatch {
   const settledMs = Math.min(SETTLED_MS, durationMs * SETTLED_SHARE);
-  const windowMs = Math.min(WINDOW_MS, durationMs * WINDOW_SHARE);
+  const windowMs = Math.max(WINDOW_MS.least, Math.min(WINDOW_MS.most, durationMs * WINDOW_SHARE));
   const mayRise = settledMs < SETTLED_MS ? MAX_YOUNG_GROWTH_BYTES : MAX_GROWTH_BYTES;
   const watched: Watched[] = processes.map((process) => ({
     name: process.name,
