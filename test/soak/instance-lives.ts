@@ -1,7 +1,6 @@
-import { createReadStream } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
+import { readLogLines } from './log-lines.ts';
 
 /** What the agents' logs say of where executions ran, and until when those agents lived. */
 export type InstanceLives = {
@@ -12,16 +11,14 @@ export type InstanceLives = {
   whyTwice(executionIds: Iterable<string>, runs: number): string | undefined;
 };
 
-type Run = { instance: string; beganMs: number; endedMs: number };
+type Run = { instance: string; beganMs: number };
 
 export async function readInstanceLives(logs: string): Promise<InstanceLives> {
   const ran = new Map<string, Run>();
   const lastHeardMs = new Map<string, number>();
   for (const file of await readdir(logs)) {
     if (!file.startsWith('agent')) continue;
-    for await (const text of createInterface(createReadStream(join(logs, file)))) {
-      if (!text.startsWith('{')) continue;
-      const line = JSON.parse(text) as Record<string, unknown>;
+    for await (const line of readLogLines(join(logs, file))) {
       const instance = String(line.instance);
       const atMs = Date.parse(String(line.time));
       lastHeardMs.set(instance, atMs);
@@ -29,7 +26,6 @@ export async function readInstanceLives(logs: string): Promise<InstanceLives> {
         ran.set(String(line.execution_id), {
           instance,
           beganMs: atMs - Number(line.run_ms ?? 0),
-          endedMs: atMs,
         });
     }
   }

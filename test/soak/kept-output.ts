@@ -1,8 +1,7 @@
-import { createReadStream } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { MAX_RETAINED_BYTES } from '../../agent/executions/retention.ts';
+import { readLogLines } from './log-lines.ts';
 
 /** What the agents' logs say of output that was put behind an execution's own. */
 export type KeptOutput = {
@@ -20,9 +19,7 @@ export async function readKeptOutput(logs: string): Promise<KeptOutput> {
   const ends = new Map<string, { instance: string; atMs: number; bytes: number }>();
   for (const file of await readdir(logs)) {
     if (!file.startsWith('agent')) continue;
-    for await (const text of createInterface(createReadStream(join(logs, file)))) {
-      if (!text.startsWith('{')) continue;
-      const line = JSON.parse(text) as Record<string, unknown>;
+    for await (const line of readLogLines(join(logs, file))) {
       if (line.event !== 'execution') continue;
       ends.set(String(line.execution_id), {
         instance: String(line.instance),

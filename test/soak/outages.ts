@@ -1,8 +1,7 @@
-import { createReadStream } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import type { Failed } from './asking.ts';
+import { readLogLines } from './log-lines.ts';
 
 /** Times in ms since 1970, by the gateways' own clocks. An outage that never ended is that of an instance that is gone. */
 type Outage = { fromMs: number; toMs: number };
@@ -73,9 +72,7 @@ async function readLog(
   runs: Map<string, Run>,
 ): Promise<void> {
   const links = new Map<string, number>();
-  for await (const text of createInterface(createReadStream(join(logs, gateway)))) {
-    if (!text.startsWith('{')) continue;
-    const line = JSON.parse(text) as Record<string, unknown>;
+  for await (const line of readLogLines(join(logs, gateway))) {
     const atMs = Date.parse(String(line.time));
     const key = `${gateway}/${line.instance}`;
     if (line.event === 'gateway_started') links.clear();
