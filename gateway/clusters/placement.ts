@@ -79,8 +79,8 @@ export function place(
   }: { wanted: Wanted; refused: ReadonlySet<string>; avoided: ReadonlySet<string> },
 ): Placement | undefined {
   const offers = candidates(directory, wanted, refused);
-  const liked = avoided.size === 0 ? offers : offers.filter(({ instance }) => !avoided.has(instance));
-  const chosen = chooseOffer(liked) ?? chooseOffer(offers);
+  const liked = avoided.size > 0 && chooseOffer(offers.filter(({ instance }) => !avoided.has(instance)));
+  const chosen = liked || chooseOffer(offers);
   if (!chosen) return undefined;
   const { cluster, of } = chosen;
   const [best] = [...of.links]
