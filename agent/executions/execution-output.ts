@@ -21,8 +21,8 @@ export type ExecutionOutputDeps = {
   retention: Retention;
   /** How many of the first files are none. */
   documents?: number;
-  /** The runner may send until this many bytes in all. Never falls. */
-  onLimit: (limit: number) => void;
+  /** The runner may send until this many bytes in all; never falls. `wasHeld`: it could send nothing until now. */
+  onLimit: (limit: number, wasHeld: boolean) => void;
   /** A reader left, and is waited for or was the last; or nobody is waited for any more. */
   onAwaited: (isAwaited: boolean) => void;
 };
@@ -204,8 +204,9 @@ export class ExecutionOutput implements Retained {
       this.#isAwaited || !this.inUse ? this.#limitOfNobody() : Infinity,
     );
     if (limit <= this.#granted) return;
+    const wasHeld = this.isHeld;
     this.#granted = limit;
-    this.#runs?.onLimit(limit);
+    this.#runs?.onLimit(limit, wasHeld);
   }
 
   #limitOfNobody(): number {

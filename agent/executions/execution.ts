@@ -20,6 +20,7 @@ import { feedsOn, LiveInput } from './live-input.ts';
 import type { Execution, ExecutionPort } from './port.ts';
 import type { Retention } from './retention.ts';
 import { judgeRun, judgeStaging, OPEN_SILENCE_MS, STAGE_SILENCE_MS } from './runner-silence.ts';
+import { RunnerWatch } from './runner-watch.ts';
 import { StartInput } from './start-input.ts';
 
 export type ExecutionDeps = {
@@ -52,19 +53,21 @@ export function createExecution(deps: ExecutionDeps): Execution {
   let lease: Lease | undefined;
   let runner: RunnerExecution | undefined;
   let startedAtMs = 0;
-  let lastSignMs = 0;
   let outputBytes = 0;
   let dropsOutput = false;
   let cancelled = false;
-  let cancelWatch: CancelTimer = () => {};
   let cancelWait: CancelTimer = () => {};
   let idle: IdleWatch | undefined;
+  const watch = new RunnerWatch(clock, look);
   const input = new StartInput(inputBytes, deps.port);
   const live = feedsOn(body.session) ? new LiveInput(inputBytes, () => idle?.touch()) : undefined;
   const output = new ExecutionOutput(deps.port, {
     retention: deps.retention,
     documents: body.rich || body.session ? 1 : 0,
-    onLimit: (limit) => runner?.window(limit),
+    onLimit(limit, wasHeld) {
+      if (wasHeld) watch.sign();
+      runner?.window(limit);
+    },
     onAwaited(isAwaited) {
       cancelWait();
       if (isAwaited && phase !== 'over') cancelWait = clock.after(ORPHAN_MS, orphaned);
@@ -77,8 +80,8 @@ export function createExecution(deps: ExecutionDeps): Execution {
     started() {
       if (phase !== 'staging') return;
       phase = 'started';
-      startedAtMs = sign();
-      watchIn(body.limits.timeout_ms + RUNNER_GRACE_MS);
+      startedAtMs = watch.sign();
+      watch.lookIn(body.limits.timeout_ms + RUNNER_GRACE_MS);
       onStarted();
       output.started();
       if (runner) live?.begin(runner);
@@ -87,18 +90,18 @@ export function createExecution(deps: ExecutionDeps): Execution {
     },
     data(channel, _offset, bytes) {
       if (phase === 'over') return;
-      sign();
+      watch.sign();
       outputBytes += bytes.byteLength;
       output.data(channel, bytes);
       if (output.inUse) idle?.touch();
       if (dropsOutput) runner?.window(outputBytes + STREAM_WINDOW_BYTES);
     },
     fileEnd(file) {
-      sign();
+      watch.sign();
       if (phase !== 'over') output.fileEnd(file);
     },
     inputWindow(limit) {
-      sign();
+      watch.sign();
       input.window(limit);
       live?.window(limit);
     },
@@ -123,11 +126,6 @@ export function createExecution(deps: ExecutionDeps): Execution {
     },
   };
 
-  function sign(): number {
-    lastSignMs = clock.now();
-    return lastSignMs;
-  }
-
   /** User code cannot have begun before the runner had the last byte of its input. */
   function howStarted(): Started {
     if (phase === 'started') return 'yes';
@@ -136,7 +134,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
 
   function close(): void {
     phase = 'over';
-    cancelWatch();
+    watch.stop();
     cancelWait();
     live?.over();
     idle?.stop();
@@ -171,31 +169,26 @@ export function createExecution(deps: ExecutionDeps): Execution {
       );
   }
 
-  function watchIn(delayMs: number): void {
-    cancelWatch();
-    cancelWatch = clock.after(delayMs, watch);
-  }
-
   /** The agent's own clock: a runner is believed, but not for ever. */
-  function watch(): void {
+  function look(): void {
     if (cancelled) {
       if (!dropsOutput && output.isHeld) dropOutput();
       else kill(new Failure('cancelled', 'The runner did not confirm the end; its sandbox was discarded.'));
       return;
     }
-    const silentMs = clock.now() - lastSignMs;
+    const { silentMs } = watch;
     const interrupted = lease?.runner.interrupted ?? false;
     const verdict =
       phase === 'staging'
         ? judgeStaging({ silentMs, allowedMs: stageSilenceMs, hasInput: input.isWhole, interrupted })
         : judgeRun({ silentMs, isHeld: output.isHeld, sendsFiles: sent[3] > 0, interrupted });
-    if (verdict.do === 'wait') watchIn(verdict.delayMs);
+    if (verdict.do === 'wait') watch.lookIn(verdict.delayMs);
     else if (verdict.do === 'kill') kill(verdict.failure);
     else if (verdict.do === 'time_out')
       end(silentTimeoutExit(clock.now() - startedAtMs, sent[1], sent[2]), 'discard');
     else {
-      sign();
-      watchIn(RUNNER_GRACE_MS);
+      watch.sign();
+      watch.lookIn(RUNNER_GRACE_MS);
     }
   }
 
@@ -204,7 +197,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
     dropsOutput = true;
     output.dropRest();
     runner?.window(outputBytes + STREAM_WINDOW_BYTES);
-    watchIn(RUNNER_GRACE_MS);
+    watch.lookIn(RUNNER_GRACE_MS);
   }
 
   /** Whoever lost its link did not come back in time. */
@@ -218,7 +211,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
     if (runner) {
       runner.cancel(reason);
       if (reason === 'reader_stalled') dropOutput();
-      else watchIn(RUNNER_GRACE_MS);
+      else watch.lookIn(RUNNER_GRACE_MS);
     } else refuseNow(new Failure('cancelled', 'Cancelled before it started.'), 'unused');
   }
 
@@ -232,8 +225,8 @@ export function createExecution(deps: ExecutionDeps): Execution {
         return true;
       }
       phase = 'staging';
-      sign();
-      watchIn(stageSilenceMs);
+      watch.sign();
+      watch.lookIn(stageSilenceMs);
       try {
         runner = given.runner.start(given.streamId, body, handlers);
       } catch (error) {
@@ -256,7 +249,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
         cancel('protocol_error');
         return false;
       }
-      sign();
+      watch.sign();
       input.push(bytes);
       return true;
     },

@@ -6,6 +6,8 @@ export type FakeClock = Clock & {
   advance(ms: number): Promise<void>;
   /** Lets everything that needs no time happen, timers of 0 ms among it. */
   settle(): Promise<void>;
+  /** Time goes by for everybody but this process: what was due meanwhile comes late. */
+  standStill(ms: number): void;
   /** Sets the wall clock forward, or back: what is measured goes on. */
   jump(ms: number): void;
   readonly pending: number;
@@ -50,6 +52,9 @@ export function createFakeClock(startMs = 1_000): FakeClock {
     },
     advance,
     settle: () => advance(0),
+    standStill(ms) {
+      nowMs += ms;
+    },
     jump(ms) {
       wallMs += ms;
     },

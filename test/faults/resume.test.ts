@@ -203,7 +203,13 @@ describeFleet(
       }
       wire().setRate(Number.POSITIVE_INFINITY);
       const { status, body } = await asked.answer;
-      expect([status, body.files_omitted, asked.runs()]).toEqual([200, [], 1]);
+      expect([status, body.code, body.detail, body.files_omitted, asked.runs()]).toEqual([
+        200,
+        undefined,
+        undefined,
+        [],
+        1,
+      ]);
       const byPath = new Map(body.files.map(({ path, file_id }) => [path, file_id]));
       expect([...byPath.keys()].sort()).toEqual(['empty', 'first.bin', 'second.bin']);
       expect(body.files).toHaveLength(3);

@@ -27,7 +27,7 @@ export function describeFleet(
 /** What one request was answered. */
 export type Answer = {
   status: number;
-  body: ExecuteResult & { code?: string; started?: string; retryable?: boolean };
+  body: ExecuteResult & { code?: string; detail?: string; started?: string; retryable?: boolean };
   headers: Headers;
   tookMs: number;
 };

@@ -374,6 +374,46 @@ describe('the agent’s own clock', () => {
     expect(heard.exit?.result?.outcome).toBe('exited');
   });
 
+  test('gives a runner its grace again that may send once more', async () => {
+    const { begin, clock } = await createBench();
+    const { heard, run, input } = await begin();
+    run.started();
+    run.output(3, new Uint8Array(STREAM_WINDOW_BYTES));
+    await clock.advance(2_000 + 5 * RUNNER_GRACE_MS - 1);
+    input?.window(STREAM_WINDOW_BYTES + 1);
+    await clock.advance(RUNNER_GRACE_MS - 1);
+    expect(heard.words).not.toContain('EXIT');
+    run.output(3, 'x');
+    await clock.advance(60_000);
+    expect(heard.words).not.toContain('EXIT');
+    input?.window(STREAM_WINDOW_BYTES + 2);
+    await clock.advance(2 * RUNNER_GRACE_MS);
+    expect(heard.exit?.failure).toMatchObject({ code: 'runner_error', started: 'yes' });
+  });
+
+  test('takes its own standing still for no silence of the runner', async () => {
+    const { begin, clock } = await createBench();
+    const { heard, run } = await begin();
+    run.started();
+    await clock.settle();
+    clock.standStill(3_600_000);
+    await clock.advance(RUNNER_GRACE_MS - 1);
+    // Its end had come long before, and was not read.
+    run.exit(resultOf());
+    await clock.settle();
+    expect(heard.exit?.result?.outcome).toBe('exited');
+  });
+
+  test('calls a run timed out all the same whose runner says nothing after a standstill', async () => {
+    const { begin, clock } = await createBench();
+    const { heard, run } = await begin();
+    run.started();
+    await clock.settle();
+    clock.standStill(3_600_000);
+    await clock.advance(RUNNER_GRACE_MS);
+    expect(heard.exit?.result?.outcome).toBe('timed_out');
+  });
+
   test('does not hurry a runner that still sends', async () => {
     const { begin, clock } = await createBench();
     const { heard, run } = await begin();
