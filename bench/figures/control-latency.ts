@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { startTcpProxy, type TcpProxy } from '../../test/fakes/tcp-proxy.ts';
 import { type Front, startFront } from '../processes.ts';
 import { ms, type Row } from '../row.ts';
@@ -9,10 +8,11 @@ const PRINTERS = 4;
 const SAMPLES = 150;
 const TWO_GB = 2_000_000_000;
 const CHATTY = 200;
-const CHATTY_AT_ONCE = 20;
+/** All of them together are 2,000 lines a second. */
+const EVERY_MS = 100;
 const TEMPLATES = `
 templates:
-  - {name: default, pool: {min: ${CHATTY_AT_ONCE + 2}, max: ${CHATTY_AT_ONCE + 2}}, reuse: reset, resources: {cpu_seconds: 60}}
+  - {name: default, pool: {min: ${CHATTY + 2}, max: ${CHATTY + 2}}, reuse: reset, resources: {cpu_seconds: 60}}
 `;
 const PRINTER = `
 import os
@@ -26,12 +26,11 @@ block = b"x" * 65536
 for _ in range(${Math.ceil(TWO_GB / 65536)}):
     os.write(1, block)
 `;
-/** A line every 20 ms for two seconds. */
 const TALKER = `
 import time
-for line in range(100):
-    print(line, "x" * 80, flush=True)
-    time.sleep(0.02)
+while True:
+    print("x" * 80, flush=True)
+    time.sleep(${EVERY_MS / 1_000})
 `;
 
 /**
@@ -57,7 +56,7 @@ export async function controlLatency(): Promise<Row[]> {
   const ask = () => front.client.get(`/v1/executions/${execution_id}`);
   for (let turn = 0; turn < 20; turn += 1) await ask();
   const unloaded = await sample(ask);
-  const readers = await Promise.all(Array.from({ length: PRINTERS }, () => print(front)));
+  const readers = await Promise.all(Array.from({ length: PRINTERS }, () => listen(front, PRINTER)));
   await new Promise((resolve) => setTimeout(resolve, 1_000));
   const loaded = await sample(ask);
   for (const reader of readers) reader.destroy();
@@ -72,42 +71,42 @@ export async function controlLatency(): Promise<Row[]> {
     },
     {
       name: 'control frames beside 200 chatty executions and a stalled 2 GB printer',
-      figure: `${ms(beside)} p50, ${CHATTY_AT_ONCE} at once`,
+      figure: `${ms(beside.latency)} p50, ${CHATTY} at once, ${Math.round(beside.linesPerSecond)} lines/s`,
       baseline: `${ms(unloaded)} unloaded`,
-      value: beside - unloaded,
+      value: beside.latency - unloaded,
     },
   ];
 }
 
-async function besideTalkers(front: Front, ask: () => Promise<unknown>): Promise<number> {
+async function besideTalkers(
+  front: Front,
+  ask: () => Promise<unknown>,
+): Promise<{ latency: number; linesPerSecond: number }> {
   const stalled = await front.client.open('/v1/execute/stream', { code: TWO_GB_PRINTER, timeout_ms: 60_000 });
   stalled.on('error', () => undefined);
   stalled.pause();
-  let left = CHATTY;
-  let sampled = false;
-  const talking = Array.from({ length: CHATTY_AT_ONCE }, async () => {
-    // Goes on until the samples are taken, where the machine is slow.
-    while (left-- > 0 || !sampled) {
-      const answer = await front.client.open('/v1/execute/stream', {
-        code: TALKER,
-        timeout_ms: 60_000,
-        queue_timeout_ms: 60_000,
-      });
-      if (answer.statusCode !== 200) throw new Error(`a talker was answered ${answer.statusCode}`);
-      answer.resume();
-      await once(answer, 'close');
-    }
-  });
-  const beside = await sample(ask);
-  sampled = true;
-  await Promise.all(talking);
-  stalled.destroy();
-  return beside;
+  const talkers = await Promise.all(Array.from({ length: CHATTY }, () => listen(front, TALKER)));
+  const said = talkers.map(() => 0);
+  for (const [index, talker] of talkers.entries())
+    talker.on('data', (chunk: Buffer) => {
+      said[index] = (said[index] ?? 0) + chunk.toString('latin1').split('event: output').length - 1;
+    });
+  const fromMs = performance.now();
+  await new Promise((resolve) => setTimeout(resolve, 1_000));
+  const latency = await sample(ask);
+  const seconds = (performance.now() - fromMs) / 1_000;
+  for (const each of [...talkers, stalled]) each.destroy();
+  if (said.includes(0)) throw new Error(`${said.filter((count) => count === 0).length} talkers said nothing`);
+  return { latency, linesPerSecond: said.reduce((sum, count) => sum + count, 0) / seconds };
 }
 
-async function print(front: Front) {
-  const answer = await front.client.open('/v1/execute/stream', { code: PRINTER, timeout_ms: 60_000 });
-  if (answer.statusCode !== 200) throw new Error(`the printer was answered ${answer.statusCode}`);
+async function listen(front: Front, code: string) {
+  const answer = await front.client.open('/v1/execute/stream', {
+    code,
+    timeout_ms: 60_000,
+    queue_timeout_ms: 60_000,
+  });
+  if (answer.statusCode !== 200) throw new Error(`a program was answered ${answer.statusCode}`);
   answer.on('error', () => undefined);
   return answer.resume();
 }
