@@ -11,6 +11,8 @@ type Lane = {
   stalled: PromiseWithResolvers<void> | undefined;
   /** Slices that still lose a bit. */
   corrupt: number;
+  /** Called once half of a slice has gone and the other waits. */
+  onHalf: (() => void) | undefined;
 };
 
 /** `halfOpen`: one end is gone and the other does not know. */
@@ -24,6 +26,8 @@ export type TcpProxy = AsyncDisposable & {
   cut(connections?: number): void;
   /** Moves no byte, and no end of a connection, until told otherwise: in one direction or in both. */
   stall(on: boolean, direction?: Direction): void;
+  /** Moves half of the next slice that is larger than a control frame, then stalls that direction; resolves when it has. */
+  stallInside(direction: Direction): Promise<void>;
   /** Resets one end of every connection: the other goes on to believe in it, and what it says goes nowhere. */
   halfOpen(gone: 'dialler' | 'target'): void;
   /** Flips a bit of the next so many slices in each direction. */
@@ -35,6 +39,8 @@ export type TcpProxy = AsyncDisposable & {
 
 /** Bytes that the slowed wire moves at a time: small, so that latency through it is that of a wire and not of a queue. */
 const SLICE_BYTES = 8_192;
+/** Half of so much lies inside a frame of bulk. */
+const BULK_BYTES = 4_096;
 
 /**
  * A TCP proxy on loopback, to a port or to a socket of this machine, that stands for a network: it can slow, stall, cut, half-open and corrupt. It holds one slice
@@ -78,7 +84,9 @@ export async function startTcpProxy(target: number | { socketPath: string }): Pr
           await pace(wire, slice.length);
           if (connection.halfOpen) continue;
           spoil(wire, slice);
-          if (!to.write(slice)) await Promise.race([once(to, 'drain'), once(to, 'close')]);
+          const rest = await halve(wire, slice, to);
+          if (connection.halfOpen) continue;
+          if (!to.write(rest)) await Promise.race([once(to, 'drain'), once(to, 'close')]);
         }
       }
       whole = true;
@@ -115,6 +123,10 @@ export async function startTcpProxy(target: number | { socketPath: string }): Pr
         }
       }
     },
+    stallInside: (direction) =>
+      new Promise((resolve) => {
+        lanes[direction].onHalf = resolve;
+      }),
     halfOpen: (gone) => {
       for (const connection of connections) {
         connection.halfOpen = true;
@@ -146,7 +158,25 @@ function reset(socket: Socket): void {
 }
 
 function lane(): Lane {
-  return { bytesPerSecond: Number.POSITIVE_INFINITY, nextAtMs: 0, stalled: undefined, corrupt: 0 };
+  return {
+    bytesPerSecond: Number.POSITIVE_INFINITY,
+    nextAtMs: 0,
+    stalled: undefined,
+    corrupt: 0,
+    onHalf: undefined,
+  };
+}
+
+/** What is left of a slice to send: the half behind which the wire is to stall waits here until it goes on. */
+async function halve(wire: Lane, slice: Buffer, to: Socket): Promise<Buffer> {
+  if (!wire.onHalf || slice.length < BULK_BYTES) return slice;
+  const half = slice.length >> 1;
+  to.write(slice.subarray(0, half));
+  wire.stalled ??= Promise.withResolvers<void>();
+  wire.onHalf();
+  wire.onHalf = undefined;
+  await wire.stalled.promise;
+  return slice.subarray(half);
 }
 
 function spoil(wire: Lane, slice: Buffer): void {

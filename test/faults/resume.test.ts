@@ -146,6 +146,50 @@ describeFleet(
       },
     );
 
+    test.for([
+      ['goes on', 1_000, () => wire().stall(false)],
+      ['is cut', 0, () => wire().cut()],
+      ['is silent until its links are dead', DEAD_MS, () => wire().cut()],
+    ] as const)(
+      'a wire that stops in the middle of a frame and then %s is not seen in the output',
+      async ([, afterMs, act]) => {
+        let stopped: Promise<void> | undefined;
+        const stop = async () => {
+          await wire().stallInside('up');
+          await pause(afterMs);
+          act();
+          wire().stall(false);
+        };
+        const isStopped = () => {
+          stopped = stop();
+        };
+        await expectWhole([{ atChars: 1_000_000, act: isStopped }]);
+        await stopped;
+      },
+    );
+
+    test.for([
+      ['goes on', () => {}],
+      ['is cut', () => wire().cut()],
+    ] as const)(
+      'a wire that stops in the middle of a frame of files and then %s runs the program once, with all of them',
+      async ([, act]) => {
+        const content = 'x'.repeat(3_000_000);
+        const stopped = wire().stallInside('down');
+        const asked = ask(fleet(), 'print(len(open("big.txt").read()))', {
+          timeout_ms: 10_000,
+          queue_timeout_ms: 20_000,
+          files: [{ path: 'big.txt', content }],
+        });
+        await stopped;
+        expect(asked.runs()).toBe(0);
+        act();
+        wire().stall(false);
+        const { status, body } = await asked.answer;
+        expect([status, body.stdout, asked.runs()]).toEqual([200, `${content.length}\n`, 1]);
+      },
+    );
+
     test('several cuts in one execution are not seen in its output', async () => {
       const act = () => wire().cut();
       await expectWhole([300_000, 1_200_000, 2_500_000].map((atChars) => ({ atChars, act })));
