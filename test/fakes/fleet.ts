@@ -23,6 +23,8 @@ export type FleetOptions = {
   variables?: Readonly<Record<string, string>>;
   /** Links are encrypted, so that what a wire corrupts is noticed. */
   tls?: boolean;
+  /** An address of this machine at which programs count themselves; else a socket beside their interpreter. */
+  counterHost?: string | undefined;
   /** Where logs go, one file a process. */
   logs?: string | undefined;
 };
@@ -75,7 +77,10 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   opened.defer(() => rm(dir, { recursive: true, force: true }));
   const python = await makeInterpreter();
   opened.defer(() => rm(python, { recursive: true, force: true }));
-  const counter = opened.use(await startRunCounter(join(python, 'runs')));
+  const { counterHost } = options;
+  const counter = opened.use(
+    await startRunCounter(counterHost ? { host: counterHost } : { path: join(python, 'runs') }),
+  );
   await initKeyFolder(dir);
   const authority = createAuthority();
   const certificate = authority.issue({ name: 'gateway' });

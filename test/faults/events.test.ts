@@ -38,7 +38,7 @@ describeFleet(
       const name = crypto.randomUUID();
       const id = await fleet()
         .client(first())
-        .start({ code: counted(fleet().counter.path, name) + code, timeout_ms: 30_000 });
+        .start({ code: counted(fleet().counter.at, name) + code, timeout_ms: 30_000 });
       return { id, runs: () => fleet().counter.count(name) };
     }
 
@@ -125,7 +125,7 @@ describeFleet(
 
     test('runs once, however many ask for it with one key at once, and each is told the same', async () => {
       const name = crypto.randomUUID();
-      const code = `${counted(fleet().counter.path, name)}import time; time.sleep(1); print("once")`;
+      const code = `${counted(fleet().counter.at, name)}import time; time.sleep(1); print("once")`;
       const client = fleet().client(first());
       const asked = Array.from({ length: 6 }, () =>
         client.execute({ code, timeout_ms: 20_000 }, { idempotencyKey: name }),
@@ -141,7 +141,7 @@ describeFleet(
 
     test('runs once with one key, asked for through two replicas at once, and told by a third that was just started', async () => {
       const name = crypto.randomUUID();
-      const code = `${counted(fleet().counter.path, name)}import time; time.sleep(1); print("once")`;
+      const code = `${counted(fleet().counter.at, name)}import time; time.sleep(1); print("once")`;
       const askAt = (gateway: FleetGateway) =>
         fleet().client(gateway).execute({ code, timeout_ms: 20_000 }, { idempotencyKey: name });
       const answers = await Promise.all([first(), second(), first(), second()].map(askAt));

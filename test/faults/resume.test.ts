@@ -80,7 +80,7 @@ describeFleet(
       const text = { stdout: '', stderr: '' };
       let last: StreamEvent | undefined;
       const request = {
-        code: counted(fleet().counter.path, name) + code,
+        code: counted(fleet().counter.at, name) + code,
         timeout_ms: 30_000,
         queue_timeout_ms: REDIALS_MS,
       };

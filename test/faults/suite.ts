@@ -60,7 +60,7 @@ export function ask(
     const response = await fetch(`${gateway?.url ?? fleet.url}/v1/execute`, {
       method: 'POST',
       headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json', ...headers },
-      body: JSON.stringify({ code: counted(fleet.counter.path, name) + code, ...rest }),
+      body: JSON.stringify({ code: counted(fleet.counter.at, name) + code, ...rest }),
       signal: leaving.signal,
     });
     const body = (await response.json()) as Answer['body'];

@@ -201,7 +201,7 @@ async function call({
 /** The program counts itself first. */
 function counting(program: Program, fleet: Fleet, name: string): Program {
   const { request } = program;
-  return { ...program, request: { ...request, code: counted(fleet.counter.path, name) + request.code } };
+  return { ...program, request: { ...request, code: counted(fleet.counter.at, name) + request.code } };
 }
 
 /** What is needed to judge its answers again, of tens of thousands. */
