@@ -235,6 +235,8 @@ class Execution(Intake):
         self.state, self.due = ENDED, None
         self._waiting = []
         self._stop_stdin()
+        # What says EXIT again over another stream, the outbox, stays; the input is large.
+        self._staging = None
         if self._output is not None:
             self._output.give_up()
         if self._files is not None:

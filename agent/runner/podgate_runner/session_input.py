@@ -12,20 +12,26 @@ MAX_ARGUMENT_BYTES = 131071
 class SessionInput(Staging):
     def __init__(self, language, sizes):
         super().__init__(language, sizes)
-        self.code = b""
+        self._code = b""
 
     def _finish(self, kind, path, workspace_fd):
         if kind == "code":
-            self.code, self._held = b"".join(self._held), []
+            self._code, self._held = b"".join(self._held), []
         else:
             super()._finish(kind, path, workspace_fd)
 
+    def take_code(self):
+        """Once: many megabytes need not be here while they run."""
+        code, self._code = self._code, b""
+        return code
+
     def script(self):
-        """(arguments for bash, descriptors that it needs)."""
-        if len(self.code) <= MAX_ARGUMENT_BYTES and b"\0" not in self.code:
-            return [b"-c", self.code], []
+        """(arguments for bash, descriptors that it needs). Takes the code."""
+        code = self.take_code()
+        if len(code) <= MAX_ARGUMENT_BYTES and b"\0" not in code:
+            return [b"-c", code], []
         fd = os.memfd_create("script")
-        view = memoryview(self.code)
+        view = memoryview(code)
         while view:
             view = view[os.write(fd, view) :]
         os.lseek(fd, 0, os.SEEK_SET)

@@ -38,7 +38,7 @@ class PythonWork(Command):
             return
         host, stdin = self.host, self._staging.stdin
         read_fd = stdin.open()
-        code_fd = memory_file(self._staging.code)
+        code_fd = memory_file(self._staging.take_code())
         self._results_fd = os.memfd_create("results")
         asked = {"interactive": self.request["last_line_interactive"], "rich": self.request["session"]["rich"]}
         fds = [read_fd] + self._output.write_ends() + [code_fd, self._results_fd]

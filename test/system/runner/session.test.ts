@@ -73,6 +73,15 @@ describePython('a sandbox that is kept', (python) => {
       await until(() => sandbox.processes().length === before);
     });
 
+    test(`holds nothing of commands that are over, however large they were (${place})`, async () => {
+      await using sandbox = await kept();
+      const large = `# ${'x'.repeat(8_000_000)}\necho done`;
+      expect((await bash(sandbox, large)).stdout).toBe('done\n');
+      const beforeBytes = sandbox.runnerMemoryBytes();
+      for (let n = 0; n < 6; n += 1) expect((await bash(sandbox, large)).stdout).toBe('done\n');
+      expect(sandbox.runnerMemoryBytes() - beforeBytes).toBeLessThan(2 * large.length);
+    });
+
     test(`cannot harm what starts commands (${place})`, async () => {
       await using sandbox = await kept();
       const ran = await bash(sandbox, `exec python3 -c '${HARM}'`);
