@@ -22,6 +22,8 @@ export type {
   V1ResourceRequirements,
 } from '@kubernetes/client-node';
 
+/** What Kubernetes mounts in a pod that has a service account. */
+const OWN_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 const TOKEN_FILE_MAX_AGE_MS = 10_000;
 const MAX_SOCKETS = 32;
 
@@ -95,10 +97,10 @@ function ownConfig(): string | undefined {
 async function readContexts(paths: string | undefined): Promise<KubeContexts> {
   const { KubeConfig } = await import('@kubernetes/client-node');
   if (paths === undefined) {
-    const config = new KubeConfig();
-    config.loadFromDefault();
-    if (config.getCurrentContext() === 'loaded-context')
+    if (!existsSync(OWN_TOKEN))
       throw configRefusal('There is no kubeconfig: set KUBECONFIG, or run the agent inside the cluster.');
+    const config = new KubeConfig();
+    config.loadFromCluster();
     const where = 'the cluster that the agent runs in';
     return contextsOf(config, { problems: [], where, fileOf: () => where });
   }
