@@ -34,7 +34,7 @@ export type PodgateOptions = {
 
 export type CallOptions = { signal?: AbortSignal | undefined };
 export type ExecuteOptions = CallOptions & {
-  /** The same key and request within ten minutes give the same execution, not another. */
+  /** The same key and request, until ten minutes after its end, give the same execution, not another. */
   idempotencyKey?: string | undefined;
 };
 export type PageOptions = CallOptions & { limit?: number | undefined; cursor?: string | undefined };

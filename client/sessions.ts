@@ -1,6 +1,6 @@
 import { discard, readJson } from './answers.ts';
 import { followEvents } from './follow-events.ts';
-import type { CallOptions, PageOptions } from './podgate.ts';
+import type { CallOptions, ExecuteOptions, PageOptions } from './podgate.ts';
 import { Program } from './program.ts';
 import { SessionFiles } from './session-files.ts';
 import type {
@@ -82,9 +82,9 @@ export class Session implements AsyncDisposable {
   }
 
   /** Runs a shell command in the workspace and resolves when it has ended, with all that it started. */
-  bash(request: string | BashRequest, { signal }: CallOptions = {}): Promise<BashResult> {
+  bash(request: string | BashRequest, options: ExecuteOptions = {}): Promise<BashResult> {
     const body = typeof request === 'string' ? { cmd: request } : request;
-    return send(this.#transport, 'POST', this.#path('/bash'), { body, signal, mayStart: true });
+    return send(this.#transport, 'POST', this.#path('/bash'), { ...options, body, mayStart: true });
   }
 
   /** The same as it happens: output, then exactly one `result`. Leaving the loop ends the command. */
@@ -127,9 +127,9 @@ export class Session implements AsyncDisposable {
   }
 
   /** Runs Python in an interpreter that remembers. */
-  execute(request: string | PythonRequest, { signal }: CallOptions = {}): Promise<PythonResult> {
+  execute(request: string | PythonRequest, options: ExecuteOptions = {}): Promise<PythonResult> {
     const body = typeof request === 'string' ? { code: request } : request;
-    return send(this.#transport, 'POST', this.#path('/execute'), { body, signal, mayStart: true });
+    return send(this.#transport, 'POST', this.#path('/execute'), { ...options, body, mayStart: true });
   }
 
   /** The same as it happens. */
@@ -180,7 +180,7 @@ async function send<Answer>(
   transport: Transport,
   method: Call['method'],
   path: string,
-  { body, signal, mayStart }: CallOptions & { body?: object; mayStart?: boolean },
+  { body, signal, mayStart, idempotencyKey }: ExecuteOptions & { body?: object; mayStart?: boolean },
 ): Promise<Answer> {
   const text = body && JSON.stringify(body);
   const response = await transport.send({
@@ -188,7 +188,10 @@ async function send<Answer>(
     path,
     signal,
     mayStart,
-    ...(text !== undefined && { headers: { 'content-type': 'application/json' }, body: () => text }),
+    ...(text !== undefined && {
+      headers: { 'content-type': 'application/json', 'idempotency-key': idempotencyKey },
+      body: () => text,
+    }),
   });
   return readJson<Answer>(response, signal, mayStart ? 'unknown' : null);
 }

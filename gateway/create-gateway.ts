@@ -126,9 +126,9 @@ export function createGateway(deps: GatewayDeps): Gateway {
   const keyed = new KeyedExecutions({
     elapsed,
     start,
-    async follow(executionId, caller) {
+    async follow(executionId, caller, document) {
       const parts = await openOwn(deps.ids, executionId, caller);
-      const follower = follow({ executionId, parts, caller, from: FROM_THE_START });
+      const follower = follow({ executionId, parts, caller, from: FROM_THE_START, document });
       await follower.opened;
       return follower;
     },
@@ -139,8 +139,8 @@ export function createGateway(deps: GatewayDeps): Gateway {
     ...createExecuteRoutes({ ...deps, directory, requestMemory, requireOpen, start, keyed }),
     ...createExecutionRoutes({ ...deps, directory, follow }),
     ...createClusterRoutes({ directory }),
-    ...createSessionRoutes({ ...deps, directory, requestMemory, requireOpen, start }),
-    ...createProgramInputRoutes({ ...deps, directory, requestMemory, requireOpen, start }),
+    ...createSessionRoutes({ ...deps, directory, requestMemory, requireOpen, start, keyed }),
+    ...createProgramInputRoutes({ ...deps, directory, requestMemory, requireOpen, start, keyed }),
     ...createAgentRoutes(),
   ];
   const router = createRouter(

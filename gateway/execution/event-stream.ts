@@ -49,7 +49,7 @@ export function eventStream(
   describe: (ending: Ending) => object = resultOf,
   from?: ReceivedBytes,
 ): ReadableStream<Uint8Array<ArrayBuffer>> {
-  const events = from ? numberedEventsOf(source, from) : eventsOf(source, describe);
+  const events = from ? numberedEventsOf(source, describe, from) : eventsOf(source, describe);
   return new ReadableStream(
     {
       start(controller) {
@@ -85,7 +85,11 @@ async function* eventsOf(source: OutputSource, describe: (ending: Ending) => obj
   }
 }
 
-async function* numberedEventsOf(source: OutputSource, from: ReceivedBytes): Events {
+async function* numberedEventsOf(
+  source: OutputSource,
+  describe: (ending: Ending) => object,
+  from: ReceivedBytes,
+): Events {
   const texts = { stdout: createTextPieces(), stderr: createTextPieces() };
   const at = { ...from };
   const id = () => `${at.stdout - texts.stdout.held}.${at.stderr - texts.stderr.held}`;
@@ -104,7 +108,7 @@ async function* numberedEventsOf(source: OutputSource, from: ReceivedBytes): Eve
       at[stream] = taken.to;
       yield encoder.encode(rest + formatEvent('gap', { stream, from: taken.from, to: taken.to }, id()));
     } else {
-      yield encoder.encode(lastOf(texts, taken, resultOf, `${at.stdout}.${at.stderr}`));
+      yield encoder.encode(lastOf(texts, taken, describe, `${at.stdout}.${at.stderr}`));
       return;
     }
   }

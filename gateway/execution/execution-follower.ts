@@ -16,7 +16,7 @@ import { FIRST_FOLLOW_STATE, type FollowEffect, type FollowState, nextFollow } f
 import { type MemoryBudget, noMemory, type Reservation } from './memory-budget.ts';
 import type { OutputSource, Taken } from './output-reader.ts';
 import type { ResultShelf, StoredFiles } from './result-shelf.ts';
-import { RunOutput } from './run-output.ts';
+import { type DocumentPlace, RunOutput } from './run-output.ts';
 import { joinedSister } from './sister-link.ts';
 
 const READER_BYTES = 12;
@@ -39,6 +39,8 @@ export type FollowOrder = {
   caller: Caller;
   /** Bytes that its reader has already. */
   from: ReceivedBytes;
+  /** A document of results comes, which its agent does not tell of where it is work of a session. */
+  document?: DocumentPlace | undefined;
   /** Whoever has read under this name is replaced; by default a name of its own. */
   reader?: string;
 };
@@ -74,6 +76,7 @@ export class ExecutionFollower implements OutputSource {
       ...deps,
       caller,
       from,
+      document: order.document,
       isStoring: this.#stored === undefined,
       maxOutputBytes: Number.POSITIVE_INFINITY,
       keep: (bytes) => this.keep(bytes),

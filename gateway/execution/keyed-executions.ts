@@ -5,6 +5,7 @@ import type { Caller } from '../auth/caller.ts';
 import type { ExecutionFollower } from './execution-follower.ts';
 import type { ExecutionOrder } from './execution-order.ts';
 import type { ExecutionRun } from './execution-run.ts';
+import type { DocumentPlace } from './run-output.ts';
 
 /** Keys that one gateway remembers; the oldest whose execution is over goes first. */
 export const MAX_KEYS = 100_000;
@@ -27,13 +28,14 @@ export type KeyedDeps = {
   /** Milliseconds that only go forward. */
   elapsed: () => number;
   start(order: ExecutionOrder): ExecutionRun;
-  follow(executionId: string, caller: Caller): Promise<ExecutionFollower>;
+  follow(executionId: string, caller: Caller, document?: DocumentPlace): Promise<ExecutionFollower>;
   maxKeys?: number;
 };
 
-/** Throws where a header's value is no key. */
-export function checkKey(text: string): string {
-  if (KEY.test(text)) return text;
+/** `Idempotency-Key` of a request, if it has one. Throws where that is no key. */
+export function readKey(headers: Headers): string | null {
+  const text = headers.get('idempotency-key');
+  if (text === null || KEY.test(text)) return text;
   const message = 'Idempotency-Key is 1 to 255 visible ASCII characters.';
   throw new Failure('invalid_request', message, { errors: [{ path: 'Idempotency-Key', message }] });
 }
@@ -72,7 +74,7 @@ export class KeyedExecutions {
     const known = this.find(caller, key);
     if (known) {
       order.release();
-      return this.join(known, caller);
+      return this.join(known, caller, order.document);
     }
     this.#requireRoom();
     const name = nameOf(caller.principal, key.text);
@@ -107,7 +109,7 @@ export class KeyedExecutions {
       await run.opened;
     } catch (failure) {
       run.abandon();
-      if (other !== undefined) return this.join(entry, caller);
+      if (other !== undefined) return this.join(entry, caller, order.document);
       begun.reject(failure);
       throw failure;
     }
@@ -115,11 +117,11 @@ export class KeyedExecutions {
     return run;
   }
 
-  /** Reads what another request began, from its first byte. */
-  async join(known: KeyedExecution, caller: Caller): Promise<ExecutionFollower> {
+  /** Reads what another request began, from its first byte. `document`: as its order has it. */
+  async join(known: KeyedExecution, caller: Caller, document?: DocumentPlace): Promise<ExecutionFollower> {
     const executionId = await known.begun;
     try {
-      return await this.#deps.follow(executionId, caller);
+      return await this.#deps.follow(executionId, caller, document);
     } catch (error) {
       // Its agent cannot tell any more: what its first request was told holds.
       throw known.failure && error instanceof Failure && error.code !== 'rate_limited'

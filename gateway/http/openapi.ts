@@ -21,6 +21,14 @@ const PROBLEM_TITLES: Record<number, string> = {
   503: 'The cluster or the service cannot take it now; see Retry-After',
 };
 
+const KEY_HEADER = {
+  'Idempotency-Key': {
+    description:
+      'The same key and request, until ten minutes after the end, give the same execution; another request is 409',
+    schema: { type: 'string', minLength: 1, maxLength: 255 },
+  },
+};
+
 /** OpenAPI 3.1 of the routes, from the schemas that check requests. Made once, at the start. */
 export function describeApi(routes: readonly Route[], version: string): Json {
   const paths: Record<string, Json> = {};
@@ -61,9 +69,11 @@ function pathItem(path: string): Json {
   return parameters.length > 0 ? { parameters } : {};
 }
 
-function operation({ method, path, scope }: Route, doc: NonNullable<RouteDoc>): Json {
+function operation({ method, path, scope, takesKey }: Route, doc: NonNullable<RouteDoc>): Json {
+  const { query, headers } = doc;
+  const named = { query, headers: { ...headers, ...(takesKey && KEY_HEADER) } };
   const parameters = (['query', 'headers'] as const).flatMap((place) =>
-    Object.entries(doc[place] ?? {}).map(([name, { description, schema }]) => ({
+    Object.entries(named[place] ?? {}).map(([name, { description, schema }]) => ({
       name,
       in: place === 'query' ? 'query' : 'header',
       required: false,

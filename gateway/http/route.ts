@@ -36,6 +36,8 @@ type RouteShape = {
   method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   /** From the root, parameters as `{name}`. Also served below `/clusters/{name}` when it begins with `/v1/`. */
   path: `/${string}`;
+  /** It heeds `Idempotency-Key`. To any other route a POST with one is refused, and never done as if it had none. */
+  takesKey?: true;
   doc: RouteDoc;
 };
 

@@ -68,6 +68,7 @@ function mountPath(app: Hono<Env>, path: string, methods: readonly Route[], deps
 async function handle(route: Route, context: RouteContext, deps: RouterDeps): Promise<Response> {
   if (route.scope === null) return route.handle(context);
   const caller = await admit(context.request, route.scope, deps);
+  if (!route.takesKey) refuseKey(context.request);
   return route.handle({ ...context, caller });
 }
 
@@ -77,6 +78,13 @@ async function admit(request: Request, scope: Scope, deps: RouterDeps): Promise<
   requireScope(caller, scope);
   deps.rateLimiter.take(caller);
   return caller;
+}
+
+/** Who sends a key counts on being able to send it all again: what would then be done twice must not begin. */
+function refuseKey({ method, headers }: Request): void {
+  if (method !== 'POST' || !headers.has('idempotency-key')) return;
+  const message = 'This route takes no Idempotency-Key: executions do, and bash and execute of a session.';
+  throw new Failure('invalid_request', message, { errors: [{ path: 'Idempotency-Key', message }] });
 }
 
 function mountApp(app: Hono<Env>, { path, scope, app: create }: MountedApp, deps: RouterDeps): void {
@@ -91,6 +99,7 @@ function mountApp(app: Hono<Env>, { path, scope, app: create }: MountedApp, deps
       const listed = [...methods, ...(methods.has('GET') ? ['HEAD'] : [])];
       app.on(listed, prefix + at, async (context, next) => {
         const caller = await admit(context.req.raw, scope, deps);
+        refuseKey(context.req.raw);
         context.set('caller', caller);
         await next();
       });

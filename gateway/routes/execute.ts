@@ -21,14 +21,6 @@ export type ExecuteRoutesDeps = TakeOrderDeps & {
   start(order: ExecutionOrder): ExecutionRun;
 };
 
-const KEY_HEADER = {
-  'Idempotency-Key': {
-    description:
-      'The same key and request, until ten minutes after the end, give the same execution; another request is 409',
-    schema: { type: 'string', minLength: 1, maxLength: 255 },
-  },
-};
-
 /** `POST /v1/execute` and `POST /v1/execute/stream`. */
 export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
   const schema = executeRequestSchema({ maxTimeoutMs: deps.config.maxTimeoutMs });
@@ -72,11 +64,11 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
       method: 'POST',
       path: '/v1/execute',
       scope: 'execute',
+      takesKey: true,
       handle: answer,
       doc: {
         summary: 'Run code and answer with its output',
         request: schema,
-        headers: KEY_HEADER,
         responses: { 200: { description: 'The code ran, whatever became of it', schema: executeResponse } },
         problems,
       },
@@ -85,11 +77,11 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
       method: 'POST',
       path: '/v1/execute/stream',
       scope: 'execute',
+      takesKey: true,
       handle: stream,
       doc: {
         summary: 'Run code and stream its output as server-sent events',
         request: schema,
-        headers: KEY_HEADER,
         responses: {
           200: {
             description:

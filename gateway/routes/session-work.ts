@@ -1,5 +1,5 @@
 import type * as z from 'zod';
-import { errorEvent, outputEvent } from '../../shared/api.ts';
+import { errorEvent, gapEvent, outputEvent } from '../../shared/api.ts';
 import {
   type BashRequest,
   bashRequestSchema,
@@ -13,7 +13,6 @@ import {
   pythonStreamRequestSchema,
 } from '../../shared/session-api.ts';
 import { contextName } from '../../shared/session-messages.ts';
-import type { ExecutionRun } from '../execution/execution-run.ts';
 import type { Ending } from '../execution/run-ending.ts';
 import { checkSchema } from '../http/parse-json.ts';
 import { jsonResponse } from '../http/problem-response.ts';
@@ -21,12 +20,12 @@ import type { Route } from '../http/route.ts';
 import { commandResultOf, pythonResultOf } from '../sessions/session-answer.ts';
 import type { SessionBook } from '../sessions/session-book.ts';
 import { createSessionOrders } from '../sessions/session-orders.ts';
-import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
+import { type Begun, createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
 import type { KeyedContext } from './take-order.ts';
 
 const PROBLEMS = [403, 404, 409, 413, 422, 429, 502, 503];
 
-type Begun = { run: ExecutionRun; describe: (ending: Ending) => object };
+type Work = { run: Begun; describe: (ending: Ending) => object };
 
 /** Work in a session: shell commands and Python, whole or as server-sent events. */
 export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: SessionBook): Route[] {
@@ -40,24 +39,25 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
   const placeOf = ({ caller, params, pathCluster }: KeyedContext) =>
     book.find(caller, params.id ?? '', pathCluster);
 
-  async function bash(context: KeyedContext, schema: z.ZodType<BashRequest>): Promise<Begun> {
+  async function bash(context: KeyedContext, schema: z.ZodType<BashRequest>): Promise<Work> {
     const asked = await requests.read(context, schema);
     const order = async () => orders.bash(context, await placeOf(context), asked);
-    return { run: await requests.begin(asked, order), describe: commandResultOf };
+    return { run: await requests.beginOnce(context, asked, undefined, order), describe: commandResultOf };
   }
 
-  async function python(context: KeyedContext, schema: z.ZodType<PythonRequest>): Promise<Begun> {
+  async function python(context: KeyedContext, schema: z.ZodType<PythonRequest>): Promise<Work> {
     const asked = await requests.read(context, schema);
     const order = async () => orders.python(context, await placeOf(context), asked);
-    return { run: await requests.begin(asked, order), describe: pythonResultOf(asked.asked.context) };
+    const run = await requests.beginOnce(context, asked, 'in_place_of_files', order);
+    return { run, describe: pythonResultOf(asked.asked.context) };
   }
 
-  const whole = (begin: (context: KeyedContext) => Promise<Begun>) => async (context: KeyedContext) => {
+  const whole = (begin: (context: KeyedContext) => Promise<Work>) => async (context: KeyedContext) => {
     const { run, describe } = await begin(context);
     const answer = await requests.answer(context, run, describe);
     return jsonResponse(answer, { headers: { 'Podgate-Execution-Id': run.executionId } });
   };
-  const streamed = (begin: (context: KeyedContext) => Promise<Begun>) => async (context: KeyedContext) => {
+  const streamed = (begin: (context: KeyedContext) => Promise<Work>) => async (context: KeyedContext) => {
     const { run, describe } = await begin(context);
     return requests.stream(context, run, describe);
   };
@@ -75,6 +75,7 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
       method: 'POST',
       path: '/v1/sessions/{id}/bash',
       scope: 'sessions',
+      takesKey: true,
       handle: whole((context) => bash(context, bashRequest)),
       doc: {
         summary: 'Run a shell command in a session',
@@ -87,14 +88,16 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
       method: 'POST',
       path: '/v1/sessions/{id}/bash/stream',
       scope: 'sessions',
+      takesKey: true,
       handle: streamed((context) => bash(context, bashStreamRequest)),
       doc: {
         summary: 'Run a shell command in a session and stream its output as server-sent events',
         request: bashStreamRequest,
         responses: {
           200: {
-            description: 'Zero or more `output`, then one `result` or `error`',
-            events: { output: outputEvent, result: bashResultEvent, error: errorEvent },
+            description:
+              'Zero or more `output`, then one `result` or `error`; with Idempotency-Key they have ids, and what a repeat cannot have any more is a `gap`',
+            events: { output: outputEvent, gap: gapEvent, result: bashResultEvent, error: errorEvent },
           },
         },
         problems: PROBLEMS,
@@ -104,6 +107,7 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
       method: 'POST',
       path: '/v1/sessions/{id}/execute',
       scope: 'sessions',
+      takesKey: true,
       handle: whole((context) => python(context, pythonRequest)),
       doc: {
         summary: 'Run Python in a session, in an interpreter that remembers',
@@ -116,14 +120,16 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
       method: 'POST',
       path: '/v1/sessions/{id}/execute/stream',
       scope: 'sessions',
+      takesKey: true,
       handle: streamed((context) => python(context, pythonStreamRequest)),
       doc: {
         summary: 'Run Python in a session and stream its output as server-sent events',
         request: pythonStreamRequest,
         responses: {
           200: {
-            description: 'Zero or more `output`, then one `result` or `error`',
-            events: { output: outputEvent, result: pythonResultEvent, error: errorEvent },
+            description:
+              'Zero or more `output`, then one `result` or `error`; with Idempotency-Key they have ids, and what a repeat cannot have any more is a `gap`',
+            events: { output: outputEvent, gap: gapEvent, result: pythonResultEvent, error: errorEvent },
           },
         },
         problems: PROBLEMS,

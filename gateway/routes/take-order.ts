@@ -10,10 +10,10 @@ import { rendezvous } from '../clusters/rendezvous.ts';
 import { prepareInput } from '../execution/execution-input.ts';
 import type { ExecutionOrder } from '../execution/execution-order.ts';
 import {
-  checkKey,
   type KeyedExecution,
   type KeyedExecutions,
   type RequestKey,
+  readKey,
 } from '../execution/keyed-executions.ts';
 import type { MemoryBudget } from '../execution/memory-budget.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
@@ -51,8 +51,7 @@ export async function takeOrder(
 ): Promise<Asked> {
   const receivedMs = deps.elapsed();
   const { caller, request } = context;
-  const keyText = request.headers.get('idempotency-key');
-  if (keyText !== null) checkKey(keyText);
+  const keyText = readKey(request.headers);
   const body = await readBody(request, {
     timers: deps.timers,
     memory: deps.requestMemory,

@@ -2,15 +2,19 @@ import type * as z from 'zod';
 import { Failure } from '../../shared/errors.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { collectAs } from '../execution/answer.ts';
-import { eventStream } from '../execution/event-stream.ts';
+import { eventStream, FROM_THE_START } from '../execution/event-stream.ts';
+import type { ExecutionFollower } from '../execution/execution-follower.ts';
 import type { ExecutionOrder } from '../execution/execution-order.ts';
 import type { ExecutionRun } from '../execution/execution-run.ts';
+import { type KeyedExecutions, type RequestKey, readKey } from '../execution/keyed-executions.ts';
 import type { MemoryBudget } from '../execution/memory-budget.ts';
 import type { Ending } from '../execution/run-ending.ts';
+import type { DocumentPlace } from '../execution/run-output.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { checkSchema, parseJson } from '../http/parse-json.ts';
 import { readBody } from '../http/read-body.ts';
 import type { KeyedContext } from '../routes/take-order.ts';
+import { webSha256 } from '../sha256.ts';
 import { noSession } from './session-book.ts';
 import type { Asked } from './session-orders.ts';
 
@@ -22,23 +26,34 @@ export type SessionRequestsDeps = Pick<
   requestMemory: MemoryBudget;
   requireOpen(): void;
   start(order: ExecutionOrder): ExecutionRun;
+  keyed: KeyedExecutions;
 };
+
+/** Work that its own request began, or another with the same key. */
+export type Begun = ExecutionRun | ExecutionFollower;
 
 /** From an HTTP request to an execution under way, and from that to an answer: what all routes of sessions share. */
 export type SessionRequests = {
   read<S extends z.ZodType>(context: KeyedContext, schema: S): Promise<Asked<z.output<S>>>;
   /** What fails before the execution is under way gives the request's memory back. */
   begin(asked: Pick<Asked<unknown>, 'release'>, order: () => Promise<ExecutionOrder>): Promise<ExecutionRun>;
+  /** The same for work that may have an `Idempotency-Key`, which is then begun once and goes on without its caller. */
+  beginOnce(
+    context: KeyedContext,
+    asked: Asked<object>,
+    document: DocumentPlace | undefined,
+    order: () => Promise<ExecutionOrder>,
+  ): Promise<Begun>;
   /** Does something with a run that ends with its caller. */
-  whileHeard<T>(context: KeyedContext, run: ExecutionRun, work: () => Promise<T>): Promise<T>;
+  whileHeard<T>(context: KeyedContext, run: Begun, work: () => Promise<T>): Promise<T>;
   /** Collects output and end. The run ends with its caller. */
   answer<Result extends object>(
     context: KeyedContext,
-    run: ExecutionRun,
+    run: Begun,
     describe: (ending: Ending) => Result,
   ): Promise<{ stdout: string; stderr: string } & Result>;
   /** The same as server-sent events, once the program began. */
-  stream(context: KeyedContext, run: ExecutionRun, describe: (ending: Ending) => object): Promise<Response>;
+  stream(context: KeyedContext, run: Begun, describe: (ending: Ending) => object): Promise<Response>;
 };
 
 export function createSessionRequests(deps: SessionRequestsDeps): SessionRequests {
@@ -46,7 +61,7 @@ export function createSessionRequests(deps: SessionRequestsDeps): SessionRequest
 
   async function whileHeard<T>(
     { request, params }: KeyedContext,
-    run: ExecutionRun,
+    run: Begun,
     work: () => Promise<T>,
     keep = false,
   ): Promise<T> {
@@ -57,10 +72,25 @@ export function createSessionRequests(deps: SessionRequestsDeps): SessionRequest
     try {
       return await work();
     } catch (error) {
-      if (error instanceof Failure && error.code === 'no_session') throw noSession(params.id ?? '');
-      throw error;
+      throw named(error, params.id);
     } finally {
       if (!keep) signal.removeEventListener('abort', abandon);
+    }
+  }
+
+  /** Bound to the session and to all that was asked for there, streamed or not. */
+  async function keyOf({ params }: KeyedContext, text: string, asked: object): Promise<RequestKey> {
+    const { sha256 = webSha256 } = deps;
+    return { text, digest: await sha256(JSON.stringify(['session', params.id, { input: false, ...asked }])) };
+  }
+
+  async function begin(asked: Pick<Asked<unknown>, 'release'>, order: () => Promise<ExecutionOrder>) {
+    try {
+      deps.requireOpen();
+      return deps.start(await order());
+    } catch (error) {
+      asked.release();
+      throw error;
     }
   }
 
@@ -78,13 +108,23 @@ export function createSessionRequests(deps: SessionRequestsDeps): SessionRequest
         throw error;
       }
     },
-    async begin(asked, order) {
+    begin,
+    async beginOnce(context, request, document, order) {
       try {
+        const text = readKey(context.request.headers);
+        if (text === null) return await begin(request, order);
+        const key = await keyOf(context, text, request.asked);
+        // Before the session, which may have ended by now.
+        const repeats = deps.keyed.find(context.caller, key);
+        if (repeats) {
+          request.release();
+          return await deps.keyed.join(repeats, context.caller, document);
+        }
         deps.requireOpen();
-        return deps.start(await order());
+        return await deps.keyed.open({ ...(await order()), document, survives: true }, key);
       } catch (error) {
-        asked.release();
-        throw error;
+        request.release();
+        throw named(error, context.params.id);
       }
     },
     answer: (context, run, describe) =>
@@ -100,7 +140,8 @@ export function createSessionRequests(deps: SessionRequestsDeps): SessionRequest
             run.abandon();
             throw failure;
           }
-          return new Response(eventStream(run, context.info, describe), {
+          const from = context.request.headers.has('idempotency-key') ? FROM_THE_START : undefined;
+          return new Response(eventStream(run, context.info, describe, from), {
             headers: {
               'Content-Type': 'text/event-stream',
               'Cache-Control': 'no-cache',
@@ -112,4 +153,9 @@ export function createSessionRequests(deps: SessionRequestsDeps): SessionRequest
         true,
       ),
   };
+}
+
+/** An agent that knows no such session does not say which. */
+function named(error: unknown, id = ''): unknown {
+  return error instanceof Failure && error.code === 'no_session' ? noSession(id) : error;
 }

@@ -80,6 +80,42 @@ describeStack('a session', { templates: TEMPLATES }, (stack) => {
       expect((await end(id)).status).toBe(204);
     });
 
+  test('does once what is asked for with one Idempotency-Key, and answers it again', async () => {
+    const { session_id: id } = await open();
+    const ask = async (work: string, body: object, key: string) => {
+      const response = await stack().post(`/v1/sessions/${id}/${work}`, body, { 'idempotency-key': key });
+      return [response.status, await response.json()] as const;
+    };
+    const command = { cmd: 'echo run | tee -a runs' };
+    const both = await Promise.all([ask('bash', command, 'c'), ask('bash', command, 'c')]);
+    const [first] = both;
+    expect(first).toMatchObject([200, { stdout: 'run\n', exit_code: 0 }]);
+    for (const again of [...both, await ask('bash', command, 'c')]) expect(again).toEqual(first);
+    const streamed = await stack().post(`/v1/sessions/${id}/bash/stream`, command, {
+      'idempotency-key': 'c',
+    });
+    const events = await streamed.text();
+    expect(events).toContain('id: 4.0\nevent: output\ndata: {"stream":"stdout","data":"run\\n"}');
+    expect(events).toMatch(/id: 4\.0\nevent: result\ndata: \{"exit_code":0,/);
+    expect((await bash(id, 'cat runs')).stdout).toBe('run\n');
+    expect(await ask('bash', { cmd: 'true' }, 'c')).toMatchObject([409, { code: 'conflict' }]);
+    const python = { code: 'n = globals().get("n", 0) + 1\nprint(n)\nn', rich: true };
+    const counted = await ask('execute', python, 'p');
+    expect(counted).toMatchObject([
+      200,
+      { stdout: '1\n', results: [{ data: { 'text/plain': '1' } }], context_state: 'kept' },
+    ]);
+    expect(await ask('execute', python, 'p')).toEqual(counted);
+    // Another session's is another request, and what has ended is answered still.
+    const { session_id: other } = await open();
+    const elsewhere = await stack().post(`/v1/sessions/${other}/bash`, command, { 'idempotency-key': 'c' });
+    expect(elsewhere.status).toBe(409);
+    expect((await end(other)).status).toBe(204);
+    expect((await end(id)).status).toBe(204);
+    expect(await ask('bash', command, 'c')).toEqual(first);
+    expect(await ask('bash', command, 'new')).toMatchObject([404, { code: 'not_found' }]);
+  });
+
   test('is nothing to anybody else: another principal, another end user, a made-up id', async () => {
     const { session_id: id } = await open();
     const other = await stack().key();

@@ -438,6 +438,51 @@ describe('sessions', () => {
   });
 });
 
+describe('Idempotency-Key', () => {
+  const headers = { 'idempotency-key': 'once' };
+
+  test('is heeded or refused by every route of a POST, and never passed over', async () => {
+    const document = (await (await bench.ask('/openapi.json')).json()) as {
+      paths: Record<string, { post?: { parameters?: { name: string }[] } }>;
+    };
+    const posts = Object.entries(document.paths).flatMap(([path, { post }]) =>
+      post ? [{ path, post }] : [],
+    );
+    const heeds = posts.filter(({ post }) => post.parameters?.some(({ name }) => name === 'Idempotency-Key'));
+    expect(heeds.map(({ path }) => path)).toEqual([
+      '/v1/execute',
+      '/v1/execute/stream',
+      '/v1/sessions/{id}/bash',
+      '/v1/sessions/{id}/bash/stream',
+      '/v1/sessions/{id}/execute',
+      '/v1/sessions/{id}/execute/stream',
+    ]);
+    for (const { path, post } of posts) {
+      const body = { code: '', cmd: '' };
+      const at = path.replace('{id}', 'abc').replace('{name}', 'x');
+      const answer = await bench.ask(at, { body, headers: { 'idempotency-key': 'a b' } });
+      const isHeeded = heeds.some((each) => each.post === post);
+      expect([path, await problemOf(answer)]).toMatchObject([
+        path,
+        {
+          status: 422,
+          code: 'invalid_request',
+          detail: isHeeded
+            ? 'Idempotency-Key is 1 to 255 visible ASCII characters.'
+            : 'This route takes no Idempotency-Key: executions do, and bash and execute of a session.',
+          errors: [{ path: 'Idempotency-Key' }],
+        },
+      ]);
+    }
+  });
+
+  test('of work in a session that is gone is new again', async () => {
+    const ask = () => bench.ask('/v1/sessions/abc/bash', { body: { cmd: 'ls' }, headers });
+    for (const answer of [await ask(), await ask()])
+      expect(await problemOf(answer)).toMatchObject({ status: 404, detail: "Session 'abc' not found" });
+  });
+});
+
 describe('problem+json', () => {
   const codes = [
     'invalid_request',
