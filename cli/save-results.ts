@@ -44,7 +44,11 @@ export async function showResults(event: ResultEvent, { io, saveTo }: ShowResult
     }
   }
   for (const { type, reason } of event.results_omitted ?? [])
-    await write(io.stderr, `podgate: ${printable(type)} was left out: ${printable(reason)}\n`);
+    await write(io.stderr, `podgate: ${printable(type)} ${whyLess(reason)}\n`);
+}
+
+function whyLess(reason: string): string {
+  return reason === 'too_many_rows' ? 'has only the first rows' : `was left out: ${printable(reason)}`;
 }
 
 /** The program's own files come first. */

@@ -34,7 +34,7 @@ export const pythonResults = {
     )
     .describe('what the code gives, where `rich` asks for it'),
   results_omitted: omittedResults.describe(
-    'representations that were too large or too many, and figures of code that was interrupted',
+    'representations that were too large or too many, and figures of code that was interrupted; `too_many_rows`: what is there has the first rows of a table, and not all',
   ),
   error: resultError.nullable().describe('the exception that ended the code'),
 };

@@ -64,3 +64,17 @@ export function expectFiguresAndTable(results: PythonResults['results'] | undefi
   for (const { data } of figures)
     expect(Buffer.from(String(data['image/png']), 'base64').subarray(1, 4).toString()).toBe('PNG');
 }
+
+/** A table as pandas has them, on machines that have no pandas too. */
+export function tableOf(rows: number): string {
+  return `
+import json, sys, types
+class DataFrame:
+    def __init__(self, rows): self.rows = rows
+    def __len__(self): return self.rows
+    def head(self, rows): return DataFrame(min(rows, self.rows))
+    def to_json(self, **_): return json.dumps({"index": list(range(self.rows))})
+pandas = sys.modules["pandas"] = types.ModuleType("pandas")
+pandas.DataFrame, pandas.Series = DataFrame, type("Series", (), {})
+DataFrame(${rows})`;
+}

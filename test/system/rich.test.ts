@@ -7,6 +7,7 @@ import {
   pythonTemplates,
   SHOWN,
   TWO_FIGURES,
+  tableOf,
 } from './python-values.ts';
 import { describeStack } from './suite.ts';
 
@@ -143,6 +144,17 @@ open("copy", "w").write(open("in.txt").read())
     expect(many.results_omitted?.[0]).toMatchObject({ reason: 'too_many' });
     const nested = await given('{"application/json": [0] * 70000}');
     expect(nested.results_omitted).toEqual([{ type: 'application/json', reason: 'too_large' }]);
+  });
+
+  test('says where the JSON of a table has only its first rows', async () => {
+    const table = async (rows: number) => {
+      const { results, results_omitted } = await run(tableOf(rows));
+      const json = results?.[0]?.data['application/json'] as { index: number[] } | undefined;
+      return [json?.index.length, results_omitted];
+    };
+    expect(await table(1_000)).toEqual([1_000, []]);
+    const cut = [{ type: 'application/json', reason: 'too_many_rows' }];
+    expect(await table(1_001)).toEqual([1_000, cut]);
   });
 
   test('is for python alone', async () => {

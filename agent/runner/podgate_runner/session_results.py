@@ -44,7 +44,7 @@ class Results:
             return False
         if value is not None:
             sys.modules["builtins"]._ = value
-            self._add("result", representations(value))
+            self._add("result", *representations(value))
         return True
 
     def figures(self):
@@ -83,7 +83,8 @@ class Results:
         body = {"results": self._results, "omitted": self._omitted, "error": self._error}
         return json.dumps(body, ensure_ascii=True).encode("ascii")
 
-    def _add(self, kind, found):
+    def _add(self, kind, found, partial=()):
+        """`partial`: names of those that have only the first rows of a table."""
         data = {}
         for name, value in found.items():
             text = text_for(value)
@@ -96,6 +97,8 @@ class Results:
                 self._omit(name, "too_large")
             else:
                 data[name] = text
+                if name in partial:
+                    self._omit(name, "too_many_rows")
         if data:
             self._results.append({"kind": kind, "data": data})
 
@@ -122,8 +125,9 @@ class Results:
 
 
 def representations(value):
-    """As a notebook asks for them. What fails is left out; what the value prints meanwhile is its own output."""
-    found = {}
+    """As a notebook asks for them, and names of those that are not of the whole value. What fails is left out; what the value
+    prints meanwhile is its own output."""
+    found, partial = {}, ()
     bundle = call(value, "_repr_mimebundle_")
     if isinstance(bundle, tuple):
         bundle = bundle[0]
@@ -137,12 +141,13 @@ def representations(value):
             if part is not None:
                 found[name] = part
     if "application/json" not in found:
-        table = table_of(value)
+        table, is_whole = table_of(value)
         if table is not None:
             found["application/json"] = table
+            partial = () if is_whole else ("application/json",)
     if "text/plain" not in found:
         found["text/plain"] = repr(value)
-    return found
+    return found, partial
 
 
 def call(value, method):
@@ -157,14 +162,14 @@ def call(value, method):
 
 
 def table_of(value):
-    """A pandas table as JSON text, its first rows."""
+    """A pandas table as JSON text, its first rows, and whether those are all."""
     pandas = sys.modules.get("pandas")
     if pandas is None or not isinstance(value, (pandas.DataFrame, pandas.Series)):
-        return None
+        return None, True
     try:
-        return value.head(MAX_ROWS).to_json(orient="split", date_format="iso")
+        return value.head(MAX_ROWS).to_json(orient="split", date_format="iso"), len(value) <= MAX_ROWS
     except Exception:
-        return None
+        return None, True
 
 
 def text_for(part):
