@@ -23,6 +23,15 @@ import { judgeRun, judgeStaging, OPEN_SILENCE_MS, STAGE_SILENCE_MS } from './run
 import { RunnerWatch } from './runner-watch.ts';
 import { StartInput } from './start-input.ts';
 
+/** What a runner says of a request, and nothing of the sandbox. */
+const OF_THE_REQUEST: ReadonlySet<string> = new Set([
+  'stage_failed',
+  'too_large',
+  'conflict',
+  'cancelled',
+  'busy',
+]);
+
 export type ExecutionDeps = {
   clock: Clock;
   admission: Admission;
@@ -107,8 +116,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
     },
     inputResumed: (received) => live?.resume(received),
     exit(exit) {
-      const broken =
-        exit.failure !== null && !['stage_failed', 'cancelled', 'busy'].includes(exit.failure.code);
+      const broken = exit.failure !== null && !OF_THE_REQUEST.has(exit.failure.code);
       if (broken && phase === 'staging' && moves && exit.failure.started === 'no') {
         refuseNow(failureOf(exit.failure), 'discard');
         return;

@@ -37,6 +37,7 @@ const REFUSALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 ]);
 const FAILURES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'busy',
+  'conflict',
   'no_terminal',
   'sandbox_lost',
   'runner_error',

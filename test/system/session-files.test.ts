@@ -111,7 +111,7 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
     for (const path of ['/tmp/secret', '../tmp/secret', 'in/../../tmp/secret', ''])
       expect((await at(id, `files?path=${encodeURIComponent(path)}`)).status).toBe(422);
     expect((await at(id, 'files/list?path=dir')).status).toBe(409);
-    expect((await put(id, 'dir/new', 'x')).status).toBe(422);
+    expect(await codeOf(await put(id, 'dir/new', 'x'))).toEqual([409, 'conflict']);
     expect((await stack().post(`/v1/sessions/${id}/files/move`, { from: 'in', to: 'dir/in' })).status).toBe(
       409,
     );
@@ -194,8 +194,34 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
   test('that fill the workspace are refused with a sentence, and it goes on', async () => {
     const id = await open();
     const full = await put(id, 'large', new Uint8Array(80 << 20));
-    expect([413, 422]).toContain(full.status);
-    expect((await bash(id, 'rm -f large; echo ok')).stdout).toBe('ok\n');
+    expect([full.status, await full.json()]).toMatchObject([413, { code: 'too_large' }]);
+    await bash(id, 'head -c 60M /dev/zero > most');
+    const rest = await put(id, 'rest', new Uint8Array(10 << 20));
+    expect([rest.status, await rest.json()]).toMatchObject([
+      413,
+      { code: 'too_large', detail: 'The workspace has no room for rest.' },
+    ]);
+    const stdin = 'x'.repeat(10 << 20);
+    const fed = await stack().post(`/v1/sessions/${id}/bash`, { cmd: 'wc -c', stdin });
+    expect([fed.status, await fed.json()]).toMatchObject([
+      422,
+      { code: 'stage_failed', detail: 'The workspace has no room for stdin.' },
+    ]);
+    expect((await bash(id, 'rm -f most rest; echo ok')).stdout).toBe('ok\n');
+    await end(id);
+  });
+
+  test('are written where nothing is in the way, also under the names of an execution’s code', async () => {
+    const id = await open();
+    await bash(id, 'mkdir folder; echo x > file');
+    for (const path of ['folder', 'file/below'])
+      expect([path, await codeOf(await put(id, path, 'x'))]).toEqual([path, [409, 'conflict']]);
+    for (const name of ['__main__.py', '__main__.sh', '__main__.js'])
+      expect([name, (await put(id, name, 'mine\n')).status]).toEqual([name, 200]);
+    expect((await bash(id, 'cat __main__.*')).stdout).toBe('mine\nmine\nmine\n');
+    const ran = await stack().post(`/v1/sessions/${id}/execute`, { code: 'open("__main__.py").read()' });
+    expect(await ran.json()).toMatchObject({ stdout: "'mine\\n'\n" });
+    expect((await bash(id, 'cat __main__.*')).stdout).toBe('mine\nmine\nmine\n');
     await end(id);
   });
 

@@ -67,13 +67,16 @@ class Intake:
             for data in waiting or [b""]:
                 self._staging.feed(data, self.place.workspace_fd)
         except StageError as error:
-            self.fail("stage_failed", str(error), "no")
+            self.fail(self.stage_code(error), str(error), "no")
             return
         if self._staging.done:
             self._start()
         elif self._window - self._received <= STREAM_WINDOW_BYTES // 2:
             self._window = self._received + STREAM_WINDOW_BYTES
             self.outbox.window(self._window)
+
+    def stage_code(self, error):
+        return "stage_failed"
 
     def _feed_stdin(self):
         fd = self._staging.stdin.write_fd

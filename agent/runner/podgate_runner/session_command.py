@@ -105,8 +105,20 @@ class Command(Execution):
         self.place.signal(signal.SIGXCPU)
 
 
+class Upload(SessionInput):
+    """Of files alone: there is no code whose name could be taken."""
+
+    reserved = ()
+
+
 class FileWork(Command):
     """One request about files: they were staged with it, or a process of its own sees to them."""
+
+    staging_type = Upload
+
+    def stage_code(self, error):
+        """What such a process would have said of the same workspace."""
+        return {"no_room": "too_large", "in_the_way": "conflict"}.get(error.why, "stage_failed")
 
     def _start(self):
         limits = dict(self.limits, memory_bytes=self.host.config["limits"]["memory_bytes"])

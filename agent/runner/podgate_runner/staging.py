@@ -1,5 +1,6 @@
 """Input of one execution as it arrives: manifest, code, stdin, files, each at once to where it belongs."""
 
+import errno
 import json
 import os
 import time
@@ -13,13 +14,22 @@ MAIN_NAMES = {"python": "__main__.py", "bash": "__main__.sh", "node": "__main__.
 _RESERVED = [[name.encode()] for name in MAIN_NAMES.values()]
 # Files are dated back, so that even a write within the same tick of the kernel's clock changes their times.
 _BACKDATE_NS = 10 * 1000000000
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StageError(Exception):
-    """A sentence for the caller: input that cannot be staged."""
+    """A sentence for the caller: input that cannot be staged. `why`: "no_room", "in_the_way" where what is in the workspace
+    is, or None."""
+
+    def __init__(self, detail, why=None):
+        super().__init__(detail)
+        self.why = why
 
 
 class Staging:
+    # Paths of the code's own file, which no other may have.
+    reserved = _RESERVED
+
     def __init__(self, language, sizes):
         if sizes["manifest"] > MAX_MANIFEST_BYTES or sizes["code"] > MAX_CODE_BYTES:
             raise StageError("The manifest or the code is too large.")
@@ -60,7 +70,13 @@ class Staging:
                 named = self._sections[0][2] if self._sections else path
                 self._begin(workspace_fd)
             except OSError as error:
-                raise StageError("%s: %s." % (_named(named or self.main_name), error.strerror)) from None
+                raise self._trouble(kind, named, error) from None
+
+    def _trouble(self, kind, path, error):
+        what = _named(path or ("stdin" if kind == "stdin" else self.main_name))
+        if error.errno in _NO_ROOM:
+            return StageError("The workspace has no room for %s." % what, "no_room")
+        return StageError("%s: %s." % (what, error.strerror), "in_the_way")
 
     def _begin(self, workspace_fd):
         if not self._sections:
@@ -120,7 +136,7 @@ class Staging:
             names = tree.split(path)
         except tree.PathError as error:
             raise StageError("%s: the path %s." % (_named(path), error)) from None
-        if names in _RESERVED:
+        if names in self.reserved:
             raise StageError("%s: the path is reserved." % _named(path))
         self._sections.append(("file", size, path))
 
