@@ -7,7 +7,7 @@ import type { Gateway } from '../create-gateway.ts';
 import type { LinkSocketPort } from '../link/link-socket.ts';
 import { AGENT_LINK_PATH, AGENT_SUBPROTOCOL } from '../routes/agents.ts';
 import { isTerminalPath } from '../terminals/terminal-request.ts';
-import { answerRaw } from './raw-answer.ts';
+import { answerRaw, rawRequestId } from './raw-answer.ts';
 import { createTerminalUpgrades } from './terminal-upgrade.ts';
 
 /** ws closes with this when a message is over `maxPayload`; the protocol has a code of its own for it. */
@@ -34,7 +34,7 @@ export function acceptLinkUpgrades(server: Server, gateway: Gateway): { close():
       return;
     }
     const refusal = refusalOf(request, gateway);
-    if (refusal) answerRaw(socket, refusal);
+    if (refusal) answerRaw(socket, refusal, rawRequestId(request));
     else sockets.handleUpgrade(request, socket, head, (webSocket) => join(webSocket, socket, gateway));
   });
   return {

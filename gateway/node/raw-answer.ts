@@ -1,19 +1,29 @@
-import type { Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { Failure, toProblem } from '../../shared/errors.ts';
+import { problemResponse } from '../http/problem-response.ts';
+import { requestIdOf } from '../http/request-ids.ts';
 
 /** A client that goes on sending what nobody reads is cut off. */
 const LINGER_MS = 1_000;
 
-/** Writes a failure as problem+json on a socket that no HTTP server answers any more, and ends it. */
-export function answerRaw(socket: Duplex, failure: Failure): void {
-  const body = JSON.stringify(toProblem(failure, ''));
+/** The request's own id, or one made here: as every answer has one. */
+export function rawRequestId(request?: IncomingMessage): string {
+  const given = request?.headersDistinct['x-request-id']?.join(', ');
+  const headers = new Headers(given === undefined ? {} : { 'x-request-id': given });
+  return requestIdOf(headers, (bytes) => crypto.getRandomValues(new Uint8Array(bytes)));
+}
+
+/** Writes a failure, as routes answer it, on a socket that no HTTP server answers any more, and ends it. */
+export function answerRaw(socket: Duplex, failure: Failure, requestId = rawRequestId()): void {
+  const body = JSON.stringify(toProblem(failure, requestId));
+  const { headers } = problemResponse(failure, requestId);
   const head = [
     `HTTP/1.1 ${failure.status} ${failure.title}`,
     'Connection: close',
-    'Content-Type: application/problem+json',
     `Content-Length: ${Buffer.byteLength(body)}`,
-    ...(failure.retryAfterMs ? [`Retry-After: ${Math.ceil(failure.retryAfterMs / 1_000)}`] : []),
+    `X-Request-Id: ${requestId}`,
+    ...[...headers].map(([name, value]) => `${name}: ${value}`),
   ];
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
 }

@@ -6,7 +6,7 @@ import type { Gateway } from '../create-gateway.ts';
 import { toFailure } from '../http/problem-response.ts';
 import { TERMINAL_SUBPROTOCOL } from '../terminals/terminal-request.ts';
 import type { OpenedTerminal, TerminalSocketPort } from '../terminals/terminal-socket.ts';
-import { answerRaw } from './raw-answer.ts';
+import { answerRaw, rawRequestId } from './raw-answer.ts';
 
 /** ws closes with this when a message is over `maxPayload`; Podgate has a code of its own for it. */
 const WS_TOO_LARGE = 1009;
@@ -26,11 +26,12 @@ export function createTerminalUpgrades(gateway: Gateway) {
   });
 
   async function open(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    const requestId = rawRequestId(request);
     let opened: OpenedTerminal;
     try {
-      opened = await gateway.openTerminal(requestOf(request));
+      opened = await gateway.openTerminal(requestOf(request, requestId));
     } catch (error) {
-      answerRaw(socket, toFailure(error));
+      answerRaw(socket, toFailure(error), requestId);
       return;
     }
     let isTaken = false;
@@ -98,9 +99,10 @@ function portOf(webSocket: WebSocket): TerminalSocketPort {
 }
 
 /** The request as the core knows requests: of two keys both come, as they do without an upgrade. Its host says nothing: any will do. */
-function requestOf({ headersDistinct, url = '/' }: IncomingMessage): Request {
+function requestOf({ headersDistinct, url = '/' }: IncomingMessage, requestId: string): Request {
   const copied = new Headers();
   for (const [name, values = []] of Object.entries(headersDistinct))
     if (name !== 'connection' && name !== 'upgrade') for (const value of values) copied.append(name, value);
+  copied.set('x-request-id', requestId);
   return new Request(new URL(url, 'http://gateway'), { headers: copied });
 }

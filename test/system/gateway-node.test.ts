@@ -203,8 +203,9 @@ describe('HTTP over real sockets', () => {
     const answer = await text(socket);
     const [head = '', body = ''] = answer.split('\r\n\r\n');
     expect(head).toContain(`HTTP/1.1 ${status} `);
-    expect(head).toContain('Content-Type: application/problem+json');
-    expect(problem.parse(JSON.parse(body))).toMatchObject({ status, code, retryable: false });
+    expect(head.toLowerCase()).toContain('content-type: application/problem+json');
+    const [, request_id] = /\r\nX-Request-Id: ([\w-]{20})\r\n/.exec(head) ?? [];
+    expect(problem.parse(JSON.parse(body))).toMatchObject({ status, code, retryable: false, request_id });
   });
 
   test('cancels what a caller leaves, plain or streamed', async () => {

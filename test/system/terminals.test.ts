@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import type { IncomingHttpHeaders } from 'node:http';
 import { describe, expect, test } from 'vitest';
 import { type ClientOptions, WebSocket } from 'ws';
 import { Podgate } from '../../client/podgate.ts';
@@ -43,7 +44,7 @@ describeStack(
       protocols: string[] = [PROTOCOL],
       options: ClientOptions = {},
       key: string | null = stack().ownKey,
-    ): Promise<{ status: number; body: string } | WebSocket> {
+    ): Promise<{ status: number; body: string; headers: IncomingHttpHeaders } | WebSocket> {
       const headers = { ...(key !== null && { authorization: `Bearer ${key}` }), ...options.headers };
       const socket = new WebSocket(stack().url.replace('http', 'ws') + path, protocols, {
         ...options,
@@ -61,7 +62,9 @@ describeStack(
           response.on('data', (chunk) => {
             body += chunk;
           });
-          response.once('end', () => resolve({ status: response.statusCode ?? 0, body }));
+          response.once('end', () =>
+            resolve({ status: response.statusCode ?? 0, body, headers: response.headers }),
+          );
         });
       });
     }
@@ -161,6 +164,29 @@ describeStack(
       expect(await statusOf(at(short))).toBe(404);
       expect(await statusOf(at(session, 'main?rows=4096&columns=4096'))).toBe(101);
       expect(await statusOf(at(session), [PROTOCOL], { origin: ORIGIN })).toBe(101);
+    });
+
+    test('is refused with what every refusal has: the id of its request, and what to bring', async () => {
+      const refusal = async (...args: Parameters<typeof upgrade>) => {
+        const answer = await upgrade(...args);
+        if (answer instanceof WebSocket) throw new Error('it was opened');
+        const { request_id } = JSON.parse(answer.body) as { request_id: string };
+        expect(answer.headers).toMatchObject({
+          'content-type': 'application/problem+json',
+          'cache-control': 'no-store',
+          'x-request-id': request_id,
+        });
+        return { id: request_id, headers: answer.headers };
+      };
+      const path = '/v1/sessions/none/terminals/main';
+      const unknown = await refusal(path, [PROTOCOL], {}, null);
+      expect(unknown.headers['www-authenticate']).toBe('Bearer');
+      expect(unknown.id).toMatch(/^[\w-]{20}$/);
+      expect((await refusal(path, [PROTOCOL], { headers: { 'x-request-id': 'mine' } })).id).toBe('mine');
+      expect((await refusal(path, [PROTOCOL], { headers: { 'x-request-id': 'not mine' } })).id).toMatch(
+        /^[\w-]{20}$/,
+      );
+      expect((await refusal('/v1/agents/link/none')).id).toMatch(/^[\w-]{20}$/);
     });
 
     test('asks for an upgrade where none comes, once it is clear that there is such a session', async () => {
