@@ -40,6 +40,10 @@ const LAST_WAIT_MS = 5_000;
 const QUIET_MS = 2_000;
 /** What the terminal still answers to a program that is gone is nobody's. */
 const DRAIN_MS = 50;
+/** On the last line, and off it: what was below it is drawn again by whoever drew it. */
+const NOTICE =
+  '\x1b7\x1b[999;1H\x1b[7m podgate: the connection is lost, trying again; ~. leaves \x1b[0m\x1b8';
+const NO_NOTICE = '\x1b7\x1b[999;1H\x1b[0m\x1b[2K\x1b8';
 /** What goes by itself. */
 const PASSING = ['connection_lost', 'draining', 'agent_lost', 'no_agent', 'rate_limited', 'at_capacity'];
 
@@ -154,6 +158,7 @@ async function stay(place: Stay): Promise<Left> {
   let known: string | undefined;
   let lostAtMs: number | undefined;
   let waitMs = FIRST_WAIT_MS;
+  using notice = noticeOn(stdout);
   for (;;) {
     let terminal: Terminal | undefined;
     try {
@@ -161,6 +166,7 @@ async function stay(place: Stay): Promise<Left> {
       const asked = { name, rows, columns, writer, term: terminalType(), offset };
       terminal = await session.terminal({ ...asked, resume: known }, { signal });
       known = terminal.state.execution_id;
+      notice.clear();
       if (lostAtMs !== undefined) redraw(terminal, stdout);
       [lostAtMs, waitMs] = [undefined, FIRST_WAIT_MS];
       return await show(terminal, place);
@@ -173,15 +179,29 @@ async function stay(place: Stay): Promise<Left> {
       const passes = error instanceof PodgateError && PASSING.includes(error.code);
       if (!passes || Date.now() - lostAtMs > COME_BACK_MS)
         return { status: LOST_STATUS, why: 'lost', detail: `${describeError(error)}; ` };
-      if (Date.now() - lostAtMs > QUIET_MS)
-        stdout.write(
-          '\x1b7\x1b[999;1H\x1b[7m podgate: the connection is lost, trying again; ~. leaves \x1b[0m\x1b8',
-        );
+      if (Date.now() - lostAtMs > QUIET_MS) notice.show();
       await pause(waitMs, signal).catch(() => {});
       if (signal.aborted) return { status: 0, why: 'left', detail: 'it goes on; ' };
       waitMs = Math.min(LAST_WAIT_MS, waitMs * 2);
     }
   }
+}
+
+/** Says that the connection is lost, and takes that back. */
+function noticeOn(stdout: WriteStream) {
+  let isShown = false;
+  const clear = () => {
+    if (isShown) stdout.write(NO_NOTICE);
+    isShown = false;
+  };
+  return {
+    show() {
+      stdout.write(NOTICE);
+      isShown = true;
+    },
+    clear,
+    [Symbol.dispose]: clear,
+  };
 }
 
 async function show(terminal: Terminal, { stdout, filter, typed, signal }: Stay): Promise<Left> {

@@ -129,6 +129,28 @@ describe('podgate shell on a real terminal', () => {
     await tmux.shows('status 3');
   });
 
+  test('says that its connection is lost for as long as it is, and no longer', async () => {
+    await using session = await fleet.client().sessions.create();
+    const [gateway] = fleet.gateways as [FleetGateway];
+    using tmux = terminal();
+    await enter(tmux, session.id);
+    const lose = async () => {
+      gateway.kill('SIGKILL');
+      await gateway.ended();
+      await tmux.shows('the connection is lost');
+    };
+    await lose();
+    await fleet.ready();
+    tmux.type('echo he""re', 'Enter');
+    expect(await tmux.shows(/^here$/m)).not.toContain('the connection is lost');
+    await lose();
+    tmux.type('Enter', '~', '.');
+    expect(await tmux.shows('podgate shell: it goes on; come back with')).not.toContain(
+      'the connection is lost',
+    );
+    await fleet.ready();
+  });
+
   test('does not let a program reach the terminal beyond its screen, nor leave it in disorder', async () => {
     await using session = await fleet.client().sessions.create();
     using tmux = terminal();
