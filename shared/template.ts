@@ -13,7 +13,7 @@ const kubernetesOptions = z.strictObject({
   base_memory_mb: z.int().min(16).max(1_048_576).default(64),
   /** Size of /dev/shm. */
   shm_mb: z.int().min(1).max(1_048_576).default(16),
-  /** A pod ends itself at this age. */
+  /** The cluster ends a pod at this age and a longest session's and execution's time on top. */
   max_age_seconds: z.int().min(60).max(604_800).default(3600),
   /** What the scheduler reserves. Absent: a tenth of the CPUs, and the memory that the program may use. */
   requests: z

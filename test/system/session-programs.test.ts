@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import type { Program } from '../../client/program.ts';
 import type { BashEnd } from '../../client/session-types.ts';
 import type { Session } from '../../client/sessions.ts';
@@ -114,6 +114,33 @@ describeStack('a program of a session, while it runs,', { templates: TEMPLATES }
       await slow.write(new Blob([new Uint8Array(8 * MIB).fill(97)]), { close: true });
       const { stdout } = await follow(slow);
       expect(stdout).toContain('over\n');
+    }));
+
+  test('is sent signals with its whole process group, and not with what made a group of its own', () =>
+    opened(async (session) => {
+      const says = (name: string) =>
+        `trap "echo ${name}; exit" USR1; echo begun; while :; do sleep 0.1; done`;
+      const group = await session.spawn(
+        `(${says('child')}) & setsid bash -c '${says('other')}' & ${says('main').replace('exit', 'wait %1; exit')}`,
+      );
+      const events = group[Symbol.asyncIterator]();
+      for (let begun = 0; begun < 3; begun += 1) await heard(events, 'begun');
+      await group.signal('SIGUSR1');
+      const { stdout } = await follow(group);
+      expect(stdout.split('\n').sort()).toEqual(['', 'child', 'main']);
+    }));
+
+  test('takes all that it started with it where it is a command; what Python started stays', () =>
+    opened(async (session) => {
+      await session.bash('nohup sleep 1001 & setsid sleep 1002 & sleep 1003 &');
+      const quiet = 'stdin=-3, stdout=-3, stderr=-3';
+      await session.execute(`import subprocess\nkept = subprocess.Popen(["sleep", "1004"], ${quiet})`);
+      const seen =
+        'for p in /proc/[0-9]*; do tr "\\0" " " < $p/cmdline; echo; done 2>/dev/null | grep ^sleep';
+      expect((await session.bash(seen)).stdout.trim()).toBe('sleep 1004');
+      expect((await session.execute('kept.poll() is None')).stdout).toBe('True\n');
+      await session.restart();
+      await vi.waitFor(async () => expect((await session.bash(seen)).stdout).toBe(''));
     }));
 
   test('is sent signals, which it heeds as it likes', () =>

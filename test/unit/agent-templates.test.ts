@@ -16,7 +16,7 @@ import { defaultTemplate } from '../../agent/templates/default-template.ts';
 import { parseTemplates } from '../../agent/templates/parse-templates.ts';
 import { createTemplateSource, type TemplateSource } from '../../agent/templates/template-source.ts';
 import { Failure } from '../../shared/errors.ts';
-import { parseTemplate } from '../../shared/template.ts';
+import { parseTemplate, templateSchema } from '../../shared/template.ts';
 
 const cleanups: (() => void)[] = [];
 afterEach(() => {
@@ -275,4 +275,13 @@ describe('a templates file that changes', () => {
     ]);
     expect(source.current().get('default')?.pool).toEqual({ min: 2, max: 8 });
   });
+});
+
+test('every member of a template is named in docs/templates.md', () => {
+  const text = readFileSync(new URL('../../docs/templates.md', import.meta.url), 'utf8');
+  const { resources, kubernetes, docker, local, ...rest } = templateSchema.shape;
+  const sections = [resources, kubernetes, docker, local].map((section) => section.unwrap().shape);
+  const names = [templateSchema.shape, ...sections].flatMap(Object.keys);
+  expect(names).toEqual(expect.arrayContaining([...Object.keys(rest), 'max_age_seconds', 'tolerations']));
+  expect(names.filter((name) => !text.includes(`\`${name}\``))).toEqual([]);
 });
