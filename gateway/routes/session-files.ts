@@ -17,7 +17,7 @@ import type { ExecutionRun } from '../execution/execution-run.ts';
 import { attachmentDisposition } from '../files/disposition.ts';
 import { PAGE_QUERY, readPage } from '../http/page.ts';
 import { checkSchema } from '../http/parse-json.ts';
-import { jsonResponse } from '../http/problem-response.ts';
+import { jsonResponse, problemResponse } from '../http/problem-response.ts';
 import { readRange } from '../http/read-range.ts';
 import type { Route } from '../http/route.ts';
 import { bytesOf, type FileAnswer, finish, takeFacts } from '../sessions/file-answer.ts';
@@ -59,11 +59,10 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
   async function read(context: KeyedContext): Promise<Response> {
     const { path } = queryOf(context, filePathQuery);
     const range = readRange(context.request.headers.get('range'));
-    const { facts, rest, run } = await ask(context, {
-      op: 'read',
-      path,
-      ...(range ?? { first: 0, last: null }),
-    });
+    const asked = ask(context, { op: 'read', path, ...(range ?? { first: 0, last: null }) });
+    const found = await asked.catch((error: unknown) => outOfRange(error, context.requestId));
+    if (found instanceof Response) return found;
+    const { facts, rest, run } = found;
     const { start, end, size } = facts as { start: number; end: number; size: number };
     return new Response(bytesOf(run, rest, end - start, context.info), {
       status: range ? 206 : 200,
@@ -208,6 +207,13 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
       ),
     },
   ];
+}
+
+/** 416 tells how long the file is (RFC 9110 15.5.17); whatever else is thrown on. */
+function outOfRange(error: unknown, requestId: string): Response {
+  if (!(error instanceof Failure) || error.code !== 'range_not_satisfiable') throw error;
+  const [size] = /\d+/.exec(error.detail) ?? [];
+  return problemResponse(error, requestId, size === undefined ? {} : { 'Content-Range': `bytes */${size}` });
 }
 
 /** A body whose size is known before it comes: the sandbox is told it first. */
