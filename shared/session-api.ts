@@ -32,7 +32,7 @@ export const extendSessionRequest = z.object({
 
 export function bashRequestSchema({ maxTimeoutMs }: RequestCeilings) {
   return z.object({
-    cmd: text,
+    cmd: noNul,
     timeout_ms: timeoutMs(maxTimeoutMs).default(Math.min(30_000, maxTimeoutMs)),
     env: env.default({}),
     stdin: text.nullable().default(null),

@@ -104,14 +104,18 @@ function unknownPlace({ cluster, template }: StartBody, policy: AdmissionPolicy)
 function checkSizes({ sizes, session }: StartBody, template: Template): number {
   const stdin = sizes.stdin ?? 0;
   const workspaceBytes = mbToBytes(template.resources.workspace_mb);
-  const bounds: [name: string, size: number, max: number][] = [
-    ['manifest', sizes.manifest, MAX_MANIFEST_BYTES],
-    ['code', sizes.code, MAX_REQUEST_BYTES],
-    ['stdin', stdin, session?.do === 'files' ? workspaceBytes : MAX_REQUEST_BYTES],
-    ['files', sizes.files, workspaceBytes],
+  const fed: [has: string, size: number, max: number] =
+    session?.do === 'files'
+      ? ['The archive has', stdin, workspaceBytes]
+      : ['Standard input has', stdin, MAX_REQUEST_BYTES];
+  const bounds: (typeof fed)[] = [
+    ['Arguments, environment and names of files have', sizes.manifest, MAX_MANIFEST_BYTES],
+    ['The code has', sizes.code, MAX_REQUEST_BYTES],
+    fed,
+    ['The files have', sizes.files, workspaceBytes],
   ];
-  for (const [name, size, max] of bounds) {
-    if (size > max) throw new Failure('too_large', `The ${name} of ${size} bytes is over ${max}.`);
+  for (const [has, size, max] of bounds) {
+    if (size > max) throw new Failure('too_large', `${has} ${size} bytes; ${max} is the most here.`);
   }
   return sizes.manifest + sizes.code + stdin + sizes.files;
 }

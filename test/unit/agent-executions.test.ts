@@ -230,6 +230,26 @@ describe('a START that is refused', () => {
     expect(executions.running()).toBe(0);
   });
 
+  test.for<[Partial<StartBody['sizes']>, string]>([
+    [
+      { manifest: 4_718_593 },
+      'Arguments, environment and names of files have 4718593 bytes; 4718592 is the most here.',
+    ],
+    [{ code: 16_777_217 }, 'The code has 16777217 bytes; 16777216 is the most here.'],
+    [{ stdin: 16_777_217 }, 'Standard input has 16777217 bytes; 16777216 is the most here.'],
+    [{ files: 67_108_865 }, 'The files have 67108865 bytes; 67108864 is the most here.'],
+  ])('%j says what is too large, how large it is and may be', async ([sizes, detail]) => {
+    const { executions } = await createBench();
+    const { port } = listen();
+    let said = '';
+    const nack = (_code: string, sentence: string) => {
+      said = sentence;
+    };
+    const whole = { manifest: 0, code: 0, stdin: null, files: 0, ...sizes };
+    executions.start(startBody({ sizes: whole }), { ...port, nack });
+    expect(said).toBe(detail);
+  });
+
   test('sizes at their limits are not', async () => {
     const { executions } = await createBench();
     const { port, heard } = listen();

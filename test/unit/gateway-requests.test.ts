@@ -434,6 +434,10 @@ describe('sessions', () => {
     const bash = (body: object) => bench.ask('/v1/sessions/abc/bash', { body });
     expect((await bash({})).status).toBe(422);
     expect((await bash({ cmd: 'ls', timeout_ms: 60_001 })).status).toBe(422);
+    expect(await problemOf(await bash({ cmd: 'echo \0' }))).toMatchObject({
+      status: 422,
+      errors: [{ path: 'cmd', message: 'must not contain NUL' }],
+    });
     expect(await problemOf(await bash({ cmd: 'ls' }))).toMatchObject(gone);
   });
 });
