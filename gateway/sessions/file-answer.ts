@@ -83,9 +83,11 @@ async function nextOf(run: ExecutionRun): Promise<Uint8Array | undefined> {
   for (;;) {
     const taken = await run.next();
     if (taken.type === 'failed') throw taken.failure;
+    if (taken.type === 'gap') throw broken();
     if (taken.type === 'output' && taken.channel === CHANNEL.stdout) return taken.bytes;
     if (taken.type !== 'end') continue;
-    if (taken.ending.result.exit_code !== 0) throw broken();
+    const { result, stdoutTruncated } = taken.ending;
+    if (result.exit_code !== 0 || stdoutTruncated) throw broken();
     return undefined;
   }
 }

@@ -155,6 +155,24 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
     await end(id);
   });
 
+  test.each(['files', 'tree'])(
+    'that shrink while they are read break the answer off: GET …/%s',
+    async (of) => {
+      const id = await open();
+      await bash(id, 'mkdir d; truncate -s 40M d/large; echo whole > d/later');
+      const answer = await at(id, of === 'tree' ? 'tree?path=d' : 'files?path=d/large');
+      expect(answer.status).toBe(200);
+      const reader = (answer.body as ReadableStream<Uint8Array>).getReader();
+      await reader.read();
+      await bash(id, 'truncate -s 0 d/large');
+      const rest = async () => {
+        while (!(await reader.read()).done);
+      };
+      await expect(rest()).rejects.toThrow();
+      await end(id);
+    },
+  );
+
   test('are the same through the client', async () => {
     await using session = await stack().podgate.sessions.create();
     const { files } = session;

@@ -32,18 +32,30 @@ _CODES = {
 
 
 def serve(asked):
-    """Never returns."""
-    root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Never returns. Once the facts are out, no words can be put into what follows: a process that then fails says so by its
+    exit status, and nobody takes a part for the whole."""
+    answered = False
     try:
+        root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         for piece in _OPERATIONS[asked["op"]](root, asked):
             write(piece)
-    except Refusal as refused:
-        answer_error(*refused.args)
-    except OSError as error:
-        answer_error(_CODES.get(error.errno, "failed"), error.strerror or "failed")
-    except ValueError as error:
-        answer_error("bad_path", "The path %s." % error)
+            answered = True
+    except Exception as error:
+        if answered:
+            os._exit(1)
+        answer_error(*refusal_of(error))
     os._exit(0)
+
+
+def refusal_of(error):
+    """(code, detail). Raises what is no refusal."""
+    if isinstance(error, Refusal):
+        return error.args
+    if isinstance(error, OSError):
+        return _CODES.get(error.errno, "failed"), error.strerror or "failed"
+    if isinstance(error, ValueError):
+        return "bad_path", "The path %s." % error
+    raise error
 
 
 def answer_error(code, detail):
@@ -90,8 +102,7 @@ def read(root, asked):
     while at < end:
         piece = os.pread(opened, min(_PIECE_BYTES, end - at), at)
         if not piece:
-            # It was cut meanwhile: what was announced is kept.
-            piece = bytes(min(_PIECE_BYTES, end - at))
+            raise Refusal("failed", "The file was cut meanwhile.")
         at += len(piece)
         yield piece
 
