@@ -65,7 +65,7 @@ export class SessionFiles {
     return bodyOf(await this.#send('GET', '/tree', { query: { path }, signal }));
   }
 
-  /** Unpacks a tar, compressed or not, into a folder. */
+  /** Unpacks a tar, compressed or not, into a folder. Of one that is refused as damaged, the files before that stay. */
   async unpack(tar: Content, path = '', { signal }: CallOptions = {}): Promise<{ entries: number }> {
     const body = blobOf(tar);
     return readJson(await this.#send('PUT', '/tree', { query: { path }, signal, body: () => body }), signal);

@@ -201,7 +201,7 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
         return jsonResponse(await facts(context, { op: 'unpack', path }, bodyOf(context)));
       },
       doc: doc(
-        'Unpack a tar, compressed or not, into a folder of a session',
+        'Unpack a tar, compressed or not, into a folder of a session; one that is damaged is refused, what was unpacked before that stays',
         { 200: { description: 'It is unpacked', schema: treeUnpacked } },
         { requestContent: TAR },
       ),

@@ -10,7 +10,14 @@ const LINE_FEED = 10;
 
 const head = z.union([
   z.object({ ok: z.record(z.string(), z.unknown()) }),
-  z.object({ error: z.object({ code: z.string().max(64), detail: z.string().max(1_024) }) }),
+  z.object({
+    error: z.object({
+      code: z.string().max(64),
+      detail: z.string().max(1_024),
+      /** What is at fault, where that is not what the request names. */
+      path: z.string().max(1_024).optional(),
+    }),
+  }),
 ]);
 
 /** What a request about files was answered with: facts, and the bytes that came behind them already. */
@@ -102,10 +109,14 @@ function factsIn(line: Uint8Array, path: string): Record<string, unknown> {
   const parsed = head.safeParse(value);
   if (!parsed.success) throw broken();
   if ('ok' in parsed.data) return parsed.data.ok;
-  const { code, detail } = parsed.data.error;
+  const { code, detail, path: atFault = path } = parsed.data.error;
   const own = REFUSALS[code];
   if (!own) throw new Failure('conflict', detail);
-  throw new Failure(own[0], own[1].replace('%', path === '' ? '.' : path).replace('$', detail));
+  const values: Record<string, string> = { '%': atFault === '' ? '.' : atFault, $: detail };
+  throw new Failure(
+    own[0],
+    own[1].replace(/[%$]/g, (mark) => values[mark] as string),
+  );
 }
 
 function broken(): Failure {
@@ -124,5 +135,5 @@ const REFUSALS: Record<string, [code: ErrorCode, detail: string] | undefined> = 
   no_room: ['too_large', 'The workspace has no room for it.'],
   no_range: ['range_not_satisfiable', 'The file has $ bytes: nothing lies in the range.'],
   bad_path: ['invalid_request', '$'],
-  bad_archive: ['invalid_request', 'The archive is no tar that can be unpacked here. $'],
+  bad_archive: ['invalid_request', 'The archive cannot be unpacked. $'],
 };

@@ -147,6 +147,16 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
       'i = tarfile.TarInfo("p"); i.type = tarfile.FIFOTYPE; out.addfile(i)',
     ])
       expect([script, (await unpack(new Uint8Array(tar(script)))).status >= 400]).toEqual([script, true]);
+    const detail = async (script: string) =>
+      ((await (await unpack(new Uint8Array(tar(script)))).json()) as { detail: string }).detail;
+    expect(await detail(file('a/../../o$%t'))).toBe("The path 'a/../../o$%t' contains '..'.");
+    expect(await detail(`${link('$d', '/tmp')}\n${file('$d/out')}`)).toContain("'$d/out', or what leads");
+    expect(await detail(`${file('in/file')}\n${file('in')}`)).toBe("'in' is a directory.");
+    const cut = await unpack(new Uint8Array(tar(file('a'))).slice(0, 700));
+    expect([cut.status, await cut.json()]).toMatchObject([
+      422,
+      { code: 'invalid_request', detail: expect.stringContaining('It is damaged or cut short: ') },
+    ]);
     expect(await codeOf(await unpack(new TextEncoder().encode('no tar at all')))).toEqual([
       422,
       'invalid_request',

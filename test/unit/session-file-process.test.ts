@@ -1,8 +1,9 @@
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { PYTHONS } from '../fakes/runner-process.ts';
 
@@ -16,7 +17,7 @@ describe.each(PYTHONS)('the process behind a request about files (%s)', (python)
   afterEach(() => rmSync(workspace, { recursive: true, force: true }));
 
   /** Serves `asked` in the workspace, behind Python that prepares it or breaks something. */
-  function serve(asked: object, before = '') {
+  function serve(asked: object, before = '', input = new Uint8Array(0)) {
     const code = `
 import json, os, sys
 sys.path.insert(0, ${JSON.stringify(RUNNER)})
@@ -26,6 +27,7 @@ ${before}
 session_files.serve(json.loads(sys.argv[1]))`;
     const { status, stdout, stderr } = spawnSync(python, ['-I', '-c', code, JSON.stringify(asked)], {
       cwd: workspace,
+      input,
     });
     const end = stdout.indexOf(10);
     const head = end < 0 ? undefined : JSON.parse(stdout.subarray(0, end).toString());
@@ -70,5 +72,94 @@ os.listdir = fail`;
       0,
       { error: { code: 'not_found', detail: 'No such file or directory' } },
     ]);
+  });
+
+  const BLOCK = 512;
+  const UNPACK = { op: 'unpack', path: '' };
+  const unpack = (archive: Uint8Array<ArrayBuffer>) => serve(UNPACK, '', archive);
+  /** Six files of 3,000 bytes by GNU tar: each is a header and six blocks. */
+  function archiveOf(...options: string[]) {
+    const from = mkdtempSync(join(tmpdir(), 'podgate-tar-'));
+    const names = ['a', 'b', 'c', 'd', 'e', 'f'];
+    for (const name of names) writeFileSync(join(from, name), name.repeat(3_000));
+    try {
+      return execFileSync('tar', [...options, '-cf', '-', ...names], { cwd: from });
+    } finally {
+      rmSync(from, { recursive: true });
+    }
+  }
+  const AT_THIRD = 2 * 7 * BLOCK;
+  const flipped = (archive: Buffer<ArrayBuffer>, at: number) => {
+    const damaged = Buffer.from(archive);
+    damaged[at] = (damaged[at] as number) ^ 1;
+    return damaged;
+  };
+
+  test.each([
+    ['GNU tar', []],
+    ['GNU tar, pax', ['--format=pax']],
+    ['GNU tar, ustar', ['--format=ustar']],
+    ['GNU tar, v7', ['--format=v7']],
+    ['GNU tar, one block a record', ['-b1']],
+    ['gzip', ['-z']],
+    ['bzip2', ['-j']],
+    ['xz', ['-J']],
+  ])('unpacks what tools make: %s', (_, options) => {
+    expect(unpack(archiveOf(...options)).head).toEqual({ ok: { entries: 6 } });
+    expect(readdirSync(workspace)).toEqual(['a', 'b', 'c', 'd', 'e', 'f']);
+    expect(readFileSync(join(workspace, 'f'), 'utf8')).toBe('f'.repeat(3_000));
+  });
+
+  test.each(['USTAR', 'GNU', 'PAX'])('unpacks what Python makes, long names too: %s', (format) => {
+    const code = `
+import io, sys, tarfile
+out = tarfile.open(fileobj=sys.stdout.buffer, mode="w|gz", format=tarfile.${format}_FORMAT)
+for name in ("${'n'.repeat(90)}/${'m'.repeat(90)}", "ü", "empty"):
+    info = tarfile.TarInfo(name)
+    info.size = 0 if name == "empty" else 1
+    out.addfile(info, io.BytesIO(b"x"))
+out.close()`;
+    expect(unpack(execFileSync(python, ['-c', code])).head).toEqual({ ok: { entries: 3 } });
+  });
+
+  test('unpacks an archive of nothing, one whose end is a single block, and what git makes', () => {
+    const whole = archiveOf('-b1');
+    expect(unpack(Buffer.alloc(20 * BLOCK)).head).toEqual({ ok: { entries: 0 } });
+    expect(unpack(whole.subarray(0, -BLOCK)).head).toEqual({ ok: { entries: 6 } });
+    const cwd = fileURLToPath(new URL('../..', import.meta.url));
+    const tree = execFileSync('git', ['mktree'], { cwd, input: '' }).toString().trim();
+    expect(unpack(execFileSync('git', ['archive', tree], { cwd })).head).toEqual({ ok: { entries: 0 } });
+  });
+
+  const plain = archiveOf('-b1');
+  test.each([
+    ['a byte of a later header is another', flipped(plain, AT_THIRD + 3), 2],
+    ['a later header is cut', plain.subarray(0, AT_THIRD + 100), 2],
+    ['it is cut between two files', plain.subarray(0, AT_THIRD), 2],
+    ['it is cut in a file', plain.subarray(0, AT_THIRD + 2 * BLOCK), 2],
+    ['its end is missing', plain.subarray(0, -2 * BLOCK), 6],
+    [
+      'a header is empty',
+      Buffer.concat([plain.subarray(0, AT_THIRD), Buffer.alloc(BLOCK), plain.subarray(AT_THIRD + BLOCK)]),
+      2,
+    ],
+    ['a byte behind its end is another', flipped(gzipSync(plain), gzipSync(plain).byteLength - 6), undefined],
+    ['gzip is cut by 5 bytes', gzipSync(plain).subarray(0, -5), undefined],
+    ['xz is cut by 5 bytes', archiveOf('-J').subarray(0, -5), undefined],
+    ['bzip2 is cut by 5 bytes', archiveOf('-j').subarray(0, -5), undefined],
+    ['a byte within gzip is another', flipped(gzipSync(plain, { level: 0 }), 10_000), undefined],
+    ['there is nothing', new Uint8Array(0), 0],
+  ])('refuses an archive that is damaged or cut short: %s', (_, archive, entries) => {
+    const { status, head } = unpack(archive);
+    expect([status, head.error.code]).toEqual([0, 'bad_archive']);
+    expect(head.error.detail).toContain('It is damaged or cut short: ');
+    if (entries !== undefined) expect(head.error.detail).toContain(`stays, ${entries} entries.`);
+  });
+
+  test('leaves no part of a file, and what had its name before', () => {
+    writeFileSync(join(workspace, 'c'), 'before');
+    unpack(plain.subarray(0, AT_THIRD + 2 * BLOCK));
+    expect(readdirSync(workspace)).toEqual(['a', 'b', 'c']);
+    expect(readFileSync(join(workspace, 'c'), 'utf8')).toBe('before');
   });
 });

@@ -4,31 +4,17 @@ Every step is taken through a descriptor and no link is followed, so that nothin
 links the user made, also while they are being made. stdout is one line of JSON, `{"ok": …}` or `{"error": …}`, then bytes.
 """
 
-import errno
 import json
 import os
 import shutil
 import stat
 
-from podgate_runner import session_archive, tree
-from podgate_runner.session_paths import Refusal, described, make_directory, ok, open_directory, parent_of, write
+from podgate_runner import session_archive, session_unpack, tree
+from podgate_runner.session_paths import Refusal, described, make_directory, ok, open_directory, parent_of, refusal_of, write
 
 MAX_LISTED = 1000
 _PIECE_BYTES = 1 << 16
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CODES = {
-    errno.ENOENT: "not_found",
-    errno.EEXIST: "exists",
-    errno.ENOTEMPTY: "not_empty",
-    errno.ENOTDIR: "not_a_directory",
-    errno.EISDIR: "is_a_directory",
-    errno.ELOOP: "is_a_link",
-    errno.ENOSPC: "no_room",
-    errno.EDQUOT: "no_room",
-    errno.EFBIG: "no_room",
-    errno.EACCES: "no_access",
-    errno.EPERM: "no_access",
-}
 
 
 def serve(asked):
@@ -43,23 +29,15 @@ def serve(asked):
     except Exception as error:
         if answered:
             os._exit(1)
-        answer_error(*refusal_of(error))
+        answer_error(*refusal_of(error).args)
     os._exit(0)
 
 
-def refusal_of(error):
-    """(code, detail). Raises what is no refusal."""
-    if isinstance(error, Refusal):
-        return error.args
-    if isinstance(error, OSError):
-        return _CODES.get(error.errno, "failed"), error.strerror or "failed"
-    if isinstance(error, ValueError):
-        return "bad_path", "The path %s." % error
-    raise error
-
-
-def answer_error(code, detail):
-    write(json.dumps({"error": {"code": code, "detail": detail}}).encode("ascii") + b"\n")
+def answer_error(code, detail, path=None):
+    error = {"code": code, "detail": detail}
+    if path is not None:
+        error["path"] = path
+    write(json.dumps({"error": error}).encode("ascii") + b"\n")
 
 
 def stat_of(root, asked):
@@ -137,5 +115,5 @@ _OPERATIONS = {
     "move": move,
     "delete": delete,
     "pack": session_archive.pack,
-    "unpack": session_archive.unpack,
+    "unpack": session_unpack.unpack,
 }

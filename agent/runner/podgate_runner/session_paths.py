@@ -1,5 +1,7 @@
 """Paths of a session's files: every step through a descriptor, no link followed."""
 
+import contextlib
+import errno
 import json
 import os
 import stat
@@ -7,10 +9,46 @@ import stat
 from podgate_runner import tree
 
 _TYPES = ((stat.S_ISREG, "file"), (stat.S_ISDIR, "directory"), (stat.S_ISLNK, "link"))
+# Of a name that a refusal quotes.
+_QUOTED_CHARS = 200
+_CODES = {
+    errno.ENOENT: "not_found",
+    errno.EEXIST: "exists",
+    errno.ENOTEMPTY: "not_empty",
+    errno.ENOTDIR: "not_a_directory",
+    errno.EISDIR: "is_a_directory",
+    errno.ELOOP: "is_a_link",
+    errno.ENOSPC: "no_room",
+    errno.EDQUOT: "no_room",
+    errno.EFBIG: "no_room",
+    errno.EACCES: "no_access",
+    errno.EPERM: "no_access",
+}
 
 
 class Refusal(Exception):
-    pass
+    """Its arguments: code, detail, and the path at fault where that is not the one that the request is about."""
+
+
+def refusal_of(error, path=None):
+    """Raises what is no refusal."""
+    if isinstance(error, Refusal):
+        return error
+    named = None if path is None else path.encode("utf-8", "replace").decode("utf-8")[:_QUOTED_CHARS]
+    if isinstance(error, OSError):
+        return Refusal(_CODES.get(error.errno, "failed"), error.strerror or "failed", named)
+    if isinstance(error, ValueError):
+        return Refusal("bad_path", "The path %s%s." % ("" if named is None else "'%s' " % named, error))
+    raise error
+
+
+@contextlib.contextmanager
+def blaming(path):
+    """What is refused within is refused for this path."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise refusal_of(error, path) from None
 
 
 def ok(value):
