@@ -60,7 +60,7 @@ export class SessionFiles {
     await discard(await this.#send('DELETE', '/files', { query, signal }));
   }
 
-  /** A folder and all below it as tar. */
+  /** A folder as tar: files, folders and links below it. Pipes, sockets and devices are left out. */
   async pack(path = '', { signal }: CallOptions = {}): Promise<Bytes> {
     return bodyOf(await this.#send('GET', '/tree', { query: { path }, signal }));
   }

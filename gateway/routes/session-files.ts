@@ -190,7 +190,9 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
       path: `${base}/tree`,
       scope: 'sessions',
       handle: pack,
-      doc: doc('Take a folder of a session as tar', { 200: { description: 'The archive', content: TAR } }),
+      doc: doc('Take a folder of a session as tar: its files, folders and links', {
+        200: { description: 'The archive', content: TAR },
+      }),
     },
     {
       method: 'PUT',

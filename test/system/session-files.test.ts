@@ -183,6 +183,17 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
     },
   );
 
+  test('are packed and deleted however deep they lie', async () => {
+    const id = await open();
+    await bash(id, 'mkdir -p t/zlast; touch t/zlast/z t/y; cd t; for i in {1..300}; do mkdir d; cd d; done');
+    const tar = new Uint8Array(await (await at(id, 'tree?path=t')).arrayBuffer());
+    const names = execFileSync('tar', ['t'], { input: tar }).toString().trim().split('\n');
+    expect([names.length, ...names.slice(-3)]).toEqual([303, 'y', 'zlast/', 'zlast/z']);
+    expect((await at(id, 'files?path=t&recursive=true', { method: 'DELETE' })).status).toBe(204);
+    expect((await bash(id, 'ls -A')).stdout).toBe('');
+    await end(id);
+  });
+
   test('are the same through the client', async () => {
     await using session = await stack().podgate.sessions.create();
     const { files } = session;

@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -28,6 +28,7 @@ session_files.serve(json.loads(sys.argv[1]))`;
     const { status, stdout, stderr } = spawnSync(python, ['-I', '-c', code, JSON.stringify(asked)], {
       cwd: workspace,
       input,
+      maxBuffer: 1 << 30,
     });
     const end = stdout.indexOf(10);
     const head = end < 0 ? undefined : JSON.parse(stdout.subarray(0, end).toString());
@@ -161,5 +162,82 @@ out.close()`;
     unpack(plain.subarray(0, AT_THIRD + 2 * BLOCK));
     expect(readdirSync(workspace)).toEqual(['a', 'b', 'c']);
     expect(readFileSync(join(workspace, 'c'), 'utf8')).toBe('before');
+  });
+
+  /** A chain of directories, deeper than descriptors and Python's recursion go, with names on both sides of it. */
+  const deep = (depth: number) => `
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+os.makedirs("t/zlast"); open("t/zlast/z", "w").close(); open("t/y", "w").close()
+at = os.open("t", os.O_RDONLY)
+for _ in range(${depth}):
+    os.mkdir("d", dir_fd=at)
+    deeper = os.open("d", os.O_RDONLY, dir_fd=at)
+    os.close(at)
+    os.close(os.open("e", os.O_CREAT, dir_fd=deeper))
+    at = deeper
+os.close(at)`;
+  const namesIn = (latin1: string) =>
+    execFileSync('tar', ['t'], { input: Buffer.from(latin1, 'latin1'), maxBuffer: 1 << 30 })
+      .toString()
+      .trim()
+      .split('\n');
+
+  test.each([31, 32, 33, 64, 65, 1_200])('packs and deletes a tree %i deep', (depth) => {
+    const { status, bytes } = serve({ op: 'pack', path: 't' }, deep(depth));
+    expect(status).toBe(0);
+    const names = namesIn(bytes);
+    expect(names).toHaveLength(depth * 2 + 3);
+    expect(names.slice(-3)).toEqual(['y', 'zlast/', 'zlast/z']);
+    expect(names).toContain(`${'d/'.repeat(depth)}e`);
+    expect(serve({ op: 'delete', path: 't', recursive: true }).head).toEqual({ ok: {} });
+    expect(readdirSync(workspace)).toEqual([]);
+  });
+
+  test('does not call a tree whole in which it does not find its way back', () => {
+    const moving = `${deep(80)}
+from podgate_runner import session_walk
+leave = session_walk.Place.leave
+def moved(self):
+    if os.path.exists("t/d/d"): os.rename("t/d/d", "elsewhere")
+    return leave(self)
+session_walk.Place.leave = moved`;
+    expect(serve({ op: 'pack', path: 't' }, moving).status).toBe(1);
+  });
+
+  // Root reads what is closed.
+  const closing = `
+import tarfile
+if os.getuid() == 0:
+    os.chown(".", 65534, 65534); os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+for name, mode in (("a", 0o000), ("b", 0o400), ("c", 0o300)):
+    os.makedirs("t/" + name + "/in")
+    open("t/" + name + "/in/file", "w").close()
+    os.chmod("t/" + name + "/in/file", 0o000)
+    os.chmod("t/" + name, mode)
+os.mkfifo("t/pipe")`;
+  const modes = () =>
+    ['a', 'b', 'c'].map((name) => (statSync(join(workspace, 't', name)).mode & 0o777).toString(8));
+
+  test('packs what its owner has closed, without pipes, and leaves it closed', () => {
+    const { status, bytes } = serve({ op: 'pack', path: 't' }, closing);
+    expect(status).toBe(0);
+    const inside = ['a', 'b', 'c'].flatMap((name) => [`${name}/`, `${name}/in/`, `${name}/in/file`]);
+    expect(namesIn(bytes)).toEqual(inside);
+    expect(modes()).toEqual(['0', '400', '300']);
+  });
+
+  test('leaves closed what its owner has closed where a tree breaks off', () => {
+    const failing = `${closing}
+from podgate_runner import session_archive
+def fail(*_): raise OSError(5, "Input/output error")
+session_archive.open_file = fail`;
+    expect(serve({ op: 'pack', path: 't' }, failing).status).toBe(1);
+    expect(modes()).toEqual(['0', '400', '300']);
+  });
+
+  test('deletes what its owner has closed', () => {
+    const asked = { op: 'delete', path: 't', recursive: true };
+    expect(serve(asked, `${closing}\nos.chmod("t", 0)`).head).toEqual({ ok: {} });
   });
 });

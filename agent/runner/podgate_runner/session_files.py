@@ -6,11 +6,11 @@ links the user made, also while they are being made. stdout is one line of JSON,
 
 import json
 import os
-import shutil
 import stat
 
 from podgate_runner import session_archive, session_unpack, tree
 from podgate_runner.session_paths import Refusal, described, make_directory, ok, open_directory, parent_of, refusal_of, write
+from podgate_runner.session_walk import walk
 
 MAX_LISTED = 1000
 _PIECE_BYTES = 1 << 16
@@ -98,13 +98,23 @@ def delete(root, asked):
         raise Refusal("bad_path", "The workspace itself stays.")
     if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=fd)
-    elif asked["recursive"]:
-        # It goes by descriptors too.
-        os.chdir(fd)
-        shutil.rmtree(name)
     else:
+        if asked["recursive"]:
+            empty(name, fd)
         os.rmdir(name, dir_fd=fd)
     yield ok({})
+
+
+def empty(name, fd):
+    """Of a directory, what it holds goes, however deep it is."""
+    for dir_fd, _, name, found in walk(tree.open_directory(name, fd), stat.S_IRWXU):
+        try:
+            if found is None:
+                os.rmdir(name, dir_fd=dir_fd)
+            elif not stat.S_ISDIR(found.st_mode):
+                os.unlink(name, dir_fd=dir_fd)
+        except FileNotFoundError:
+            pass
 
 
 _OPERATIONS = {

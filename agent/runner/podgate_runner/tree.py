@@ -37,16 +37,21 @@ def split(path):
     return names
 
 
+def enter(name, dir_fd):
+    """A descriptor of a directory."""
+    return os.open(name, _DIRECTORY, dir_fd=dir_fd)
+
+
 def open_directory(name, dir_fd):
-    """Opens a directory even if its owner took the rights away. Nothing else may be running."""
+    """Opens a directory even if its owner took the rights away, which are back from then on. Nothing else may be running."""
     try:
-        return os.open(name, _DIRECTORY, dir_fd=dir_fd)
+        return enter(name, dir_fd)
     except PermissionError:
         # chmod follows links, but open has just said that this is a directory without the right to read it.
         if os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode & 0o170000 != 0o040000:
             raise
         os.chmod(name, 0o700, dir_fd=dir_fd)
-        return os.open(name, _DIRECTORY, dir_fd=dir_fd)
+        return enter(name, dir_fd)
 
 
 def open_parent(root_fd, names, make):
