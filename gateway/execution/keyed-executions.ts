@@ -68,8 +68,17 @@ export class KeyedExecutions {
     return known;
   }
 
-  /** Begins what a new key stands for, or joins whoever was first. */
+  /** Begins what a new key stands for, or joins whoever was first. What fails gives the order back. */
   async open(order: ExecutionOrder, key: RequestKey): Promise<ExecutionRun | ExecutionFollower> {
+    try {
+      return await this.#open(order, key);
+    } catch (error) {
+      order.release();
+      throw error;
+    }
+  }
+
+  async #open(order: ExecutionOrder, key: RequestKey): Promise<ExecutionRun | ExecutionFollower> {
     const { caller } = order.wanted;
     const known = this.find(caller, key);
     if (known) {
@@ -80,7 +89,7 @@ export class KeyedExecutions {
     const name = nameOf(caller.principal, key.text);
     // Nobody else's: an agent may serve many principals, and a gateway many tenants.
     const id = await digestPrincipal(name);
-    if (this.find(caller, key)) return this.open(order, key);
+    if (this.find(caller, key)) return this.#open(order, key);
     const begun = Promise.withResolvers<string>();
     begun.promise.catch(() => {});
     const entry: KeyedExecution = { digest: key.digest, begun: begun.promise, failure: null };
@@ -102,7 +111,6 @@ export class KeyedExecutions {
       run = this.#deps.start({ ...order, onSettled, key: { id, digest: key.digest, found } });
     } catch (error) {
       this.#running.delete(name);
-      order.release();
       throw error;
     }
     try {
