@@ -236,6 +236,26 @@ session_archive.open_file = fail`;
     expect(modes()).toEqual(['0', '400', '300']);
   });
 
+  test.each([
+    ['list', 't/a', { after: '', limit: 10 }],
+    ['list', 't/a/in', { after: '', limit: 10 }],
+    ['stat', 't/a/in', {}],
+    ['read', 't/a/in/file', { first: 0, last: null }],
+    ['pack', 't/a', {}],
+    ['mkdir', 't/a/more', {}],
+    ['unpack', 't/a', {}],
+  ])('opens no path that its owner has closed: %s %s', (op, path, rest) => {
+    const { head } = serve({ op, path, ...rest }, closing);
+    expect(head.error.code).toBe('no_access');
+    expect(modes()).toEqual(['0', '400', '300']);
+  });
+
+  test('goes through a directory that its owner may enter and not read', () => {
+    const { head } = serve({ op: 'list', path: 't/c/in', after: '', limit: 10 }, closing);
+    expect(head.ok.entries).toMatchObject([{ name: 'file' }]);
+    expect(modes()).toEqual(['0', '400', '300']);
+  });
+
   test('deletes what its owner has closed', () => {
     const asked = { op: 'delete', path: 't', recursive: true };
     expect(serve(asked, `${closing}\nos.chmod("t", 0)`).head).toEqual({ ok: {} });

@@ -1,4 +1,4 @@
-"""Paths of a session's files: every step through a descriptor, no link followed."""
+"""Paths of a session's files: every step through a descriptor, no link followed, and what is closed to its user stays so."""
 
 import contextlib
 import errno
@@ -66,7 +66,7 @@ def parent_of(root, path, make=False):
     if path in ("", "."):
         return os.dup(root), b"."
     names = tree.split(path)
-    return tree.open_parent(root, names, make), names[-1]
+    return tree.open_parent(root, names, make, tree.pass_through), names[-1]
 
 
 def described(name, found, dir_fd):
@@ -82,7 +82,7 @@ def open_directory(root, path):
     if path in ("", "."):
         return os.dup(root)
     fd, name = parent_of(root, path)
-    return tree.open_directory(name, fd)
+    return tree.enter(name, fd)
 
 
 def make_directory(root, asked):

@@ -118,7 +118,7 @@ def take(archive, info, base):
             for _ in make_directory(base, {"path": name}):
                 pass
             return
-        fd = tree.open_parent(base, names, True)
+        fd = tree.open_parent(base, names, True, tree.pass_through)
         try:
             take_into(fd, names[-1], archive, info, base)
         finally:
@@ -134,7 +134,7 @@ def take_into(fd, name, archive, info, base):
     elif info.islnk():
         with blaming(info.linkname):
             source = tree.split(info.linkname)
-            source_fd = tree.open_parent(base, source, False)
+            source_fd = tree.open_parent(base, source, False, tree.pass_through)
         unlink_file(name, fd)
         os.link(source[-1], name, src_dir_fd=source_fd, dst_dir_fd=fd, follow_symlinks=False)
         os.close(source_fd)

@@ -42,6 +42,11 @@ def enter(name, dir_fd):
     return os.open(name, _DIRECTORY, dir_fd=dir_fd)
 
 
+def pass_through(name, dir_fd):
+    """A descriptor for reaching what a directory holds, not for listing it: that takes the right to enter, not to read."""
+    return os.open(name, _DIRECTORY | os.O_PATH, dir_fd=dir_fd)
+
+
 def open_directory(name, dir_fd):
     """Opens a directory even if its owner took the rights away, which are back from then on. Nothing else may be running."""
     try:
@@ -54,18 +59,18 @@ def open_directory(name, dir_fd):
         return enter(name, dir_fd)
 
 
-def open_parent(root_fd, names, make):
-    """A descriptor of the directory that holds names[-1]; the caller closes it."""
+def open_parent(root_fd, names, make, opened=open_directory):
+    """A descriptor of the directory that holds names[-1]; the caller closes it. With `pass_through`, rights stay as they are."""
     fd = os.dup(root_fd)
     try:
         for name in names[:-1]:
             try:
-                deeper = open_directory(name, fd)
+                deeper = opened(name, fd)
             except FileNotFoundError:
                 if not make:
                     raise
                 os.mkdir(name, 0o755, dir_fd=fd)
-                deeper = open_directory(name, fd)
+                deeper = opened(name, fd)
             os.close(fd)
             fd = deeper
         return fd
