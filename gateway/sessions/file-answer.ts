@@ -129,6 +129,7 @@ const REFUSALS: Record<string, [code: ErrorCode, detail: string] | undefined> = 
   not_empty: ['conflict', "The directory '%' is not empty: ask with recursive=true to delete all of it."],
   not_a_directory: ['conflict', "'%', or what leads to it, is no directory."],
   is_a_directory: ['conflict', "'%' is a directory."],
+  into_itself: ['conflict', "'%' cannot be moved into itself."],
   is_a_link: ['conflict', "'%' is a link, or one leads to it: links are not followed."],
   not_a_file: ['conflict', "'%' is no regular file."],
   no_access: ['conflict', "'%' is closed to the sandbox's own user."],

@@ -126,6 +126,27 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
     await end(id);
   });
 
+  test('say which of two paths stands in the way of a move', async () => {
+    const id = await open();
+    await bash(id, 'mkdir d t full; echo > file; echo > full/x; ln -s /tmp t/link; echo > t/plain');
+    const move = async (from: string, to: string) => {
+      const response = await stack().post(`/v1/sessions/${id}/files/move`, { from, to });
+      return [response.status, ((await response.json()) as { detail: string }).detail];
+    };
+    for (const [from, to, detail] of [
+      ['file', 't/link/x', "'t/link/x', or what leads to it, is no directory."],
+      ['file', 't/plain/x', "'t/plain/x', or what leads to it, is no directory."],
+      ['d', 'file', "'file' exists already."],
+      ['file', 'd', "'d' exists already."],
+      ['d', 'full', "'full' exists already."],
+      ['d', 'd/in/it', "'d' cannot be moved into itself."],
+    ] as const)
+      expect(await move(from, to)).toEqual([409, detail]);
+    expect(await move('none', 'd/x/y')).toEqual([404, "There is no 'none' in the workspace."]);
+    expect((await bash(id, 'find d')).stdout).toBe('d\n');
+    await end(id);
+  });
+
   test('refuse archives that lead outside, and what is none', async () => {
     const id = await open();
     const tar = (script: string) =>

@@ -4,16 +4,29 @@ Every step is taken through a descriptor and no link is followed, so that nothin
 links the user made, also while they are being made. stdout is one line of JSON, `{"ok": …}` or `{"error": …}`, then bytes.
 """
 
+import errno
 import json
 import os
 import stat
 
 from podgate_runner import session_archive, session_unpack, tree
-from podgate_runner.session_paths import Refusal, described, make_directory, ok, open_directory, parent_of, refusal_of, write
+from podgate_runner.session_paths import (
+    Refusal,
+    blaming,
+    described,
+    make_directory,
+    ok,
+    open_directory,
+    parent_of,
+    refusal_of,
+    write,
+)
 from podgate_runner.session_walk import walk
 
 MAX_LISTED = 1000
 _PIECE_BYTES = 1 << 16
+# What a target does to a move: it is a file for a directory, a directory for a file, or not empty.
+_IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -87,8 +100,19 @@ def read(root, asked):
 
 def move(root, asked):
     source_fd, source = parent_of(root, asked["path"])
-    target_fd, target = parent_of(root, asked["to"], True)
-    os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+    found = os.stat(source, dir_fd=source_fd, follow_symlinks=False)
+    # Before directories are made that lead there. No link is followed: names say it all.
+    names, to = tree.split(asked["path"]), tree.split(asked["to"])
+    if stat.S_ISDIR(found.st_mode) and len(to) > len(names) and to[: len(names)] == names:
+        raise Refusal("into_itself", "A directory cannot be moved into itself.")
+    with blaming(asked["to"]):
+        target_fd, target = parent_of(root, asked["to"], True)
+    try:
+        os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+    except OSError as error:
+        if error.errno in _IN_THE_WAY:
+            raise Refusal("exists", error.strerror, asked["to"]) from None
+        raise
     yield ok(described(target, os.stat(target, dir_fd=target_fd, follow_symlinks=False), target_fd))
 
 
