@@ -157,6 +157,11 @@ out.close()`;
     if (entries !== undefined) expect(head.error.detail).toContain(`stays, ${entries} entries.`);
   });
 
+  test('says which compression it cannot read', () => {
+    const { head } = serve(UNPACK, 'sys.modules["lzma"] = None', archiveOf('-J'));
+    expect(head.error).toEqual({ code: 'bad_archive', detail: "This sandbox's Python reads no lzma." });
+  });
+
   test('leaves no part of a file, and what had its name before', () => {
     writeFileSync(join(workspace, 'c'), 'before');
     unpack(plain.subarray(0, AT_THIRD + 2 * BLOCK));

@@ -56,7 +56,7 @@ class Source:
                 try:
                     self._plain = __import__(module, fromlist=["open"]).open(self._raw)
                 except ImportError:
-                    raise Damaged("this sandbox's Python reads no %s" % module.split(".")[-1]) from None
+                    raise Refusal("bad_archive", "This sandbox's Python reads no %s." % module.split(".")[-1]) from None
                 break
 
     def read(self, size):
