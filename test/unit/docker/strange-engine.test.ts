@@ -1,9 +1,4 @@
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer, type ServerResponse } from 'node:http';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import type { Duplex } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { makeContainer } from '../../../agent/backends/docker/container-start.ts';
@@ -13,35 +8,14 @@ import { createEngineClient, type EngineClient } from '../../../agent/backends/d
 import { readEngineFacts } from '../../../agent/backends/docker/engine-facts.ts';
 import { openContainerExec } from '../../../agent/backends/docker/exec-stream.ts';
 import { findImage } from '../../../agent/backends/docker/images.ts';
+import { type Answer, says, strangeEngine } from '../../fakes/strange-engine.ts';
 
-const VERSION = { ApiVersion: '1.45', MinAPIVersion: '1.24', Version: '26.1.5' };
 const signal = new AbortController().signal;
 
-type Answer = (response: ServerResponse) => void;
-const says = (value: unknown, status = 200): Answer => {
-  const text = typeof value === 'string' ? value : JSON.stringify(value);
-  return (response) => void response.writeHead(status).end(text);
-};
-
-/** An engine that knows its version, and answers everything else in one way. */
-async function engineThat(answer: Answer, version: unknown = VERSION): Promise<EngineClient> {
-  const dir = await mkdtemp(join(tmpdir(), 'podgate-strange-'));
-  const socket = join(dir, 'docker.sock');
-  const server = createServer(({ url }, response) =>
-    url === '/version' ? says(version)(response) : answer(response),
-  );
-  const takenOver: Duplex[] = [];
-  server.on('upgrade', (_request, connection: Duplex) => void takenOver.push(connection));
-  server.listen(socket);
-  await once(server, 'listening');
+async function engineThat(answer: Answer, version?: unknown): Promise<EngineClient> {
+  const socket = await strangeEngine(answer, version);
   const client = createEngineClient({ kind: 'socket', shown: socket, path: () => socket });
-  onTestFinished(async () => {
-    client.close();
-    server.closeAllConnections();
-    for (const connection of takenOver) connection.destroy();
-    await new Promise((resolve) => server.close(resolve));
-    await rm(dir, { recursive: true });
-  });
+  onTestFinished(client.close);
   return client;
 }
 
