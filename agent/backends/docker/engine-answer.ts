@@ -74,6 +74,8 @@ export const ANSWER = {
     Rootless: flag,
     SecurityOptions: z.array(text).nullish(),
   }),
+  /** Podman's own, beside what it says in Docker's terms. */
+  podmanInfo: z.object({ host: z.object({ cgroupControllers: z.array(text).nullish() }) }),
   image: z.object({
     Id: text,
     Config: z

@@ -22,9 +22,9 @@ export type EngineFacts = EngineVersion & {
 };
 
 const LIMITS = [
-  ['MemoryLimit', 'memory'],
-  ['PidsLimit', 'the number of processes'],
-  ['CpuCfsQuota', 'processor time'],
+  ['MemoryLimit', 'memory', 'memory'],
+  ['PidsLimit', 'pids', 'the number of processes'],
+  ['CpuCfsQuota', 'cpu', 'processor time'],
 ] as const;
 
 const MEMORY_BOUNDS_FILES = 'the number of files but by memory';
@@ -47,7 +47,7 @@ export function judgeEngine(info: EngineInfo, isUnsafe: boolean): Omit<EngineFac
   const isRootless = info.Rootless === true || has('rootless') !== undefined;
   // Podman says what the machine has. Without root nobody may use the first version's control groups, and it drops limits in silence.
   const holdsNone = isRootless && (info.CgroupVersion ?? '1') === '1';
-  const limitsNotHeld = LIMITS.filter(([name]) => holdsNone || info[name] !== true).map(([, what]) => what);
+  const limitsNotHeld = LIMITS.filter(([name]) => holdsNone || info[name] !== true).map(([, , what]) => what);
   if (limitsNotHeld.length > 0 && !isUnsafe)
     throw new Failure(
       'isolation_failed',
@@ -70,10 +70,21 @@ export async function readEngineFacts(
   { isUnsafe, signal }: { isUnsafe: boolean; signal: AbortSignal },
 ): Promise<EngineFacts> {
   const version = await client.negotiate(signal);
+  const traits = PRODUCT_TRAITS[version.product];
   const info = await client.call({ method: 'GET', path: '/info', signal }, ANSWER.info);
-  const judged = judgeEngine(info, isUnsafe);
-  const limitsNotHeld = PRODUCT_TRAITS[version.product].boundsFiles
+  const judged = judgeEngine(
+    traits.namesControllers ? { ...info, ...(await limitsByController(client, signal)) } : info,
+    isUnsafe,
+  );
+  const limitsNotHeld = traits.boundsFiles
     ? judged.limitsNotHeld
     : [...judged.limitsNotHeld, MEMORY_BOUNDS_FILES];
   return { ...version, ...judged, limitsNotHeld };
+}
+
+/** What the control groups that the engine may use can bound. */
+async function limitsByController(client: EngineClient, signal: AbortSignal): Promise<Partial<EngineInfo>> {
+  const { host } = await client.call({ method: 'GET', path: '/libpod/info', signal }, ANSWER.podmanInfo);
+  const controllers = host.cgroupControllers ?? [];
+  return Object.fromEntries(LIMITS.map(([name, controller]) => [name, controllers.includes(controller)]));
 }

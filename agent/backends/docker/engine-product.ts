@@ -9,16 +9,25 @@ export type ProductTraits = {
   readonly choosesRuntime: boolean;
   /** What a read-only container is given to write to without asking. */
   readonly writablePlaces: readonly string[];
+  /** Its control groups are told by its own answer alone: in Docker's terms it denies those of the second version, or makes them up. */
+  readonly namesControllers: boolean;
   /** Limits that are not named are raised as high as they go, which fails where the engine may not raise them. */
   readonly raisesLimits: boolean;
 };
 
 export const PRODUCT_TRAITS: Readonly<Record<EngineProduct, ProductTraits>> = {
-  docker: { boundsFiles: true, choosesRuntime: true, writablePlaces: [], raisesLimits: false },
+  docker: {
+    boundsFiles: true,
+    choosesRuntime: true,
+    writablePlaces: [],
+    namesControllers: false,
+    raisesLimits: false,
+  },
   podman: {
     boundsFiles: false,
     choosesRuntime: false,
     writablePlaces: ['/run', '/var/tmp'],
+    namesControllers: true,
     raisesLimits: true,
   },
 };

@@ -1,5 +1,12 @@
-import { describe, expect, test } from 'vitest';
-import { type EngineInfo, judgeEngine } from '../../../agent/backends/docker/engine-facts.ts';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { createEngineClient } from '../../../agent/backends/docker/engine-client.ts';
+import {
+  type EngineFacts,
+  type EngineInfo,
+  judgeEngine,
+  readEngineFacts,
+} from '../../../agent/backends/docker/engine-facts.ts';
+import { says, strangeEngine } from '../../fakes/strange-engine.ts';
 
 const INFO: EngineInfo = {
   NCPU: 2,
@@ -79,5 +86,61 @@ describe('an engine', () => {
 
   test('for Windows is refused', () => {
     expect(refusal({ OSType: 'windows' })).toMatchObject({ code: 'backend_unavailable' });
+  });
+});
+
+/** What Podman 4.3 says of itself where an ordinary user runs it, and control groups are of version 2. */
+const PODMAN: EngineInfo = { ...INFO, SwapLimit: false, CpuCfsQuota: false, Rootless: true };
+
+async function factsOfPodman(info: EngineInfo, own: unknown): Promise<EngineFacts> {
+  const socket = await strangeEngine(
+    (response) => says(response.req.url?.endsWith('/libpod/info') ? own : info)(response),
+    { ApiVersion: '1.41', MinAPIVersion: '1.24', Version: '4.3.1', Components: [{ Name: 'Podman Engine' }] },
+  );
+  const client = createEngineClient({ kind: 'socket', shown: socket, path: () => socket });
+  onTestFinished(client.close);
+  return readEngineFacts(client, { isUnsafe: false, signal: AbortSignal.timeout(5_000) });
+}
+
+describe('Podman', () => {
+  const FILES = 'the number of files but by memory';
+  const host = (...cgroupControllers: string[]) => ({ host: { cgroupControllers } });
+
+  test.for([
+    ['cpu', 'memory', 'pids'],
+    ['cpuset', 'cpu', 'cpuacct', 'blkio', 'memory', 'devices', 'freezer', 'pids'],
+  ])('is believed about its control groups where it names them: %s', async (controllers) => {
+    expect(await factsOfPodman(PODMAN, host(...controllers))).toMatchObject({
+      product: 'podman',
+      hasMappedUids: true,
+      limitsNotHeld: [FILES],
+    });
+  });
+
+  test.for([
+    ['memory and pids', host('memory', 'pids'), 'The engine does not bound processor time of containers'],
+    ['pids', host('pids'), 'The engine does not bound memory, processor time of containers'],
+    ['cpuset and cpuacct', host('cpuset', 'cpuacct'), 'The engine does not bound memory, the number of'],
+    ['none', host(), 'The engine does not bound memory, the number of processes, processor time of'],
+    ['null', { host: { cgroupControllers: null } }, 'The engine does not bound memory, the number of'],
+  ] as const)(
+    'with the control groups %s is refused, whatever it says in terms of Docker',
+    async ([, own, words]) => {
+      await expect(factsOfPodman({ ...PODMAN, CpuCfsQuota: true }, own)).rejects.toMatchObject({
+        code: 'isolation_failed',
+        detail: expect.stringContaining(words),
+      });
+    },
+  );
+
+  test('that does not say what control groups it has is not used', async () => {
+    await expect(factsOfPodman(PODMAN, {})).rejects.toMatchObject({ code: 'backend_unavailable' });
+  });
+
+  test('is refused with control groups of version 1 and without root, whatever it names', async () => {
+    const info = { ...PODMAN, CgroupVersion: '1' };
+    await expect(factsOfPodman(info, host('cpu', 'memory', 'pids'))).rejects.toMatchObject({
+      code: 'isolation_failed',
+    });
   });
 });
