@@ -6,6 +6,7 @@ import { AGENT_VARIABLE_NAMES, readAgentConfig } from '../agent/config.ts';
 import { createJsonLog } from '../agent/log.ts';
 import { isLoopback } from '../agent/loopback.ts';
 import { startConfiguredAgent } from '../agent/run-agent.ts';
+import type { AgentStatus } from '../agent/start-agent.ts';
 import { GATEWAY_VARIABLE_NAMES, readGatewayConfig } from '../gateway/node/config.ts';
 import { type RunningGateway, serveGateway } from '../gateway/node/serve-gateway.ts';
 import { readToken } from '../shared/keys.ts';
@@ -170,16 +171,17 @@ function devLog(loud: boolean, io: Io): DevLog {
 /** Waits until the first execution would find a warm sandbox, or for the reason why none comes. */
 async function ready(
   gateway: RunningGateway,
-  status: () => { clusters: readonly { templates: readonly { trouble: { detail: string } | null }[] }[] },
+  status: () => Pick<AgentStatus, 'clusters'>,
   signal: AbortSignal,
 ): Promise<string | undefined> {
   while (!signal.aborted) {
     const { ok } = await gateway.gateway.fetch(new Request(`${gateway.url}/ready`));
     if (ok) return undefined;
-    const trouble = status().clusters.flatMap(({ templates }) =>
-      templates.flatMap((template) => template.trouble ?? []),
-    );
-    if (trouble[0]) return trouble[0].detail;
+    for (const { detail, templates } of status().clusters) {
+      const trouble = templates.find((template) => template.trouble !== null)?.trouble?.detail;
+      // The template's words are for callers; its cluster's name the engine or the context.
+      if (trouble !== undefined) return detail === trouble ? trouble : [trouble, detail].join(' ');
+    }
     await sleep(READY_LOOK_MS, undefined, { signal }).catch(() => undefined);
   }
   return undefined;

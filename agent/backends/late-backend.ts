@@ -79,6 +79,10 @@ export function createLateBackend<Opened extends Backend>(
     if (!stop.signal.aborted && sentence !== trouble)
       log('cluster_unavailable', { detail: sentence, cause: cause instanceof Failure ? cause.cause : cause });
     trouble = sentence;
+    if (cause instanceof Failure && cause.code === 'isolation_failed')
+      return new Failure('isolation_failed', 'The cluster cannot keep what its templates promise.', {
+        cause,
+      });
     return new Failure('backend_unavailable', 'The cluster cannot be reached or used now.', { cause });
   }
 

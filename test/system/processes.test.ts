@@ -10,6 +10,7 @@ import { NO_COMPILE_CACHE } from '../fakes/compile-cache.ts';
 import { holdRun } from '../fakes/held-run.ts';
 import { podgate, startPodgate } from '../fakes/podgate-command.ts';
 import { countRunning, descendants, isAlive } from '../fakes/process-tree.ts';
+import { says, strangeEngine } from '../fakes/strange-engine.ts';
 import { describeSandboxed, describeStack } from './suite.ts';
 
 const newFolder = async () => {
@@ -179,6 +180,15 @@ describeSandboxed('podgate dev', () => {
     const { stdout } = await promisify(execFile)('sh', ['-c', line]);
     expect(JSON.parse(stdout)).toMatchObject({ stdout: '42\n', exit_code: 0, cluster: 'local' });
     expect(performance.now() - began).toBeLessThan(4_000);
+  });
+
+  test('says why it cannot run code in the words of what makes its sandboxes', async () => {
+    const engine = `unix://${await strangeEngine(says({ OSType: 'linux', SecurityOptions: ['name=seccomp'] }))}`;
+    const { dev } = await start({ EXECUTOR_BACKEND: 'docker', DOCKER_HOST: engine, DOCKER_IMAGE: 'any' });
+    const [, why] = await dev.shows(/It cannot run code yet: (.*)/);
+    expect(why).toMatch(
+      /^The cluster cannot keep .* The engine at unix:\/\S+: The engine does not bound memory, /,
+    );
   });
 
   test('that is killed leaves no process, whatever ran on it', async () => {
