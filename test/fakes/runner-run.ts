@@ -34,7 +34,10 @@ export type RunOptions = {
   onInputWindow?: (limit: number) => void;
   onInputResumed?: (received: number) => void;
   /** Instead of failing when the stream is lost: goes on where the execution is taken over. */
-  onLost?: (checkpoint: Checkpoint, handlers: ExecutionHandlers) => RunnerExecution;
+  onLost?: (
+    checkpoint: Checkpoint,
+    handlers: ExecutionHandlers,
+  ) => RunnerExecution | Promise<RunnerExecution>;
 };
 
 /** What came back. */
@@ -165,8 +168,13 @@ export function runOn(
       },
       inputResumed: (received) => options.onInputResumed?.(received),
       lost(reason) {
-        if (options.onLost) execution = options.onLost(execution.checkpoint(), handlers);
-        else reject(reason);
+        if (!options.onLost) return reject(reason);
+        const goOn = (next: RunnerExecution) => {
+          execution = next;
+        };
+        const next = options.onLost(execution.checkpoint(), handlers);
+        if (next instanceof Promise) next.then(goOn, reject);
+        else goOn(next);
       },
     };
     let execution = client.start(streamId, body, handlers);
