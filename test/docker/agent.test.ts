@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { listContainers } from '../../agent/backends/docker/containers.ts';
 import { startDockerAgent } from '../fakes/docker-agent.ts';
-import { ENGINE_HOST, ENGINE_IMAGE, openEngine } from '../fakes/docker-engine.ts';
+import { ENGINE_HOST, ENGINE_IMAGE, ENGINE_VARIABLES, openEngine } from '../fakes/docker-engine.ts';
 import { podgate, startPodgate } from '../fakes/podgate-command.ts';
 import { type Stack, startStack } from '../fakes/stack.ts';
 
@@ -106,9 +106,7 @@ describe('podgate dev with the Docker backend', () => {
     const installation = `dev-test-${process.pid}`;
     const dev = startPodgate(['dev'], {
       env: {
-        EXECUTOR_BACKEND: 'docker',
-        DOCKER_HOST: ENGINE_HOST ?? '',
-        DOCKER_IMAGE: ENGINE_IMAGE,
+        ...ENGINE_VARIABLES,
         PODGATE_INSTALLATION: installation,
         PODGATE_CANARY: 'off',
         PODGATE_DIR: dir,

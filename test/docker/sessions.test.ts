@@ -2,7 +2,7 @@ import { vi } from 'vitest';
 import { listContainers, nameOf } from '../../agent/backends/docker/containers.ts';
 import { sessionsContract } from '../contract/sessions.ts';
 import { startBackendStack } from '../fakes/backend-stack.ts';
-import { ENGINE_HOST, ENGINE_IMAGE, openEngine } from '../fakes/docker-engine.ts';
+import { ENGINE_IMAGE, ENGINE_VARIABLES, openEngine } from '../fakes/docker-engine.ts';
 
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 120_000 });
 
@@ -25,9 +25,7 @@ sessionsContract('the Docker backend', {
       cluster: 'engine',
       templates,
       environment: {
-        EXECUTOR_BACKEND: 'docker',
-        DOCKER_HOST: ENGINE_HOST ?? '',
-        DOCKER_IMAGE: ENGINE_IMAGE,
+        ...ENGINE_VARIABLES,
         PODGATE_INSTALLATION: installation,
         PODGATE_CLUSTER: 'engine',
       },

@@ -7,7 +7,7 @@ import { onTestFinished } from 'vitest';
 import { type Container, listContainers, removeContainer } from '../../agent/backends/docker/containers.ts';
 import type { EngineClient } from '../../agent/backends/docker/engine-client.ts';
 import type { TemplateInput } from '../../shared/template.ts';
-import { ENGINE_HOST, ENGINE_IMAGE } from './docker-engine.ts';
+import { ENGINE_VARIABLES } from './docker-engine.ts';
 import type { Stack } from './stack.ts';
 
 const PROCESS = fileURLToPath(new URL('agent-process.ts', import.meta.url));
@@ -38,9 +38,7 @@ export async function startDockerAgent(options: DockerAgentOptions): Promise<Doc
   if (templates) await writeFile(file, JSON.stringify({ templates }));
   const env = {
     PATH: process.env.PATH ?? '',
-    EXECUTOR_BACKEND: 'docker',
-    DOCKER_HOST: ENGINE_HOST ?? '',
-    DOCKER_IMAGE: ENGINE_IMAGE,
+    ...ENGINE_VARIABLES,
     PODGATE_INSTALLATION: installation,
     PODGATE_GATEWAY_URL: stack.url,
     PODGATE_AGENT_TOKEN: await stack.agentToken(cluster),

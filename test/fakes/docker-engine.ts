@@ -13,13 +13,20 @@ import { testClock } from './test-clock.ts';
 
 /** The engine that tests may make containers on, and the image they are made from: any with python3. */
 export const ENGINE_HOST = process.env.PODGATE_TEST_DOCKER_HOST;
+export const ENGINE_IMAGE = process.env.PODGATE_TEST_DOCKER_IMAGE ?? 'podgate-sandbox';
 /** For an engine that bounds nothing, such as one without root: a test of what else holds there. */
 const TAKES_UNBOUND = process.env.PODGATE_TEST_DOCKER_UNSAFE === 'true';
+/** Of an agent on the tests' engine. */
+export const ENGINE_VARIABLES: Readonly<Record<string, string>> = {
+  EXECUTOR_BACKEND: 'docker',
+  DOCKER_HOST: ENGINE_HOST ?? '',
+  DOCKER_IMAGE: ENGINE_IMAGE,
+  ...(TAKES_UNBOUND ? { PODGATE_UNSAFE: 'true' } : {}),
+};
 /** For the tests in another runtime than the engine's own, such as gVisor's `runsc`. */
 export const RUNTIME = process.env.PODGATE_TEST_DOCKER_RUNTIME
   ? { runtime: process.env.PODGATE_TEST_DOCKER_RUNTIME }
   : {};
-export const ENGINE_IMAGE = process.env.PODGATE_TEST_DOCKER_IMAGE ?? 'podgate-sandbox';
 
 export function openEngine(host = ENGINE_HOST, certPath?: string): EngineClient {
   const settings = { host, tlsVerify: certPath !== undefined, certPath, sockets: [] };
