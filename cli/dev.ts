@@ -51,7 +51,6 @@ export async function runDev(args: string[], io: Io): Promise<number> {
     return 0;
   }
   const dir = podgateFolder();
-  await prepareKeys(dir);
   const settings = devEnvironment(dir);
   const config = readGatewayConfig({
     environment: settings,
@@ -63,6 +62,7 @@ export async function runDev(args: string[], io: Io): Promise<number> {
       `HOST ${config.host} is more than this machine, and the local backend is for development. ` +
         "Use HOST=127.0.0.1, or say --allow-remote if you mean it ('podgate dev --help')",
     );
+  await prepareKeys(dir);
   const log = devLog(values.log ?? false, io);
   await using stack = new AsyncDisposableStack();
   const gateway = await serveGateway({

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { lstat, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -135,6 +136,12 @@ describe('podgate', () => {
     ],
     [['agents', 'token'], {}, 2, /--cluster/],
   ];
+  test('dev that is refused for its settings makes no keys', async () => {
+    const folder = join(dir, 'none-made');
+    const ended = await podgate(['dev'], { env: { PODGATE_DIR: folder, PORT: '99999' }, cwd: dir });
+    expect([ended.status, existsSync(folder)]).toEqual([1, false]);
+  });
+
   test.concurrent.each(errors)('%j with %j says what to do', async (args, env, status, says) => {
     const ended = await podgate(args, { env: { PODGATE_DIR: join(dir, 'keys'), ...env }, cwd: dir });
     expect([ended.status, ended.stdout]).toEqual([status, '']);
