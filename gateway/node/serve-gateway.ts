@@ -12,6 +12,7 @@ import type { GatewayProcessConfig } from './config.ts';
 import { createDocumentReader } from './documents.ts';
 import { createCompactEncrypter } from './encrypt-compact.ts';
 import { openFolderFileStore } from './folder-file-store.ts';
+import { watchIdleConnections } from './idle-connections.ts';
 import { createJsonLog } from './json-log.ts';
 import { readIssuers, readKeyring } from './key-files.ts';
 import { acceptLinkUpgrades } from './link-upgrade.ts';
@@ -87,7 +88,7 @@ export async function serveGateway({
     : createNoFileStore();
 
   const gateway = Promise.withResolvers<Gateway>();
-  const { server, leave } = createHttpServer(gateway.promise);
+  const { server, leave, dismiss } = createHttpServer(gateway.promise);
   const port = await listen(server, config.host, config.port, 'PORT');
   let stopped: Promise<void> | undefined;
   const stop = () => {
@@ -175,7 +176,10 @@ export async function serveGateway({
       }
       await opened.drain(deadlineMs);
       // Whoever had the last answers on a connection to keep is told, not cut off.
-      if (config.gateway.replicas > 1) await pause(lastRequestMs, hurry.signal);
+      if (config.gateway.replicas > 1) {
+        await pause(lastRequestMs, hurry.signal);
+        dismiss();
+      }
       await close();
     },
     close,
@@ -184,9 +188,13 @@ export async function serveGateway({
 
 /**
  * What is asked before there is a gateway waits for it: its port is known before its keys are read. `leave`: every answer
- * whose head has not been sent is the last on its connection.
+ * whose head has not been sent is the last on its connection. `dismiss`: connections on which nothing is asked end.
  */
-function createHttpServer(opening: Promise<Gateway>): { server: Server; leave(): void } {
+function createHttpServer(opening: Promise<Gateway>): {
+  server: Server;
+  leave(): void;
+  dismiss(): void;
+} {
   const answering = new Set<ServerResponse>();
   let leaving = false;
   let gateway: Gateway | undefined;
@@ -220,6 +228,7 @@ function createHttpServer(opening: Promise<Gateway>): { server: Server; leave():
   answerClientErrors(server);
   return {
     server,
+    dismiss: watchIdleConnections(server).dismiss,
     leave() {
       leaving = true;
       // An answer that was told to keep its connection keeps it: cut, its caller's next request would be lost.

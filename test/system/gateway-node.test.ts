@@ -1,6 +1,6 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
-import { get } from 'node:http';
+import { Agent, get } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -391,6 +391,36 @@ describe('a drain over real sockets', () => {
     expect((await answer).status).toBe(200);
     await ask(kept[1]);
     await drained;
+  });
+
+  test('of one replica of several has a last word on idle connections: what is asked in the instant of their end is answered', async () => {
+    const served = await serveTestGateway({ PODGATE_REPLICAS: '2', PODGATE_FILE_STORE: 'none' });
+    const socket = connect(served.running.port, '127.0.0.1');
+    socket.write('GET /health HTTP/1.1\r\nHost: gate\r\n\r\n');
+    await once(socket, 'data');
+    socket.pause();
+    const client = new Agent({ keepAlive: true, timeout: 60_000 });
+    onTestFinished(() => client.destroy());
+    const unasked = await new Promise<number | undefined>((resolve, reject) => {
+      const request = get({ port: served.running.port, path: '/health', agent: client }, (response) => {
+        response.resume().on('end', () => resolve(response.statusCode));
+      });
+      request.on('error', reject);
+    });
+    expect(unasked).toBe(200);
+    await served.running.drain(20_000);
+    // Whoever did not see the end yet, as it had no turn.
+    socket.on('error', () => {});
+    socket.write('POST /v1/execute HTTP/1.1\r\nHost: gate\r\nContent-Length: 2\r\n\r\n{}');
+    let heard = '';
+    socket.on('data', (chunk) => {
+      heard += chunk;
+    });
+    socket.resume();
+    await once(socket, 'close');
+    expect(heard).toMatch(/^HTTP\/1\.1 503 [\s\S]*Connection: close[\s\S]*"code":"draining"/i);
+    // A client that asked nothing drops its connection, and takes what came for no answer.
+    await expect.poll(() => Object.keys(client.freeSockets)).toEqual([]);
   });
 
   test.for(['1', '2'])(
