@@ -25,8 +25,9 @@ describeStack('a program of a session, while it runs,', { templates: TEMPLATES }
     await use(session);
   };
   /** Waits until it said `text`. */
-  const heard = async (events: AsyncIterator<unknown>, text: string) => {
-    for (let said = ''; !said.includes(text); ) {
+  /** Waits until `text` was said so often, in however many pieces. */
+  const heard = async (events: AsyncIterator<unknown>, text: string, times = 1) => {
+    for (let said = ''; said.split(text).length <= times; ) {
       const { value } = (await events.next()) as { value: { data?: string } };
       if (value?.data === undefined) throw new Error(`it ended after ${said}`);
       said += value.data;
@@ -124,7 +125,7 @@ describeStack('a program of a session, while it runs,', { templates: TEMPLATES }
         `(${says('child')}) & setsid bash -c '${says('other')}' & ${says('main').replace('exit', 'wait %1; exit')}`,
       );
       const events = group[Symbol.asyncIterator]();
-      for (let begun = 0; begun < 3; begun += 1) await heard(events, 'begun');
+      await heard(events, 'begun', 3);
       await group.signal('SIGUSR1');
       const { stdout } = await follow(group);
       expect(stdout.split('\n').sort()).toEqual(['', 'child', 'main']);
