@@ -8,6 +8,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const MIN_NODE_MAJOR = 24;
 const LOOK_MS = 500;
+const ENDS_WITH_STARTER = 'podgate ends with its starter';
 const SIGNALS = ['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT'];
 const here = dirname(fileURLToPath(import.meta.url));
 
@@ -16,6 +17,7 @@ const source = join(here, 'main.ts');
 const entry = existsSync(source) ? source : join(here, '..', 'dist', 'cli', 'main.js');
 
 if (isNpms()) endWithParent();
+if (process.channel) endWithStarter();
 if (Number.parseInt(process.versions.node, 10) >= MIN_NODE_MAJOR) {
   // As if started by name, which is what happens under the locked Node.
   process.argv[1] = entry;
@@ -51,6 +53,15 @@ function endWithParent() {
   timer.unref();
 }
 
+/** Ends as if told to when whoever runs this under another Node, and says so, is gone: by SIGKILL it can pass nothing on. */
+function endWithStarter() {
+  process.once('message', (message) => {
+    if (message === ENDS_WITH_STARTER) process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'));
+  });
+  // To listen alone would keep a command from ending.
+  process.channel.unref();
+}
+
 /** The Node that the platform package brings, or undefined where there is none for this platform. */
 function lockedNode() {
   const require = createRequire(import.meta.url);
@@ -72,7 +83,13 @@ function startUnder(node) {
     process.exitCode = 1;
     return;
   }
-  const child = spawn(node, [...process.execArgv, entry, ...process.argv.slice(2)], { stdio: 'inherit' });
+  const self = fileURLToPath(import.meta.url);
+  const child = spawn(node, [...process.execArgv, self, ...process.argv.slice(2)], {
+    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+  });
+  // It may have ended by then.
+  child.send(ENDS_WITH_STARTER, () => undefined);
+  child.channel?.unref();
 
   // A terminal sends ^C and ^\ to the whole process group: forwarded, the child would get them twice.
   const fromTerminal = process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY;
