@@ -25,6 +25,11 @@ export const POOL_BOUNDS = {
   retryBaseMs: 1_000,
   retryMaxMs: 60_000,
   destroyTries: 3,
+  /**
+   * So much after an execution took a sandbox, another is made while one still waits; so much after it used one up, that
+   * is removed. Both take the processors that its answer needs, where the cluster is on the same machine.
+   */
+  answerFirstMs: 20,
 } as const;
 
 export type PoolBounds = { readonly [Name in keyof typeof POOL_BOUNDS]: number };

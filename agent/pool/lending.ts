@@ -26,7 +26,7 @@ export type LendingDeps = {
   report: (slot: Slot, event: SandboxEvent) => void;
   reset: (slot: Slot) => Promise<void>;
   /** What becomes of a sandbox in which code ran. */
-  afterUse: () => 'reset' | 'give_back' | 'discard';
+  afterUse: () => 'reset' | 'give_back' | 'spent';
 };
 
 /** Puts sandboxes into executions' hands, and takes them back. */

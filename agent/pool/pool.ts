@@ -4,6 +4,7 @@ import type { Backend } from '../backends/backend.ts';
 import type { Clock } from '../clock.ts';
 import type { Log } from '../log.ts';
 import { createRunnerClient, type RunnerClient, type RunnerClientDeps } from '../runner/client.ts';
+import { createAnswerFirst } from './answer-first.ts';
 import { POOL_BOUNDS, type PoolBounds } from './bounds.ts';
 import { createCreationTrouble, shortLived, type Trouble } from './creation-trouble.ts';
 import { createIdleSlots } from './idle-slots.ts';
@@ -55,6 +56,7 @@ export function createPool(deps: PoolDeps): Pool {
   const slots = new Set<Slot>();
   const idle = createIdleSlots(backend.freshPerExecution);
   const line = createWaitingLine<Lease>();
+  const answerFirst = createAnswerFirst(clock, bounds.answerFirstMs);
   const counts = Object.fromEntries(SANDBOX_STATES.map((state) => [state, 0])) as Record<
     SandboxState,
     number
@@ -85,11 +87,17 @@ export function createPool(deps: PoolDeps): Pool {
     if (from === 'connecting' || from === 'unreached') if (to === 'idle') trouble.succeeded();
     if (from === 'idle') idle.remove(slot);
     if (to === 'idle') becameIdle(slot);
-    else if (to === 'retiring') void life.destroy(slot);
     else if (to === 'gone') slots.delete(slot);
     if (to === 'retiring' || to === 'gone') settle(slot, 'discarded');
     if (closing && slots.size === 0) closed.resolve();
-    soon();
+    const done = () => {
+      if (to === 'retiring') void life.destroy(slot);
+      soon();
+    };
+    // The processors are the execution's: it has just begun, or its answer is on its way.
+    if (event === 'spent' || (event === 'take' && idle.size() > 0)) answerFirst.later(done);
+    else done();
+    if (closing || line.size > 0) answerFirst.hurry();
   }
 
   /** A failure that speaks against the next creation is trouble; any other costs this one sandbox. */
@@ -128,7 +136,7 @@ export function createPool(deps: PoolDeps): Pool {
 
   function afterUse() {
     if (template.reuse === 'reset') return 'reset';
-    return backend.freshPerExecution ? 'give_back' : 'discard';
+    return backend.freshPerExecution ? 'give_back' : 'spent';
   }
 
   /** Refill and callbacks, once, after what is under way: an execution never waits for them. */
@@ -196,6 +204,7 @@ export function createPool(deps: PoolDeps): Pool {
     trouble.close();
     line.refuseAll(shuttingDown());
     retire((slot) => slot.state !== 'retiring');
+    answerFirst.hurry();
     // An execution that still holds one loses it now: its deadline has passed.
     for (const slot of [...slots]) if (slot.state === 'condemned') slot.runner?.close();
     if (slots.size === 0) closed.resolve();
@@ -222,6 +231,7 @@ export function createPool(deps: PoolDeps): Pool {
       if (slot) return Promise.resolve(lend(slot, principal));
       const { current } = trouble;
       if (current && !isHopeful()) return Promise.reject(new Failure(current.code, current.detail));
+      answerFirst.hurry();
       soon();
       return line.join(principal, signal, soon);
     },

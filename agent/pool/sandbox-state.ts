@@ -27,6 +27,8 @@ export const SANDBOX_EVENTS = [
   'give_back',
   /** An execution ended and the sandbox is to be emptied. */
   'clean',
+  /** An execution ended well, and the sandbox serves no other. */
+  'spent',
   'discard',
   'reset_done',
   'reset_failed',
@@ -56,6 +58,7 @@ const TABLE: Record<SandboxState, Partial<Record<SandboxEvent, SandboxState>>> =
   taken: {
     give_back: 'idle',
     clean: 'resetting',
+    spent: 'retiring',
     discard: 'retiring',
     // A PING that was under way when the sandbox was taken: the execution has its own clock.
     ping_failed: 'taken',
@@ -67,6 +70,7 @@ const TABLE: Record<SandboxState, Partial<Record<SandboxEvent, SandboxState>>> =
   condemned: {
     give_back: 'retiring',
     clean: 'retiring',
+    spent: 'retiring',
     discard: 'retiring',
     ping_failed: 'condemned',
     interrupted: 'condemned',

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { POOL_BOUNDS } from '../../agent/pool/bounds.ts';
 import { createPool, type Pool } from '../../agent/pool/pool.ts';
 import { next, SANDBOX_EVENTS, SANDBOX_STATES, type SandboxState } from '../../agent/pool/sandbox-state.ts';
 import { Failure } from '../../shared/errors.ts';
@@ -150,8 +151,19 @@ describe('a pool', () => {
     expect(backend.peak).toBe(3);
   });
 
-  test('refills only after the turn in which a sandbox was taken', async () => {
+  test('makes another once an execution has had the processors for a while, where one still waits', async () => {
     const { pool, backend, clock } = await createBench();
+    await clock.settle();
+    const before = backend.creations;
+    pool.take('a');
+    await clock.advance(POOL_BOUNDS.answerFirstMs - 1);
+    expect(backend.creations).toBe(before);
+    await clock.advance(1);
+    expect(backend.creations).toBe(before + 1);
+  });
+
+  test('makes another after the turn in which the last that waited was taken', async () => {
+    const { pool, backend, clock } = await createBench({ pool: { min: 1, max: 4 } });
     await clock.settle();
     const before = backend.creations;
     pool.take('a');
@@ -160,14 +172,44 @@ describe('a pool', () => {
     expect(backend.creations).toBe(before + 1);
   });
 
-  test('destroys and replaces a single_use sandbox where the backend does not isolate executions', async () => {
-    const { pool, backend, clock } = await createBench({}, false);
+  test('removes and replaces a single_use sandbox once its answer is on its way', async () => {
+    const { pool, backend, clock } = await createBench({ pool: { min: 2, max: 2 } }, false);
     await clock.settle();
     const lease = pool.take('a');
+    await clock.advance(POOL_BOUNDS.answerFirstMs);
     expect(await lease?.release('reuse')).toBe('discarded');
+    await clock.advance(POOL_BOUNDS.answerFirstMs - 1);
+    expect([backend.made.some(({ destroyed }) => destroyed), backend.creations]).toEqual([false, 2]);
+    await clock.advance(1);
     await clock.settle();
-    expect(backend.made.filter(({ destroyed }) => destroyed)).toHaveLength(1);
+    expect([backend.made.filter(({ destroyed }) => destroyed).length, backend.creations]).toEqual([1, 3]);
     expect(pool.counts()).toMatchObject({ idle: 2 });
+  });
+
+  test('removes a sandbox at once that is not to be trusted, that somebody waits for, or when it is closed', async () => {
+    const { pool, backend, clock } = await createBench({ pool: { min: 1, max: 1 } }, false);
+    const destroyed = () => backend.made.filter((each) => each.destroyed).length;
+    const take = async () => pool.take('a') ?? (await pool.wait('a', never()));
+    await clock.settle();
+    (await take()).release('discard');
+    await clock.settle();
+    expect(destroyed()).toBe(1);
+
+    (await take()).release('reuse');
+    const next = pool.wait('b', never());
+    await clock.settle();
+    expect(destroyed()).toBe(2);
+
+    const after = pool.wait('c', never());
+    (await next).release('reuse');
+    await clock.settle();
+    expect(destroyed()).toBe(3);
+
+    (await after).release('reuse');
+    const closed = pool.close();
+    await clock.settle();
+    expect(destroyed()).toBe(4);
+    await closed;
   });
 
   test('keeps a sandbox that nothing ran in, whatever its reuse', async () => {
