@@ -228,7 +228,7 @@ function createHttpServer(opening: Promise<Gateway>): {
   answerClientErrors(server);
   return {
     server,
-    dismiss: watchIdleConnections(server).dismiss,
+    dismiss: watchIdleConnections(server, answering).dismiss,
     leave() {
       leaving = true;
       // An answer that was told to keep its connection keeps it: cut, its caller's next request would be lost.
