@@ -90,13 +90,14 @@ export function createPool(deps: PoolDeps): Pool {
     else if (to === 'gone') slots.delete(slot);
     if (to === 'retiring' || to === 'gone') settle(slot, 'discarded');
     if (closing && slots.size === 0) closed.resolve();
-    const done = () => {
-      if (to === 'retiring') void life.destroy(slot);
+    const removeThenRefill = () => {
+      void life.destroy(slot);
       soon();
     };
-    // The processors are the execution's: it has just begun, or its answer is on its way.
-    if (event === 'spent' || (event === 'take' && idle.size() > 0)) answerFirst.later(done);
-    else done();
+    const then = to === 'retiring' ? removeThenRefill : soon;
+    // The processors are the execution's: it has just begun, or its answer is on its way. One for each sandbox at most.
+    if (event === 'spent' || (event === 'take' && idle.size() > 0)) answerFirst.later(then);
+    else then();
     if (closing || line.size > 0) answerFirst.hurry();
   }
 
