@@ -24,7 +24,6 @@ describeStack('a program of a session, while it runs,', { templates: TEMPLATES }
     await using session = await stack().podgate.sessions.create();
     await use(session);
   };
-  /** Waits until it said `text`. */
   /** Waits until `text` was said so often, in however many pieces. */
   const heard = async (events: AsyncIterator<unknown>, text: string, times = 1) => {
     for (let said = ''; said.split(text).length <= times; ) {
