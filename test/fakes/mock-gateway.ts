@@ -82,6 +82,8 @@ export async function createMockGateway(options: MockGatewayOptions = {}): Promi
   const arrivals: MockLink[] = [];
   const waiting: ((link: MockLink) => void)[] = [];
   http.on('upgrade', (request, socket, head) => {
+    // A client that is refused may reset the connection.
+    socket.on('error', () => socket.destroy());
     if (mock.options.refuse !== undefined) {
       socket.end(`HTTP/1.1 ${mock.options.refuse} No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
       return;
