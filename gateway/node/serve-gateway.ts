@@ -19,6 +19,7 @@ import { acceptLinkUpgrades } from './link-upgrade.ts';
 import { closeServer, listen, stopListening } from './listen.ts';
 import { createGatewayMetrics } from './metrics.ts';
 import { createMetricsServer } from './metrics-server.ts';
+import { createRandomSource } from './random-source.ts';
 import { answerClientErrors } from './raw-answer.ts';
 
 /** A request's headers must be here within; a token has 8 KiB at most, other headers the rest. */
@@ -121,7 +122,7 @@ export async function serveGateway({
       setTimeout: (callback, ms) => setTimeout(callback, ms).unref(),
       clearTimeout: (timer) => clearTimeout(timer as NodeJS.Timeout),
     },
-    random: (bytes) => crypto.getRandomValues(new Uint8Array(bytes)),
+    random: createRandomSource(),
     log,
     authenticator,
     rateLimiter: createRateLimiter({ elapsed: () => performance.now() }),
