@@ -61,6 +61,8 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   const registry = createRegistry({ clock });
   const claims = createKeyClaims({ clock });
   const running = new Map<string, LiveExecution>();
+  /** Over, with a sandbox that is on its way back: what is put off until the caller has the answer. */
+  const unanswered = new Map<string, () => void>();
   const holders = createHolderCounts();
   const drained = Promise.withResolvers<void>();
   const sessions = createSessions({ clock, onChange, onReport: deps.onSession ?? (() => {}) });
@@ -205,9 +207,12 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     end: ReportedEnd,
   ): Promise<void> {
     const endedMs = clock.now();
-    const settled = lease?.release(verdict);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    unanswered.set(live.start.execution_id, resolve);
+    const settled = lease?.release(verdict, promise);
     onChange();
     const became = (await settled) ?? null;
+    unanswered.delete(live.start.execution_id);
     onReport(endReport(live, end, lease, became, endedMs, clock.now()));
   }
 
@@ -221,6 +226,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       return live?.over.promise ?? Promise.resolve();
     },
     acknowledge(executionId) {
+      unanswered.get(executionId)?.();
       registry.get(executionId)?.output.acknowledge();
     },
     status({ ref, execution_id, refuse_if_unknown }) {

@@ -2,13 +2,15 @@ import type { CancelTimer, Clock } from '../clock.ts';
 
 /** Work that takes the processors on which an answer is on its way, put off until the answer is out. */
 export type AnswerFirst = {
-  /** Does nothing for work that is put off already. */
-  later(work: () => void): void;
+  /** For so long at most. Does nothing for work that is put off already. */
+  later(work: () => void, delayMs: number): void;
+  /** Does it now if it is put off. */
+  now(work: () => void): void;
   /** Somebody waits for what was put off: all of it is done now. */
   hurry(): void;
 };
 
-export function createAnswerFirst(clock: Clock, delayMs: number): AnswerFirst {
+export function createAnswerFirst(clock: Clock): AnswerFirst {
   const putOff = new Map<() => void, CancelTimer>();
 
   function begin(work: () => void): void {
@@ -16,19 +18,24 @@ export function createAnswerFirst(clock: Clock, delayMs: number): AnswerFirst {
     work();
   }
 
+  function now(work: () => void): void {
+    const cancel = putOff.get(work);
+    if (!cancel) return;
+    cancel();
+    begin(work);
+  }
+
   return {
-    later(work) {
+    later(work, delayMs) {
       if (putOff.has(work)) return;
       putOff.set(
         work,
         clock.after(delayMs, () => begin(work)),
       );
     },
+    now,
     hurry() {
-      for (const [work, cancel] of [...putOff]) {
-        cancel();
-        begin(work);
-      }
+      for (const work of [...putOff.keys()]) now(work);
     },
   };
 }

@@ -30,6 +30,8 @@ export const POOL_BOUNDS = {
    * is removed. Both take the processors that its answer needs, where the cluster is on the same machine.
    */
   answerFirstMs: 20,
+  /** A reset waits for RESULT_ACK, which not every answer has, and no longer than this: an answer is out in one or two. */
+  resetAnywayMs: 3,
 } as const;
 
 export type PoolBounds = { readonly [Name in keyof typeof POOL_BOUNDS]: number };

@@ -18,13 +18,18 @@ export type Lease = {
   readonly ready: Ready;
   /** The runner's stream for this execution. */
   readonly streamId: number;
-  /** Gives the sandbox back, once. Resolves when it waits for the next one or is on its way out. */
-  release(verdict: Verdict): Promise<Settled>;
+  /**
+   * Gives the sandbox back, once. Resolves when it waits for the next one or is on its way out. Its reset is put off until
+   * the execution is `answered`, for a moment, and while nobody waits for a sandbox.
+   */
+  release(verdict: Verdict, answered?: Promise<void>): Promise<Settled>;
 };
 
 export type LendingDeps = {
   report: (slot: Slot, event: SandboxEvent) => void;
   reset: (slot: Slot) => Promise<void>;
+  /** Puts work off until the execution is answered, or for as long as it may wait. */
+  whenAnswered: (work: () => void, answered: Promise<void> | undefined) => void;
   /** What becomes of a sandbox in which code ran. */
   afterUse: () => 'reset' | 'give_back' | 'spent';
 };
@@ -36,7 +41,7 @@ export type Lending = {
   settle(slot: Slot, settled: Settled): void;
 };
 
-export function createLending({ report, reset, afterUse }: LendingDeps): Lending {
+export function createLending({ report, reset, whenAnswered, afterUse }: LendingDeps): Lending {
   const settling = new Map<Slot, (settled: Settled) => void>();
 
   function lend(slot: Slot, principal: string): Lease {
@@ -50,21 +55,29 @@ export function createLending({ report, reset, afterUse }: LendingDeps): Lending
       runner,
       ready,
       streamId: slot.lastStream,
-      release(verdict) {
+      release(verdict, answered) {
         if (released) throw new RangeError('a sandbox is given back once');
         released = true;
-        return giveBack(slot, principal, verdict);
+        return giveBack(slot, principal, verdict, answered);
       },
     };
   }
 
-  function giveBack(slot: Slot, principal: string, verdict: Verdict): Promise<Settled> {
+  function giveBack(
+    slot: Slot,
+    principal: string,
+    verdict: Verdict,
+    answered: Promise<void> | undefined,
+  ): Promise<Settled> {
     const settled = new Promise<Settled>((resolve) => settling.set(slot, resolve));
     const then = verdict === 'reuse' ? afterUse() : verdict === 'unused' ? 'give_back' : 'discard';
     if (then === 'reset') {
       slot.owner = principal;
       report(slot, 'clean');
-      if (slot.state === 'resetting') void reset(slot);
+      const begin = () => {
+        if (slot.state === 'resetting') void reset(slot);
+      };
+      whenAnswered(begin, answered);
     } else report(slot, then);
     return settled;
   }

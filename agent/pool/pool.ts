@@ -56,7 +56,7 @@ export function createPool(deps: PoolDeps): Pool {
   const slots = new Set<Slot>();
   const idle = createIdleSlots(backend.freshPerExecution);
   const line = createWaitingLine<Lease>();
-  const answerFirst = createAnswerFirst(clock, bounds.answerFirstMs);
+  const answerFirst = createAnswerFirst(clock);
   const counts = Object.fromEntries(SANDBOX_STATES.map((state) => [state, 0])) as Record<
     SandboxState,
     number
@@ -64,7 +64,7 @@ export function createPool(deps: PoolDeps): Pool {
   const closed = Promise.withResolvers<void>();
   const openRunner = deps.openRunner ?? createRunnerClient;
   const life = createSandboxLife({ ...deps, bounds, openRunner, report });
-  const { lend, settle } = createLending({ report, reset: life.reset, afterUse });
+  const { lend, settle } = createLending({ report, reset: life.reset, whenAnswered, afterUse });
   const trouble = createCreationTrouble({ ...deps, bounds, template: deps.template.name, retry: soon });
   const stopListening = backend.onReachable?.(trouble.retryNow);
   let { template } = deps;
@@ -96,8 +96,24 @@ export function createPool(deps: PoolDeps): Pool {
     };
     const then = to === 'retiring' ? removeThenRefill : soon;
     // The processors are the execution's: it has just begun, or its answer is on its way. One for each sandbox at most.
-    if (event === 'spent' || (event === 'take' && idle.size() > 0)) answerFirst.later(then);
-    else then();
+    if (event === 'spent' || (event === 'take' && idle.size() > 0)) putOff(then, bounds.answerFirstMs);
+    else {
+      then();
+      hurryIfAwaited();
+    }
+  }
+
+  function whenAnswered(work: () => void, answered: Promise<void> | undefined): void {
+    void answered?.then(() => answerFirst.now(work));
+    putOff(work, bounds.resetAnywayMs);
+  }
+
+  function putOff(work: () => void, delayMs: number): void {
+    answerFirst.later(work, delayMs);
+    hurryIfAwaited();
+  }
+
+  function hurryIfAwaited(): void {
     if (closing || line.size > 0) answerFirst.hurry();
   }
 

@@ -212,6 +212,48 @@ describe('a pool', () => {
     await closed;
   });
 
+  test('resets a sandbox once its execution is answered, or so much later where nobody says so', async () => {
+    const { pool, backend, clock } = await createBench({ reuse: 'reset', pool: { min: 1, max: 1 } }, false);
+    await clock.settle();
+    const resets = () => backend.made[0]?.runner.resets;
+    const { promise: answered, resolve: answer } = Promise.withResolvers<void>();
+    pool.take('a')?.release('reuse', answered);
+    await clock.advance(POOL_BOUNDS.resetAnywayMs - 1);
+    expect([resets(), pool.counts().resetting, pool.capacity()]).toEqual([0, 1, 0]);
+    answer();
+    await clock.settle();
+    expect([resets(), pool.counts().idle]).toEqual([1, 1]);
+
+    pool.take('a')?.release('reuse', Promise.withResolvers<void>().promise);
+    await clock.advance(POOL_BOUNDS.resetAnywayMs - 1);
+    expect(resets()).toBe(1);
+    await clock.advance(1);
+    await clock.settle();
+    expect([resets(), pool.counts().idle]).toEqual([2, 1]);
+  });
+
+  test('resets a sandbox at once that somebody waits for, and never one that is given up meanwhile', async () => {
+    const { pool, backend, clock } = await createBench({ reuse: 'reset', pool: { min: 1, max: 1 } }, false);
+    await clock.settle();
+    const resets = () => backend.made.map(({ runner }) => runner.resets);
+    const unanswered = () => Promise.withResolvers<void>().promise;
+    pool.take('a')?.release('reuse', unanswered());
+    const next = pool.wait('a', never());
+    await clock.settle();
+    expect(resets()).toEqual([1]);
+
+    const after = pool.wait('a', never());
+    (await next).release('reuse', unanswered());
+    await clock.settle();
+    expect(resets()).toEqual([2]);
+
+    (await after).release('reuse', unanswered());
+    pool.renew();
+    await clock.advance(POOL_BOUNDS.resetAnywayMs);
+    await clock.settle();
+    expect([resets(), backend.made[0]?.destroyed]).toEqual([[2, 0], true]);
+  });
+
   test('keeps a sandbox that nothing ran in, whatever its reuse', async () => {
     const { pool, backend, clock } = await createBench({}, false);
     await clock.settle();
@@ -224,7 +266,7 @@ describe('a pool', () => {
   test('gives a reset sandbox to the same principal only, and makes room for others by destroying it', async () => {
     const { pool, backend, clock } = await createBench({ reuse: 'reset', pool: { min: 0, max: 1 } }, false);
     const lease = await settled(pool.wait('a', never()), clock);
-    const returned = lease.release('reuse');
+    const returned = lease.release('reuse', Promise.resolve());
     await clock.settle();
     expect(await returned).toBe('reset');
     expect(backend.made[0]?.runner.resets).toBe(1);
@@ -232,7 +274,7 @@ describe('a pool', () => {
     const again = pool.take('a');
     expect(again?.sandboxId).toBe(lease.sandboxId);
     expect(again?.streamId).toBe(lease.streamId + 1);
-    again?.release('reuse');
+    again?.release('reuse', Promise.resolve());
     await clock.settle();
     const other = await settled(pool.wait('b', never()), clock);
     expect(other.sandboxId).not.toBe(lease.sandboxId);
@@ -248,7 +290,8 @@ describe('a pool', () => {
       await clock.settle();
       const [first] = backend.made;
       if (first) first.runner.answers.reset = answer;
-      const returned = pool.take('a')?.release('reuse');
+      const returned = pool.take('a')?.release('reuse', Promise.resolve());
+      await clock.settle();
       await clock.advance(10_000);
       expect(await returned).toBe('discarded');
       expect(first?.destroyed).toBe(true);
