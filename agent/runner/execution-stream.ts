@@ -126,8 +126,9 @@ export function createExecutionStream(
       at.inputOffset = received;
       at.inputUnknown = false;
     }
-    handlers.inputWindow(limit);
+    // Who knows of the window alone would go on where the stream before was.
     if (received !== undefined) handlers.inputResumed?.(received);
+    handlers.inputWindow(limit);
     return undefined;
   }
 

@@ -1,5 +1,8 @@
 import { expect, test } from 'vitest';
 import { LiveInput, type WriterPort } from '../../agent/executions/live-input.ts';
+import { createExecutionStream, freshCheckpoint } from '../../agent/runner/execution-stream.ts';
+import type { FrameWriter } from '../../agent/runner/frame-stream.ts';
+import { createRunnerExecution } from '../../agent/runner/runner-execution.ts';
 import { MAX_KNOWN_WRITERS, MAX_WRITERS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -131,6 +134,57 @@ test('a new stream to the runner gets what the old one lost, once', () => {
   expect([got.text, got.ended]).toEqual(['abcdefef', 2]);
   live.resume(10 + 6);
   expect([got.text, got.ended]).toEqual(['abcdefef', 3]);
+});
+
+test('nothing is out of place where the word on a window was lost with a stream, and more waits than fits', () => {
+  const live = new LiveInput(0);
+  const frames: { at: number; body: Uint8Array }[] = [];
+  const writer: FrameWriter = { send: ({ sequence, body }) => void frames.push({ at: sequence, body }) };
+  const handlers = {
+    started() {},
+    data() {},
+    fileEnd() {},
+    exit() {},
+    lost() {},
+    inputWindow: (limit: number) => live.window(limit),
+    inputResumed: (received: number) => live.resume(received),
+  };
+  const open = (checkpoint: ReturnType<typeof freshCheckpoint>) => {
+    const stream = createExecutionStream(checkpoint, handlers);
+    return {
+      stream,
+      execution: createRunnerExecution(
+        stream,
+        writer,
+        () => {},
+        () => false,
+      ),
+    };
+  };
+  let { execution } = open(freshCheckpoint(1, 1_000));
+  live.begin({
+    write: (piece) => execution.write(piece),
+    endInput: () => execution.endInput(),
+    resize() {},
+  });
+  const whole = Uint8Array.from({ length: STREAM_WINDOW_BYTES + 1_000 }, (_, at) => at % 251);
+  live.open('a', listen().port).data(whole.subarray(0, STREAM_WINDOW_BYTES));
+  live.open('b', listen().port).data(whole.subarray(STREAM_WINDOW_BYTES));
+  expect(frames.at(-1)?.at).toBeLessThan(STREAM_WINDOW_BYTES);
+
+  frames.length = 0;
+  const received = 200_000;
+  const second = open({ ...execution.checkpoint(), inputUnknown: true });
+  execution = second.execution;
+  const window = { limit: STREAM_WINDOW_BYTES + 131_072, received };
+  expect(second.stream.onWindow(window.limit, window.received)).toBeUndefined();
+  let at = received;
+  for (const frame of frames) {
+    expect(frame.at).toBe(at);
+    expect(Buffer.compare(frame.body, whole.subarray(at, at + frame.body.byteLength))).toBe(0);
+    at += frame.body.byteLength;
+  }
+  expect(at).toBe(whole.byteLength);
 });
 
 test('who writes again is told what came before, and takes the place of the stream before', () => {
