@@ -31,6 +31,9 @@ MAX_ZYGOTE_MESSAGE_BYTES = 16 << 20
 MAX_ZYGOTE_FDS = 8
 CELL_READY_SECONDS = 10
 CELL_ATTEMPTS = 3
+# What makes ready for the next execution waits so long after a program began, and after its EXIT: it would take the
+# processors on which the answer is on its way, and for a short program that is most of the time.
+ANSWER_FIRST_SECONDS = 0.003
 START_SECONDS = 10
 OPEN_SECONDS = 25
 PROBE_SECONDS = 10

@@ -118,7 +118,8 @@ class Cell:
         self.proc_fd = proc_fd
         # As in SharedPlace: the child of the cell's own zygote.
         self.waiting = True
-        self._empty = False
+        # A program ran in it, and nobody lives there but the cell's own zygote.
+        self.empty = False
         self._pid = pid
         self._pidfd = os.pidfd_open(pid)
         self._reaper = reaper
@@ -165,11 +166,11 @@ class Cell:
 
     def clear(self, alone):
         """As `kill`, when there is somebody left but the cell's own zygote. `alone` is exact: see zygote.py."""
-        self._empty = alone
+        self.empty = alone
         return [] if alone else self.kill()
 
     def close(self):
-        if self._empty and self._pidfd >= 0:
+        if self.empty and self._pidfd >= 0:
             # Nobody waits for the kernel to take the namespaces down; the reaper buries who held them.
             _signal(self._pid, signal.SIGKILL)
             os.close(self._pidfd)

@@ -165,9 +165,10 @@ class Runner(AgentSide):
         self.reaper.forget(execution.main_pid)
         self._execution, self._last = None, execution
         self._attachment.flush()
-        self._supply.release(execution.place)
-        if not self._unkillable:
-            self._supply.next_child()
+        if self._unkillable:
+            self._supply.release(execution.place)
+        else:
+            self._supply.finish(execution.place)
 
     # What zygotes and children say
 
@@ -201,7 +202,8 @@ class Runner(AgentSide):
         if kind == "started":
             self.reaper.expect(sender)
             execution.on_started(message[1], message[2], sender)
-            self._supply.next_cell()
+            if not execution.place.keeps_files:
+                self._supply.put_off()
         elif kind == "exit":
             execution.on_exit(*message[1:])
         elif kind == "echo":

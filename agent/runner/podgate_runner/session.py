@@ -44,6 +44,7 @@ class SessionRunner(Runner):
         self._last_context = 0
         # The keeper, and who watches over each program.
         self.own_tasks += 1 + MAX_SESSION_WORK + MAX_CONTEXTS
+        self._supply.catch_up()
         self.environ = self._supply.environ
 
     # The loop

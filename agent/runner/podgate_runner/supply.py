@@ -4,7 +4,14 @@ import os
 import time
 
 from podgate_runner import environment, processes, zygote_link
-from podgate_runner.limits import CELL_ATTEMPTS, CELL_READY_SECONDS, READ_BYTES, ZYGOTE_READY_SECONDS, ZYGOTE_RESPAWNS
+from podgate_runner.limits import (
+    ANSWER_FIRST_SECONDS,
+    CELL_ATTEMPTS,
+    CELL_READY_SECONDS,
+    READ_BYTES,
+    ZYGOTE_READY_SECONDS,
+    ZYGOTE_RESPAWNS,
+)
 from podgate_runner.place import Cell, SharedPlace
 
 
@@ -27,7 +34,15 @@ class Supply:
         self._cell_failures = 0
         self.facts = None
         self.trouble = None
-        self.due = None
+        # When the zygote, or the cell that is being made, must be ready.
+        self._ready_by = None
+        # Cells in which a program ran and nobody lives, and when they go and the next execution is made ready for.
+        self._spent = []
+        self._later = None
+
+    @property
+    def due(self):
+        return min((at for at in (self._ready_by, self._later) if at is not None), default=None)
 
     def begin(self):
         self._warming = True
@@ -42,17 +57,41 @@ class Supply:
         self._noise_fd = noise_fd
         self._host.poller.read(noise_fd, self._drop_noise)
         self._host.poller.read(self._zygote.fileno(), self._hear_zygote)
-        self.due = time.monotonic() + ZYGOTE_READY_SECONDS
+        self._ready_by = time.monotonic() + ZYGOTE_READY_SECONDS
 
     def take(self):
         """The place for an execution, or None; a cell is then its own alone."""
         place = self.place
-        if place is not None and not place.keeps_files:
+        if place is None:
+            self.catch_up()
+        elif not place.keeps_files:
             self.place = None
         return place
 
+    def put_off(self):
+        """The processors are the program's, or its answer's."""
+        self._later = time.monotonic() + ANSWER_FIRST_SECONDS
+
+    def catch_up(self):
+        """Does what was put off."""
+        self._later = None
+        for place in self._spent:
+            place.close()
+        self._spent.clear()
+        self.next_cell()
+
+    def finish(self, place):
+        """After an execution that left nobody alive."""
+        if place is None or place.keeps_files or not place.empty:
+            self.release(place)
+            self.next_child()
+        else:
+            self._forget(place.link)
+            self._spent.append(place)
+            self.put_off()
+
     def release(self, place):
-        """After an execution. A cell served once; a zygote that died while it ran is replaced now."""
+        """Nobody has it any more. A cell served once; a zygote that died while it ran is replaced now."""
         if place is not None and not place.keeps_files:
             self._forget(place.link)
             place.close()
@@ -92,14 +131,18 @@ class Supply:
             self._lose_zygote()
 
     def tick(self, now):
-        if self.due is not None and now >= self.due:
-            self.due = None
+        if self._later is not None and now >= self._later:
+            self.catch_up()
+        if self._ready_by is not None and now >= self._ready_by:
+            self._ready_by = None
             if self._warming:
                 self._give_up("The zygote was not ready in time.")
             elif self.place is None:
                 self._give_up("Fresh namespaces were not ready in time.")
 
     def close(self):
+        for place in self._spent:
+            place.kill()
         if self.place is not None:
             self.place.kill()
         if self._zygote is not None:
@@ -117,7 +160,7 @@ class Supply:
                 self._host.on_message(message, self._zygote.sender)
 
     def _zygote_ready(self, facts):
-        self.due, self._warming = None, False
+        self._ready_by, self._warming = None, False
         again = self.facts is not None
         self.facts = facts
         if again:
@@ -139,7 +182,7 @@ class Supply:
         ours, theirs = zygote_link.pair()
         wanted = ("workspace", "scratch", "workspace_bytes", "tmp_bytes")
         self._cell_link = zygote_link.Link(ours, 0)
-        self.due = time.monotonic() + CELL_READY_SECONDS
+        self._ready_by = time.monotonic() + CELL_READY_SECONDS
         try:
             self._zygote.send(("cell", {name: self._host.config[name] for name in wanted}), [theirs.fileno()])
         except OSError:
@@ -162,7 +205,7 @@ class Supply:
             if link is not self._cell_link:
                 self._host.on_message(message, link.sender)
             elif message[0] == "cell":
-                self._cell_link, self.due, self._cell_failures = None, None, 0
+                self._cell_link, self._ready_by, self._cell_failures = None, None, 0
                 self.place = Cell(link, link.sender, fds[0], fds[1], self._host.reaper)
                 self._host.on_supply()
             else:
@@ -210,7 +253,7 @@ class Supply:
 
     def _give_up(self, sentence):
         self.trouble = self.trouble or sentence
-        self.due = None
+        self._ready_by = None
         self._host.on_supply()
 
     def _drop_noise(self):

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
+import { until } from '../../fakes/until.ts';
 import { describePython, describeSandbox, expectNext, expectUnharmed, MIB, patience, py } from './suite.ts';
 
 describeSandbox('the child that waits for the next program', (sandbox) => {
@@ -131,6 +132,23 @@ describeSandbox(
           .processes()
           .filter(({ comm }) => comm === 'leftover'),
       ).toEqual([]);
+    });
+
+    test('is made for each of many programs in a row, and the ones that served them go', async () => {
+      const cells = () =>
+        sandbox()
+          .processes()
+          .filter(({ pid, parent }) => parent === sandbox().pid && isFirst(pid));
+      for (let n = 0; n < 30; n += 1) {
+        const ran = await sandbox().run(
+          `import os\nprint(${n}, os.listdir("/tmp"))\nopen("/tmp/left", "w").close()`,
+        );
+        expect(ran.stdout).toBe(`${n} []\n`);
+        // The one that served it, the one before, and the next.
+        expect(cells().length).toBeLessThanOrEqual(3);
+      }
+      await until(() => cells().length === 1);
+      expect((await sandbox().run('print("next")')).stdout).toBe('next\n');
     });
 
     test('is not charged for the one before', async () => {
