@@ -17,8 +17,14 @@ templates:
 `;
 
 const ROUNDS = 40;
-// The gateway and the agent are compiled as they run.
-const WARM_UP = 300;
+const IN_A_ROW = 5 as const;
+/** As many samples as of those in a row. */
+const APART_ROUNDS = ROUNDS * IN_A_ROW;
+// The gateway and the agent are compiled as they run: their processor time of an execution falls until the thousandth.
+const WARM_UP = 1_000;
+
+type Mode = 'fresh namespaces' | 'reset';
+type Apart = `warm print(1), ${Mode}` | `warm pandas, preloaded, ${Mode}`;
 
 /** Warm programs through the front door, beside spawning the same interpreter. */
 export async function latency(): Promise<Row[]> {
@@ -26,7 +32,7 @@ export async function latency(): Promise<Row[]> {
   {
     await using front = await startFront({ templates: TEMPLATES, warm: ['fresh', 'reset'] });
     for (const template of ['fresh', 'reset'] as const)
-      rows.push(await compare(front, template, 'print(1)', '1\n', `warm print(1), ${named(template)}`));
+      rows.push(...(await compare(front, template, 'print(1)', '1\n', `warm print(1), ${named(template)}`)));
   }
   if (spawnSync(PYTHON, ['-c', 'import pandas']).status !== 0) {
     process.stderr.write('skipped: warm pandas: python3-pandas is not installed\n');
@@ -34,29 +40,37 @@ export async function latency(): Promise<Row[]> {
   }
   await using front = await startFront({ templates: PANDAS_TEMPLATES, warm: ['fresh', 'reset'] });
   for (const template of ['fresh', 'reset'] as const)
-    rows.push(await compare(front, template, PANDAS, '6\n', `warm pandas, preloaded, ${named(template)}`));
+    rows.push(
+      ...(await compare(front, template, PANDAS, '6\n', `warm pandas, preloaded, ${named(template)}`)),
+    );
   return rows;
 }
 
-function named<Template extends 'fresh' | 'reset'>(template: Template) {
-  return (template === 'fresh' ? 'fresh namespaces' : 'reset') as Template extends 'fresh'
-    ? 'fresh namespaces'
-    : 'reset';
+function named(template: 'fresh' | 'reset'): Mode {
+  return template === 'fresh' ? 'fresh namespaces' : 'reset';
 }
 
+/** Executions each beside a spawned interpreter, as now and then one is asked for; and five in a row beside each. */
 async function compare(
   front: Front,
   template: string,
   code: string,
   expected: string,
-  name: Row['name'],
-): Promise<Row> {
+  name: Apart,
+): Promise<Row[]> {
   const run = async () => {
     const answer = (await front.client.post('/v1/execute', { code, template })) as { stdout: string };
     if (answer.stdout !== expected) throw new Error(`${name}: answered ${JSON.stringify(answer)}`);
   };
   for (let turn = 0; turn < WARM_UP; turn += 1) await run();
-  const samples = await interleaved(ROUNDS, run, () => spawnPython(code));
+  const spawn = () => spawnPython(code);
+  return [
+    row(name, await interleaved(APART_ROUNDS, run, spawn, 1)),
+    row(`${name}, ${IN_A_ROW} in a row`, await interleaved(ROUNDS, run, spawn, IN_A_ROW)),
+  ];
+}
+
+function row(name: Row['name'], samples: { figure: number[]; baseline: number[] }): Row {
   const figure = p50(samples.figure);
   const baseline = p50(samples.baseline);
   return {
