@@ -43,7 +43,8 @@ export function createCreationTrouble(deps: CreationTroubleDeps): CreationTroubl
   const { clock, random, log, bounds, template, retry } = deps;
   const backoff = createBackoff({ baseMs: bounds.retryBaseMs, maxMs: bounds.retryMaxMs, random });
   let current: Trouble | null = null;
-  let lastFailedMs = 0;
+  /** The first success since the last failure. A time in which nothing was tried says nothing. */
+  let wellSinceMs: number | undefined;
   let cancelRetry: (() => void) | undefined;
 
   function endWait(): void {
@@ -54,6 +55,7 @@ export function createCreationTrouble(deps: CreationTroubleDeps): CreationTroubl
   function clear(): void {
     if (current) log('pool_recovered', { template });
     current = null;
+    wellSinceMs = undefined;
     backoff.reset();
     endWait();
   }
@@ -72,7 +74,7 @@ export function createCreationTrouble(deps: CreationTroubleDeps): CreationTroubl
       if (current?.code !== code || current.detail !== detail)
         log('pool_trouble', { template, code, detail, cause });
       current = { code, detail };
-      lastFailedMs = clock.now();
+      wellSinceMs = undefined;
       // Creations that were under way together fail together, and count once.
       cancelRetry ??= clock.after(backoff.next(), () => {
         cancelRetry = undefined;
@@ -83,7 +85,8 @@ export function createCreationTrouble(deps: CreationTroubleDeps): CreationTroubl
       if (!current) return;
       backoff.reset();
       endWait();
-      if (clock.now() - lastFailedMs >= bounds.steadyMs) clear();
+      wellSinceMs ??= clock.now();
+      if (clock.now() - wellSinceMs >= bounds.steadyMs) clear();
     },
     filled() {
       if (current && backoff.tries === 0) clear();

@@ -409,6 +409,31 @@ describe('a pool that cannot make sandboxes', () => {
     expect(logged.filter(([event]) => event === 'pool_trouble')).toHaveLength(1);
   });
 
+  test('has not recovered because nothing was tried for a while', async () => {
+    const { pool, backend, clock, logged } = await createBench({ pool: { min: 4, max: 8 } }, false);
+    const create = backend.create.bind(backend);
+    backend.create = (template, signal) => {
+      backend.failure = backend.alive.length >= 2 ? quota : undefined;
+      return create(template, signal);
+    };
+    await clock.advance(2_000);
+    for (let turn = 0; turn < 6; turn += 1) {
+      // Programs that run for long: the pool waits longer and longer before it tries.
+      const leases = [pool.take('a'), pool.take('a')];
+      await clock.advance(45_000);
+      for (const lease of leases) void lease?.release('reuse');
+      await clock.advance(1_000);
+    }
+    expect(pool.trouble).toMatchObject({ code: 'quota_exceeded' });
+    expect(logged.filter(([event]) => event.startsWith('pool_')).map(([event]) => event)).toEqual([
+      'pool_trouble',
+    ]);
+    backend.create = create;
+    backend.failure = undefined;
+    await clock.advance(60_000);
+    expect(pool.trouble).toBeNull();
+  });
+
   test('refuses those who wait once nothing has lived for a while', async () => {
     const { pool, backend, clock } = await createBench({ pool: { min: 1, max: 1 } });
     await clock.settle();
