@@ -9,7 +9,7 @@ export type Trouble = { readonly code: ErrorCode; readonly detail: string };
 
 /**
  * Failed creations: said once, and not tried again before a wait that doubles. One success ends the wait; the trouble is
- * over when the pool is as full as it wants to be, or has met no failure for a while.
+ * over when the pool is as full as it wants to be, or creations have gone well for a while.
  */
 export type CreationTrouble = {
   readonly current: Trouble | null;

@@ -340,9 +340,22 @@ describe('a pool', () => {
   });
 });
 
-describe('a pool that cannot make sandboxes', () => {
-  const quota = new Failure('quota_exceeded', "The namespace's quota is used up.");
+const quota = new Failure('quota_exceeded', "The namespace's quota is used up.");
 
+/** As a quota does: a creation fails while two live. Returns what lifts it. */
+function limitToTwo(backend: FakeBackend): () => void {
+  const create = backend.create.bind(backend);
+  backend.create = (template, signal) => {
+    backend.failure = backend.alive.length >= 2 ? quota : undefined;
+    return create(template, signal);
+  };
+  return () => {
+    backend.create = create;
+    backend.failure = undefined;
+  };
+}
+
+describe('a pool that cannot make sandboxes', () => {
   test('says so once, backs off with jitter, tries with one, and recovers', async () => {
     const { pool, backend, clock, logged } = await createBench();
     backend.failure = quota;
@@ -388,12 +401,7 @@ describe('a pool that cannot make sandboxes', () => {
 
   test('serves those who wait with what it has, and says the trouble once', async () => {
     const { pool, backend, clock, logged } = await createBench({ pool: { min: 4, max: 8 } }, false);
-    // As a quota of two: a creation fails while two live.
-    const create = backend.create.bind(backend);
-    backend.create = (template, signal) => {
-      backend.failure = backend.alive.length >= 2 ? quota : undefined;
-      return create(template, signal);
-    };
+    limitToTwo(backend);
     await clock.advance(2_000);
     expect(pool.trouble).toMatchObject({ code: 'quota_exceeded' });
     expect(pool.hopeful).toBe(true);
@@ -411,11 +419,7 @@ describe('a pool that cannot make sandboxes', () => {
 
   test('has not recovered because nothing was tried for a while', async () => {
     const { pool, backend, clock, logged } = await createBench({ pool: { min: 4, max: 8 } }, false);
-    const create = backend.create.bind(backend);
-    backend.create = (template, signal) => {
-      backend.failure = backend.alive.length >= 2 ? quota : undefined;
-      return create(template, signal);
-    };
+    const lift = limitToTwo(backend);
     await clock.advance(2_000);
     for (let turn = 0; turn < 6; turn += 1) {
       // Programs that run for long: the pool waits longer and longer before it tries.
@@ -428,8 +432,7 @@ describe('a pool that cannot make sandboxes', () => {
     expect(logged.filter(([event]) => event.startsWith('pool_')).map(([event]) => event)).toEqual([
       'pool_trouble',
     ]);
-    backend.create = create;
-    backend.failure = undefined;
+    lift();
     await clock.advance(60_000);
     expect(pool.trouble).toBeNull();
   });
