@@ -16,6 +16,7 @@ const LINES = 15;
 const COUNT = `import time\nfor n in range(${LINES}):\n    print(n, flush=True)\n    time.sleep(1)`;
 const COUNTED = Array.from({ length: LINES }, (_, n) => `${n}\n`).join('');
 const OUTAGE_MS = 5_000;
+const MIN = 2;
 const { PODGATE_TEST_OUTAGE: outage } = process.env;
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -42,7 +43,7 @@ else
 
     const call = <T>(method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, body?: object) =>
       serving.clusters.client(name).call<T>({ method, path, ...(body && { body }) });
-    const templates = [smallTemplate({ pool: { min: 2, max: 4 } })];
+    const templates = [smallTemplate({ pool: { min: MIN, max: 4 } })];
     const start = async () => {
       const agent = await serving.start({ contexts: [name], templates });
       await serving.warm(name);
@@ -86,13 +87,18 @@ else
       await start();
       const quota = { apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name: 'none' } };
       await serving.clusters.create(name, 'resourcequotas', { ...quota, spec: { hard: { pods: '0' } } });
-      // What waits serves until it is used up.
+      let removed = false;
+      onTestFinished(async () => {
+        if (!removed) await serving.clusters.remove(name, 'resourcequotas', 'none');
+      });
+      // The two that wait serve until they are used up.
+      for (let round = 0; round < MIN; round += 1) await serves();
       await eventually(async () => {
         const now = (await serving.listed(name))?.templates[0];
-        if (now?.slots_free) await serves();
         return now?.trouble?.code === 'quota_exceeded' && now.slots_free === 0;
       });
       await serving.clusters.remove(name, 'resourcequotas', 'none');
+      removed = true;
       await serves();
     });
 
