@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import * as z from 'zod';
 import { Failure } from '../../shared/errors.ts';
 import type { Template } from '../../shared/template.ts';
 import type { Backend } from '../backends/backend.ts';
@@ -10,6 +9,7 @@ import type { Lease } from '../pool/lending.ts';
 import type { Pool } from '../pool/pool.ts';
 import { type Finding, ofSandbox, parseFindings, undecided } from './findings.ts';
 import { type OwnSandbox, openOwnSandbox } from './own-sandbox.ts';
+import { type Peer, parsePeer } from './peer.ts';
 import {
   PROBE_TIMEOUT_MS,
   type ProbeRequest,
@@ -17,7 +17,7 @@ import {
   REACH_WAIT_MS,
   startProbe,
 } from './probe-run.ts';
-import { type CanaryTargets, TARGET_KINDS } from './targets.ts';
+import { type CanaryTargets, locateTargets, TARGET_KINDS } from './targets.ts';
 
 /** How long a canary waits for the other sandbox that it is not to meet, and for a pool that is busy. */
 export const PEER_PATIENCE_MS = 20_000;
@@ -41,15 +41,6 @@ export type Round = {
   onSandbox(findings: readonly Finding[]): void;
 };
 
-/** Where a peer can be met. Another sandbox wrote it. */
-const peerSchema = z.object({
-  mark: z.string().max(64),
-  addresses: z.array(z.union([z.ipv4(), z.ipv6()])).max(8),
-  port: z.int().min(0).max(65_535),
-});
-
-type Peer = z.output<typeof peerSchema>;
-
 /**
  * One canary of one template. A sandbox as callers have it tries what it must not be able to do, beside another one that
  * it must not meet; then one without the runner's filter tries the network, so that what the cluster itself refuses is
@@ -68,7 +59,9 @@ export async function runRound(deps: RoundDeps, round: Round): Promise<readonly 
   try {
     const met = await within(deps.clock, PEER_PATIENCE_MS, meet(deps, plain, peer, mark, both), both);
     const request = { targets: deps.targets, peer: met ?? null, mark, wait_ms: REACH_WAIT_MS };
-    const probing = { request: { ...request, mode: 'sandbox' as const }, signal: both };
+    // A sandbox as callers have it is told nothing of its cluster.
+    const targets = met ? locateTargets(deps.targets, met.whereabouts) : deps.targets;
+    const probing = { request: { ...request, targets, mode: 'sandbox' as const }, signal: both };
     const sandbox = await (own ? probeOwn(deps, round, own, probing) : probeBorrowed(deps, round, probing));
     return [
       ...sandbox,
@@ -134,7 +127,8 @@ async function probeSandbox(
   on: On,
   probing: Probing,
 ): Promise<readonly Finding[]> {
-  const findings = ofSandbox(await report(deps, template, on, probing), template);
+  const found = await report(deps, template, on, probing);
+  const findings = ofSandbox(found, template, Object.keys(probing.request.targets));
   onSandbox(findings);
   return findings;
 }
@@ -202,7 +196,7 @@ async function meet(
     const { runner } = await opening;
     const request: ProbeRequest = { mode: 'peer', targets: {}, peer: null, mark, wait_ms: 0 };
     const run = startProbe(runner, 1, { template, request });
-    return peerSchema.parse(JSON.parse(await orAborted(run.answer, signal)));
+    return parsePeer(await orAborted(run.answer, signal));
   } catch (cause) {
     const why = cause instanceof Failure ? (cause.cause ?? cause) : cause;
     if (!signal.aborted) deps.log('canary_without_peer', { template: template.name, cause: why });

@@ -42,9 +42,14 @@ export function parseFindings(text: string): Finding[] | undefined {
   return report.data.findings.map(([name, state, detail]) => ({ name, state, detail }));
 }
 
-/** Findings about a sandbox as callers have it. What it was to say and did not is `unknown`. */
-export function ofSandbox(found: readonly Finding[], template: Template): Finding[] {
-  const names = template.network === 'none' ? ['network.sockets', ...OF_EVERY_SANDBOX] : OF_EVERY_SANDBOX;
+/** Findings about a sandbox as callers have it that was to try these kinds. What it was to say and did not is `unknown`. */
+export function ofSandbox(
+  found: readonly Finding[],
+  template: Template,
+  kinds: readonly string[] = [],
+): Finding[] {
+  const network = ['sockets', ...kinds].map((kind) => `${NETWORK}${kind}`);
+  const names = template.network === 'none' ? [...network, ...OF_EVERY_SANDBOX] : OF_EVERY_SANDBOX;
   const missing = names.filter((name) => !found.some((each) => each.name === name));
   const relevant = found.filter(({ name }) => template.network === 'none' || !name.startsWith(NETWORK));
   return [...relevant, ...missing.map((name) => undecided(name, 'The canary said nothing of it.'))];

@@ -9,7 +9,7 @@ import type { RunnerExecution } from '../runner/runner-execution.ts';
 import type { CanaryTargets } from './targets.ts';
 
 /** How long a probe may run, and how long an agent listens for its end. A peer runs for as long as its round. */
-export const PROBE_TIMEOUT_MS = 10_000;
+export const PROBE_TIMEOUT_MS = 20_000;
 export const PEER_TIMEOUT_MS = 120_000;
 /** A connection that has not come in this time does not come. */
 export const REACH_WAIT_MS = 1_500;

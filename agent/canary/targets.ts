@@ -8,9 +8,12 @@ export type TargetKind = (typeof TARGET_KINDS)[number];
 /** `host:port` by kind. Host is an address, or one of WORDS. A kind without a target is not tried. */
 export type CanaryTargets = Readonly<Partial<Record<TargetKind, readonly string[]>>>;
 
-/** What the sandbox itself is told of its cluster; where it is told nothing there is nothing to try. */
-const WORDS: readonly string[] = ['nameserver', 'apiserver', 'node'];
+/** What a sandbox without the runner's filter is told of its cluster; where it is told nothing there is nothing to try. */
+const WORDS = ['nameserver', 'apiserver', 'node'] as const;
 export const MAX_TARGETS = 64;
+
+/** Addresses that each word stands for. */
+export type Whereabouts = Readonly<Record<(typeof WORDS)[number], readonly string[]>>;
 
 /** Where clouds serve credentials to whoever asks from inside. */
 const METADATA = [
@@ -52,8 +55,28 @@ export function parseTargets(texts: readonly string[]): CanaryTargets | string {
   return targets;
 }
 
+/** Targets as addresses alone, for a sandbox that is not told what words stand for. A kind of which nothing is left is none. */
+export function locateTargets(targets: CanaryTargets, whereabouts: Whereabouts): CanaryTargets {
+  const located = TARGET_KINDS.map((kind) => {
+    const texts = targets[kind] ?? [];
+    return [kind, texts.flatMap((text) => locate(text, whereabouts))] as const;
+  });
+  return Object.fromEntries(located.filter(([, texts]) => texts.length > 0));
+}
+
+function locate(text: string, whereabouts: Whereabouts): readonly string[] {
+  const word = WORDS.find((each) => text.startsWith(`${each}:`));
+  if (!word) return [text];
+  const port = text.slice(word.length);
+  return whereabouts[word].map((address) =>
+    isIP(address) === 6 ? `[${address}]${port}` : `${address}${port}`,
+  );
+}
+
 /** A name would have to be resolved first, and whether it can be is what is to be found out. */
 function isHost(host: string): boolean {
   const address = /^\[(.+)\]$/.exec(host)?.[1];
-  return WORDS.includes(host) || (address === undefined ? isIP(host) === 4 : isIP(address) === 6);
+  return (
+    WORDS.some((word) => word === host) || (address === undefined ? isIP(host) === 4 : isIP(address) === 6)
+  );
 }

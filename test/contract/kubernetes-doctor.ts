@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { Pod } from '../../agent/backends/kubernetes/kube-objects.ts';
 import type { TemplateInput } from '../../shared/template.ts';
-import { NODE_IP } from '../fakes/kube-api/fake-kubelet.ts';
+import { NO_FAULTS, NODE_IP } from '../fakes/kube-api/fake-kubelet.ts';
 import type { NodeFaults } from '../fakes/kube-api/pod-process.ts';
 import { type Ended, podgate } from '../fakes/podgate-command.ts';
 import { AGENT_RULES, type Rule, type TestCluster } from './kubernetes-cluster.ts';
@@ -122,9 +122,9 @@ export function describeDoctor(name: string, open: () => Promise<TestCluster>): 
     const NOT_HERE = 'what a real cluster refuses is its own: test/cluster/isolation.test.ts';
     const env = { PODGATE_CANARY_TARGETS: 'dns=127.0.0.4:5353,node=node:10250' };
     function fail(faults: Partial<NodeFaults>): void {
-      if (cluster.fake) cluster.fake.kubelet.faults = { token: false, reachable: [], ...faults };
+      if (cluster.fake) cluster.fake.kubelet.faults = { ...NO_FAULTS, ...faults };
       onTestFinished(() => {
-        if (cluster.fake) cluster.fake.kubelet.faults = { token: false, reachable: [] };
+        if (cluster.fake) cluster.fake.kubelet.faults = { ...NO_FAULTS };
       });
     }
 

@@ -149,8 +149,7 @@ describe('the isolation that /v1/clusters shows', () => {
     expect(await states('closed')).toEqual({
       ...OF_EVERY_SANDBOX,
       'network.sockets': 'holds',
-      // Words stand for what only the canary without the filter is told.
-      ...all('network', 'holds', ['dns', 'metadata', 'internet']),
+      ...all('network', 'holds'),
       ...all('policy', 'holds'),
     });
     const found = await cluster('closed');
@@ -178,7 +177,7 @@ describe('the isolation that /v1/clusters shows', () => {
     ]);
     expect(await states('open')).toMatchObject({
       'network.sockets': 'holds',
-      ...all('network', 'holds', ['dns', 'metadata', 'internet']),
+      ...all('network', 'holds'),
       ...all('policy', 'broken'),
     });
     const named = await template('open');
@@ -246,6 +245,17 @@ describe('a template whose promise does not hold', () => {
     const said = log.filter(({ event }) => String(event).startsWith('isolation_'));
     expect(said.filter(({ event }) => event === 'isolation_refuses')).toHaveLength(1);
     expect(said.filter(({ event }) => event === 'isolation_holds_again')).toHaveLength(1);
+  });
+
+  test('refuses work where no filter holds its programs and they reach the cluster’s servers, though it requires none', async () => {
+    fail({ unfiltered: true, reachable: REACHABLE });
+    const template = { name: 'default', pool: { min: 1, max: 2 }, require: [], ...SMALL };
+    await startAgent('unfiltered', [template]);
+    expect(await states('unfiltered')).toMatchObject(all('network', 'broken'));
+    expect(await cluster('unfiltered')).toMatchObject({
+      state: 'unavailable',
+      detail: expect.stringContaining('(network.dns, network.api, network.metadata, network.node, '),
+    });
   });
 
   test('serves all the same where the policy is to report', async () => {

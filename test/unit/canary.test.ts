@@ -10,7 +10,8 @@ import {
   parseFindings,
   worst,
 } from '../../agent/canary/findings.ts';
-import { DEFAULT_TARGETS, MAX_TARGETS, parseTargets } from '../../agent/canary/targets.ts';
+import { MAX_WHEREABOUTS, parsePeer } from '../../agent/canary/peer.ts';
+import { DEFAULT_TARGETS, locateTargets, MAX_TARGETS, parseTargets } from '../../agent/canary/targets.ts';
 import { nextVerdict, type Verdict } from '../../agent/canary/verdict.ts';
 import { fitAnnouncements, MAX_ANNOUNCEMENTS_BYTES } from '../../agent/fit-announcements.ts';
 import type { ClusterAnnouncement } from '../../shared/announcement.ts';
@@ -84,7 +85,30 @@ describe('what a probe prints', () => {
     expect(found.find(({ name }) => name === 'files.write')?.state).toBe('holds');
     expect(found.find(({ name }) => name === 'network.sockets')?.state).toBe('unknown');
     expect(found.find(({ name }) => name === 'privilege.user')?.state).toBe('unknown');
+    const asked = ofSandbox([finding('network.dns', 'holds')], template, ['dns', 'api']);
+    expect(asked.find(({ name }) => name === 'network.dns')?.state).toBe('holds');
+    expect(asked.find(({ name }) => name === 'network.api')?.state).toBe('unknown');
   });
+});
+
+describe('what a peer prints', () => {
+  const nowhere = { nameserver: [], apiserver: [], node: [] };
+  const peer = { mark: 'mark', addresses: ['127.0.0.9'], port: 1, whereabouts: nowhere };
+  const told = (node: unknown) => JSON.stringify({ ...peer, whereabouts: { ...nowhere, node } });
+
+  test('is believed where it names addresses, so many and no more', () => {
+    const most = Array.from({ length: MAX_WHEREABOUTS }, (_, index) => `127.0.0.${index + 1}`);
+    expect(parsePeer(told(most)).whereabouts.node).toEqual(most);
+    expect(parsePeer(told(['::1'])).whereabouts.node).toEqual(['::1']);
+    expect(() => parsePeer(told([...most, '127.0.0.9']))).toThrow();
+  });
+
+  test.for(['localhost', '127.0.0.1:22', '127.0.0.1/8', '[::1]', 'fe80::1%lo', '', 7])(
+    'is refused whole for %j in place of an address',
+    (place) => {
+      expect(() => parsePeer(told([place]))).toThrow();
+    },
+  );
 });
 
 describe('a promise', () => {
@@ -144,6 +168,15 @@ describe('targets', () => {
     const texts = Array.from({ length: MAX_TARGETS }, (_, index) => `node=127.0.0.1:${index + 1}`);
     expect(parseTargets(texts)).toMatchObject({ node: expect.any(Array) });
     expect(parseTargets([...texts, 'node=127.0.0.1:9'])).toContain(`${MAX_TARGETS}`);
+  });
+
+  test('are addresses alone for who is not told what words stand for', () => {
+    const whereabouts = { nameserver: ['127.0.0.1', '::1'], apiserver: ['127.0.0.2'], node: [] };
+    const targets = { dns: ['nameserver:53', '127.0.0.9:53'], api: ['apiserver:443'], node: ['node:22'] };
+    expect(locateTargets(targets, whereabouts)).toEqual({
+      dns: ['127.0.0.1:53', '[::1]:53', '127.0.0.9:53'],
+      api: ['127.0.0.2:443'],
+    });
   });
 
   test('of a local sandbox are none: its network has nothing in it', () => {

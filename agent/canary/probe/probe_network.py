@@ -1,7 +1,8 @@
 """Targets that a sandbox must not reach.
 
 A target is reached when it takes a connection or answers a datagram. Its host is an address, or `nameserver`, `node`,
-`apiserver`: what this very sandbox is told of its cluster.
+`apiserver`: what this very sandbox is told of its cluster. A sandbox with the filter is told nothing: it is asked for the
+addresses that a peer was told.
 """
 
 import errno
@@ -16,6 +17,9 @@ REACHED, REFUSED, NOT_REACHED, NO_SOCKET = "reached", "refused", "not reached", 
 NO_SOCKETS = "No socket can be made."
 # A descriptor each; a template may allow sixteen in all.
 MAX_TOGETHER = 6
+# Of each word; the agent takes no more.
+MAX_WHEREABOUTS = 4
+WORDS = ("nameserver", "apiserver", "node")
 KINDS = ("dns", "api", "metadata", "node", "internet")
 # A query for the address of `kubernetes.default.svc.cluster.local`: any answer, also that there is no such name, is one.
 DNS_QUERY = (
@@ -57,6 +61,21 @@ def known(host):
         value = os.environ.get("CANARY_" + host.upper(), "")
         return [value] if value else []
     return [host]
+
+
+def whereabouts():
+    """What the words stand for here, for a sandbox that is not told."""
+    return {word: [address for address in known(word) if is_address(address)][:MAX_WHEREABOUTS] for word in WORDS}
+
+
+def is_address(text):
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, text)
+            return True
+        except OSError:
+            pass
+    return False
 
 
 def nameservers():

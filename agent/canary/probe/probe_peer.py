@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 
+import probe_network
 from probe_words import BROKEN, HOLDS, UNKNOWN
 
 MAX_PEER_SECONDS = 120
@@ -25,7 +26,8 @@ def be_met(mark, places):
     # Landlock keeps /proc from being written to.
     ctypes.CDLL(None).prctl(PR_SET_NAME, mark[:15].encode(), 0, 0, 0)
     at = addresses() if listening else []
-    sys.stdout.write(json.dumps({"mark": mark, "addresses": at, "port": port}) + "\n")
+    told = {"mark": mark, "addresses": at, "port": port, "whereabouts": probe_network.whereabouts()}
+    sys.stdout.write(json.dumps(told) + "\n")
     sys.stdout.flush()
     poll = select.poll()
     by_fd = {each.fileno(): each for each in listening + [unix]}

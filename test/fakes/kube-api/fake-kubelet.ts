@@ -8,7 +8,7 @@ const NO_REGISTRY = '.invalid/';
 export const NODE_IP = '127.0.0.2';
 export const SERVICE_IP = '127.0.0.3';
 
-const NO_FAULTS: NodeFaults = { token: false, reachable: [] };
+export const NO_FAULTS: NodeFaults = { token: false, unfiltered: false, reachable: [] };
 
 export type FakeKubelet = {
   /** The pod's container, where it runs. */
