@@ -159,7 +159,7 @@ for folder, folders, names in os.walk('/'):
         folders.clear()
     except OSError:
         pass
-for path in ('/usr/bin/env', '/etc/passwd', '/proc/1/oom_score_adj', '/proc/sys/kernel/core_pattern', '/proc/sysrq-trigger', '/dev/termination-log'):
+for path in ('/usr/bin/env', '/etc/passwd', '/proc/1/oom_score_adj', '/proc/sys/kernel/core_pattern', '/proc/sysrq-trigger', '/root/.podgate-termination'):
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
         writable.append(path)

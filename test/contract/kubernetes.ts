@@ -6,7 +6,7 @@ import type { ExecStream } from '../../agent/backends/kubernetes/exec-stream.ts'
 import type { Pod } from '../../agent/backends/kubernetes/kube-objects.ts';
 import type { KubernetesBackend } from '../../agent/backends/kubernetes/kubernetes-backend.ts';
 import { openExec } from '../../agent/backends/kubernetes/open-exec.ts';
-import { CONTAINER } from '../../agent/backends/kubernetes/pod-spec.ts';
+import { CONTAINER, TERMINATION_PATH } from '../../agent/backends/kubernetes/pod-spec.ts';
 import { deletePod } from '../../agent/backends/kubernetes/reaper.ts';
 import { createRunnerClient } from '../../agent/runner/client.ts';
 import type { ExecutionHandlers } from '../../agent/runner/execution-stream.ts';
@@ -29,20 +29,20 @@ import ctypes, os
 libc, librt = ctypes.CDLL(None), ctypes.CDLL('librt.so.1')
 libc.shmget(0x1234, 4096, 0o1600), libc.semget(0x1234, 1, 0o1600), libc.msgget(0x1234, 0o1600)
 librt.mq_open(b'/left', 0o102, 0o600, None)
-for path in ('/dev/mqueue/left', '/dev/shm/left', '/tmp/left', 'left', '/dev/termination-log', '/root/.podgate-termination'):
+for path in ('/dev/mqueue/left', '/dev/shm/left', '/tmp/left', 'left'):
     try: open(path, 'a').write('left')
-    except OSError: pass`;
+    except OSError: pass
+# Closed by the directory above it: a kubelet's file is open to all, whatever the root is.
+try: open('${TERMINATION_PATH}', 'a').write('left')
+except PermissionError: print('out of reach')`;
 const LOOK_FOR_LEFT = `
 import ctypes, os
 def names(path):
     try: return os.listdir(path)
     except OSError: return []
-def size(path):
-    try: return os.path.getsize(path)
-    except OSError: return 0
 objects = [line for kind in ('shm', 'sem', 'msg') for line in open('/proc/sysvipc/' + kind).readlines()[1:]]
 queue = ctypes.CDLL('librt.so.1').mq_open(b'/left', 0o2)
-print([names(path) for path in ('/dev/mqueue', '/dev/shm', '/tmp', '.')], objects, queue, size('/dev/termination-log'))`;
+print([names(path) for path in ('/dev/mqueue', '/dev/shm', '/tmp', '.')], objects, queue)`;
 /** Each line in one piece, a second apart. */
 const TWO_WRITES = 'import os, time\nn = os.write(1, b"a\\n")\ntime.sleep(1)\nn = os.write(1, b"b\\n")';
 
@@ -151,12 +151,16 @@ export function describeKubernetes(name: string, open: () => Promise<TestCluster
       second.close();
     });
 
-    test('a reset leaves no queue, no System V object, no file and no termination log', async () => {
+    test('a reset leaves no queue, no System V object and no file, and no program reaches the termination log', async () => {
       const { runner } = await attach(await make({ reuse: 'reset' }), 1);
-      expect((await runOn(runner, 1, LEAVE, { lastLine: false, collect: false })).stderr).toBe('');
+      const left = await runOn(runner, 1, LEAVE, { lastLine: false, collect: false });
+      expect(left.stdout + left.stderr).toBe('out of reach\n');
       expect(await runner.reset(soon())).toEqual({ ok: true, leftovers: [] });
       const { stdout } = await runOn(runner, 2, LOOK_FOR_LEFT, { lastLine: false });
-      expect(stdout).toBe("[[], [], [], ['__main__.py']] [] -1 0\n");
+      expect(stdout).toBe("[[], [], [], ['__main__.py']] [] -1\n");
+      // Also without the runner's own confinement: the image's directory is closed.
+      const script = `test -w ${TERMINATION_PATH} && echo reached || echo closed`;
+      expect(await readAll(await exec(['sh', '-c', script]))).toEqual(Buffer.from('closed\n'));
     });
 
     test('signals to PID 1 from inside leave it running', async () => {

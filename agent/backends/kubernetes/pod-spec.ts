@@ -11,9 +11,9 @@ import { INSTANCE_ANNOTATION, labelValue } from './labels.ts';
 export const CONTAINER = 'sandbox';
 /**
  * The kubelet mounts a file of the node here, writable by all, whatever the root is. The directory is root's alone in
- * ordinary images, so that user code does not reach it; nothing ever writes a message.
+ * ordinary images, so that user code does not reach it; a reset empties it where it does. Nothing ever writes a message.
  */
-const TERMINATION_PATH = '/root/.podgate-termination';
+export const TERMINATION_PATH = '/root/.podgate-termination';
 const DEADLINE_SLACK_SECONDS = 60;
 /** What canary/probe knows by the words `node` and `apiserver`. */
 const WHEREABOUTS = [

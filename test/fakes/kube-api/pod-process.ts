@@ -2,7 +2,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 
-/** What stands in for an image: the machine's own programs, on a root that nobody may write to. */
+/**
+ * What stands in for an image: the machine's own programs, on a root that nobody may write to. Its /root is the user's here:
+ * it is closed to them as an image's is, which is another's, over the termination log that a kubelet mounts.
+ */
 const INSIDE = `
 set -e
 root=/mnt
@@ -12,7 +15,11 @@ for place in /bin /sbin /lib /lib32 /lib64 /libx32 /usr /etc /opt; do
   elif [ -d $place ]; then mkdir $root$place; mount --rbind $place $root$place; mount -o remount,bind,ro $root$place; fi
 done
 mkdir $root/proc $root/dev $root/tmp $root/workspace $root/mnt
-mkdir -m 700 $root/root
+mkdir $root/root
+touch $root/root/.podgate-termination
+chmod 666 $root/root/.podgate-termination
+mount --bind $root/root/.podgate-termination $root/root/.podgate-termination
+chmod 0 $root/root
 mount -t proc proc $root/proc
 mount --rbind /dev $root/dev
 mount -t tmpfs -o size=$1m,mode=777 workspace $root/workspace

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { expect, test } from 'vitest';
+import { TERMINATION_PATH } from '../../../agent/backends/kubernetes/pod-spec.ts';
 import { describeSandbox, expectUnharmed, filesIn, patience, py } from './suite.ts';
 
 describeSandbox('RESET', (sandbox) => {
@@ -125,7 +126,7 @@ describeSandbox('RESET', (sandbox) => {
   });
 });
 
-/** Queues and the termination log as a container engine mounts them: writable for all, below no place of the program's. */
+/** Queues and the termination log as a container engine mounts them: writable for all, in a /root that is open. */
 test('a reset removes POSIX queues and the termination log’s text, and says what it cannot remove', () => {
   const runner = new URL('../../../agent/runner', import.meta.url).pathname;
   const script = `
@@ -134,6 +135,7 @@ PATH=$PATH:/usr/sbin:/sbin
 mount -t tmpfs srv /srv
 mount -t tmpfs tmp /tmp
 mount -t tmpfs dev /dev
+mount -t tmpfs root /root
 mkdir /dev/mqueue
 mount -t mqueue queues /dev/mqueue
 exec /usr/bin/python3 -B -c "$CODE"`;
@@ -147,11 +149,13 @@ class Place:
 config = {'workspace': '/srv', 'scratch': ['/tmp'], 'proc_root': '/proc'}
 assert os.getpid() == 1
 open('/dev/mqueue/left', 'x').close()
-open('/dev/termination-log', 'w').write('text')
-print(reset(Place(), config), os.listdir('/dev/mqueue'), os.path.getsize('/dev/termination-log'))
-# What is a mount point can be neither removed nor cut.
+log = '${TERMINATION_PATH}'
+open(log, 'w').write('text')
+print(reset(Place(), config), os.listdir('/dev/mqueue'), os.path.getsize(log))
+# A mount point cannot be removed, nor can what is read-only be cut.
 open('/dev/mqueue/held', 'x').close()
-os.system('mount --bind /proc/self/comm /dev/mqueue/held; mount --bind /proc/version /dev/termination-log')
+open(log, 'w').write('text')
+os.system('mount --bind /proc/self/comm /dev/mqueue/held; mount --bind %s %s; mount -o remount,bind,ro %s' % (log, log, log))
 print(reset(Place(), config))
 `;
   const namespaces = ['--user', '--map-root-user', '--mount', '--ipc', '--pid', '--fork', '--mount-proc'];
@@ -159,5 +163,5 @@ print(reset(Place(), config))
     env: { PATH: process.env.PATH ?? '', CODE: code },
     encoding: 'utf8',
   });
-  expect(stdout + stderr).toBe('[] [] 0\n["queue \'held\'"]\n');
+  expect(stdout + stderr).toBe(`[] [] 0\n["queue 'held'", 'text in ${TERMINATION_PATH}']\n`);
 });
