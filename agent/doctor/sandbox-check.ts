@@ -106,9 +106,11 @@ export function pidCheck(
   if (!refused)
     return {
       name,
-      state: 'warn',
-      detail: `the node lets a pod start ${threads} threads and more: only the template's own ${promised} hold a fork bomb`,
-      advice: ['Set podPidsLimit in the kubelet’s configuration.'],
+      state: 'unknown',
+      detail: `none below ${threads} threads was met, and no more were tried; '${template}' takes ${promised}`,
+      advice: [
+        "See that podPidsLimit is set in the kubelet's configuration: without it only the template's own number holds a fork bomb.",
+      ],
     };
   if (threads < promised + OWN_PROCESSES)
     return {
