@@ -5,6 +5,7 @@ import { systemClock } from '../agent/clock.ts';
 import { readDoctorConfig } from '../agent/config.ts';
 import { checkText } from '../agent/doctor/check.ts';
 import { examine } from '../agent/doctor/doctor.ts';
+import { doctorInstance } from '../agent/doctor/killed-doctors.ts';
 import { createTemplateSource } from '../agent/templates/template-source.ts';
 import { GATEWAY_VARIABLE_NAMES } from '../gateway/node/config.ts';
 import { CLI_VARIABLE_NAMES, environment } from './config.ts';
@@ -53,7 +54,7 @@ export async function runAgentDoctor(args: string[], io: Io): Promise<number> {
       namespace,
       templates: [...templates.current().values()],
       targets: config.targets,
-      instance: `doctor-${crypto.randomUUID()}`,
+      instance: doctorInstance(),
       clock: systemClock,
       random: Math.random,
       log: () => {},

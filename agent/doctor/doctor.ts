@@ -8,6 +8,7 @@ import type { Clock } from '../clock.ts';
 import type { Log } from '../log.ts';
 import type { Check } from './check.ts';
 import { checkIsolation } from './isolation-check.ts';
+import { lookForDoctors } from './killed-doctors.ts';
 import { checkQuota } from './quota-check.ts';
 import { checkRights } from './rights-check.ts';
 import { checkSandbox } from './sandbox-check.ts';
@@ -89,6 +90,7 @@ async function* examineSandboxes(
 ): AsyncGenerator<Check> {
   const { clock, signal, templates, targets, log, instance } = deps;
   const installation = instance;
+  const removeKilled = await lookForDoctors({ client, namespace, clock, signal });
   const backend = await createKubernetesBackend({ ...deps, client, namespace, installation });
   try {
     for (const template of templates) {
@@ -99,6 +101,7 @@ async function* examineSandboxes(
       }
       if (runs) yield* checkIsolation({ backend, targets, clock, log }, { template, signal });
     }
+    yield* removeKilled();
   } finally {
     await backend.close();
   }

@@ -70,7 +70,8 @@ export function createReaper(deps: ReaperDeps): Reaper {
   async function reap(): Promise<void> {
     const dead = new Set<string>();
     for (const expired of book.expired(clock.now())) {
-      if (await bury(expired)) dead.add(expired.metadata?.labels?.[LABEL.instance] ?? '');
+      if (await buryLease(client, namespace, expired))
+        dead.add(expired.metadata?.labels?.[LABEL.instance] ?? '');
     }
     const looksForOrphans = round % ORPHAN_ROUNDS === 0;
     round += 1;
@@ -91,20 +92,6 @@ export function createReaper(deps: ReaperDeps): Reaper {
     if (left.length > 0) log('pods_reaped', { namespace, pods: left.length, instances: dead.size });
   }
 
-  /** Deletes a Lease that is still exactly as it was seen: a renewal in between is a sign of life. */
-  async function bury({ metadata }: Lease): Promise<boolean> {
-    const { name, uid, resourceVersion } = metadata ?? {};
-    const body = { kind: 'DeleteOptions', apiVersion: 'v1', preconditions: { uid, resourceVersion } };
-    try {
-      await client.call({ method: 'DELETE', path: `${leasesPath(namespace)}/${name}`, body });
-      return true;
-    } catch (cause) {
-      if (isRefused(cause, 404)) return true;
-      if (isRefused(cause, 409)) return false;
-      throw cause;
-    }
-  }
-
   return {
     leads,
     leader,
@@ -113,6 +100,24 @@ export function createReaper(deps: ReaperDeps): Reaper {
       cancel();
     },
   };
+}
+
+/** Deletes a Lease that is still exactly as it was seen: a renewal in between is a sign of life. */
+export async function buryLease(
+  client: KubeClient,
+  namespace: string,
+  { metadata }: Lease,
+): Promise<boolean> {
+  const { name, uid, resourceVersion } = metadata ?? {};
+  const body = { kind: 'DeleteOptions', apiVersion: 'v1', preconditions: { uid, resourceVersion } };
+  try {
+    await client.call({ method: 'DELETE', path: `${leasesPath(namespace)}/${name}`, body });
+    return true;
+  } catch (cause) {
+    if (isRefused(cause, 404)) return true;
+    if (isRefused(cause, 409)) return false;
+    throw cause;
+  }
 }
 
 /** Every pod that a selector names, page by page. */
