@@ -1,6 +1,8 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
+import { readAgentConfig } from '../../agent/config.ts';
+import { readGatewayConfig } from '../../gateway/node/config.ts';
 
 type Row = readonly [path: string, value: unknown];
 
@@ -27,6 +29,204 @@ function holds(file: string, rows: readonly Row[]): void {
     expect(at(object, path)).toEqual(value);
   });
 }
+
+describe('the namespace of sandboxes', () => {
+  const level = 'metadata/labels/pod-security.kubernetes.io~';
+  holds('sandbox/namespace.yaml', [
+    ['kind', 'Namespace'],
+    [`${level}enforce`, 'restricted'],
+    [`${level}enforce-version`, 'latest'],
+    [`${level}warn`, 'restricted'],
+    [`${level}audit`, 'restricted'],
+  ]);
+  holds('sandbox/network-policy.yaml', [
+    ['kind', 'NetworkPolicy'],
+    ['metadata/namespace', 'podgate-sandboxes'],
+    // Every pod, and no rule that would let anything through.
+    ['spec', { podSelector: {}, policyTypes: ['Ingress', 'Egress'] }],
+  ]);
+  holds('sandbox/quota.yaml', [
+    ['kind', 'ResourceQuota'],
+    ['metadata/namespace', 'podgate-sandboxes'],
+    ['spec/scopes', undefined],
+    ['spec/scopeSelector', undefined],
+    ['spec/hard/pods', expect.stringMatching(/^[1-9]\d*$/)],
+    ['spec/hard/requests.cpu', expect.stringMatching(/^[1-9]\d*$/)],
+    ['spec/hard/requests.memory', expect.stringMatching(/^[1-9]\d*Gi$/)],
+    ['spec/hard/limits.cpu', expect.stringMatching(/^[1-9]\d*$/)],
+    ['spec/hard/limits.memory', expect.stringMatching(/^[1-9]\d*Gi$/)],
+    ['spec/hard/services', '0'],
+    ['spec/hard/persistentvolumeclaims', '0'],
+  ]);
+  holds('sandbox/limit-range.yaml', [
+    ['kind', 'LimitRange'],
+    ['metadata/namespace', 'podgate-sandboxes'],
+    ['spec/limits/length', 1],
+    ['spec/limits/0/type', 'Container'],
+    ['spec/limits/0/max', { cpu: expect.any(String), memory: expect.any(String) }],
+    ['spec/limits/0/default', { cpu: expect.any(String), memory: expect.any(String) }],
+    ['spec/limits/0/defaultRequest', { cpu: expect.any(String), memory: expect.any(String) }],
+  ]);
+});
+
+const CONTAINER = 'spec/template/spec/containers';
+const USER = { runAsNonRoot: true, runAsUser: 65_532, runAsGroup: 65_532, fsGroup: 65_532 };
+/** What the restricted Pod Security Standard wants, and what no pod of Podgate's needs. */
+const OF_EVERY_DEPLOYMENT: readonly Row[] = [
+  ['kind', 'Deployment'],
+  ['metadata/namespace', 'podgate'],
+  ['spec/replicas', 1],
+  ['spec/template/spec/securityContext', { ...USER, seccompProfile: { type: 'RuntimeDefault' } }],
+  ['spec/template/spec/enableServiceLinks', false],
+  ['spec/template/spec/hostNetwork', undefined],
+  ['spec/template/spec/hostPID', undefined],
+  [`${CONTAINER}/length`, 1],
+  [
+    `${CONTAINER}/0/securityContext`,
+    { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } },
+  ],
+  [`${CONTAINER}/0/resources/requests`, { cpu: expect.any(String), memory: expect.any(String) }],
+  [`${CONTAINER}/0/resources/limits/memory`, expect.any(String)],
+  [`${CONTAINER}/0/livenessProbe/httpGet/port`, 'http'],
+  [`${CONTAINER}/0/readinessProbe/httpGet/port`, 'http'],
+  [`${CONTAINER}/0/volumeMounts/0/readOnly`, true],
+];
+
+/** As the container has it, with `more` in place of what only a cluster can give. */
+function environmentOf(file: string, more: Record<string, string> = {}): Record<string, string> {
+  const [{ spec }] = objects(file);
+  const given = spec.template.spec.containers[0].env as { name: string; value: string }[];
+  return { ...Object.fromEntries(given.map(({ name, value }) => [name, value])), ...more };
+}
+
+const graceMs = (file: string) =>
+  Number(at(objects(file)[0], 'spec/template/spec/terminationGracePeriodSeconds')) * 1_000;
+const labelsOf = (file: string) => at(objects(file)[0], 'spec/template/metadata/labels');
+
+describe('the agent', () => {
+  const file = 'agent/deployment.yaml';
+  holds(file, [
+    ...OF_EVERY_DEPLOYMENT,
+    ['spec/template/spec/serviceAccountName', 'podgate-agent'],
+    ['spec/template/spec/automountServiceAccountToken', true],
+    [`${CONTAINER}/0/livenessProbe/httpGet/path`, '/livez'],
+    [`${CONTAINER}/0/readinessProbe/httpGet/path`, '/readyz'],
+    [`${CONTAINER}/0/volumeMounts/0/mountPath`, '/var/run/podgate'],
+  ]);
+  holds('agent/pod-disruption-budget.yaml', [
+    ['kind', 'PodDisruptionBudget'],
+    ['metadata/namespace', 'podgate'],
+    ['spec/maxUnavailable', 1],
+    ['spec/minAvailable', undefined],
+  ]);
+  holds('agent/namespace.yaml', [['metadata/labels/pod-security.kubernetes.io~enforce', 'restricted']]);
+
+  test('is configured by its Deployment, and drains within the time that a node gives it', () => {
+    const environment = environmentOf(file, { PODGATE_AGENT_TOKEN_FILE: '', PODGATE_AGENT_TOKEN: 'token' });
+    const config = readAgentConfig({ environment });
+    const { containerPort } = at(objects(file)[0], `${CONTAINER}/0/ports/0`) as { containerPort: number };
+    expect(config.http).toEqual({ host: '0.0.0.0', port: containerPort });
+    expect(graceMs(file)).toBeGreaterThan(config.drainMs);
+  });
+
+  test('is what its disruption budget, its Deployment and its Role’s subject select', () => {
+    const [budget] = objects('agent/pod-disruption-budget.yaml');
+    const [deployment] = objects(file);
+    expect(labelsOf(file)).toMatchObject(budget.spec.selector.matchLabels);
+    expect(labelsOf(file)).toMatchObject(deployment.spec.selector.matchLabels);
+    const [account] = objects('agent/service-account.yaml');
+    const { name, namespace } = account.metadata;
+    expect(deployment.spec.template.spec.serviceAccountName).toBe(name);
+    expect(objects('agent/role.yaml')[1].subjects).toEqual([{ kind: 'ServiceAccount', name, namespace }]);
+  });
+});
+
+describe('the gateway', () => {
+  const file = 'gateway/deployment.yaml';
+  holds(file, [
+    ...OF_EVERY_DEPLOYMENT,
+    ['spec/strategy', { type: 'Recreate' }],
+    ['spec/template/spec/automountServiceAccountToken', false],
+    [`${CONTAINER}/0/livenessProbe/httpGet/path`, '/health'],
+    [`${CONTAINER}/0/readinessProbe/httpGet/path`, '/health'],
+    [`${CONTAINER}/0/volumeMounts/0/mountPath`, '/etc/podgate'],
+  ]);
+  holds('gateway/namespace.yaml', [['metadata/labels/pod-security.kubernetes.io~enforce', 'restricted']]);
+
+  test('says why it has one replica', () => {
+    expect(read(file)).toMatch(
+      /# One: files lie in a folder that replicas do not share\..*(\n {2}#.*)*\n {2}replicas: 1\n/,
+    );
+  });
+
+  test('is configured by its Deployment, and drains within the time that a node gives it', () => {
+    const config = readGatewayConfig({ environment: environmentOf(file) });
+    const ports = at(objects(file)[0], `${CONTAINER}/0/ports`);
+    expect(ports).toEqual([
+      { name: 'http', containerPort: config.port },
+      { name: 'metrics', containerPort: config.metrics?.port },
+    ]);
+    expect(graceMs(file)).toBeGreaterThan(config.drainDelayMs + config.drainMs);
+    const [volume] = (at(objects(file)[0], 'spec/template/spec/volumes') as { name: string }[]).slice(-1);
+    expect(volume).toEqual({ name: 'files', emptyDir: { sizeLimit: '12Gi' } });
+    expect(config.files?.limits.maxBytes).toBeLessThan(12 * 2 ** 30);
+  });
+
+  test('is reached through its Service, and that through the Ingress of the example', () => {
+    const [service] = objects('gateway/service.yaml');
+    const [ingress] = objects('gateway/ingress-example.yaml');
+    expect(labelsOf(file)).toMatchObject(service.spec.selector);
+    expect(labelsOf(file)).toMatchObject(objects(file)[0].spec.selector.matchLabels);
+    expect(service.spec.ports).toEqual([{ name: 'http', port: 80, targetPort: 'http' }]);
+    const { name, namespace } = service.metadata;
+    expect(ingress.metadata.namespace).toBe(namespace);
+    expect(ingress.spec.rules.flatMap((rule: { http: { paths: object[] } }) => rule.http.paths)).toEqual([
+      { path: '/', pathType: 'Prefix', backend: { service: { name, port: { name: 'http' } } } },
+    ]);
+    // Agents dial the Service by the name that the gateway takes for its own.
+    expect(environmentOf(file).PODGATE_ORIGINS).toBe(`http://${name}.${namespace}.svc`);
+    expect(environmentOf('agent/deployment.yaml').PODGATE_GATEWAY_URL).toBe(
+      `http://${name}.${namespace}.svc`,
+    );
+  });
+});
+
+test.for(['agent', 'gateway', 'sandbox'])('the kustomization of %s has all that lies beside it', (folder) => {
+  const files = readdirSync(new URL(`../../manifests/${folder}`, import.meta.url));
+  const [{ resources }] = objects(`${folder}/kustomization.yaml`);
+  const left = files.filter((file) => !['kustomization.yaml', 'ingress-example.yaml'].includes(file));
+  expect(resources.filter((each: string) => !each.startsWith('..')).sort()).toEqual(left.sort());
+  if (folder === 'agent') expect(resources).toContain('../sandbox');
+});
+
+/** A Dockerfile's instructions, each on one line. */
+function instructions(name: string): string[] {
+  const text = read(`docker/${name}.Dockerfile`).replace(/\\\n\s*/g, '');
+  return text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+}
+
+describe('the image', () => {
+  const SCIENCE = ['numpy', 'pandas', 'matplotlib', 'scipy', 'scikit-learn', 'openpyxl'];
+  test.for([
+    ['podgate', 'docker.io/library/node:24-slim', []],
+    ['sandbox-python', 'docker.io/library/python:3.13-slim', ['bash', 'nodejs']],
+    ['sandbox-python-sci', 'sandbox-python:0.5.0', SCIENCE],
+  ] as const)(
+    '%s is built on a base that can be chosen, has its packages, and is no root’s',
+    ([name, base, packages]) => {
+      const lines = instructions(name);
+      expect(lines[0]).toBe(`ARG BASE=${base}`);
+      for (const from of lines.filter((line) => line.startsWith('FROM ')))
+        expect(from).toMatch(/^FROM \$\{BASE\}/);
+      const installed = lines
+        .filter((line) => /^RUN .*\binstall\b/.test(line))
+        .join(' ')
+        .split(/\s+/);
+      for (const each of packages) expect(installed).toContain(each);
+      expect(lines.filter((line) => line.startsWith('USER ')).at(-1)).toBe('USER 65532:65532');
+    },
+  );
+});
 
 const nginx = (name: string) => `metadata/annotations/nginx.ingress.kubernetes.io~${name}`;
 
