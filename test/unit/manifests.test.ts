@@ -89,6 +89,8 @@ const OF_EVERY_DEPLOYMENT: readonly Row[] = [
   [`${CONTAINER}/0/resources/limits/memory`, expect.any(String)],
   [`${CONTAINER}/0/livenessProbe/httpGet/port`, 'http'],
   [`${CONTAINER}/0/readinessProbe/httpGet/port`, 'http'],
+  // `podgate agent manifest` reads it as YAML 1.2, and kubectl as 1.1.
+  ['spec/template/spec/volumes/0/secret/defaultMode', 0o440],
   [`${CONTAINER}/0/volumeMounts/0/readOnly`, true],
 ];
 
