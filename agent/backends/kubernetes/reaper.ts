@@ -11,7 +11,7 @@ import { LeaseBook } from './lease-book.ts';
 
 export const REAP_MS = 5_000;
 /** Every so many rounds pods are looked for whose instance has no Lease at all. */
-const ORPHAN_ROUNDS = 12;
+export const ORPHAN_ROUNDS = 12;
 
 export type ReaperDeps = {
   client: KubeClient;

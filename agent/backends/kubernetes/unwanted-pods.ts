@@ -3,11 +3,11 @@ import { podState } from './pod-state.ts';
 import type { PodWatch } from './pod-watch.ts';
 
 /** A pod that ended stays so long for endOf() to be asked; one that is being created has time to become known. */
-const UNWANTED_MS = 30_000;
-const SWEEP_MS = 10_000;
+export const UNWANTED_MS = 30_000;
+export const SWEEP_MS = 10_000;
 
 export type UnwantedPodsDeps = {
-  watch: PodWatch;
+  watch: Pick<PodWatch, 'all'>;
   clock: Clock;
   isKnown: (name: string) => boolean;
   remove: (name: string, uid: string | undefined) => Promise<void>;

@@ -1,0 +1,132 @@
+import { expect, onTestFinished, test } from 'vitest';
+import type { HeldLease } from '../../../agent/backends/kubernetes/held-lease.ts';
+import type { Call, KubeClient } from '../../../agent/backends/kubernetes/kube-client.ts';
+import { createReaper, ORPHAN_ROUNDS, REAP_MS } from '../../../agent/backends/kubernetes/reaper.ts';
+import { createFakeClock } from '../../fakes/fake-clock.ts';
+import {
+  createObjectStore,
+  createRevision,
+  type KubeObject,
+  selectorOf,
+} from '../../fakes/kube-api/object-store.ts';
+
+const NAMESPACE = 'sandboxes';
+/** Longer than any of these tests: nobody dies of age here. */
+const LASTS_SECONDS = 86_400;
+
+function labelsOf(instance: string, installation: string) {
+  return {
+    'app.kubernetes.io/managed-by': 'podgate',
+    'podgate.dev/installation': installation,
+    'podgate.dev/instance': instance,
+  };
+}
+
+/** The reaper of `own` beside whatever else holds Leases and pods; every answer is there at once. */
+function start() {
+  const clock = createFakeClock();
+  const revision = createRevision();
+  const stores = { pods: createObjectStore(revision), leases: createObjectStore(revision) };
+  const deletions: { name: string; preconditions: unknown }[] = [];
+  let onListed: ((kind: string) => void) | undefined;
+
+  async function call<T>({ method, path, query, body }: Call): Promise<T> {
+    const [, kind = '', name = ''] = /\/(pods|leases)(?:\/(.+))?$/.exec(path) ?? [];
+    const store = stores[kind as keyof typeof stores];
+    if (method === 'DELETE') {
+      deletions.push({ name, preconditions: (body as { preconditions?: unknown }).preconditions });
+      return store.remove(NAMESPACE, name) as T;
+    }
+    const items = store.list(NAMESPACE, selectorOf(query?.labelSelector ?? null));
+    onListed?.(kind);
+    return { items } as T;
+  }
+
+  function add(kind: keyof typeof stores, name: string, instance: string, installation = 'main'): KubeObject {
+    const metadata = { name, namespace: NAMESPACE, labels: labelsOf(instance, installation) };
+    return stores[kind].add({ metadata, spec: { leaseDurationSeconds: LASTS_SECONDS } });
+  }
+
+  function reap(name: string) {
+    const reaper = createReaper({
+      client: { call } as KubeClient,
+      namespace: NAMESPACE,
+      installation: 'main',
+      lease: { name } as HeldLease,
+      clock,
+      log: () => {},
+    });
+    onTestFinished(() => reaper.close());
+    return reaper;
+  }
+
+  const pods = () => stores.pods.list(NAMESPACE).map(({ metadata }) => metadata.name);
+  return {
+    clock,
+    add,
+    reap,
+    pods,
+    deletions,
+    whenListed(listener: (kind: string) => void) {
+      onListed = listener;
+    },
+  };
+}
+
+test('pods whose instance has no Lease are deleted in the first round, each by its uid, and no others', async () => {
+  const { clock, add, reap, pods, deletions } = start();
+  add('leases', 'own-lease', 'own');
+  add('leases', 'sister-lease', 'sister');
+  add('pods', 'own-pod', 'own');
+  add('pods', 'sister-pod', 'sister');
+  const { uid } = add('pods', 'orphan', 'gone').metadata;
+  // Another installation's instance of the same name, and one of it without a Lease as well.
+  add('pods', 'other-orphan', 'gone', 'other');
+  add('pods', 'other-pod', 'own', 'other');
+  const reaper = reap('own-lease');
+  await clock.settle();
+  expect(reaper.leads()).toBe(true);
+  expect(pods()).toEqual(['own-pod', 'sister-pod', 'other-orphan', 'other-pod']);
+  await clock.advance(2 * ORPHAN_ROUNDS * REAP_MS);
+  expect(pods()).toHaveLength(4);
+  expect(deletions).toEqual([{ name: 'orphan', preconditions: { uid } }]);
+});
+
+test('they are looked for again every so many rounds', async () => {
+  const { clock, add, reap, pods } = start();
+  add('leases', 'own-lease', 'own');
+  reap('own-lease');
+  await clock.settle();
+  add('pods', 'orphan', 'gone');
+  await clock.advance((ORPHAN_ROUNDS - 1) * REAP_MS);
+  expect(pods()).toEqual(['orphan']);
+  await clock.advance(REAP_MS);
+  expect(pods()).toEqual([]);
+});
+
+test('the pods of an instance that has just begun stay: its Lease came after the Leases were read, and before its pods', async () => {
+  const { clock, add, reap, pods, whenListed } = start();
+  add('leases', 'own-lease', 'own');
+  let began = false;
+  whenListed((kind) => {
+    if (kind !== 'leases' || began) return;
+    began = true;
+    add('leases', 'new-lease', 'new');
+    add('pods', 'new-pod', 'new');
+  });
+  reap('own-lease');
+  await clock.advance(ORPHAN_ROUNDS * REAP_MS);
+  expect(began).toBe(true);
+  expect(pods()).toEqual(['new-pod']);
+});
+
+test('one that does not lead deletes nothing', async () => {
+  const { clock, add, reap, pods } = start();
+  add('leases', 'a-lease', 'elder');
+  add('leases', 'own-lease', 'own');
+  add('pods', 'orphan', 'gone');
+  const reaper = reap('own-lease');
+  await clock.advance(2 * ORPHAN_ROUNDS * REAP_MS);
+  expect(reaper.leads()).toBe(false);
+  expect(pods()).toEqual(['orphan']);
+});
