@@ -1,5 +1,6 @@
 import { Failure } from '../shared/errors.ts';
 import { MAX_REQUESTS_IN_FLIGHT_BYTES } from '../shared/limits.ts';
+import { requireKey } from './auth/watch-key.ts';
 import { ClusterDirectory } from './clusters/cluster-directory.ts';
 import { FROM_THE_START } from './execution/event-stream.ts';
 import { ExecutionFollower, type FollowOrder } from './execution/execution-follower.ts';
@@ -96,6 +97,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
 
   function start(order: ExecutionOrder): ExecutionRun {
     requireOpen();
+    requireKey(deps, order.wanted.caller);
     const run = new ExecutionRun(order, {
       ...deps,
       directory,
@@ -111,6 +113,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
 
   function follow(order: FollowOrder): ExecutionFollower {
     requireOpen();
+    requireKey(deps, order.caller);
     const follower = new ExecutionFollower(order, {
       ...deps,
       directory,

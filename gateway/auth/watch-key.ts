@@ -1,17 +1,32 @@
+import { Failure } from '../../shared/errors.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import type { Caller } from './caller.ts';
 
 /** What a timer can hold. */
 const MAX_TIMER_MS = 2_147_483_647;
 
-/** Calls `denied` once when a caller's key ends or is revoked. Returns how to stop watching. */
+export function keyEnded(): Failure {
+  return new Failure('unauthorized', 'The key is no longer accepted.');
+}
+
+/** Throws where a key has ended or was revoked since it was accepted: a body may take minutes to come. */
+export function requireKey(
+  { now, authenticator }: Pick<GatewayDeps, 'now' | 'authenticator'>,
+  caller: Caller,
+): void {
+  if (now() >= caller.expiresAtMs || authenticator.isRevoked(caller)) throw keyEnded();
+}
+
+/** Calls `denied` once when a caller's key ends or is revoked, never in its caller's own turn. Returns how to stop watching. */
 export function watchKey(
   { now, timers, authenticator }: Pick<GatewayDeps, 'now' | 'timers' | 'authenticator'>,
   caller: Caller,
   denied: () => void,
 ): () => void {
   const revocation = authenticator.watchRevocation(caller);
+  let isOver = false;
   const end = () => {
+    if (isOver) return;
     stop();
     denied();
   };
@@ -21,6 +36,7 @@ export function watchKey(
     else timer = timers.setTimeout(look, Math.min(leftMs, MAX_TIMER_MS));
   };
   const stop = () => {
+    isOver = true;
     timers.clearTimeout(timer);
     revocation.signal.removeEventListener('abort', end);
     revocation[Symbol.dispose]();
@@ -29,6 +45,8 @@ export function watchKey(
     look,
     Math.min(Math.max(0, caller.expiresAtMs - now()), MAX_TIMER_MS),
   );
-  revocation.signal.addEventListener('abort', end);
+  // A signal that has aborted already tells nobody.
+  if (revocation.signal.aborted) queueMicrotask(end);
+  else revocation.signal.addEventListener('abort', end);
   return stop;
 }

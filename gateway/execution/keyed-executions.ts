@@ -1,4 +1,4 @@
-import { Failure } from '../../shared/errors.ts';
+import { type ErrorCode, Failure } from '../../shared/errors.ts';
 import { RECORD_TTL_MS } from '../../shared/limits.ts';
 import { digestPrincipal } from '../../shared/principal.ts';
 import type { Caller } from '../auth/caller.ts';
@@ -11,6 +11,9 @@ import type { DocumentPlace } from './run-output.ts';
 export const MAX_KEYS = 100_000;
 /** What `Idempotency-Key` may be: visible ASCII. */
 const KEY = /^[\x21-\x7e]{1,255}$/;
+
+/** What is in the way of one who asks again, and says nothing of the execution. */
+const OWN_TROUBLE: readonly ErrorCode[] = ['rate_limited', 'unauthorized'];
 
 /** `Idempotency-Key` of one request, and a digest of all that the request asks for. */
 export type RequestKey = { readonly text: string; readonly digest: string };
@@ -132,9 +135,8 @@ export class KeyedExecutions {
       return await this.#deps.follow(executionId, caller, document);
     } catch (error) {
       // Its agent cannot tell any more: what its first request was told holds.
-      throw known.failure && error instanceof Failure && error.code !== 'rate_limited'
-        ? known.failure
-        : error;
+      const isOwn = error instanceof Failure && OWN_TROUBLE.includes(error.code);
+      throw known.failure && error instanceof Failure && !isOwn ? known.failure : error;
     }
   }
 

@@ -1,5 +1,5 @@
 import type { Caller } from '../auth/caller.ts';
-import type { Revocation } from '../auth/revocations.ts';
+import { watchKey } from '../auth/watch-key.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 
 /** What a reader that is slow, but reads, may take beyond the deadline. */
@@ -20,13 +20,11 @@ export type RunClocksOptions = {
 
 /** The clocks of one execution that are the gateway's: the queue's, the answer's, the key's. */
 export class RunClocks {
-  readonly #deps: Pick<GatewayDeps, 'now' | 'elapsed' | 'timers'>;
+  readonly #deps: Pick<GatewayDeps, 'elapsed' | 'timers'>;
   readonly #options: RunClocksOptions;
-  readonly #revocation: Revocation;
-  readonly #onRevoked: () => void;
+  readonly #unwatchKey: () => void;
   readonly #queueEndsMs: number;
   readonly #answerDueMs: number;
-  readonly #keyEndsMs: number;
   #queueTimer: unknown;
   #timer: unknown;
   #closed = false;
@@ -40,12 +38,9 @@ export class RunClocks {
     const nowMs = deps.elapsed();
     this.#queueEndsMs = nowMs + options.queueInMs;
     this.#answerDueMs = nowMs + options.answerInMs;
-    this.#keyEndsMs = options.caller.expiresAtMs;
     this.#queueTimer = deps.timers.setTimeout(() => options.unplaced(), options.queueInMs);
     this.#wind();
-    this.#onRevoked = () => options.denied();
-    this.#revocation = deps.authenticator.watchRevocation(options.caller);
-    this.#revocation.signal.addEventListener('abort', this.#onRevoked);
+    this.#unwatchKey = watchKey(deps, options.caller, () => options.denied());
   }
 
   get queueIsOver(): boolean {
@@ -68,20 +63,17 @@ export class RunClocks {
     this.#closed = true;
     this.#deps.timers.clearTimeout(this.#queueTimer);
     this.#deps.timers.clearTimeout(this.#timer);
-    this.#revocation.signal.removeEventListener('abort', this.#onRevoked);
-    this.#revocation[Symbol.dispose]();
+    this.#unwatchKey();
   }
 
   #wind(): void {
-    const { now, elapsed, timers } = this.#deps;
-    const inMs = Math.min(this.#answerDueMs - elapsed(), this.#keyEndsMs - now());
-    this.#timer = timers.setTimeout(() => this.#ring(), Math.max(0, inMs));
+    const { elapsed, timers } = this.#deps;
+    this.#timer = timers.setTimeout(() => this.#ring(), Math.max(0, this.#answerDueMs - elapsed()));
   }
 
   #ring(): void {
-    if (this.#deps.now() >= this.#keyEndsMs) this.#options.denied();
-    else if (this.#deps.elapsed() >= this.#answerDueMs) this.#options.late();
-    // The key's end is further away than it was: the clock was set back, or a timer ran a little early.
+    if (this.#deps.elapsed() >= this.#answerDueMs) this.#options.late();
+    // A timer may run a little early.
     else this.#wind();
   }
 }

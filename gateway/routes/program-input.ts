@@ -4,7 +4,7 @@ import { toBase64Url } from '../../shared/jose.ts';
 import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import { signalRequest, stdinResponse } from '../../shared/session-api.ts';
 import type { SignalState } from '../../shared/signals.ts';
-import { watchKey } from '../auth/watch-key.ts';
+import { keyEnded, watchKey } from '../auth/watch-key.ts';
 import { NO_AGENT_RETRY_MS } from '../clusters/placement.ts';
 import { type InputEnd, InputStream } from '../execution/input-stream.ts';
 import { noMemory } from '../execution/memory-budget.ts';
@@ -24,7 +24,7 @@ const UNREAD = { maxBytes: DISCARD_BOUNDS.maxBytes, maxMs: 1_000 };
 const PROBLEMS = [403, 404, 409, 413, 422, 429, 502, 503];
 const stdinQuery = z.object({ close: z.enum(['true', 'false']).default('false') });
 
-export type ProgramInputDeps = SessionRequestsDeps & Pick<GatewayDeps, 'authenticator' | 'random'>;
+export type ProgramInputDeps = SessionRequestsDeps & Pick<GatewayDeps, 'random'>;
 
 /** What a program of a session is given while it runs: its standard input, and signals. Any replica with a link serves them. */
 export function createProgramInputRoutes(deps: ProgramInputDeps): Route[] {
@@ -60,7 +60,7 @@ export function createProgramInputRoutes(deps: ProgramInputDeps): Route[] {
     const { request, caller } = context;
     const gone = Promise.withResolvers<never>();
     gone.promise.catch(() => {});
-    const denied = () => gone.reject(new Failure('unauthorized', 'The key is no longer accepted.'));
+    const denied = () => gone.reject(keyEnded());
     const unwatch = watchKey(deps, caller, denied);
     const left = () => gone.reject(new Failure('cancelled', 'The caller went away.'));
     request.signal.addEventListener('abort', left, { once: true });

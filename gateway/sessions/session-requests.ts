@@ -1,5 +1,6 @@
 import type * as z from 'zod';
 import { Failure } from '../../shared/errors.ts';
+import { requireKey } from '../auth/watch-key.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { collectAs } from '../execution/answer.ts';
 import { eventStream, FROM_THE_START } from '../execution/event-stream.ts';
@@ -20,7 +21,7 @@ import type { Asked } from './session-orders.ts';
 
 export type SessionRequestsDeps = Pick<
   GatewayDeps,
-  'config' | 'timers' | 'fileStore' | 'ids' | 'now' | 'elapsed' | 'sha256'
+  'config' | 'timers' | 'fileStore' | 'ids' | 'now' | 'elapsed' | 'sha256' | 'authenticator'
 > & {
   directory: ClusterDirectory;
   requestMemory: MemoryBudget;
@@ -101,6 +102,7 @@ export function createSessionRequests(deps: SessionRequestsDeps): SessionRequest
       const receivedMs = deps.elapsed();
       const body = await readBody(request, { timers, memory: requestMemory, owner: caller.holder });
       try {
+        requireKey(deps, caller);
         const raw = parseJson(body.bytes);
         return { asked: checkSchema(schema, raw), raw, receivedMs, release: body.release };
       } catch (error) {

@@ -3,18 +3,23 @@ import { COMEBACK_MS } from '../../gateway/execution/sister-link.ts';
 import { createGatewayBench, problemOf } from '../fakes/gateway-bench.ts';
 
 /** A program that runs, whose stdin the agent has agreed to take. */
-async function fed(options: { method: string; body?: string }) {
-  const bench = await createGatewayBench();
+async function fed(options: { method: string; body?: string; revoked?: boolean }) {
+  const bench = await createGatewayBench({ denyList: true });
   const agent = await bench.agent();
   await bench.clock.settle();
   void bench.ask('/v1/execute/stream', { body: { code: '', detach: true, timeout_ms: 60_000 } });
   const { id } = (await agent.next()).begin();
-  const answer = bench.ask(`/v1/executions/${id}/stdin`, options);
+  const key = await bench.key({ jti: 'writer' });
+  const answer = bench.ask(`/v1/executions/${id}/stdin`, { ...options, key });
   await agent.seen('INPUT');
+  if (options.revoked) {
+    bench.auth.documents.set('deny', 'writer');
+    await bench.auth.authenticator.refresh();
+  }
   const { stream = 0 } = agent.received.find(({ name }) => name === 'INPUT') ?? {};
   agent.peer.open(stream);
   agent.send('ACCEPT', { input: { taken: 0 } }, stream);
-  await agent.seen('END');
+  if (!options.revoked) await agent.seen('END');
   return { bench, agent, answer, stream };
 }
 
@@ -33,3 +38,8 @@ test.each([undefined, 'text'])(
     expect(await problemOf(await answer)).toMatchObject({ code: 'agent_lost', started: 'unknown' });
   },
 );
+
+test('a key that is revoked before the agent agrees to take anything is refused', async () => {
+  const { answer } = await fed({ method: 'POST', revoked: true });
+  expect(await problemOf(await answer)).toMatchObject({ status: 401, code: 'unauthorized' });
+});
