@@ -152,7 +152,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
       {
         path: '/v1/files',
         scope: 'files',
-        app: (callerOf) => createFileRoutes({ store: deps.fileStore, callerOf, timers }),
+        app: (callerOf) => createFileRoutes({ ...deps, store: deps.fileStore, callerOf }),
       },
     ],
     deps,

@@ -1,9 +1,14 @@
 import { Failure } from '../../shared/errors.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
+import type { Authenticator } from './authenticator.ts';
 import type { Caller } from './caller.ts';
 
 /** What a timer can hold. */
 const MAX_TIMER_MS = 2_147_483_647;
+
+export type WatchKeyDeps = Pick<GatewayDeps, 'now' | 'timers'> & {
+  authenticator: Pick<Authenticator, 'watchRevocation'>;
+};
 
 export function keyEnded(): Failure {
   return new Failure('unauthorized', 'The key is no longer accepted.');
@@ -19,7 +24,7 @@ export function requireKey(
 
 /** Calls `denied` once when a caller's key ends or is revoked, never in its caller's own turn. Returns how to stop watching. */
 export function watchKey(
-  { now, timers, authenticator }: Pick<GatewayDeps, 'now' | 'timers' | 'authenticator'>,
+  { now, timers, authenticator }: WatchKeyDeps,
   caller: Caller,
   denied: () => void,
 ): () => void {

@@ -9,6 +9,8 @@ import { MultipartParser, readBoundary } from './multipart.ts';
 export type UploadDeps = {
   /** Opens the writer when the file's first byte is near: a form without a file costs nothing. */
   open: (signal: AbortSignal) => Promise<FileWriter>;
+  /** Ends it with its reason. */
+  denied: AbortSignal;
   timers: Timers;
   discard?: DiscardBounds;
 };
@@ -21,14 +23,14 @@ type Source = ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
  */
 export async function receiveUpload(
   request: Request,
-  { open, timers, discard = DISCARD_BOUNDS }: UploadDeps,
+  { open, denied, timers, discard = DISCARD_BOUNDS }: UploadDeps,
 ): Promise<FileMeta> {
   const source = request.body?.getReader() as Source | undefined;
-  const upload = new Upload(open, request.signal);
+  const upload = new Upload(open, AbortSignal.any([request.signal, denied]));
   try {
     const parser = new MultipartParser(readBoundary(request.headers.get('content-type')));
     let received = 0;
-    for await (const chunk of chunksOf(source)) {
+    for await (const chunk of chunksOf(source, denied)) {
       received += chunk.byteLength;
       if (received - upload.storedBytes > discard.maxBytes) {
         throw new Failure('too_large', 'The form is too large beside its file');
@@ -40,8 +42,10 @@ export async function receiveUpload(
       }
     }
     parser.end();
+    denied.throwIfAborted();
     return await upload.commit();
-  } catch (failure) {
+  } catch (thrown) {
+    const failure = denied.aborted ? denied.reason : thrown;
     await upload.abort();
     if (failure instanceof Failure && source) await discardRest(source, timers, discard);
     throw failure;
@@ -94,10 +98,20 @@ class Upload {
 
 async function* chunksOf(
   source: Source | undefined,
+  denied: AbortSignal,
 ): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
-  for (;;) {
-    const { done, value } = (await source?.read()) ?? { done: true };
-    if (done) return;
-    yield value;
+  const end = Promise.withResolvers<never>();
+  end.promise.catch(() => {});
+  const onDenied = () => end.reject(denied.reason);
+  denied.addEventListener('abort', onDenied, { once: true });
+  try {
+    for (;;) {
+      denied.throwIfAborted();
+      const { done, value } = (await Promise.race([source?.read(), end.promise])) ?? { done: true };
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    denied.removeEventListener('abort', onDenied);
   }
 }

@@ -1,22 +1,23 @@
 import { type Context, Hono } from 'hono';
 import { type Caller, requireScope } from '../auth/caller.ts';
+import { keyEnded, type WatchKeyDeps, watchKey } from '../auth/watch-key.ts';
 import { attachmentDisposition } from '../files/disposition.ts';
+import { downloadOf } from '../files/download.ts';
 import type { FileStore } from '../files/file-store.ts';
 import { receiveUpload } from '../files/upload.ts';
-import type { Timers } from '../gateway-deps.ts';
 import type { DiscardBounds } from '../http/discard.ts';
 import { readPage } from '../http/page.ts';
 
-export type FileRoutesDeps = {
+export type FileRoutesDeps = WatchKeyDeps & {
   store: FileStore;
   /** Who was authenticated before these routes ran. */
   callerOf: (context: Context) => Caller;
-  timers: Timers;
   discard?: DiscardBounds;
 };
 
 /** The routes below `/v1/files`; Failures are the mounting app's to answer. */
-export function createFileRoutes({ store, callerOf, timers, discard }: FileRoutesDeps): Hono {
+export function createFileRoutes(deps: FileRoutesDeps): Hono {
+  const { store, callerOf, timers, discard } = deps;
   const permitted = (context: Context): Caller => {
     const caller = callerOf(context);
     requireScope(caller, 'files');
@@ -25,13 +26,21 @@ export function createFileRoutes({ store, callerOf, timers, discard }: FileRoute
   const routes = new Hono();
 
   routes.post('/', async (context) => {
-    const { principal, holder, limits } = permitted(context);
-    const { file_id, filename, size_bytes } = await receiveUpload(context.req.raw, {
-      open: (signal) => store.create(principal, { account: holder, ceilings: limits, signal }),
-      timers,
-      ...(discard ? { discard } : {}),
-    });
-    return context.json({ file_id, filename, size_bytes }, 201);
+    const caller = permitted(context);
+    const { principal, holder, limits } = caller;
+    const denied = new AbortController();
+    const unwatch = watchKey(deps, caller, () => denied.abort(keyEnded()));
+    try {
+      const { file_id, filename, size_bytes } = await receiveUpload(context.req.raw, {
+        open: (signal) => store.create(principal, { account: holder, ceilings: limits, signal }),
+        denied: denied.signal,
+        timers,
+        ...(discard ? { discard } : {}),
+      });
+      return context.json({ file_id, filename, size_bytes }, 201);
+    } finally {
+      unwatch();
+    }
   });
 
   routes.get('/', async (context) => {
@@ -40,7 +49,8 @@ export function createFileRoutes({ store, callerOf, timers, discard }: FileRoute
   });
 
   routes.get('/:id', async (context) => {
-    const { principal } = permitted(context);
+    const caller = permitted(context);
+    const { principal } = caller;
     const id = context.req.param('id');
     // A body that nobody reads would hold the file open. When the client leaves, the server cancels it: a signal here
     // would turn every such leaving into an error in the server's log.
@@ -48,7 +58,8 @@ export function createFileRoutes({ store, callerOf, timers, discard }: FileRoute
       context.req.method === 'HEAD'
         ? { meta: await store.stat(principal, id), body: null }
         : await store.open(principal, id);
-    return new Response(body, {
+    const watch = (denied: (failure: Error) => void) => watchKey(deps, caller, () => denied(keyEnded()));
+    return new Response(body && downloadOf(body, watch), {
       headers: {
         'Content-Type': 'application/octet-stream',
         'Content-Length': String(meta.size_bytes),

@@ -29,7 +29,7 @@ const CALLER: Caller = {
     file_count: null,
     sessions: null,
   },
-  expiresAtMs: 0,
+  expiresAtMs: Number.POSITIVE_INFINITY,
 };
 
 /** The routes of files under an app that answers Failures as the gateway does; the caller is whom `Test-Caller` describes. */
@@ -37,6 +37,10 @@ export function createFileRoutesApp(store: FileStore, discard?: DiscardBounds): 
   const routes = createFileRoutes({
     store,
     callerOf: (context) => ({ ...CALLER, ...JSON.parse(context.req.header('test-caller') ?? '{}') }),
+    now: () => 0,
+    authenticator: {
+      watchRevocation: () => ({ signal: new AbortController().signal, [Symbol.dispose]() {} }),
+    },
     timers: { setTimeout, clearTimeout: (timer) => clearTimeout(timer as NodeJS.Timeout) },
     ...(discard ? { discard } : {}),
   });

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { watchKey } from '../../gateway/auth/watch-key.ts';
 import { COMEBACK_MS } from '../../gateway/execution/sister-link.ts';
+import { DISCARD_BOUNDS } from '../../gateway/http/discard.ts';
 import { bearer } from '../fakes/auth-bench.ts';
 import {
   createGatewayBench,
@@ -54,6 +55,20 @@ async function slowly({ gateway }: GatewayBench, { path, key, headers = {} }: As
   };
 }
 
+async function upload({ gateway, key }: GatewayBench, content: string | Uint8Array<ArrayBuffer>) {
+  const body = new FormData();
+  body.set('file', new Blob([content]), 'a.txt');
+  const response = await gateway.fetch(
+    new Request('http://gate.example/v1/files', {
+      method: 'POST',
+      headers: { authorization: `Bearer ${await key()}` },
+      body,
+    }),
+  );
+  return ((await response.json()) as { file_id: string }).file_id;
+}
+
+const OWNER = 'acme/alice';
 const REFUSED = { status: 401, code: 'unauthorized', retryable: false };
 
 describe('a key that is revoked while the body of its request arrives', () => {
@@ -108,16 +123,7 @@ test('a key that is revoked while its files are looked up begins nothing, and it
       return store;
     },
   });
-  const form = new FormData();
-  form.set('file', new Blob(['x']), 'a.txt');
-  const uploaded = await bench.gateway.fetch(
-    new Request('http://gate.example/v1/files', {
-      method: 'POST',
-      headers: { authorization: `Bearer ${key}` },
-      body: form,
-    }),
-  );
-  const { file_id } = (await uploaded.json()) as { file_id: string };
+  const file_id = await upload(bench, 'x');
   const request = {
     body: { code: '', files: [{ path: 'a.txt', file_id }] },
     headers: { 'idempotency-key': 'once' },
@@ -156,4 +162,89 @@ test('who watches a key that was revoked before is told once, in a turn of its o
   await bench.clock.settle();
   expect(told).toEqual(['watches']);
   expect(bench.clock.pending).toBe(timers);
+});
+
+describe('a key that is revoked in the middle of a file', () => {
+  const HEAD = '--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nfirst';
+  const NOTHING = { bytes: 0, count: 0 };
+
+  /** An upload of which the store has a part. */
+  async function half() {
+    const { bench, key } = await start();
+    const encoder = new TextEncoder();
+    let body: ReadableStreamDefaultController<Uint8Array> | undefined;
+    const answer = bench.gateway.fetch(
+      new Request('http://gate.example/v1/files', {
+        method: 'POST',
+        headers: { authorization: `Bearer ${key}`, 'content-type': 'multipart/form-data; boundary=b' },
+        body: new ReadableStream({
+          start(controller) {
+            body = controller;
+            controller.enqueue(encoder.encode(HEAD + 'x'.repeat(1_000)));
+          },
+        }),
+        duplex: 'half',
+      } as RequestInit),
+    );
+    await expect.poll(() => bench.files.usage(OWNER)).toMatchObject({ count: 1 });
+    return {
+      bench,
+      answer,
+      end() {
+        body?.enqueue(encoder.encode('last\r\n--b--'));
+        body?.close();
+      },
+    };
+  }
+
+  test('stores nothing of it, however its form ends', async () => {
+    const { bench, answer, end } = await half();
+    await revoke(bench);
+    end();
+    expect(await problemOf(await answer)).toMatchObject(REFUSED);
+    expect(await bench.files.usage(OWNER)).toEqual(NOTHING);
+  });
+
+  test('gives its room back also where nothing more of it comes', async () => {
+    const { bench, answer } = await half();
+    await revoke(bench);
+    await expect.poll(() => bench.files.usage(OWNER)).toEqual(NOTHING);
+    await bench.clock.advance(DISCARD_BOUNDS.maxMs);
+    expect(await problemOf(await answer)).toMatchObject(REFUSED);
+  });
+
+  test('has no more of it, while another key reads on', async () => {
+    const { bench, key } = await start();
+    const path = `/v1/files/${await upload(bench, new Uint8Array(1_000_000))}`;
+    const timers = bench.clock.pending;
+    const cut = (await bench.ask(path, { key })).body?.getReader();
+    const whole = await bench.ask(path);
+    expect((await cut?.read())?.done).toBe(false);
+    await revoke(bench);
+    await expect(cut?.read()).rejects.toMatchObject({ code: 'unauthorized' });
+    expect((await whole.bytes()).byteLength).toBe(1_000_000);
+    expect(bench.clock.pending).toBe(timers);
+  });
+
+  test('lets go of a file that it read', async () => {
+    let letGo = false;
+    const { bench, key } = await start({
+      fileStore(store) {
+        const open = store.open.bind(store);
+        const cancel = () => {
+          letGo = true;
+        };
+        store.open = async (...given) => ({
+          ...(await open(...given)),
+          body: new ReadableStream({ pull: () => new Promise(() => {}), cancel }),
+        });
+        return store;
+      },
+    });
+    const response = await bench.ask(`/v1/files/${await upload(bench, 'x')}`, { key });
+    const read = response.text();
+    await revoke(bench);
+    await expect(read).rejects.toMatchObject({ code: 'unauthorized' });
+    expect(letGo).toBe(true);
+  });
 });
