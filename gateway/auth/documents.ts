@@ -1,5 +1,17 @@
+import * as z from 'zod';
+
+const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
+
 /** Where a JWKS or a deny-list lies. */
 export type DocumentSource = { file: string } | { url: string };
+
+/** Over plain HTTP a document would be anybody's on the way, so only this machine may serve one so. */
+export const documentUrl = z.string().refine((text) => {
+  if (!URL.canParse(text)) return false;
+  const { protocol, hostname, username, password } = new URL(text);
+  if (username !== '' || password !== '') return false;
+  return protocol === 'https:' || (protocol === 'http:' && LOOPBACK.test(hostname));
+}, 'use an https:// URL without a user name');
 
 /**
  * The port that files and URLs are read through: the whole text, at most `MAX_DOCUMENT_BYTES`, within seconds. It

@@ -3,20 +3,10 @@ import { DEFAULT_AUDIENCE, issuerName, KEY_KINDS, type KeyKind } from '../../sha
 import { type KeySetDocument, keySetDocument } from '../../shared/key-set.ts';
 import type { Trust } from '../../shared/keys.ts';
 import { tenantName } from '../../shared/principal.ts';
-import type { DocumentSource } from './documents.ts';
+import { type DocumentSource, documentUrl } from './documents.ts';
 
 /** 90 days for callers; a year for agents, whose tokens are worth nothing without their key. */
 export const DEFAULT_MAX_LIFETIME_SECONDS = { callers: 7_776_000, agents: 31_622_400 } as const;
-
-const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
-
-/** Keys over plain HTTP would be anybody's on the way, so only this machine may serve them so. */
-const jwksUrl = z.string().refine((text) => {
-  if (!URL.canParse(text)) return false;
-  const { protocol, hostname, username, password } = new URL(text);
-  if (username !== '' || password !== '') return false;
-  return protocol === 'https:' || (protocol === 'http:' && LOOPBACK.test(hostname));
-}, 'use an https:// URL without a user name');
 
 const entry = z
   .strictObject({
@@ -27,7 +17,7 @@ const entry = z
     tenant_claim: z.string().min(1).max(128).optional(),
     jwks: keySetDocument.optional(),
     jwks_file: z.string().min(1).max(4096).optional(),
-    jwks_url: jwksUrl.optional(),
+    jwks_url: documentUrl.optional(),
     max_lifetime_seconds: z.int().min(60).max(315_360_000).optional(),
   })
   .refine((given) => (given.tenant === undefined) !== (given.tenant_claim === undefined), {

@@ -9,7 +9,7 @@ import {
 } from '../../shared/config-schema.ts';
 import { Failure } from '../../shared/errors.ts';
 import { toOrigin } from '../../shared/proof.ts';
-import type { DocumentSource } from '../auth/documents.ts';
+import { type DocumentSource, documentUrl } from '../auth/documents.ts';
 import type { FileStoreLimits } from '../files/file-ledger.ts';
 import { DEFAULT_GATEWAY_CONFIG, type GatewayConfig } from '../gateway-deps.ts';
 
@@ -47,7 +47,7 @@ const VARIABLES = {
   PORT: integerVariable(0, 65_535).default(8_000),
   PODGATE_METRICS_PORT: integerVariable(0, 65_535).default(9_090),
   PODGATE_ISSUERS: textVariable('use the path of the file that "podgate keys init" made'),
-  PODGATE_DENY_LIST: textVariable('use the path of a file or an https:// URL').optional(),
+  PODGATE_DENY_LIST: documentVariable().optional(),
   PODGATE_ID_KEYS: textVariable('use the path of the file that "podgate keys init" made').optional(),
   PODGATE_ORIGINS: listVariable('use origins such as https://podgate.example, separated by commas')
     .pipe(z.array(originVariable()))
@@ -86,7 +86,7 @@ export type GatewayConfigOptions = {
 /** Reads and checks the gateway's configuration once. Throws one Failure that names everything that is wrong. */
 export function readGatewayConfig(options: GatewayConfigOptions = {}): GatewayProcessConfig {
   const { environment = process.env, alsoKnown = [] } = options;
-  const values = readEnvironment(VARIABLES, environment, { alsoKnown });
+  const values = readEnvironment(VARIABLES, environment, { alsoKnown, secrets: ['PODGATE_DENY_LIST'] });
   const maxFileBytes = values.MAX_FILE_SIZE_MB * MIB;
   const stored = values.PODGATE_FILE_STORE === 'folder';
   const alone = values.PODGATE_REPLICAS === 1;
@@ -96,7 +96,7 @@ export function readGatewayConfig(options: GatewayConfigOptions = {}): GatewayPr
     port: values.PORT,
     metrics: Object.freeze({ host: values.HOST, port: values.PODGATE_METRICS_PORT }),
     issuersFile: values.PODGATE_ISSUERS,
-    denyList: values.PODGATE_DENY_LIST === undefined ? null : sourceOf(values.PODGATE_DENY_LIST),
+    denyList: values.PODGATE_DENY_LIST ?? null,
     idKeysFile: values.PODGATE_ID_KEYS ?? null,
     origins: Object.freeze(values.PODGATE_ORIGINS),
     files: stored
@@ -133,8 +133,15 @@ function folderNeedsOneReplica(replicas: number): Failure {
   return new Failure('invalid_request', `${message}.`, { errors: [{ path: 'PODGATE_REPLICAS', message }] });
 }
 
-function sourceOf(text: string): DocumentSource {
-  return /^https?:\/\//.test(text) ? { url: text } : { file: text };
+/** Whatever reads as a URL is one: a file of such a name would only hide a mistake. */
+function documentVariable() {
+  const allowed = 'use the path of a file or an https:// URL without a user name';
+  return textVariable(allowed).transform((text, context): DocumentSource => {
+    if (!text.includes('://') && !URL.canParse(text)) return { file: text };
+    if (documentUrl.safeParse(text).success) return { url: text };
+    context.addIssue({ code: 'custom', message: allowed });
+    return z.NEVER;
+  });
 }
 
 function originVariable() {

@@ -563,6 +563,33 @@ describe('the configuration', () => {
     if (name !== 'PODGATE_ISUERS') expect(read).toThrow(`'${value}'`);
   });
 
+  test.for([
+    'http://deny.example/list',
+    'ftp://deny.example/list',
+    'file:///etc/podgate/deny.json',
+    'https://operator:hush@deny.example/list',
+    'https:operator:hush@deny.example/list',
+    'https://hush@deny.example/list',
+    'https://operator:hush@',
+    'HTTP://127.0.0.1.evil.example/list',
+  ])('stops at a deny-list at %s, and shows nothing of it', (list) => {
+    const read = () => readGatewayConfig({ environment: { ...ISSUERS, PODGATE_DENY_LIST: list } });
+    expect(read).toThrow(
+      'PODGATE_DENY_LIST: what it is set to is not accepted: use the path of a file or an https:// URL',
+    );
+    expect(read).not.toThrow(/hush|deny\.|evil/);
+  });
+
+  test.for<[string, object]>([
+    ['/etc/podgate/deny.json', { file: '/etc/podgate/deny.json' }],
+    ['keys/deny list.json', { file: 'keys/deny list.json' }],
+    ['HTTPS://deny.example/list', { url: 'HTTPS://deny.example/list' }],
+    ['http://127.0.0.1:9/list', { url: 'http://127.0.0.1:9/list' }],
+  ])('reads a deny-list from %s', ([list, source]) => {
+    const { denyList } = readGatewayConfig({ environment: { ...ISSUERS, PODGATE_DENY_LIST: list } });
+    expect(denyList).toEqual(source);
+  });
+
   test('stops without issuers', () => {
     expect(() => readGatewayConfig({ environment: {} })).toThrow('PODGATE_ISSUERS is not set');
   });
