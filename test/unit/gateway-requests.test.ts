@@ -13,14 +13,17 @@ import {
   MAX_REQUEST_FILES,
 } from '../../shared/limits.ts';
 import { ALL_SCOPES, createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
+import type { MockAgent } from '../fakes/mock-agent.ts';
 import { until } from '../fakes/until.ts';
 
 let bench: GatewayBench;
+let agent: MockAgent;
 beforeAll(async () => {
   bench = await createGatewayBench();
-  await bench.agent({ run: (execution) => execution.succeed() });
+  agent = await bench.agent({ run: (execution) => execution.succeed() });
 });
 
+const starts = () => agent.received.filter(({ name }) => name === 'START').length;
 const post = (body: object | string | Uint8Array<ArrayBuffer>) => bench.ask('/v1/execute', { body });
 
 describe('a request that is not valid', () => {
@@ -90,7 +93,8 @@ describe('a request that is not valid', () => {
       'queue_timeout_ms',
       'queue_timeout_ms: Too small: expected number to be >=0',
     ],
-  ])('%j is a 422 that names %s', async ([body, path, detail]) => {
+  ])('%j is a 422 that names %s, and begins nothing', async ([body, path, detail]) => {
+    const before = starts();
     for (const route of ['/v1/execute', '/v1/execute/stream']) {
       const response = await bench.ask(route, { body });
       const answer = problem.parse(await problemOf(response));
@@ -98,6 +102,8 @@ describe('a request that is not valid', () => {
       expect(answer.errors?.[0]?.path).toBe(path);
       expect(new Set(answer.errors?.map((error) => JSON.stringify(error))).size).toBe(answer.errors?.length);
     }
+    await bench.clock.settle();
+    expect(starts()).toBe(before);
   });
 
   test.each([
