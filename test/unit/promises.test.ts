@@ -1,9 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { titlesOf } from './test-titles.ts';
 
 const ROOT = new URL('../../', import.meta.url);
-/** `` `test/file.test.ts`: words of the test's name ``, up to the next promise or the end of the cell. */
-const REFERENCE = /`(test\/[\w./-]+\.ts)`: ([^·|)\n]+)/g;
+/** `` `test/file.test.ts`: words of the test's name ``, up to the next promise or the end of the cell or bracket. */
+const REFERENCE = /`(test\/[\w./-]+\.ts)`: ((?:\([^)\n]*\)|[^·|()\n])+)/g;
 
 type Reference = { file: string; words: string };
 
@@ -15,9 +16,9 @@ function references(document: string): Reference[] {
   }));
 }
 
-/** Whether a test source names the words: as its author wrote them, whichever quotes stand around. */
+/** Whether the words are of a test's title. */
 function names(source: string, words: string): boolean {
-  return source.replaceAll("\\'", "'").includes(words);
+  return titlesOf('source.ts', source).some((title) => title.includes(words));
 }
 
 describe.each(['README.md', 'SECURITY.md'])('the promises of %s', (document) => {
@@ -34,6 +35,29 @@ describe.each(['README.md', 'SECURITY.md'])('the promises of %s', (document) => 
   });
 });
 
-test('a promise whose test is gone is found', () => {
-  expect(names("test('does what it says', () => {", 'does something else')).toBe(false);
+describe('a promise', () => {
+  test.for([
+    ["test('does what it says', () => {});"],
+    ["it('does what it says', () => {});"],
+    ["describe('what', () => void test('does what it says', () => {}));"],
+    ["describeStack('what', {}, () => test.for([1])('%s does what it says', () => {}));"],
+    ["test.for([['does what it says', 1]])('%s', () => {});"],
+    ["test.skipIf(none)('does what it says', () => {});"],
+    [`test(\`of \${MAX} does what it says\`, () => {});`],
+  ])('is held by %s', ([source = '']) => {
+    expect(names(source, 'does what it says')).toBe(true);
+  });
+
+  test.for([
+    ["test('does something else', () => {});"],
+    ["// test('does what it says', () => {});"],
+    ["/** Does: does what it says */ test('something', () => {});"],
+    ["test('something', () => void log('does what it says'));"],
+    ["test.skip('does what it says', () => {});"],
+    ["test.todo('does what it says');"],
+    ["describe.skip('what', () => void test('does what it says', () => {}));"],
+    ["test.skip.each([['does what it says']])('%s', () => {});"],
+  ])('is not held by %s', ([source = '']) => {
+    expect(names(source, 'does what it says')).toBe(false);
+  });
 });
