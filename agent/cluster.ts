@@ -1,4 +1,4 @@
-import type { ClusterAnnouncement, TemplateAnnouncement } from '../shared/announcement.ts';
+import { type ClusterAnnouncement, fitSentence, type TemplateAnnouncement } from '../shared/announcement.ts';
 import type { Template } from '../shared/template.ts';
 import type { Backend } from './backends/backend.ts';
 import { type Canary, type CanaryOptions, createCanary } from './canary/canary.ts';
@@ -129,6 +129,7 @@ export function createCluster(deps: ClusterDeps): Cluster {
       }));
       const troubled = announced.filter(({ trouble }) => trouble !== null);
       const none = troubled.length === announced.length;
+      const detail = unavailable ?? impaired ?? troubled[0]?.trouble?.detail ?? null;
       return {
         name,
         backend: backend.kind,
@@ -138,7 +139,7 @@ export function createCluster(deps: ClusterDeps): Cluster {
             : troubled.length > 0 || impaired !== null
               ? 'degraded'
               : 'ready',
-        detail: unavailable ?? impaired ?? troubled[0]?.trouble?.detail ?? null,
+        detail: detail === null ? null : fitSentence(detail),
         ...known,
         isolation: canary?.summary() ?? NOT_CHECKED,
         templates: announced,
@@ -166,6 +167,11 @@ function announceTemplate({ template, trouble, hopeful, capacity }: Pool): Templ
     network,
     max_memory_mb: resources.memory_mb,
     max_timeout_ms: resources.timeout_ms,
-    trouble: trouble && { ...trouble, free: capacity(), waits: hopeful },
+    trouble: trouble && {
+      ...trouble,
+      detail: fitSentence(trouble.detail),
+      free: capacity(),
+      waits: hopeful,
+    },
   };
 }

@@ -3,9 +3,12 @@ import type { Cluster } from './cluster.ts';
 import { fitAnnouncements } from './fit-announcements.ts';
 import { type Capacity, createGrantBook } from './link/grants.ts';
 import type { Link } from './link/link.ts';
+import type { Log } from './log.ts';
 
 /** How long a change of what is announced may gather others before it is told. */
 const ANNOUNCE_AFTER_MS = 50;
+/** Grants in one frame: names as long as they may be leave room. */
+export const GRANTS_PER_FRAME = 256;
 
 /** Tells gateways what may be started here: grants as they come free, announcements as they change. */
 export type Slots = {
@@ -20,13 +23,15 @@ export type Slots = {
   hold(): void;
 };
 
-export function createSlots(clusters: () => Iterable<Cluster>, clock: Clock): Slots {
+export function createSlots(clusters: () => Iterable<Cluster>, clock: Clock, log: Log): Slots {
   const book = createGrantBook<Link>();
   /** Links that have joined, and the announcement each has been told. */
   const told = new Map<Link, string>();
   let raising = false;
   let announcing = false;
   let held = false;
+  /** Clusters that there was no room for, each said once. */
+  const unannounced = new Set<string>();
 
   function capacities(): Capacity[] {
     const found: Capacity[] = [];
@@ -39,17 +44,23 @@ export function createSlots(clusters: () => Iterable<Cluster>, clock: Clock): Sl
   function raise(): void {
     raising = false;
     if (held) return;
-    for (const [link, grants] of book.raise(capacities())) link.send('SLOTS', { grants, clusters: null });
+    for (const [link, grants] of book.raise(capacities()))
+      for (let at = 0; at < grants.length; at += GRANTS_PER_FRAME)
+        link.send('SLOTS', { grants: grants.slice(at, at + GRANTS_PER_FRAME), clusters: null });
   }
 
   function announce(): void {
     announcing = false;
-    const announcement = fitAnnouncements([...clusters()].map((cluster) => cluster.announcement()));
-    const text = JSON.stringify(announcement);
+    const all = [...clusters()].map((cluster) => cluster.announcement());
+    const { announcements, leftOut } = fitAnnouncements(all);
+    const unsaid = leftOut.filter((name) => !unannounced.has(name));
+    for (const name of unsaid) unannounced.add(name);
+    if (unsaid.length > 0) log('clusters_not_announced', { clusters: unsaid });
+    const text = JSON.stringify(announcements);
     for (const [link, last] of told) {
       if (last === text) continue;
       told.set(link, text);
-      link.send('SLOTS', { grants: [], clusters: announcement });
+      link.send('SLOTS', { grants: [], clusters: [...announcements] });
     }
   }
 

@@ -78,7 +78,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   const instance = options.instance ?? randomUUID();
   const log: Log = (event, fields) => options.log(event, { instance, ...fields });
   const clusters = new Map<string, Cluster>();
-  const slots = createSlots(() => clusters.values(), clock);
+  const slots = createSlots(() => clusters.values(), clock, log);
   const executions = createExecutions({
     clock,
     policy: {

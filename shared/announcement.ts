@@ -5,8 +5,19 @@ export const clusterName = z.string().regex(/^[a-z0-9-]{1,63}$/, 'use 1 to 63 of
 
 /** Bytes, milliseconds, how many there are. */
 export const count = z.int().min(0);
+/** What one frame announces at most: clusters of an agent, templates of a cluster. */
+export const MAX_CLUSTERS = 256;
+export const MAX_TEMPLATES = 64;
+/** UTF-16 units of a sentence, as schemas count them. */
+export const MAX_SENTENCE_LENGTH = 1_024;
 /** What somebody is told. */
-export const sentence = z.string().max(1024);
+export const sentence = z.string().max(MAX_SENTENCE_LENGTH);
+
+/** The text as a sentence may be long: half a character at the cut goes too. */
+export function fitSentence(text: string): string {
+  if (text.length <= MAX_SENTENCE_LENGTH) return text;
+  return `${text.slice(0, MAX_SENTENCE_LENGTH - 1).replace(/[\uD800-\uDBFF]$/, '')}…`;
+}
 
 export const ISOLATION_STATES = ['holds', 'broken', 'unknown'] as const;
 
@@ -57,7 +68,7 @@ export const clusterAnnouncement = z.object({
   detail: sentence.nullable(),
   kubernetes_version: z.string().max(64).nullable(),
   isolation: isolationReport,
-  templates: z.array(templateAnnouncement).max(64),
+  templates: z.array(templateAnnouncement).max(MAX_TEMPLATES),
 });
 export type ClusterAnnouncement = z.infer<typeof clusterAnnouncement>;
 export type TemplateAnnouncement = z.infer<typeof templateAnnouncement>;

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { clusterAnnouncement, clusterName, count, sentence } from './announcement.ts';
+import { clusterAnnouncement, clusterName, count, MAX_CLUSTERS, sentence } from './announcement.ts';
 import { MAX_PEERS, STREAM_WINDOW_BYTES } from './limits.ts';
 import { sessionAnswer, sessionAsk, sessionWork, terminalSize } from './session-messages.ts';
 import { SIGNAL_STATES, signalName } from './signals.ts';
@@ -196,12 +196,12 @@ export const FROM_AGENT = {
     time: count,
     signature,
     software: z.string().max(128),
-    clusters: z.array(clusterName).min(1).max(256),
+    clusters: z.array(clusterName).min(1).max(MAX_CLUSTERS),
     peers,
   }),
   AUTH_REFRESH: z.object({ token, time: count, signature }),
   HEARTBEAT: FROM_GATEWAY.HEARTBEAT,
-  SLOTS: z.object({ grants, clusters: z.array(clusterAnnouncement).max(256).nullable() }),
+  SLOTS: z.object({ grants, clusters: z.array(clusterAnnouncement).max(MAX_CLUSTERS).nullable() }),
   ACCEPT: z.object({
     attached: attachedBody.optional(),
     /** Answers INPUT: bytes that the agent has had from this writer. */

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { ISOLATION_STATES, type isolationReport } from '../../shared/announcement.ts';
+import { fitSentence, ISOLATION_STATES, type isolationReport } from '../../shared/announcement.ts';
 import type { Template } from '../../shared/template.ts';
 
 /** One promise, as a canary found it. */
@@ -56,7 +56,7 @@ export function ofSandbox(
 }
 
 export function undecided(name: string, detail: string): Finding {
-  return { name, state: 'unknown', detail };
+  return { name, state: 'unknown', detail: fitSentence(detail) };
 }
 
 export const isPolicy = ({ name }: Finding): boolean => name.startsWith(POLICY);

@@ -1,3 +1,4 @@
+import { fitSentence } from '../../shared/announcement.ts';
 import { Failure, isErrorCode, type Started } from '../../shared/errors.ts';
 import type { ExitBody } from '../../shared/messages.ts';
 
@@ -5,7 +6,8 @@ const SIGKILL = 9;
 
 /** EXIT of an execution that has no result. `started` is what the agent knows, whatever the failure says. */
 export function failureExit(failure: Failure, started: Started): ExitBody {
-  return { result: null, failure: { code: failure.code, detail: failure.detail.slice(0, 1024), started } };
+  const detail = fitSentence(failure.detail);
+  return { result: null, failure: { code: failure.code, detail, started } };
 }
 
 /** What a runner said of its own failure. */

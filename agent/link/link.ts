@@ -1,11 +1,11 @@
 import type { WebSocket } from 'ws';
-import { PROTOCOL_VERSION } from '../../shared/frame.ts';
 import { CHANNEL } from '../../shared/frame-type.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
 import { FROM_GATEWAY, type FromAgent } from '../../shared/messages.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
 import type { Executions } from '../executions/executions.ts';
 import type { Log } from '../log.ts';
+import { helloBody } from './hello.ts';
 import { createAgentSocket } from './link-socket.ts';
 import {
   type LinkEffect,
@@ -236,15 +236,6 @@ export function createLink(deps: LinkDeps): Link {
     }
     if (state.phase === 'ended') return;
     if (as === 'AUTH_REFRESH') peer.control('AUTH_REFRESH', 0, proof);
-    else
-      peer.control('HELLO', 0, {
-        ...proof,
-        min_version: PROTOCOL_VERSION,
-        max_version: PROTOCOL_VERSION,
-        instance: deps.instance,
-        software: deps.software,
-        clusters: [...deps.clusters],
-        peers: deps.peers.known(),
-      });
+    else peer.control('HELLO', 0, helloBody(deps, proof));
   }
 }

@@ -1,3 +1,4 @@
+import { fitSentence } from '../../shared/announcement.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
 import type { LinkPeer } from '../../shared/link-peer.ts';
 import type { AttachedBody, ExitBody, FileEnd, FROM_GATEWAY, FromAgent } from '../../shared/messages.ts';
@@ -26,7 +27,7 @@ export class StreamPort implements ExecutionPort, WriterPort {
 
   nack(code: ErrorCode, detail: string, retryAfterMs: number | null): void {
     this.#peer.close(this.#stream, true);
-    const body = { code, detail: detail.slice(0, 1024), retry_after_ms: retryAfterMs };
+    const body = { code, detail: fitSentence(detail), retry_after_ms: retryAfterMs };
     this.#peer.control('NACK', this.#stream, body);
     this.#onEnd(this.#stream);
   }

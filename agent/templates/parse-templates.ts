@@ -1,10 +1,9 @@
 import { isMap, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import * as z from 'zod';
+import { MAX_TEMPLATES } from '../../shared/announcement.ts';
 import { Failure } from '../../shared/errors.ts';
 import { parseTemplate, type Template } from '../../shared/template.ts';
 
-/** As many as one announcement on the link may hold. */
-export const MAX_TEMPLATES = 64;
 export const MAX_TEMPLATES_FILE_BYTES = 1_048_576;
 
 export type Templates = ReadonlyMap<string, Template>;

@@ -13,10 +13,6 @@ import {
 import { MAX_WHEREABOUTS, parsePeer } from '../../agent/canary/peer.ts';
 import { DEFAULT_TARGETS, locateTargets, MAX_TARGETS, parseTargets } from '../../agent/canary/targets.ts';
 import { nextVerdict, type Verdict } from '../../agent/canary/verdict.ts';
-import { fitAnnouncements, MAX_ANNOUNCEMENTS_BYTES } from '../../agent/fit-announcements.ts';
-import type { ClusterAnnouncement } from '../../shared/announcement.ts';
-import { MAX_CONTROL_BYTES } from '../../shared/limits.ts';
-import { FROM_AGENT } from '../../shared/messages.ts';
 import { parseTemplate } from '../../shared/template.ts';
 
 const finding = (name: string, state: Finding['state'], detail = 'x'.repeat(200)): Finding => ({
@@ -221,53 +217,4 @@ describe('the board', () => {
       expect(readBoard(text).size).toBe(0);
     },
   );
-});
-
-describe('announcements', () => {
-  const findings = Array.from({ length: 20 }, (_, index) =>
-    finding(`finding-${index}`, index === 3 ? 'broken' : 'holds'),
-  );
-  const cluster = (templates: number): ClusterAnnouncement => ({
-    name: 'lab',
-    backend: 'kubernetes',
-    state: 'ready',
-    detail: null,
-    kubernetes_version: null,
-    isolation: { checked_at: 1, findings },
-    templates: Array.from({ length: templates }, (_, index) => ({
-      name: `template-${index}`,
-      hash: 'h',
-      languages: ['python'],
-      total: 1,
-      reuse: 'single_use' as const,
-      network: 'none' as const,
-      max_memory_mb: 1,
-      max_timeout_ms: 1,
-      trouble: null,
-      isolation: { checked_at: 1, state: 'broken' as const, findings },
-    })),
-  });
-  const size = (clusters: readonly ClusterAnnouncement[]) => Buffer.byteLength(JSON.stringify(clusters));
-
-  test('stay as they are up to what a frame carries, and not one byte more', () => {
-    const clusters = [cluster(2)];
-    expect(fitAnnouncements(clusters, size(clusters))).toEqual(clusters);
-    expect(size(fitAnnouncements(clusters, size(clusters) - 1))).toBeLessThan(size(clusters));
-  });
-
-  test('lose words for what holds first, and what is broken last', () => {
-    const clusters = [cluster(64)];
-    const [fitted] = fitAnnouncements(clusters);
-    expect(size([fitted as ClusterAnnouncement])).toBeLessThanOrEqual(MAX_ANNOUNCEMENTS_BYTES);
-    const broken = fitted?.isolation.findings.filter(({ state }) => state === 'broken');
-    expect(broken).toEqual([findings[3]]);
-    expect(fitted?.templates.map(({ isolation }) => isolation?.state)).toEqual(Array(64).fill('broken'));
-  });
-
-  test('of all templates that an agent may have fit into one frame', () => {
-    const grants = Array.from({ length: 1 }, () => ({ cluster: 'lab', template: 't', granted: 1 }));
-    const body = { grants, clusters: fitAnnouncements([cluster(64), { ...cluster(40), name: 'two' }]) };
-    expect(FROM_AGENT.SLOTS.safeParse(body).success).toBe(true);
-    expect(Buffer.byteLength(JSON.stringify(body))).toBeLessThanOrEqual(MAX_CONTROL_BYTES);
-  });
 });

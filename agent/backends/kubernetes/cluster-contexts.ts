@@ -1,5 +1,6 @@
 import { clusterName } from '../../../shared/announcement.ts';
 import { Failure } from '../../../shared/errors.ts';
+import { contextNames } from './context-names.ts';
 
 /** In the cluster that the agent itself runs in, this stands for the context's name. */
 export const IN_CLUSTER_CONTEXT = 'inClusterContext';
@@ -27,7 +28,7 @@ export function chooseContexts(choice: ContextChoice): ClusterContext[] {
   const { names, current, wanted, cluster, where } = choice;
   if (wanted === undefined && current === '')
     throw refusal(
-      `${where} has no current context: set KUBE_CONTEXTS to one of ${names.map((name) => `'${name}'`).join(', ')}, or to *.`,
+      `${where} has no current context: set KUBE_CONTEXTS to one of ${contextNames(names)}, or to *.`,
     );
   const chosen = (wanted ?? [current]).flatMap((text) => expand(text, names));
   const renamed = new Set(chosen.filter((each) => each.renamed).map(({ context }) => context));

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import type { KubeConfig, User } from '@kubernetes/client-node';
 import { Failure } from '../../../shared/errors.ts';
 import { orAborted } from '../../deadline.ts';
+import { contextNames } from './context-names.ts';
 import { hasPlugin, limitPlugins, PLUGIN_TIMEOUT_MS } from './exec-plugin.ts';
 import { followAccess } from './followed-access.ts';
 import { configRefusal, readKubeConfigs, stampOf } from './kube-config-files.ts';
@@ -122,11 +123,9 @@ function contextsOf(
     access(context) {
       if (config.getContexts().some(({ name }) => name === context))
         return accessContext(config, context, fileOf(context));
-      const known = config.getContexts().map(({ name }) => `'${name}'`);
+      const known = contextNames(config.getContexts().map(({ name }) => name));
       const others = problems.map(({ detail }) => ` ${detail}`).join('');
-      throw configRefusal(
-        `${fileOf(context)} has no context '${context}': it has ${known.join(', ')}.${others}`,
-      );
+      throw configRefusal(`${fileOf(context)} has no context '${context}': it has ${known}.${others}`);
     },
   };
 }

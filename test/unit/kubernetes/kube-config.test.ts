@@ -100,6 +100,19 @@ describe('a kubeconfig', () => {
     expect(contexts.access('good').namespace).toBe('mine');
   });
 
+  test.for([
+    [10, "'c9'."],
+    [11, "'c9' and 1 more."],
+  ] as const)('of %i contexts names ten to whoever mistypes one', async ([count, end]) => {
+    const contexts = Array.from({ length: count }, (_, index) => ({
+      ...base.contexts[0],
+      name: `c${index}`,
+    }));
+    const { access } = await loadKubeContexts(file({ ...base, contexts }));
+    const first = Array.from({ length: 9 }, (_, index) => `'c${index}', `).join('');
+    expect(() => access('nobody')).toThrow(new RegExp(`has no context 'nobody': it has ${first}${end}$`));
+  });
+
   test('with an expired certificate says since when', async () => {
     const { cert, key } = api.authority.issue({ name: 'old', notAfter: new Date('2020-02-03T00:00:00Z') });
     const path = configWith({ 'client-certificate-data': encode(cert), 'client-key-data': encode(key) });
