@@ -16,6 +16,8 @@ export const LEASE_RENEW_MS = 5_000;
 const TIMEOUT_SHARE = 1 / 4;
 const SECOND_TIMEOUT_SHARE = 2 / 3;
 const RETRY_SHARE = 1 / 15;
+/** Renewals that are further apart than this share say that others may have been kept from theirs as well. */
+const GAP_SHARE = 1 / 2;
 /** A Lease that is shorter than usual makes no server faster. */
 const MIN_TIMEOUT_MS = 1_000;
 
@@ -41,6 +43,8 @@ export type HeldLease = {
   readonly name: string;
   /** The owner's uid for new pods. Changes when the Lease had to be made again. */
   readonly uid: string;
+  /** Renewals have gone through since then, by the clock's now(), each soon after the one before. */
+  readonly steadySinceMs: number;
   /** Says something to the other instances, with a renewal that comes at once. */
   annotate(name: string, text: string): void;
   /** Stops renewing and deletes it: the cluster collects what it still owns. */
@@ -58,6 +62,9 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
   let released = false;
   let renewing = false;
   let failed = false;
+  let renewedMs = clock.now();
+  let steadySinceMs = renewedMs;
+  const isSteady = () => clock.now() - renewedMs <= seconds * 1000 * GAP_SHARE;
   const timeoutFor = (share: number) => Math.max(MIN_TIMEOUT_MS, Math.ceil(seconds * 1000 * share));
   let timeoutMs = timeoutFor(TIMEOUT_SHARE);
   let cancel = clock.after(renewMs, () => void renew());
@@ -107,6 +114,7 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
         timeoutMs,
         vital: true,
       });
+      renewed();
     } catch (cause) {
       if (released) return;
       if (isRefused(cause, 404)) await replace();
@@ -117,6 +125,11 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
     const usualMs = failed ? Math.min(renewMs, seconds * 1000 * RETRY_SHARE) : renewMs;
     const waitMs = saying === JSON.stringify(said) ? usualMs : 0;
     if (!released) cancel = clock.after(waitMs, () => void renew());
+  }
+
+  function renewed(): void {
+    if (!isSteady()) steadySinceMs = clock.now();
+    renewedMs = clock.now();
   }
 
   async function reread(): Promise<void> {
@@ -140,6 +153,7 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
   async function replace(): Promise<void> {
     try {
       lease = await make();
+      renewed();
       log('lease_replaced', { namespace });
       deps.onReplaced();
     } catch (cause) {
@@ -151,6 +165,9 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
     name,
     get uid() {
       return lease.metadata?.uid ?? '';
+    },
+    get steadySinceMs() {
+      return isSteady() ? steadySinceMs : clock.now();
     },
     annotate(key, text) {
       if (said[key] === text || released) return;

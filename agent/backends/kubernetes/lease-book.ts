@@ -12,23 +12,30 @@ type Entry = { lease: Lease; renewTime: string; unchangedSinceMs: number };
  */
 export class LeaseBook {
   #entries = new Map<string, Entry>();
+  #observedMs = 0;
   readonly #slackMs: number;
 
   constructor(slackMs = LEASE_SLACK_MS) {
     this.#slackMs = slackMs;
   }
 
-  /** Takes a list of all the installation's Leases, made at `nowMs` (monotonic). */
-  observe(leases: readonly Lease[], nowMs: number): void {
+  /**
+   * Takes a list of all the installation's Leases, made at `nowMs` (monotonic). What stood unchanged before `provenMs`,
+   * or while nobody looked for as long as it lasts, proves nothing.
+   */
+  observe(leases: readonly Lease[], nowMs: number, provenMs = Number.NEGATIVE_INFINITY): void {
     const entries = new Map<string, Entry>();
     for (const lease of leases) {
       const uid = lease.metadata?.uid ?? '';
       const renewTime = lease.spec?.renewTime ?? '';
       const known = this.#entries.get(uid);
-      const unchanged = known?.renewTime === renewTime;
-      entries.set(uid, { lease, renewTime, unchangedSinceMs: unchanged ? known.unchangedSinceMs : nowMs });
+      const isWatched = nowMs - this.#observedMs <= this.#lastsMs(lease);
+      const unchanged = isWatched && known?.renewTime === renewTime;
+      const unchangedSinceMs = unchanged ? Math.max(known.unchangedSinceMs, provenMs) : nowMs;
+      entries.set(uid, { lease, renewTime, unchangedSinceMs });
     }
     this.#entries = entries;
+    this.#observedMs = nowMs;
   }
 
   /** What could not be observed proves nothing: after a gap every Lease gets its whole time again. */
@@ -58,7 +65,10 @@ export class LeaseBook {
   }
 
   #isExpired({ lease, unchangedSinceMs }: Entry, nowMs: number): boolean {
-    const lastsMs = (lease.spec?.leaseDurationSeconds ?? 0) * 1000 + this.#slackMs;
-    return nowMs - unchangedSinceMs > lastsMs;
+    return nowMs - unchangedSinceMs > this.#lastsMs(lease);
+  }
+
+  #lastsMs({ spec }: Lease): number {
+    return (spec?.leaseDurationSeconds ?? 0) * 1000 + this.#slackMs;
   }
 }

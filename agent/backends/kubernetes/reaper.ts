@@ -64,7 +64,8 @@ export function createReaper(deps: ReaperDeps): Reaper {
       vital: true,
     } as const;
     const list = await client.call<ObjectList<Lease>>(call);
-    book.observe(list.items ?? [], clock.now());
+    // While the cluster took nothing from this instance, it may have taken nothing from the others: they live.
+    book.observe(list.items ?? [], clock.now(), lease.steadySinceMs);
   }
 
   async function reap(): Promise<void> {

@@ -35,6 +35,26 @@ test('what could not be observed proves nothing', () => {
   expect(book.expired(61_000)).toEqual([]);
 });
 
+test('what stood unchanged while nobody looked for a whole duration proves nothing', () => {
+  const book = new LeaseBook();
+  const lookedMs = DURATION_MS + LEASE_SLACK_MS;
+  book.observe([lease('a', '1'), lease('b', '1')], 0);
+  book.observe([lease('a', '1')], lookedMs);
+  expect(names(book.expired(lookedMs + 1))).toEqual(['a']);
+  book.observe([lease('a', '1')], 2 * lookedMs + 1);
+  expect(book.expired(3 * lookedMs + 1)).toEqual([]);
+  expect(names(book.expired(3 * lookedMs + 2))).toEqual(['a']);
+});
+
+test('what stood unchanged before the observer itself was heard proves nothing', () => {
+  const book = new LeaseBook();
+  const lastsMs = DURATION_MS + LEASE_SLACK_MS;
+  book.observe([lease('a', '1')], 0);
+  book.observe([lease('a', '1')], 10_000, 9_000);
+  expect(book.expired(9_000 + lastsMs)).toEqual([]);
+  expect(names(book.expired(9_000 + lastsMs + 1))).toEqual(['a']);
+});
+
 test('the oldest living Lease leads', () => {
   const book = new LeaseBook();
   const older = lease('z', '1', '2026-01-01T00:00:00Z');

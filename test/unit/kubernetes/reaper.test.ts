@@ -52,7 +52,7 @@ function start() {
       client: { call } as KubeClient,
       namespace: NAMESPACE,
       installation: 'main',
-      lease: { name } as HeldLease,
+      lease: { name, steadySinceMs: 0 } as HeldLease,
       clock,
       log: () => {},
     });
