@@ -31,7 +31,7 @@ export type LendingDeps = {
   /** Puts work off until the execution is answered, or for as long as it may wait. */
   whenAnswered: (work: () => void, answered: Promise<void> | undefined) => void;
   /** What becomes of a sandbox in which code ran. */
-  afterUse: () => 'reset' | 'give_back' | 'spent';
+  afterUse: (slot: Slot) => 'reset' | 'give_back' | 'spent';
 };
 
 /** Puts sandboxes into executions' hands, and takes them back. */
@@ -70,7 +70,7 @@ export function createLending({ report, reset, whenAnswered, afterUse }: Lending
     answered: Promise<void> | undefined,
   ): Promise<Settled> {
     const settled = new Promise<Settled>((resolve) => settling.set(slot, resolve));
-    const then = verdict === 'reuse' ? afterUse() : verdict === 'unused' ? 'give_back' : 'discard';
+    const then = verdict === 'reuse' ? afterUse(slot) : verdict === 'unused' ? 'give_back' : 'discard';
     if (then === 'reset') {
       slot.owner = principal;
       report(slot, 'clean');

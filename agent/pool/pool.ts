@@ -9,7 +9,7 @@ import { POOL_BOUNDS, type PoolBounds } from './bounds.ts';
 import { createCreationTrouble, shortLived, type Trouble } from './creation-trouble.ts';
 import { createIdleSlots } from './idle-slots.ts';
 import { createLending, type Lease } from './lending.ts';
-import { planSweep } from './plan-sweep.ts';
+import { isAged, planSweep } from './plan-sweep.ts';
 import { planRefill } from './refill.ts';
 import { createSandboxLife, newSlot, type Slot } from './sandbox-life.ts';
 import { next, SANDBOX_STATES, type SandboxEvent, type SandboxState } from './sandbox-state.ts';
@@ -151,7 +151,9 @@ export function createPool(deps: PoolDeps): Pool {
     );
   }
 
-  function afterUse() {
+  function afterUse(slot: Slot) {
+    // No sweep finds it waiting where somebody waits for it each time.
+    if (isAged(slot, clock.now(), bounds)) return 'spent';
     if (template.reuse === 'reset') return 'reset';
     return backend.freshPerExecution ? 'give_back' : 'spent';
   }

@@ -332,6 +332,35 @@ describe('a pool', () => {
     expect(backend.alive).toHaveLength(2);
   });
 
+  test.for([
+    ['reset', false],
+    ['give_back', true],
+  ] as const)(
+    'replaces a sandbox that grew old while somebody always waited for it: %s',
+    async ([then, fresh]) => {
+      const reuse = then === 'reset' ? then : 'single_use';
+      const { pool, backend, clock } = await createBench({ pool: { min: 1, max: 1 }, reuse }, fresh);
+      await clock.settle();
+      let lease = pool.take('a');
+      const useForMs = async (ms: number) => {
+        const next = pool.wait('a', never());
+        await clock.advance(ms);
+        void lease?.release('reuse');
+        await clock.settle();
+        lease = await next;
+      };
+      const stepMs = POOL_BOUNDS.maxAgeMs / 10;
+      for (let used = 1; used < 10; used += 1) await useForMs(stepMs);
+      await useForMs(stepMs - 2_000);
+      expect(backend.made).toHaveLength(1);
+      await useForMs(2_000);
+      expect(backend.made.map(({ destroyed }) => destroyed)).toEqual([true, false]);
+      expect(lease?.sandboxId).toBe(backend.made[1]?.sandbox.id);
+      void lease?.release('reuse');
+      await pool.close();
+    },
+  );
+
   test('replaces sandboxes before they grow old', async () => {
     const { pool, backend, clock } = await createBench();
     await clock.advance(3_700_000);
