@@ -78,14 +78,17 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
 
   async function list(): Promise<void> {
     const found = new Map<string, Pod>();
+    let listed: string | undefined;
     let next: string | undefined;
     do {
       const query = { labelSelector, limit: String(LIST_PAGE), ...(next ? { continue: next } : {}) };
       const page = await client.call<ObjectList<Pod>>({ method: 'GET', path, query, signal: stop.signal });
       for (const pod of page.items ?? []) found.set(pod.metadata?.name ?? '', pod);
       next = page.metadata?.continue;
-      version = page.metadata?.resourceVersion;
+      listed = page.metadata?.resourceVersion;
     } while (next);
+    // Only now: a list that broke off is read again, and not gone on from.
+    version = listed;
     lists += 1;
     heardAtMs = clock.now();
     refused = undefined;

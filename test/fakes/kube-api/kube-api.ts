@@ -52,6 +52,8 @@ export type KubeApi = AsyncDisposable & {
   revoke(token: string): void;
   /** Asked for every request, until it is set to undefined. */
   fault: Fault | undefined;
+  /** Objects of one page of a list, whatever was asked for; undefined: as many as were asked for. */
+  pageSize: number | undefined;
   /** So many creations of pods from now on are made, and their answers lost. */
   loseAnswers: number;
   /** Cuts every open watch. */
@@ -231,7 +233,8 @@ export async function createKubeApi(options: { bookmarkMs?: number } = {}): Prom
   function list({ namespace, query }: ApiRequest, objects: ObjectStore): object {
     const found = objects.list(namespace, selectorOf(query.get('labelSelector')));
     const from = Number(query.get('continue') ?? 0);
-    const to = from + Number(query.get('limit') ?? found.length);
+    const limit = Number(query.get('limit') ?? found.length);
+    const to = from + Math.min(limit, api.pageSize ?? limit);
     const more = to < found.length ? { continue: String(to) } : {};
     return {
       kind: 'List',
@@ -307,6 +310,7 @@ export async function createKubeApi(options: { bookmarkMs?: number } = {}): Prom
     counts,
     store,
     fault: undefined,
+    pageSize: undefined,
     loseAnswers: 0,
     kubeconfig({ context = 'fake', token = `token-${tokens.size}`, rules = 'all', namespace } = {}) {
       tokens.set(token, rules);

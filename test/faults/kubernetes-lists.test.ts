@@ -1,0 +1,72 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { CONTAINER } from '../../agent/backends/kubernetes/pod-spec.ts';
+import { createPodWatch } from '../../agent/backends/kubernetes/pod-watch.ts';
+import { openFakeCluster, type TestCluster } from '../contract/kubernetes-cluster.ts';
+import type { KubeApi } from '../fakes/kube-api/kube-api.ts';
+import { testClock } from '../fakes/test-clock.ts';
+
+let cluster: TestCluster;
+let fake: KubeApi;
+const log = vi.fn();
+const soon = () => AbortSignal.timeout(20_000);
+
+beforeAll(async () => {
+  cluster = await openFakeCluster();
+  fake = cluster.fake as KubeApi;
+});
+beforeEach(() => {
+  fake.fault = undefined;
+  fake.pageSize = undefined;
+  log.mockClear();
+});
+afterAll(() => cluster[Symbol.asyncDispose]());
+
+describe('a list of pods of more than one page', () => {
+  const add = (name: string) =>
+    fake.store('pods').add({
+      metadata: { name, namespace: cluster.namespace },
+      spec: { nodeSelector: { none: 'here' }, containers: [{ name: CONTAINER }] },
+    });
+  const drop = (name: string) => fake.store('pods').remove(cluster.namespace, name);
+  const open = () =>
+    createPodWatch({ ...cluster, labelSelector: '', clock: testClock, random: () => 0, log });
+  /** Fails the second page so often. */
+  function breakOff(times: number): void {
+    let left = times;
+    fake.fault = ({ verb, resource, query }) => {
+      if (verb !== 'list' || resource !== 'pods' || !query.has('continue') || left === 0) return undefined;
+      left -= 1;
+      return { status: 500 };
+    };
+  }
+
+  test('that breaks off is read again from its begin', async () => {
+    for (const name of ['one', 'two', 'three']) add(name);
+    fake.pageSize = 2;
+    breakOff(2);
+    const watch = open();
+    await watch.synced;
+    expect([...watch.all()].map(({ metadata }) => metadata?.name)).toEqual(['one', 'two', 'three']);
+    expect(watch.lists).toBe(1);
+    watch.close();
+    for (const name of ['one', 'two', 'three']) drop(name);
+  });
+
+  test('that breaks off after the history was gone misses no deletion', async () => {
+    for (const name of ['one', 'two', 'three']) add(name);
+    const watch = open();
+    await watch.synced;
+    await fake.stop();
+    drop('one');
+    for (const name of ['four', 'five']) add(name);
+    fake.compact();
+    fake.pageSize = 2;
+    breakOff(1);
+    await fake.start();
+    await watch.until('one', (_, gone) => gone || undefined, soon());
+    await watch.until('five', (pod) => pod, soon());
+    expect(watch.lists).toBe(2);
+    watch.close();
+    for (const name of ['two', 'three', 'four', 'five']) drop(name);
+  });
+});
