@@ -17,8 +17,8 @@ export type LateBackendDeps<Opened extends Backend> = Pick<
 > & {
   /** For messages: `context 'a' of FILE`. */
   what: string;
-  /** Reaches what makes the sandboxes. Rejects with a Failure where it cannot be used now. */
-  open: () => Promise<Opened>;
+  /** Reaches what makes the sandboxes, until the signal aborts. Rejects with a Failure where it cannot be used now. */
+  open: (signal: AbortSignal) => Promise<Opened>;
   clock: Clock;
   random: () => number;
   log: Log;
@@ -57,7 +57,7 @@ export function createLateBackend<Opened extends Backend>(
     if (opened) return opened;
     try {
       stop.signal.throwIfAborted();
-      opened = await deps.open();
+      opened = await deps.open(stop.signal);
       if (trouble !== null) log('cluster_reached', { what });
       trouble = null;
       opened.onReachable?.(reachable.tell);

@@ -1,6 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { createKubeClient } from '../../agent/backends/kubernetes/kube-client.ts';
+import { createKubernetesCluster } from '../../agent/backends/kubernetes/kubernetes-cluster.ts';
 import { CONTAINER } from '../../agent/backends/kubernetes/pod-spec.ts';
 import { createPodWatch } from '../../agent/backends/kubernetes/pod-watch.ts';
+import { createRightsBook } from '../../agent/backends/kubernetes/rights.ts';
 import { openFakeCluster, type TestCluster } from '../contract/kubernetes-cluster.ts';
 import type { KubeApi } from '../fakes/kube-api/kube-api.ts';
 import { testClock } from '../fakes/test-clock.ts';
@@ -68,5 +71,39 @@ describe('a list of pods of more than one page', () => {
     expect(watch.lists).toBe(2);
     watch.close();
     for (const name of ['two', 'three', 'four', 'five']) drop(name);
+  });
+});
+
+describe('a cluster whose pods cannot be listed', () => {
+  const leases = () => fake.store('leases').list(cluster.namespace);
+
+  test('is given up in time, with the reason and without its Lease', async () => {
+    fake.fault = ({ verb, resource }) =>
+      verb === 'list' && resource === 'pods' ? { status: 500 } : undefined;
+    await expect(cluster.backend({ syncTimeoutMs: 300, log })).rejects.toMatchObject({
+      code: 'backend_unavailable',
+      detail: 'The API server answered 500.',
+    });
+    expect(leases()).toEqual([]);
+  });
+
+  test('is let go by an agent that ends, also where the list hangs', async () => {
+    fake.fault = ({ verb, resource }) =>
+      verb === 'list' && resource === 'pods' ? { hang: true } : undefined;
+    const { namespace } = cluster;
+    const { backend } = createKubernetesCluster({
+      what: 'the cluster',
+      installation: 'test',
+      instance: 'ends',
+      clock: testClock,
+      random: () => 0,
+      log,
+      rights: createRightsBook({ clock: testClock, log }),
+      connect: async () => ({ client: createKubeClient(cluster.client.access), namespace }),
+    });
+    await vi.waitFor(() => expect(leases()).toHaveLength(1));
+    await backend.close();
+    expect(leases()).toEqual([]);
+    expect(log).not.toHaveBeenCalledWith('cluster_unavailable', expect.anything());
   });
 });

@@ -3,6 +3,7 @@ import { Failure } from '../../../shared/errors.ts';
 import type { Template } from '../../../shared/template.ts';
 import { createBackoff } from '../../backoff.ts';
 import type { Clock } from '../../clock.ts';
+import { createDeadline, orAborted } from '../../deadline.ts';
 import { createListeners } from '../../listeners.ts';
 import type { Log } from '../../log.ts';
 import { pause } from '../../pause.ts';
@@ -28,6 +29,8 @@ import { lackText } from './rights.ts';
 import { sandboxOf } from './sandbox-of.ts';
 import { sweepUnwantedPods } from './unwanted-pods.ts';
 
+/** The first list of pods: two that hang, or some that fail. */
+export const SYNC_TIMEOUT_MS = 30_000;
 const CLOSE_TIMEOUT_MS = 10_000;
 const CLOSE_TRIES = 3;
 /** The kubelet looks at its containers once a second: the reason of an end comes after the end. */
@@ -42,6 +45,9 @@ export type KubernetesBackendDeps = {
   clock: Clock;
   random: () => number;
   log: Log;
+  /** Gives up what is not ready yet. */
+  signal?: AbortSignal;
+  syncTimeoutMs?: number;
   /** Exec protocols to offer; both unless given. */
   execProtocols?: readonly string[];
   unschedulableMs?: number;
@@ -208,8 +214,11 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     client.access.close();
   }
 
+  const late = () =>
+    watch.trouble ?? new Failure('backend_unavailable', 'The pods of the namespace cannot be listed.');
   try {
-    await watch.synced;
+    using deadline = createDeadline(clock, deps.syncTimeoutMs ?? SYNC_TIMEOUT_MS, late, deps.signal);
+    await orAborted(watch.synced, deadline.signal);
   } catch (cause) {
     reaper.close();
     stopSweeping();

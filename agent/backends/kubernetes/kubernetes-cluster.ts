@@ -10,7 +10,7 @@ import {
 } from './kubernetes-backend.ts';
 import type { RightsBook } from './rights.ts';
 
-export type KubernetesClusterDeps = Omit<KubernetesBackendDeps, 'client' | 'namespace'> & {
+export type KubernetesClusterDeps = Omit<KubernetesBackendDeps, 'client' | 'namespace' | 'signal'> & {
   /** For messages: `context 'a' of FILE`. */
   what: string;
   /** Reads the context anew and says where its sandboxes go. Rejects with a Failure where it cannot be used. */
@@ -33,11 +33,11 @@ export function createKubernetesCluster(deps: KubernetesClusterDeps): Kubernetes
   /** What the board says before the cluster is reached. */
   let written = '';
 
-  async function open(): Promise<KubernetesBackend> {
+  async function open(signal: AbortSignal): Promise<KubernetesBackend> {
     const place = await deps.connect();
     try {
-      version = await readVersion(place.client);
-      const opened = await createKubernetesBackend({ ...deps, ...place });
+      version = await readVersion(place.client, signal);
+      const opened = await createKubernetesBackend({ ...deps, ...place, signal });
       if (written !== '') opened.board.write(written);
       log('cluster_connected', { what, namespace: place.namespace, kubernetes_version: version });
       return opened;
@@ -76,9 +76,10 @@ export function createKubernetesCluster(deps: KubernetesClusterDeps): Kubernetes
   };
 }
 
-async function readVersion(client: KubeClient): Promise<string | null> {
+async function readVersion(client: KubeClient, signal: AbortSignal): Promise<string | null> {
   try {
-    const { gitVersion } = await client.call<{ gitVersion?: string }>({ method: 'GET', path: '/version' });
+    const call = { method: 'GET', path: '/version', signal } as const;
+    const { gitVersion } = await client.call<{ gitVersion?: string }>(call);
     return typeof gitVersion === 'string' ? gitVersion.slice(0, 64) : null;
   } catch (cause) {
     // Some clusters let nobody read it; one that does not answer at all has nothing to offer.

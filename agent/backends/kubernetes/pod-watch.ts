@@ -1,3 +1,4 @@
+import { Failure } from '../../../shared/errors.ts';
 import { createBackoff } from '../../backoff.ts';
 import type { Clock } from '../../clock.ts';
 import type { Log } from '../../log.ts';
@@ -44,6 +45,8 @@ export type PodWatch = {
     see: (pod: Pod | undefined, gone: boolean) => T | undefined,
     signal: AbortSignal,
   ): Promise<T>;
+  /** Why the server was last not heard; undefined while it is. */
+  readonly trouble: Failure | undefined;
   /** For so long the server has said nothing. */
   silentMs(): number;
   /** Reads all again over a new connection: whoever waits for a pod has reason to think that this one is dead. */
@@ -64,6 +67,7 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
   let version: string | undefined;
   let lists = 0;
   let broken = false;
+  let trouble: Failure | undefined;
   let heardAtMs = clock.now();
   let current = new AbortController();
   /** Nothing will be seen before somebody adds the rule. */
@@ -92,6 +96,7 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
     lists += 1;
     heardAtMs = clock.now();
     refused = undefined;
+    trouble = undefined;
     for (const name of pods.keys()) if (!found.has(name)) set(name, undefined);
     for (const [name, pod] of found) set(name, pod);
     synced.resolve();
@@ -108,6 +113,7 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
       if (broken) deps.onRestored?.();
       broken = false;
       refused = undefined;
+      trouble = undefined;
     };
     const signal = AbortSignal.any([stop.signal, current.signal]);
     for await (const event of client.watch<Pod>(path, query, { signal, idleMs, onOpen })) {
@@ -134,6 +140,7 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
         // Somebody asked for another.
         if (current.signal.aborted) continue;
         broken = true;
+        if (cause instanceof Failure) trouble = cause;
         if (lacksRight(cause)) refuse(cause as KubeRefusal);
         const isGone = isRefused(cause, 410) || cause instanceof WatchExpired;
         // Whatever the server could not follow is read anew; a mere drop goes on from where it was.
@@ -188,6 +195,9 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
     get: (name) => pods.get(name),
     all: () => pods.values(),
     until,
+    get trouble() {
+      return trouble;
+    },
     silentMs: () => clock.now() - heardAtMs,
     refresh() {
       version = undefined;
