@@ -98,6 +98,18 @@ export class Failure extends Error {
   }
 }
 
+/**
+ * A cluster's trouble as callers are told it. Why it cannot be reached or used names what is inside it: that is for the log
+ * and for keys with scope `clusters`.
+ */
+export function troubleForCallers(
+  { code, detail }: { code: ErrorCode; detail: string },
+  options?: FailureOptions,
+): Failure {
+  const sentence = code === 'backend_unavailable' ? 'The cluster cannot be reached or used now.' : detail;
+  return new Failure(code, sentence || `${TABLE[code].title}.`, options);
+}
+
 export function isErrorCode(value: unknown): value is ErrorCode {
   return typeof value === 'string' && Object.hasOwn(TABLE, value);
 }

@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream';
-import { Failure } from '../../shared/errors.ts';
+import { Failure, troubleForCallers } from '../../shared/errors.ts';
 import { createBackoff } from '../backoff.ts';
 import type { Clock } from '../clock.ts';
 import { orAborted } from '../deadline.ts';
@@ -83,7 +83,7 @@ export function createLateBackend<Opened extends Backend>(
       return new Failure('isolation_failed', 'The cluster cannot keep what its templates promise.', {
         cause,
       });
-    return new Failure('backend_unavailable', 'The cluster cannot be reached or used now.', { cause });
+    return troubleForCallers({ code: 'backend_unavailable', detail }, { cause });
   }
 
   async function keepTrying(): Promise<void> {

@@ -1,4 +1,4 @@
-import { Failure } from '../../shared/errors.ts';
+import { troubleForCallers } from '../../shared/errors.ts';
 import type { Trouble } from '../pool/creation-trouble.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { TemplateWatch } from './template-watch.ts';
@@ -35,11 +35,11 @@ export function guardPool({ pool, watch, refuses, onClosed }: GuardPoolDeps): Po
     async wait(principal, signal) {
       while (phase() === 'pending') {
         const { trouble } = pool;
-        if (trouble && !pool.hopeful) throw new Failure(trouble.code, trouble.detail);
+        if (trouble && !pool.hopeful) throw troubleForCallers(trouble);
         await watch.changed(signal);
       }
       const refused = refusal();
-      if (refused) throw new Failure(refused.code, refused.detail);
+      if (refused) throw troubleForCallers(refused);
       return pool.wait(principal, signal);
     },
     capacity: () => (phase() === 'proven' ? pool.capacity() : 0),

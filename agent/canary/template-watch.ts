@@ -1,4 +1,4 @@
-import { Failure } from '../../shared/errors.ts';
+import { Failure, troubleForCallers } from '../../shared/errors.ts';
 import { createBackoff } from '../backoff.ts';
 import type { Clock } from '../clock.ts';
 import type { Log } from '../log.ts';
@@ -168,8 +168,9 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
     const detail = cause instanceof Failure ? cause.detail : 'The canary failed.';
     if (logged !== detail) log('canary_failed', { template: name, detail, cause });
     logged = detail;
+    const told = cause instanceof Failure ? troubleForCallers(cause).detail : detail;
     // A pool without sandboxes says why itself; nothing was tried.
-    if (!lacked) judge({ kind: 'failed', detail: sentence(`could not be tested here: ${detail}`) });
+    if (!lacked) judge({ kind: 'failed', detail: sentence(`could not be tested here: ${told}`) });
   }
 
   function take(findings: readonly Finding[], atMs: number): void {

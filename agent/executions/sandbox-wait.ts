@@ -1,4 +1,4 @@
-import { Failure } from '../../shared/errors.ts';
+import { Failure, troubleForCallers } from '../../shared/errors.ts';
 import type { StartBody } from '../../shared/messages.ts';
 import type { SessionWork } from '../../shared/session-messages.ts';
 import type { Clock } from '../clock.ts';
@@ -20,11 +20,8 @@ export async function waitForSandbox(
   signal: AbortSignal,
 ): Promise<Lease> {
   const late = () => {
-    const { code, detail } = pool.trouble ?? {
-      code: 'at_capacity',
-      detail: 'No sandbox was free in time.',
-    };
-    return new Failure(code, detail, { retryAfterMs: 1_000 });
+    const full = { code: 'at_capacity', detail: 'No sandbox was free in time.' } as const;
+    return troubleForCallers(pool.trouble ?? full, { retryAfterMs: 1_000 });
   };
   using deadline = createDeadline(clock, boundedMs(accept_within_ms), late, signal);
   try {

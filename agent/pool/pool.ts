@@ -1,4 +1,4 @@
-import { Failure } from '../../shared/errors.ts';
+import { Failure, troubleForCallers } from '../../shared/errors.ts';
 import type { Template } from '../../shared/template.ts';
 import type { Backend } from '../backends/backend.ts';
 import type { Clock } from '../clock.ts';
@@ -126,7 +126,7 @@ export function createPool(deps: PoolDeps): Pool {
       const why = young ? shortLived(failure) : failure;
       if (young) slot.ready = undefined;
       trouble.failed(why);
-      if (!isHopeful()) line.refuseAll(new Failure(why.code, why.detail));
+      if (!isHopeful()) line.refuseAll(troubleForCallers(why));
     } else if (from !== 'cancelled' && !closing) {
       const { code, detail, cause } = failure;
       const sandbox = slot.sandbox?.id;
@@ -249,7 +249,7 @@ export function createPool(deps: PoolDeps): Pool {
       const slot = idle.find(principal);
       if (slot) return Promise.resolve(lend(slot, principal));
       const { current } = trouble;
-      if (current && !isHopeful()) return Promise.reject(new Failure(current.code, current.detail));
+      if (current && !isHopeful()) return Promise.reject(troubleForCallers(current));
       answerFirst.hurry();
       soon();
       return line.join(principal, signal, soon);

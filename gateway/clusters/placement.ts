@@ -1,5 +1,5 @@
 import type { TemplateAnnouncement } from '../../shared/announcement.ts';
-import { type ErrorCode, Failure, isErrorCode } from '../../shared/errors.ts';
+import { type ErrorCode, Failure, isErrorCode, troubleForCallers } from '../../shared/errors.ts';
 import { type Caller, mayUseCluster, mayUseTemplate } from '../auth/caller.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import { chooseOffer, type Offer } from './choose.ts';
@@ -180,5 +180,5 @@ function troubleFailure(template: TemplateAnnouncement | undefined): Failure {
     'policy_denied',
   ];
   const own = isErrorCode(code) && known.includes(code) ? code : 'backend_unavailable';
-  return new Failure(own, detail, { retryAfterMs: NO_AGENT_RETRY_MS });
+  return troubleForCallers({ code: own, detail }, { retryAfterMs: NO_AGENT_RETRY_MS });
 }

@@ -133,6 +133,46 @@ test('contexts that cannot be used are each one sentence with file and context a
 });
 
 test.for([
+  [
+    'refuses its pods',
+    {
+      status: 403,
+      message:
+        'pods is forbidden: User "u" cannot create resource "pods" in API group "" in the namespace "default"',
+    },
+    'The agent may not create pods in namespace default: its Role lacks that rule.',
+  ],
+  [
+    'has lost its namespace',
+    { status: 404, message: 'namespaces "default" not found' },
+    'Namespace default does not exist.',
+  ],
+] as const)(
+  'a cluster that serves and %s says why to keys with the scope, and to no other',
+  async ([what, fault, sentence]) => {
+    const name = `secret-${what.split(' ')[0]}`;
+    api.fault = ({ verb, resource }) => (verb === 'create' && resource === 'pods' ? fault : undefined);
+    onTestFinished(() => {
+      api.fault = undefined;
+    });
+    await startAgent([name], { KUBECONFIG: kubeconfig(name) });
+    const found = await eventually(async () => {
+      const one = await cluster(name);
+      return one?.templates[0]?.trouble ? one : undefined;
+    });
+    expect([found.detail, found.templates[0]?.trouble?.detail]).toEqual([sentence, sentence]);
+    const key = await stack.key({ scopes: ['execute'] });
+    const headers = { authorization: `Bearer ${key}` };
+    const refused = await stack.post('/v1/execute', { code: '1', cluster: name }, headers);
+    expect([refused.status, await refused.json()]).toEqual([
+      503,
+      expect.objectContaining({ detail: 'The cluster cannot be reached or used now.' }),
+    ]);
+    expect((await stack.fetch('/v1/clusters', { headers })).status).toBe(403);
+  },
+);
+
+test.for([
   ['missing', undefined, /^The kubeconfig '.*' cannot be read \(ENOENT\)\.$/],
   ['malformed', '{', /^The kubeconfig '.*' is malformed\.$/],
   ['without a context', '{}', /^The kubeconfig '.*' (holds no context|is malformed)\.$/],

@@ -384,6 +384,8 @@ function limitToTwo(backend: FakeBackend): () => void {
   };
 }
 
+const REFUSED = { code: 'backend_unavailable', detail: 'The cluster cannot be reached or used now.' };
+
 describe('a pool that cannot make sandboxes', () => {
   test('says so once, backs off with jitter, tries with one, and recovers', async () => {
     const { pool, backend, clock, logged } = await createBench();
@@ -480,6 +482,17 @@ describe('a pool that cannot make sandboxes', () => {
     await refused;
     await expect(pool.wait('a', never())).rejects.toMatchObject({ code: 'quota_exceeded' });
     expect(pool.hopeful).toBe(false);
+  });
+
+  test('keeps what names the cluster inside from those who wait, and announces it', async () => {
+    const { pool, backend, clock } = await createBench();
+    const detail = "The agent may not create pods in namespace 'inside'.";
+    backend.failure = new Failure('backend_unavailable', detail);
+    const refused = expect(pool.wait('a', never())).rejects.toMatchObject(REFUSED);
+    await clock.advance(1_000);
+    await refused;
+    await expect(pool.wait('a', never())).rejects.toMatchObject(REFUSED);
+    expect(pool.trouble).toEqual({ code: 'backend_unavailable', detail });
   });
 
   test('tries again at once when the backend can be reached again', async () => {

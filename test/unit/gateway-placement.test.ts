@@ -184,6 +184,29 @@ describe('the template', () => {
     expect((await answer).status).toBe(200);
   });
 
+  test.for([
+    [
+      'backend_unavailable',
+      "The API server of context 'prod' cannot be reached.",
+      /^The cluster cannot be reached or used now\.$/,
+    ],
+    ['image_error', '', /^The sandbox image cannot be used\.$/],
+  ] as const)(
+    'in trouble of %s keeps what names the cluster inside from callers without the scope',
+    async ([code, detail, words]) => {
+      const bench = await createGatewayBench();
+      await bench.agent({ clusters: [troubled({ code, detail })], slots: 4 });
+      await bench.clock.settle();
+      const response = await bench.ask('/v1/execute', { body: { code: '' } });
+      expect(await problemOf(response)).toMatchObject({
+        status: 503,
+        code,
+        detail: expect.stringMatching(words),
+      });
+      expect(await listing(bench)).toMatchObject({ trouble: { code, detail } });
+    },
+  );
+
   test('in trouble with sandboxes that come free queues for them, and names the trouble when none did', async () => {
     const bench = await createGatewayBench();
     const agent = await bench.agent({ clusters: [troubled({ waits: true })], slots: 4 });

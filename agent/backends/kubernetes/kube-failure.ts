@@ -88,7 +88,7 @@ export function statusFailure(
 function classify(status: number, words: string, what: string): [ErrorCode, string] {
   if (status === 403) return classifyForbidden(words);
   if (status === 401) return ['backend_unavailable', "The cluster does not accept the agent's credentials."];
-  if (status === 404) return ['backend_unavailable', `The cluster does not know ${what}.`];
+  if (status === 404) return ['backend_unavailable', unknownText(words, what)];
   if (status === 409) return ['backend_unavailable', 'Another change to the cluster came first.'];
   if (status === 429) return ['backend_unavailable', 'The API server has too much to do.'];
   if (status === 400 || status === 422)
@@ -97,6 +97,14 @@ function classify(status: number, words: string, what: string): [ErrorCode, stri
       "The cluster finds the template's pod invalid: its own words are in the agent's log.",
     ];
   return ['backend_unavailable', `The API server answered ${status}.`];
+}
+
+/** A namespace that is not there is said of whatever is to be made in it. */
+function unknownText(words: string, what: string): string {
+  const [, namespace] = /^namespaces "([^"]+)" not found/.exec(words) ?? [];
+  return namespace === undefined
+    ? `The cluster does not know ${what}.`
+    : `Namespace ${namespace} does not exist.`;
 }
 
 /**

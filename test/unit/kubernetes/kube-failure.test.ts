@@ -76,7 +76,8 @@ const rows: [status: number, words: string, code: string, detail: RegExp, passes
     /priority class/,
     false,
   ],
-  [404, 'namespaces "n" not found', 'backend_unavailable', /does not know/, false],
+  [404, 'namespaces "n" not found', 'backend_unavailable', /^Namespace n does not exist\.$/, false],
+  [404, 'pods "p" not found', 'backend_unavailable', /does not know/, false],
   [
     409,
     'Operation cannot be fulfilled on resourcequotas "q": the object has been modified',
