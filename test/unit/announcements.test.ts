@@ -4,7 +4,7 @@ import { createCluster } from '../../agent/cluster.ts';
 import { fitAnnouncements, MAX_ANNOUNCEMENTS_BYTES } from '../../agent/fit-announcements.ts';
 import { helloBody } from '../../agent/link/hello.ts';
 import type { Link } from '../../agent/link/link.ts';
-import { createSlots } from '../../agent/slots.ts';
+import { createSlots, GRANTS_PER_FRAME } from '../../agent/slots.ts';
 import { fixedTemplates } from '../../agent/templates/template-source.ts';
 import {
   type ClusterAnnouncement,
@@ -128,15 +128,17 @@ describe('a sentence', () => {
   });
 });
 
+/** A cluster with one template, in trouble where there is a detail. */
 async function openCluster(clock: FakeClock, detail: string, name = 'here') {
   const backend = createFakeBackend();
-  backend.failure = new Failure('image_error', detail);
-  const template = await parseTemplate({ name: 'default', languages: ['python'], pool: { min: 1, max: 1 } });
+  if (detail !== '') backend.failure = new Failure('image_error', detail);
+  const longest = 't'.repeat(63);
+  const template = await parseTemplate({ name: longest, languages: ['python'], pool: { min: 1, max: 1 } });
   return createCluster({
     name,
     backend,
-    templates: fixedTemplates(new Map([['default', template]])),
-    facts: () => ({ kubernetes_version: null, unavailable: detail, impaired: null }),
+    templates: fixedTemplates(new Map([[longest, template]])),
+    facts: () => ({ kubernetes_version: null, unavailable: detail || null, impaired: null }),
     clock,
     random: () => 0.5,
     log: () => {},
@@ -160,7 +162,9 @@ test.for([MAX_SENTENCE_LENGTH, MAX_SENTENCE_LENGTH + 1])(
 test('500 clusters are told in frames that a gateway takes, and what is left out is said once', async () => {
   const clock = createFakeClock();
   const names = Array.from({ length: 500 }, (_, index) => `${index}`.padStart(63, 'c'));
-  const clusters = await Promise.all(names.map((name) => openCluster(clock, 'Gone.', name)));
+  const clusters = await Promise.all(
+    names.map((name, index) => openCluster(clock, index % 5 === 0 ? 'Gone.' : '', name)),
+  );
   const sent: FromAgent['SLOTS'][] = [];
   const logged: unknown[][] = [];
   const slots = createSlots(
@@ -178,6 +182,8 @@ test('500 clusters are told in frames that a gateway takes, and what is left out
     expect(FROM_AGENT.SLOTS.safeParse(body).error).toBeUndefined();
     expect(encodeBody(body).byteLength).toBeLessThanOrEqual(MAX_CONTROL_BYTES);
   }
+  const granted = sent.map(({ grants }) => grants.length).filter((length) => length > 0);
+  expect(granted).toEqual([GRANTS_PER_FRAME, 400 - GRANTS_PER_FRAME]);
   const told = named(sent.find((body) => body.clusters)?.clusters ?? []);
   expect(logged).toEqual([['clusters_not_announced', { clusters: names.slice(told.length) }]]);
 });
