@@ -15,26 +15,37 @@ export type KubeConfigFiles = {
   readonly sources: ReadonlyMap<string, string>;
 };
 
-/** Reads files joined by `:`. Throws a Failure (`invalid_request`) where not one of them can be used. */
+/**
+ * Reads files joined by `:`, of which one may hold the clusters and another the users. Throws a Failure
+ * (`invalid_request`) where not one of them can be used, or no context is in any.
+ */
 export function readKubeConfigs(create: () => KubeConfig, paths: string): KubeConfigFiles {
   const files = paths.split(delimiter).filter((path) => path !== '');
   if (files.length === 0) throw configRefusal('KUBECONFIG is empty: use the path of a kubeconfig.');
   const config = create();
   const problems: Failure[] = [];
   const sources = new Map<string, string>();
+  const read: string[] = [];
   for (const file of files) {
     const one = create();
+    const path = resolve(file);
     try {
-      readInto(one, resolve(file));
+      readInto(one, path);
     } catch (cause) {
       if (!(cause instanceof Failure)) throw cause;
       problems.push(cause);
       continue;
     }
+    read.push(path);
     for (const { name } of one.getContexts()) if (!sources.has(name)) sources.set(name, file);
     merge(config, one);
   }
   if (problems.length === files.length) throw problems[0];
+  if (config.getContexts().length === 0) {
+    const names = read.map((file) => `'${file}'`).join(', ');
+    const none = read.length === 1 ? `The kubeconfig ${names} holds` : `The kubeconfigs ${names} hold`;
+    throw configRefusal(`${none} no context.${detailsOf(problems)}`);
+  }
   return { config, problems, sources };
 }
 
@@ -65,14 +76,15 @@ function readText(file: string): string {
 function readInto(config: KubeConfig, file: string): void {
   const text = readText(file);
   try {
+    const content: unknown = parse(text);
+    if (typeof content !== 'object' || Array.isArray(content)) throw new TypeError('There is no mapping.');
     config.loadFromString(text);
     config.makePathsAbsolute(dirname(file));
-    adoptTokenFiles(config, parse(text), dirname(file));
+    adoptTokenFiles(config, content, dirname(file));
     adoptPlugins(config, dirname(file));
   } catch (cause) {
     throw configRefusal(`The kubeconfig '${file}' is malformed.`, cause);
   }
-  if (config.getContexts().length === 0) throw configRefusal(`The kubeconfig '${file}' holds no context.`);
 }
 
 /** As kubectl does: of two entries with one name the first counts. */
@@ -98,6 +110,11 @@ function adoptTokenFiles(config: KubeConfig, raw: unknown, directory: string): v
       authProvider: { name: 'tokenFile', config: { tokenFile: resolve(directory, given.tokenFile) } },
     };
   });
+}
+
+/** To go behind another sentence: what could not be read may hold what was looked for. */
+export function detailsOf(problems: readonly Failure[]): string {
+  return problems.map(({ detail }) => ` ${detail}`).join('');
 }
 
 /** A configuration that somebody has to change. */

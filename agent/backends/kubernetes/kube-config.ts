@@ -10,7 +10,7 @@ import { orAborted } from '../../deadline.ts';
 import { contextNames } from './context-names.ts';
 import { hasPlugin, limitPlugins, PLUGIN_TIMEOUT_MS } from './exec-plugin.ts';
 import { followAccess } from './followed-access.ts';
-import { configRefusal, readKubeConfigs, stampOf } from './kube-config-files.ts';
+import { configRefusal, detailsOf, readKubeConfigs, stampOf } from './kube-config-files.ts';
 import { checkCredential, checkFiles } from './kube-credential.ts';
 
 export type {
@@ -116,32 +116,37 @@ function contextsOf(
   read: Pick<KubeContexts, 'problems' | 'where' | 'fileOf'>,
 ): KubeContexts {
   const { problems, fileOf } = read;
+  const others = detailsOf(problems);
   return {
     ...read,
     current: config.getCurrentContext() ?? '',
     names: config.getContexts().map((context) => context.name),
     access(context) {
       if (config.getContexts().some(({ name }) => name === context))
-        return accessContext(config, context, fileOf(context));
+        return accessContext(config, context, { where: fileOf(context), others });
       const known = contextNames(config.getContexts().map(({ name }) => name));
-      const others = problems.map(({ detail }) => ` ${detail}`).join('');
       throw configRefusal(`${fileOf(context)} has no context '${context}': it has ${known}.${others}`);
     },
   };
 }
 
-function accessContext(config: KubeConfig, context: string, where: string): KubeAccess {
+/** `others`: what is wrong with files that may hold what is not found. */
+function accessContext(
+  config: KubeConfig,
+  context: string,
+  { where, others }: { where: string; others: string },
+): KubeAccess {
   const found = config.getContextObject(context);
   if (!found) throw configRefusal(`${where} has no context '${context}'.`);
   const cluster = config.clusters.find(({ name }) => name === found.cluster);
   const user = config.users.find(({ name }) => name === found.user);
   if (!cluster)
     throw configRefusal(
-      `Context '${context}' of ${where} names the cluster '${found.cluster}', which is not there.`,
+      `Context '${context}' of ${where} names the cluster '${found.cluster}', which is not there.${others}`,
     );
   if (!user)
     throw configRefusal(
-      `Context '${context}' of ${where} names the user '${found.user}', which is not there.`,
+      `Context '${context}' of ${where} names the user '${found.user}', which is not there.${others}`,
     );
   if (!URL.canParse(cluster.server) || !/^https?:/.test(cluster.server))
     throw configRefusal(`Context '${context}' of ${where} has a server that is no URL.`);

@@ -56,13 +56,13 @@ describe('a kubeconfig', () => {
     });
   });
 
-  test.for(['{', 'just words', '[]', 'null', '{"clusters": [{"name": "a"}]}'])(
+  test.for(['{', '', 'just words', '[]', 'null', '{"clusters": [{"name": "a"}]}'])(
     'of %j is malformed',
     async (text) => {
       const path = file(text);
       await expect(loadKubeContexts(path)).rejects.toMatchObject({
         code: 'invalid_request',
-        detail: expect.stringMatching(/malformed|holds no context/),
+        detail: `The kubeconfig '${path}' is malformed.`,
       });
     },
   );
@@ -201,6 +201,40 @@ describe('a kubeconfig', () => {
     expect(() => contexts.access('elsewhere')).toThrow(
       /has no context 'elsewhere': it has 'good', .*nowhere' cannot be read \(ENOENT\)\. .*is malformed\.$/,
     );
+  });
+
+  test('whose clusters, users and contexts are in a file each is served', async () => {
+    const whole = JSON.parse(api.kubeconfig({ token: 'good' })) as Config & { 'current-context': string };
+    const { clusters, users, contexts, 'current-context': current } = whole;
+    const parts = [{ clusters }, { users }, { contexts, 'current-context': current }].map(file);
+    await expect(listPods(parts.join(':'))).resolves.toMatchObject({ items: [] });
+    const read = await loadKubeContexts(parts.join(':'));
+    expect(read.problems).toEqual([]);
+    expect([read.current, read.fileOf('fake')]).toEqual(['fake', parts[2]]);
+  });
+
+  test('whose users are in a file that cannot be read says so of the context too', async () => {
+    const { clusters, contexts } = JSON.parse(api.kubeconfig()) as Config;
+    const [rest, users] = [file({ clusters, contexts }), file('{')];
+    const read = await loadKubeContexts(`${rest}:${users}`);
+    expect(() => read.access('fake')).toThrow(
+      `Context 'fake' of ${rest} names the user 'agent', which is not there. The kubeconfig '${users}' is malformed.`,
+    );
+  });
+
+  test('without a context in any of its files names them', async () => {
+    const { clusters, users } = JSON.parse(api.kubeconfig()) as Config;
+    const [one, two, broken] = [file({ clusters }), file({ users }), file('{')];
+    await expect(loadKubeContexts(one)).rejects.toMatchObject({
+      code: 'invalid_request',
+      detail: `The kubeconfig '${one}' holds no context.`,
+    });
+    await expect(loadKubeContexts(`${one}:${two}`)).rejects.toMatchObject({
+      detail: `The kubeconfigs '${one}', '${two}' hold no context.`,
+    });
+    await expect(loadKubeContexts(`${one}:${broken}`)).rejects.toMatchObject({
+      detail: `The kubeconfig '${one}' holds no context. The kubeconfig '${broken}' is malformed.`,
+    });
   });
 
   test('of several files is all of them, and the first counts', async () => {
