@@ -1,17 +1,16 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { Agent as HttpAgent } from 'node:http';
-import { Agent, type RequestOptions } from 'node:https';
+import { existsSync } from 'node:fs';
+import type { Agent as HttpAgent } from 'node:http';
+import type { RequestOptions } from 'node:https';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 // The library takes 90 MB and more than half a second to load: it is imported when a cluster is there to be reached.
-import type { KubeConfig, User } from '@kubernetes/client-node';
-import { Failure } from '../../../shared/errors.ts';
-import { orAborted } from '../../deadline.ts';
+import type { KubeConfig } from '@kubernetes/client-node';
+import type { Failure } from '../../../shared/errors.ts';
 import { contextNames } from './context-names.ts';
-import { hasPlugin, limitPlugins, PLUGIN_TIMEOUT_MS } from './exec-plugin.ts';
+import { limitPlugins } from './exec-plugin.ts';
 import { followAccess } from './followed-access.ts';
+import { accessContext } from './kube-access.ts';
 import { configRefusal, detailsOf, readKubeConfigs, stampOf } from './kube-config-files.ts';
-import { checkCredential, checkFiles } from './kube-credential.ts';
 
 export type {
   Cluster,
@@ -25,8 +24,6 @@ export type {
 
 /** What Kubernetes mounts in a pod that has a service account. */
 const OWN_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
-const TOKEN_FILE_MAX_AGE_MS = 10_000;
-const MAX_SOCKETS = 32;
 
 /** What one request or one upgrade needs at this moment: tokens rotate, and so do certificates. */
 export type Connection = {
@@ -128,125 +125,4 @@ function contextsOf(
       throw configRefusal(`${fileOf(context)} has no context '${context}': it has ${known}.${others}`);
     },
   };
-}
-
-/** `others`: what is wrong with files that may hold what is not found. */
-function accessContext(
-  config: KubeConfig,
-  context: string,
-  { where, others }: { where: string; others: string },
-): KubeAccess {
-  const found = config.getContextObject(context);
-  if (!found) throw configRefusal(`${where} has no context '${context}'.`);
-  const cluster = config.clusters.find(({ name }) => name === found.cluster);
-  const user = config.users.find(({ name }) => name === found.user);
-  if (!cluster)
-    throw configRefusal(
-      `Context '${context}' of ${where} names the cluster '${found.cluster}', which is not there.${others}`,
-    );
-  if (!user)
-    throw configRefusal(
-      `Context '${context}' of ${where} names the user '${found.user}', which is not there.${others}`,
-    );
-  if (!URL.canParse(cluster.server) || !/^https?:/.test(cluster.server))
-    throw configRefusal(`Context '${context}' of ${where} has a server that is no URL.`);
-  checkFiles(context, where, [cluster.caFile, user.certFile, user.keyFile]);
-  checkCredential(context, where, { cluster, user });
-
-  // Contexts share the authenticators and what they cache, and nothing else.
-  const view: KubeConfig = Object.create(config);
-  view.currentContext = context;
-  const isHttps = cluster.server.startsWith('https:');
-  const ownAgent = () => new (isHttps ? Agent : HttpAgent)({ keepAlive: true, maxSockets: MAX_SOCKETS });
-  const agent = ownAgent();
-  const vitalAgent = ownAgent();
-  const readToken = tokenFileReader(user);
-  let proxied: { credentials: string; agent: HttpAgent } | undefined;
-  let asking: Promise<RequestOptions> | undefined;
-
-  async function ask(): Promise<RequestOptions> {
-    const options: RequestOptions = { headers: {} };
-    try {
-      // What the library would cache is an agent that never sees a rotated certificate.
-      Object.assign(view, { agentCache: new Map() });
-      // A plugin that was ended may have left somebody who holds its output open.
-      await orAborted(view.applyToHTTPSOptions(options), AbortSignal.timeout(PLUGIN_TIMEOUT_MS));
-      return options;
-    } catch (cause) {
-      const detail = `No credential can be had for context '${context}', user '${found?.user}'.`;
-      throw new Failure('backend_unavailable', detail, { cause });
-    } finally {
-      asking = undefined;
-    }
-  }
-
-  async function connection(): Promise<Connection> {
-    const token = readToken();
-    // One plugin for all who wait.
-    if (user && hasPlugin(user)) asking ??= ask();
-    const options = await (asking ?? ask());
-    const { ca, cert, key, rejectUnauthorized, servername, auth } = options;
-    const headers = plainHeaders(options.headers);
-    if (auth) headers.authorization = `Basic ${Buffer.from(auth).toString('base64')}`;
-    if (token !== undefined) headers.authorization = `Bearer ${token}`;
-    const tls = definedOnly({ ca, cert, key, rejectUnauthorized, servername });
-    if (cluster?.proxyUrl === undefined) return { headers, tls, proxy: undefined };
-    const credentials = JSON.stringify([ca, cert, key].map(String));
-    if (proxied?.credentials !== credentials) {
-      if (proxied) keepNone(proxied.agent);
-      proxied = { credentials, agent: options.agent as HttpAgent };
-    }
-    return { headers, tls, proxy: proxied.agent };
-  }
-
-  return {
-    context,
-    server: cluster.server.replace(/\/+$/, ''),
-    namespace: found.namespace,
-    agent,
-    vitalAgent,
-    connection,
-    refused: () => Promise.resolve(false),
-    retire() {
-      for (const each of [agent, vitalAgent, proxied?.agent]) if (each) keepNone(each);
-    },
-    close() {
-      agent.destroy();
-      vitalAgent.destroy();
-      proxied?.agent.destroy();
-    },
-  };
-}
-
-function keepNone(agent: HttpAgent): void {
-  agent.maxFreeSockets = 0;
-  for (const sockets of Object.values(agent.freeSockets))
-    for (const socket of sockets ?? []) socket.destroy();
-}
-
-/** Follows a token that is renewed in its file, as the kubelet does with a service account's. */
-function tokenFileReader(user: User): () => string | undefined {
-  const path = (user.authProvider as { config?: { tokenFile?: string } } | undefined)?.config?.tokenFile;
-  let token: string | undefined;
-  let readAtMs = Number.NEGATIVE_INFINITY;
-  return () => {
-    if (path === undefined || performance.now() - readAtMs < TOKEN_FILE_MAX_AGE_MS) return token;
-    try {
-      token = readFileSync(path, 'utf8').trim();
-      readAtMs = performance.now();
-    } catch (cause) {
-      if (token === undefined)
-        throw new Failure('backend_unavailable', `The token file '${path}' cannot be read.`, { cause });
-    }
-    return token;
-  };
-}
-
-function plainHeaders(headers: RequestOptions['headers']): Record<string, string> {
-  const entries = Object.entries(headers ?? {}).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(entries.map(([name, value]) => [name.toLowerCase(), String(value).trim()]));
-}
-
-function definedOnly(options: Record<string, unknown>): Connection['tls'] {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
