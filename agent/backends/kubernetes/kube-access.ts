@@ -10,15 +10,22 @@ import { checkCredential, checkFiles } from './kube-credential.ts';
 
 const TOKEN_FILE_MAX_AGE_MS = 10_000;
 const MAX_SOCKETS = 32;
+/** A proxy that is silent for so long before there is a way through it is given up, and its socket with it. */
+export const PROXY_TIMEOUT_MS = 15_000;
 
-/**
- * What one context says. Throws a Failure (`invalid_request`) when it cannot be used; `others` is what is wrong with files
- * that may hold what is not found.
- */
+export type AccessOptions = {
+  /** For messages: the file that the context is in. */
+  where: string;
+  /** What is wrong with files that may hold what is not found. */
+  others: string;
+  proxyTimeoutMs?: number | undefined;
+};
+
+/** What one context says. Throws a Failure (`invalid_request`) when it cannot be used. */
 export function accessContext(
   config: KubeConfig,
   context: string,
-  { where, others }: { where: string; others: string },
+  { where, others, proxyTimeoutMs = PROXY_TIMEOUT_MS }: AccessOptions,
 ): KubeAccess {
   const found = config.getContextObject(context);
   if (!found) throw configRefusal(`${where} has no context '${context}'.`);
@@ -49,7 +56,7 @@ export function accessContext(
   let asking: Promise<RequestOptions> | undefined;
 
   async function ask(): Promise<RequestOptions> {
-    const options: RequestOptions = { headers: {} };
+    const options: RequestOptions = { headers: {}, ...proxyTimeout(cluster?.proxyUrl, proxyTimeoutMs) };
     try {
       // What the library would cache is an agent that never sees a rotated certificate.
       Object.assign(view, { agentCache: new Map() });
@@ -100,6 +107,14 @@ export function accessContext(
       proxied?.agent.destroy();
     },
   };
+}
+
+/**
+ * What asks a proxy for a way through does not know of the request that waits for it, and outlives it. For SOCKS the
+ * library has a bound of its own, and would take this one for that of a silent watch.
+ */
+function proxyTimeout(url: string | undefined, timeout: number): RequestOptions {
+  return url === undefined || url.startsWith('socks') ? {} : { timeout };
 }
 
 function keepNone(agent: HttpAgent): void {

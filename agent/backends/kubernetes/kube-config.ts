@@ -66,22 +66,28 @@ export type KubeContexts = {
   access(context: string): KubeAccess;
 };
 
+/** Only tests have reason to set them. */
+export type KubeConfigOptions = { proxyTimeoutMs?: number };
+
 /**
  * Reads kubeconfig files, several joined by `:`; without `paths` the one in the home directory, else the cluster that
  * this process runs in. Throws a Failure (`invalid_request`) that names the file and what is wrong with it. What is
  * changed in the files later is followed, as far as one context's server and credential go.
  */
-export async function loadKubeContexts(paths = ownConfig()): Promise<KubeContexts> {
+export async function loadKubeContexts(
+  paths = ownConfig(),
+  options: KubeConfigOptions = {},
+): Promise<KubeContexts> {
   const stamp = () => (paths === undefined ? '' : stampOf(paths));
   const firstStamp = stamp();
-  const contexts = await readContexts(paths);
+  const contexts = await readContexts(paths, options);
   return {
     ...contexts,
     access: (context) =>
       followAccess({
         first: contexts.access(context),
         firstStamp,
-        read: async () => (await readContexts(paths)).access(context),
+        read: async () => (await readContexts(paths, options)).access(context),
         stamp,
       }),
   };
@@ -92,7 +98,7 @@ function ownConfig(): string | undefined {
   return existsSync(path) ? path : undefined;
 }
 
-async function readContexts(paths: string | undefined): Promise<KubeContexts> {
+async function readContexts(paths: string | undefined, options: KubeConfigOptions): Promise<KubeContexts> {
   const { KubeConfig } = await import('@kubernetes/client-node');
   if (paths === undefined) {
     if (!existsSync(OWN_TOKEN))
@@ -100,17 +106,18 @@ async function readContexts(paths: string | undefined): Promise<KubeContexts> {
     const config = new KubeConfig();
     config.loadFromCluster();
     const where = 'the cluster that the agent runs in';
-    return contextsOf(config, { problems: [], where, fileOf: () => where });
+    return contextsOf(config, { problems: [], where, fileOf: () => where }, options);
   }
   const { config, problems, sources } = readKubeConfigs(() => new KubeConfig(), paths);
   limitPlugins(config);
   const fileOf = (context: string) => sources.get(context) ?? paths;
-  return contextsOf(config, { problems, where: paths, fileOf });
+  return contextsOf(config, { problems, where: paths, fileOf }, options);
 }
 
 function contextsOf(
   config: KubeConfig,
   read: Pick<KubeContexts, 'problems' | 'where' | 'fileOf'>,
+  options: KubeConfigOptions,
 ): KubeContexts {
   const { problems, fileOf } = read;
   const others = detailsOf(problems);
@@ -120,7 +127,7 @@ function contextsOf(
     names: config.getContexts().map((context) => context.name),
     access(context) {
       if (config.getContexts().some(({ name }) => name === context))
-        return accessContext(config, context, { where: fileOf(context), others });
+        return accessContext(config, context, { ...options, where: fileOf(context), others });
       const known = contextNames(config.getContexts().map(({ name }) => name));
       throw configRefusal(`${fileOf(context)} has no context '${context}': it has ${known}.${others}`);
     },

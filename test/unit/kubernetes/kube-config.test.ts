@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { appendFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import { type AddressInfo, connect } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { createKubeClient } from '../../../agent/backends/kubernetes/kube-client.ts';
@@ -285,27 +285,6 @@ describe('access', () => {
     const named = (name: string) => configWith({ token: 'good' }, { 'tls-server-name': name });
     await expect(listPods(named('localhost'))).resolves.toMatchObject({ items: [] });
     await expect(listPods(named('another'))).rejects.toMatchObject({ code: 'backend_unavailable' });
-  });
-
-  test('goes through a proxy', async () => {
-    const tunnels: string[] = [];
-    const proxy = createServer().on('connect', (incoming, socket) => {
-      tunnels.push(incoming.url ?? '');
-      const { hostname, port } = new URL(`http://${incoming.url}`);
-      const target = connect(Number(port), hostname, () => {
-        socket.write('HTTP/1.1 200 OK\r\n\r\n');
-        target.pipe(socket).pipe(target);
-      });
-      target.on('error', () => socket.destroy());
-      socket.on('error', () => target.destroy());
-    });
-    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
-    const url = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
-    await expect(listPods(configWith({ token: 'good' }, { 'proxy-url': url }))).resolves.toMatchObject({
-      items: [],
-    });
-    expect(tunnels).toEqual([new URL(api.url).host]);
-    proxy.close();
   });
 
   test.for([
