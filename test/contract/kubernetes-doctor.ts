@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -167,6 +168,28 @@ export function describeDoctor(name: string, open: () => Promise<TestCluster>): 
       expect(stdout).toMatch(
         /^cluster gone: .*\n {2}FAIL +context +\S+ has no context 'gone': it has 'limited'\.$/m,
       );
+      const [path, fifo] = [join(folder, 'bad-contexts'), join(folder, 'fifo')];
+      execFileSync('mkfifo', [fifo]);
+      const here = { server: 'https://127.0.0.1:1' };
+      const bad: [name: string, cluster: object, words: string][] = [
+        ['folder', { ...here, 'certificate-authority': folder }, `names '${folder}', which is no file.`],
+        ['fifo', { ...here, 'certificate-authority': fifo }, `names '${fifo}', which is no file.`],
+        [
+          'plain',
+          { server: 'http://192.0.2.1' },
+          'has a server without TLS, to which no credential is sent: use https.',
+        ],
+      ];
+      const config = {
+        clusters: bad.map(([name, cluster]) => ({ name, cluster })),
+        users: [{ name: 'u', user: { token: 't' } }],
+        contexts: bad.map(([name]) => ({ name, context: { cluster: name, user: 'u' } })),
+      };
+      writeFileSync(path, JSON.stringify(config));
+      const refused = await doctor({}, { env: { KUBECONFIG: path, KUBE_CONTEXTS: '*' } });
+      expect([refused.status, refused.stderr]).toEqual([1, '']);
+      for (const [name, , words] of bad)
+        expect(refused.stdout).toContain(`FAIL  context         Context '${name}' of ${path} ${words}`);
       const missing = await podgate(['agent', 'doctor'], { env: { KUBECONFIG: '/nowhere/kubeconfig' } });
       expect(missing.status).not.toBe(0);
       expect(missing.stderr).toContain("The kubeconfig '/nowhere/kubeconfig' cannot be read (ENOENT).");

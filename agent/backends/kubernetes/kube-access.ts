@@ -4,9 +4,9 @@ import { Agent, type RequestOptions } from 'node:https';
 import { Failure } from '../../../shared/errors.ts';
 import { orAborted } from '../../deadline.ts';
 import { hasPlugin, PLUGIN_TIMEOUT_MS } from './exec-plugin.ts';
-import type { Connection, KubeAccess, KubeConfig, User } from './kube-config.ts';
-import { configRefusal } from './kube-config-files.ts';
-import { checkCredential, checkFiles } from './kube-credential.ts';
+import type { Cluster, Connection, Context, KubeAccess, KubeConfig, User } from './kube-config.ts';
+import { configRefusal, fileTrouble } from './kube-config-files.ts';
+import { checkCredential, checkFiles, checkServer, MAX_CREDENTIAL_BYTES } from './kube-credential.ts';
 
 const TOKEN_FILE_MAX_AGE_MS = 10_000;
 const MAX_SOCKETS = 32;
@@ -35,19 +35,17 @@ export function accessContext(
     throw configRefusal(
       `Context '${context}' of ${where} names the cluster '${found.cluster}', which is not there.${others}`,
     );
-  if (!user)
+  // Some servers let everybody in: what `kubectl proxy` opens, for one.
+  if (!user && found.user !== undefined)
     throw configRefusal(
       `Context '${context}' of ${where} names the user '${found.user}', which is not there.${others}`,
     );
-  if (!URL.canParse(cluster.server) || !/^https?:/.test(cluster.server))
-    throw configRefusal(`Context '${context}' of ${where} has a server that is no URL.`);
-  checkFiles(context, where, [cluster.caFile, user.certFile, user.keyFile]);
+  checkServer(context, where, { cluster, user });
+  checkFiles(context, where, [cluster.caFile, user?.certFile, user?.keyFile]);
   checkCredential(context, where, { cluster, user });
 
-  // Contexts share the authenticators and what they cache, and nothing else.
-  const view: KubeConfig = Object.create(config);
-  view.currentContext = context;
   const isHttps = cluster.server.startsWith('https:');
+  const view = viewOf(config, found, { cluster, user });
   const ownAgent = () => new (isHttps ? Agent : HttpAgent)({ keepAlive: true, maxSockets: MAX_SOCKETS });
   const agent = ownAgent();
   const vitalAgent = ownAgent();
@@ -64,7 +62,8 @@ export function accessContext(
       await orAborted(view.applyToHTTPSOptions(options), AbortSignal.timeout(PLUGIN_TIMEOUT_MS));
       return options;
     } catch (cause) {
-      const detail = `No credential can be had for context '${context}', user '${found?.user}'.`;
+      const who = user ? `, user '${user.name}'` : '';
+      const detail = `No credential can be had for context '${context}'${who}.`;
       throw new Failure('backend_unavailable', detail, { cause });
     } finally {
       asking = undefined;
@@ -109,6 +108,24 @@ export function accessContext(
   };
 }
 
+/** Contexts share the authenticators and what they cache, and nothing else. */
+function viewOf(
+  config: KubeConfig,
+  found: Context,
+  { cluster, user }: { cluster: Cluster; user: User | undefined },
+): KubeConfig {
+  const view: KubeConfig = Object.create(config);
+  // Without a user the library forgets the cluster's authority, and of plain http it wants to be told that it is meant.
+  const own = user ?? { name: '' };
+  view.users = [own];
+  view.clusters = [
+    { ...cluster, skipTLSVerify: cluster.skipTLSVerify || cluster.server.startsWith('http:') },
+  ];
+  view.contexts = [{ ...found, user: own.name }];
+  view.currentContext = found.name;
+  return view;
+}
+
 /**
  * What asks a proxy for a way through does not know of the request that waits for it, and outlives it. For SOCKS the
  * library has a bound of its own, and would take this one for that of a silent watch.
@@ -124,18 +141,23 @@ function keepNone(agent: HttpAgent): void {
 }
 
 /** Follows a token that is renewed in its file, as the kubelet does with a service account's. */
-function tokenFileReader(user: User): () => string | undefined {
-  const path = (user.authProvider as { config?: { tokenFile?: string } } | undefined)?.config?.tokenFile;
+function tokenFileReader(user: User | undefined): () => string | undefined {
+  const path = (user?.authProvider as { config?: { tokenFile?: string } } | null | undefined)?.config
+    ?.tokenFile;
   let token: string | undefined;
   let readAtMs = Number.NEGATIVE_INFINITY;
   return () => {
     if (path === undefined || performance.now() - readAtMs < TOKEN_FILE_MAX_AGE_MS) return token;
     try {
+      const trouble = fileTrouble(path, MAX_CREDENTIAL_BYTES);
+      if (trouble !== undefined)
+        throw new Failure('backend_unavailable', `The token file '${path}' ${trouble}.`);
       token = readFileSync(path, 'utf8').trim();
       readAtMs = performance.now();
     } catch (cause) {
-      if (token === undefined)
-        throw new Failure('backend_unavailable', `The token file '${path}' cannot be read.`, { cause });
+      if (token !== undefined) return token;
+      if (cause instanceof Failure) throw cause;
+      throw new Failure('backend_unavailable', `The token file '${path}' cannot be read.`, { cause });
     }
     return token;
   };

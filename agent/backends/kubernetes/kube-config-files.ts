@@ -58,13 +58,17 @@ export function stampOf(paths: string): string {
   return stamps.join(' ');
 }
 
-/** A FIFO would be waited for, a device read without end. */
+/** Why a file is not to be read, if so: a FIFO would be waited for, a device read without end. */
+export function fileTrouble(file: string, maxBytes: number): string | undefined {
+  const stats = statSync(file);
+  if (!stats.isFile()) return 'is no file';
+  return stats.size > maxBytes ? `is larger than ${maxBytes} bytes` : undefined;
+}
+
 function readText(file: string): string {
   try {
-    const stats = statSync(file);
-    if (!stats.isFile()) throw configRefusal(`The kubeconfig '${file}' is no file.`);
-    if (stats.size > MAX_KUBECONFIG_BYTES)
-      throw configRefusal(`The kubeconfig '${file}' is larger than ${MAX_KUBECONFIG_BYTES} bytes.`);
+    const trouble = fileTrouble(file, MAX_KUBECONFIG_BYTES);
+    if (trouble !== undefined) throw configRefusal(`The kubeconfig '${file}' ${trouble}.`);
     return readFileSync(file, 'utf8');
   } catch (cause) {
     if (cause instanceof Failure) throw cause;

@@ -14,6 +14,7 @@ import { configRefusal, detailsOf, readKubeConfigs, stampOf } from './kube-confi
 
 export type {
   Cluster,
+  Context,
   KubeConfig,
   User,
   V1Pod,

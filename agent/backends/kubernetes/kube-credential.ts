@@ -1,14 +1,55 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { accessSync, constants, readFileSync } from 'node:fs';
+import { isIPv4 } from 'node:net';
+import { Failure } from '../../../shared/errors.ts';
 import type { Cluster, User } from './kube-config.ts';
-import { configRefusal } from './kube-config-files.ts';
+import { configRefusal, fileTrouble } from './kube-config-files.ts';
+
+/** A certificate with its chain, a bundle of authorities, a key, a token. */
+export const MAX_CREDENTIAL_BYTES = 1_048_576;
+
+/**
+ * Throws a Failure where a context leads to no server, or to one that the user's credential must not be sent to: without
+ * TLS everybody on the way reads it.
+ */
+export function checkServer(
+  context: string,
+  where: string,
+  { cluster, user }: { cluster: Cluster; user: User | undefined },
+): void {
+  const { server, proxyUrl } = cluster;
+  if (!URL.canParse(server) || !/^https?:/.test(server))
+    throw configRefusal(`Context '${context}' of ${where} has a server that is no URL.`);
+  if (proxyUrl && (!URL.canParse(proxyUrl) || !/^(https?|socks\w*):/.test(proxyUrl)))
+    throw configRefusal(`Context '${context}' of ${where} has a proxy that is no URL.`);
+  const isHere = isLoopback(new URL(server).hostname) && !proxyUrl;
+  if (server.startsWith('http:') && !isHere && user && hasSecret(user))
+    throw configRefusal(
+      `Context '${context}' of ${where} has a server without TLS, to which no credential is sent: use https.`,
+    );
+}
+
+function hasSecret({ token, username, password, exec, authProvider }: User): boolean {
+  return Boolean(token || username || password || exec || authProvider);
+}
+
+function isLoopback(hostname: string): boolean {
+  return (
+    hostname === 'localhost' || hostname === '[::1]' || (isIPv4(hostname) && hostname.startsWith('127.'))
+  );
+}
 
 /** Throws a Failure that names the first that cannot be read. */
 export function checkFiles(context: string, where: string, files: readonly (string | undefined)[]): void {
   for (const file of files) {
+    if (!file) continue;
     try {
-      if (file) accessSync(file, constants.R_OK);
+      const trouble = fileTrouble(file, MAX_CREDENTIAL_BYTES);
+      if (trouble !== undefined)
+        throw configRefusal(`Context '${context}' of ${where} names '${file}', which ${trouble}.`);
+      accessSync(file, constants.R_OK);
     } catch (cause) {
+      if (cause instanceof Failure) throw cause;
       throw configRefusal(
         `Context '${context}' of ${where} names the file '${file}', which cannot be read.`,
         cause,
@@ -21,14 +62,14 @@ export function checkFiles(context: string, where: string, files: readonly (stri
 export function checkCredential(
   context: string,
   where: string,
-  { cluster, user }: { cluster: Cluster; user: User },
+  { cluster, user }: { cluster: Cluster; user: User | undefined },
 ): void {
   const place = `context '${context}' of ${where}`;
   const Place = `Context '${context}' of ${where}`;
   const authority = bytesOf(cluster.caFile, cluster.caData);
   if (authority)
     read(() => new X509Certificate(authority), `${Place} has a certificate authority that cannot be read.`);
-  const text = bytesOf(user.certFile, user.certData);
+  const text = user && bytesOf(user.certFile, user.certData);
   if (!text) return;
   const certificate = read(
     () => new X509Certificate(text),

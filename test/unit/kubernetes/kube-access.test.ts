@@ -1,0 +1,159 @@
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { truncateSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { createKubeClient } from '../../../agent/backends/kubernetes/kube-client.ts';
+import { loadKubeContexts } from '../../../agent/backends/kubernetes/kube-config.ts';
+import { MAX_CREDENTIAL_BYTES } from '../../../agent/backends/kubernetes/kube-credential.ts';
+import { openKubeFolder } from '../../fakes/kube-api/kube-folder.ts';
+
+const { api, folder, newFile } = await openKubeFolder();
+const PODS = { method: 'GET', path: '/api/v1/namespaces/default/pods' } as const;
+
+/** A kubeconfig with one context; without a user unless one is given. */
+function kubeconfig(cluster: Record<string, unknown>, user?: Record<string, unknown>): string {
+  const path = newFile();
+  const config = {
+    clusters: [{ name: 'c', cluster }],
+    users: user ? [{ name: 'u', user }] : [],
+    contexts: [{ name: 'one', context: { cluster: 'c', ...(user && { user: 'u' }) } }],
+  };
+  writeFileSync(path, JSON.stringify(config));
+  return path;
+}
+
+async function listPods(path: string): Promise<object> {
+  const client = createKubeClient((await loadKubeContexts(path)).access('one'));
+  onTestFinished(() => client.access.close());
+  return client.call<object>(PODS);
+}
+
+/** An API server without TLS: what it answers says with which credential it was asked. */
+async function startPlainServer(): Promise<string> {
+  const server = createServer(({ headers }, response) => {
+    response.end(JSON.stringify({ asked: headers.authorization ?? 'nobody' }));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+const secure = () => {
+  const [{ cluster }] = JSON.parse(api.kubeconfig()).clusters;
+  return cluster as Record<string, unknown>;
+};
+
+describe('a context without a user', () => {
+  test('is nobody to a server that its authority vouches for', async () => {
+    await expect(listPods(kubeconfig(secure()))).rejects.toMatchObject({ httpStatus: 401 });
+  });
+
+  test('is served without TLS too, as kubectl proxy has it', async () => {
+    await expect(listPods(kubeconfig({ server: await startPlainServer() }))).resolves.toEqual({
+      asked: 'nobody',
+    });
+  });
+});
+
+describe('a server without TLS', () => {
+  test('is sent a credential on this machine', async () => {
+    await expect(listPods(kubeconfig({ server: await startPlainServer() }, { token: 't' }))).resolves.toEqual(
+      {
+        asked: 'Bearer t',
+      },
+    );
+  });
+
+  const elsewhere = { server: 'http://192.0.2.1:8080' };
+  const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: 'false' };
+  test.for([
+    ['a token', elsewhere, { token: 't' }],
+    ['a token file', elsewhere, { tokenFile: 'token' }],
+    ['a password', elsewhere, { username: 'u', password: 'p' }],
+    ['a plugin’s credential', elsewhere, { exec }],
+    ['a token by a name that only looks like here', { server: 'http://127.0.0.1.example' }, { token: 't' }],
+    ['a token by a proxy', { server: 'http://localhost', 'proxy-url': 'http://192.0.2.1' }, { token: 't' }],
+    ['a token with TLS verification off', { ...elsewhere, 'insecure-skip-tls-verify': true }, { token: 't' }],
+  ] as const)('is not sent %s over a network', async ([, cluster, user]) => {
+    const path = kubeconfig(cluster, user);
+    const contexts = await loadKubeContexts(path);
+    expect(() => contexts.access('one')).toThrow(
+      `Context 'one' of ${path} has a server without TLS, to which no credential is sent: use https.`,
+    );
+  });
+
+  test('needs no credential', async () => {
+    const contexts = await loadKubeContexts(kubeconfig(elsewhere));
+    expect(contexts.access('one').server).toBe('http://192.0.2.1:8080');
+  });
+});
+
+test('a proxy that is no URL is said', async () => {
+  const path = kubeconfig({ ...secure(), 'proxy-url': 'proxy.example:3128' }, { token: 't' });
+  const contexts = await loadKubeContexts(path);
+  expect(() => contexts.access('one')).toThrow(`Context 'one' of ${path} has a proxy that is no URL.`);
+});
+
+describe.each([
+  ['a folder', () => folder, 'is no file'],
+  [
+    'a FIFO',
+    () => {
+      const path = newFile();
+      execFileSync('mkfifo', [path]);
+      return path;
+    },
+    'is no file',
+  ],
+  [
+    'larger than any',
+    () => {
+      const path = newFile();
+      writeFileSync(path, '');
+      truncateSync(path, MAX_CREDENTIAL_BYTES + 1);
+      return path;
+    },
+    `is larger than ${MAX_CREDENTIAL_BYTES} bytes`,
+  ],
+] as const)('a file of a context that is %s', (_, make, words) => {
+  test.for(['certificate-authority', 'client-certificate', 'client-key'])(
+    'is named and holds nothing up: %s',
+    async (member) => {
+      const bad = make();
+      const own = api.authority.issue({ name: 'own' });
+      const certificate = newFile();
+      writeFileSync(certificate, own.cert);
+      const isCluster = member === 'certificate-authority';
+      const path = kubeconfig(
+        isCluster ? { ...secure(), [member]: bad } : secure(),
+        isCluster ? { token: 't' } : { 'client-certificate': certificate, [member]: bad },
+      );
+      const contexts = await loadKubeContexts(path);
+      expect(() => contexts.access('one')).toThrow(
+        `Context 'one' of ${path} names '${bad}', which ${words}.`,
+      );
+    },
+  );
+
+  test('is named and holds nothing up: tokenFile', async () => {
+    const bad = make();
+    await expect(listPods(kubeconfig(secure(), { tokenFile: bad }))).rejects.toMatchObject({
+      code: 'backend_unavailable',
+      detail: `The token file '${bad}' ${words}.`,
+    });
+  });
+});
+
+test('an authority of the largest size is read', async () => {
+  const authority = newFile();
+  writeFileSync(authority, api.authority.cert);
+  truncateSync(authority, MAX_CREDENTIAL_BYTES);
+  const path = kubeconfig({ server: api.url, 'certificate-authority': authority });
+  expect((await loadKubeContexts(path)).access('one').server).toBe(api.url);
+});
