@@ -5,7 +5,7 @@ import { EXEC_PROTOCOLS } from './exec-protocol.ts';
 import { createExecStream, type ExecStream, type ExecStreamOptions } from './exec-stream.ts';
 import { connectionOf, parseStatus } from './kube-client.ts';
 import type { KubeAccess } from './kube-config.ts';
-import { isRefused, statusFailure } from './kube-failure.ts';
+import { statusFailure } from './kube-failure.ts';
 import type { Right } from './rights.ts';
 
 /** What an exec over WebSocket asks for: `create` too since 1.35. */
@@ -51,7 +51,6 @@ export async function openExec(options: ExecOptions): Promise<ExecStream> {
     stream.off('error', ignore);
   } catch (cause) {
     stream.destroy();
-    if (isRefused(cause, 401)) await access.refused();
     throw signal.aborted ? signal.reason : cause;
   } finally {
     signal.removeEventListener('abort', abort);

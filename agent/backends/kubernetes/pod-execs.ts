@@ -1,8 +1,8 @@
 import { openRunnerStream } from '../runner-stream.ts';
 import type { ExecStream } from './exec-stream.ts';
 import type { KubeClient } from './kube-client.ts';
-import { KubeRefusal } from './kube-failure.ts';
-import { EXEC_VERBS, openExec } from './open-exec.ts';
+import { isRefused, KubeRefusal } from './kube-failure.ts';
+import { EXEC_VERBS, type ExecOptions, openExec } from './open-exec.ts';
 import { CONTAINER } from './pod-spec.ts';
 
 export type PodExecsDeps = {
@@ -22,10 +22,22 @@ export type PodExecs = {
 export function createPodExecs({ client, namespace, execProtocols: protocols }: PodExecsDeps): PodExecs {
   let calls = 0;
 
-  /** What the answer says of the agent's right to execs is kept. */
-  async function openKnown(options: Parameters<typeof openExec>[0]): Promise<ExecStream> {
+  /** Refused before anything was done: with another credential it may be asked for again, as a plain call is. */
+  async function openTwice(options: ExecOptions): Promise<ExecStream> {
+    calls += 1;
     try {
-      const stream = await openExec(options);
+      return await openExec(options);
+    } catch (cause) {
+      if (!isRefused(cause, 401) || !(await client.access.refused())) throw cause;
+      calls += 1;
+      return openExec(options);
+    }
+  }
+
+  /** What the answer says of the agent's right to execs is kept. */
+  async function openKnown(options: ExecOptions): Promise<ExecStream> {
+    try {
+      const stream = await openTwice(options);
       for (const verb of EXEC_VERBS)
         client.rights?.allowed({ verb, group: '', resource: 'pods/exec', namespace });
       return stream;
@@ -40,7 +52,6 @@ export function createPodExecs({ client, namespace, execProtocols: protocols }: 
       return calls;
     },
     open(pod, python, signal) {
-      calls += 1;
       const place = { access: client.access, namespace, pod, container: CONTAINER };
       return openRunnerStream({
         python,
