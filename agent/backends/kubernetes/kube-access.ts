@@ -8,7 +8,7 @@ import type { Cluster, Connection, Context, KubeAccess, KubeConfig, User } from 
 import { configRefusal, fileTrouble } from './kube-config-files.ts';
 import { checkCredential, checkFiles, checkServer, MAX_CREDENTIAL_BYTES } from './kube-credential.ts';
 
-const TOKEN_FILE_MAX_AGE_MS = 10_000;
+export const TOKEN_FILE_MAX_AGE_MS = 10_000;
 const MAX_SOCKETS = 32;
 /** A proxy that is silent for so long before there is a way through it is given up, and its socket with it. */
 export const PROXY_TIMEOUT_MS = 15_000;
@@ -49,7 +49,7 @@ export function accessContext(
   const ownAgent = () => new (isHttps ? Agent : HttpAgent)({ keepAlive: true, maxSockets: MAX_SOCKETS });
   const agent = ownAgent();
   const vitalAgent = ownAgent();
-  const readToken = tokenFileReader(user);
+  const readToken = tokenFileReader(tokenFileOf(user));
   let proxied: { credentials: string; agent: HttpAgent } | undefined;
   let asking: Promise<RequestOptions> | undefined;
 
@@ -116,7 +116,9 @@ function viewOf(
 ): KubeConfig {
   const view: KubeConfig = Object.create(config);
   // Without a user the library forgets the cluster's authority, and of plain http it wants to be told that it is meant.
-  const own = user ?? { name: '' };
+  const own = { name: '', ...user };
+  // The library reads a token's file too, and fails with the first time that it is not there.
+  if (tokenFileOf(user) !== undefined) own.authProvider = undefined;
   view.users = [own];
   view.clusters = [
     { ...cluster, skipTLSVerify: cluster.skipTLSVerify || cluster.server.startsWith('http:') },
@@ -140,10 +142,13 @@ function keepNone(agent: HttpAgent): void {
     for (const socket of sockets ?? []) socket.destroy();
 }
 
+function tokenFileOf(user: User | undefined): string | undefined {
+  const { config } = (user?.authProvider ?? {}) as { config?: { tokenFile?: string } };
+  return config?.tokenFile;
+}
+
 /** Follows a token that is renewed in its file, as the kubelet does with a service account's. */
-function tokenFileReader(user: User | undefined): () => string | undefined {
-  const path = (user?.authProvider as { config?: { tokenFile?: string } } | null | undefined)?.config
-    ?.tokenFile;
+function tokenFileReader(path: string | undefined): () => string | undefined {
   let token: string | undefined;
   let readAtMs = Number.NEGATIVE_INFINITY;
   return () => {

@@ -24,7 +24,7 @@ export type {
 } from '@kubernetes/client-node';
 
 /** What Kubernetes mounts in a pod that has a service account. */
-const OWN_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
+export const OWN_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 
 /** What one request or one upgrade needs at this moment: tokens rotate, and so do certificates. */
 export type Connection = {
@@ -68,7 +68,11 @@ export type KubeContexts = {
 };
 
 /** Only tests have reason to set them. */
-export type KubeConfigOptions = { proxyTimeoutMs?: number };
+export type KubeConfigOptions = {
+  proxyTimeoutMs?: number;
+  /** The folder that OWN_TOKEN and its neighbours are looked for in; `/` unless given. */
+  root?: string;
+};
 
 /**
  * Reads kubeconfig files, several joined by `:`; without `paths` the one in the home directory, else the cluster that
@@ -102,10 +106,11 @@ function ownConfig(): string | undefined {
 async function readContexts(paths: string | undefined, options: KubeConfigOptions): Promise<KubeContexts> {
   const { KubeConfig } = await import('@kubernetes/client-node');
   if (paths === undefined) {
-    if (!existsSync(OWN_TOKEN))
+    const { root = '' } = options;
+    if (!existsSync(root + OWN_TOKEN))
       throw configRefusal('There is no kubeconfig: set KUBECONFIG, or run the agent inside the cluster.');
     const config = new KubeConfig();
-    config.loadFromCluster();
+    config.loadFromCluster(root);
     const where = 'the cluster that the agent runs in';
     return contextsOf(config, { problems: [], where, fileOf: () => where }, options);
   }
