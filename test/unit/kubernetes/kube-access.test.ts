@@ -7,6 +7,9 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { createKubeClient } from '../../../agent/backends/kubernetes/kube-client.ts';
 import { loadKubeContexts } from '../../../agent/backends/kubernetes/kube-config.ts';
 import { MAX_CREDENTIAL_BYTES } from '../../../agent/backends/kubernetes/kube-credential.ts';
+import { openExec } from '../../../agent/backends/kubernetes/open-exec.ts';
+import { type Certificate, createAuthority } from '../../fakes/kube-api/certificates.ts';
+import { ADMINISTRATORS } from '../../fakes/kube-api/kube-api.ts';
 import { openKubeFolder } from '../../fakes/kube-api/kube-folder.ts';
 
 const { api, folder, newFile } = await openKubeFolder();
@@ -58,6 +61,65 @@ describe('a context without a user', () => {
     await expect(listPods(kubeconfig({ server: await startPlainServer() }))).resolves.toEqual({
       asked: 'nobody',
     });
+  });
+});
+
+describe('a client certificate', () => {
+  const issue = (organization: string, authority = api.authority) =>
+    authority.issue({ name: 'agent', organization });
+  const asData = ({ cert, key }: Certificate) => ({
+    'client-certificate-data': Buffer.from(cert).toString('base64'),
+    'client-key-data': Buffer.from(key).toString('base64'),
+  });
+  const asFiles = ({ cert, key }: Certificate) => {
+    const [certificate, own] = [newFile(), newFile()];
+    writeFileSync(certificate, cert);
+    writeFileSync(own, key);
+    return { 'client-certificate': certificate, 'client-key': own };
+  };
+
+  test.for([
+    ['a kubeconfig', asData],
+    ['files', asFiles],
+  ] as const)('of %s lets calls, watches and execs in', async ([, write]) => {
+    const path = kubeconfig(secure(), write(issue(ADMINISTRATORS)));
+    await expect(listPods(path)).resolves.toMatchObject({ items: [] });
+    const { access, watch } = createKubeClient((await loadKubeContexts(path)).access('one'));
+    onTestFinished(() => access.close());
+    const stop = new AbortController();
+    const opened = Promise.withResolvers<void>();
+    const options = { signal: stop.signal, idleMs: 20_000, onOpen: opened.resolve };
+    const ended = watch(PODS.path, {}, options).next().catch(opened.reject);
+    await opened.promise;
+    stop.abort();
+    await ended;
+    const place = { namespace: 'default', pod: 'nobody', container: 'sandbox', command: ['true'] };
+    const signal = AbortSignal.timeout(20_000);
+    await expect(openExec({ ...place, access, signal })).rejects.toMatchObject({
+      detail: 'The pod is gone.',
+    });
+  });
+
+  test.for([
+    ['of another authority', () => issue(ADMINISTRATORS, createAuthority('another'))],
+    ['of nobody in particular', () => issue('nobody')],
+  ] as const)('%s does not', async ([, certificate]) => {
+    await expect(listPods(kubeconfig(secure(), asData(certificate())))).rejects.toMatchObject({
+      httpStatus: 401,
+    });
+  });
+
+  test('that is another in its file is used from the next call on', async () => {
+    const own = asFiles(issue(ADMINISTRATORS));
+    const path = kubeconfig(secure(), own);
+    const access = (await loadKubeContexts(path)).access('one');
+    onTestFinished(() => access.close());
+    await access.connection();
+    const { cert, key } = issue(ADMINISTRATORS);
+    writeFileSync(own['client-certificate'], cert);
+    writeFileSync(own['client-key'], key);
+    const { tls } = await access.connection();
+    expect([String(tls.cert), String(tls.key)]).toEqual([cert, key]);
   });
 });
 
