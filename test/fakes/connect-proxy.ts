@@ -4,7 +4,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net';
 
 export type ConnectProxy = AsyncDisposable & {
   readonly url: string;
-  /** Where each way that was asked for led to, as HOST:PORT. */
+  /** Where each way was asked for to, as HOST:PORT. */
   readonly asked: readonly string[];
   /** Takes what comes, and says nothing. */
   silent: boolean;
@@ -12,8 +12,8 @@ export type ConnectProxy = AsyncDisposable & {
   readonly connections: number;
 };
 
-/** An HTTP proxy on loopback that makes ways through itself (CONNECT). */
-export async function startConnectProxy(): Promise<ConnectProxy> {
+/** An HTTP proxy on loopback that makes ways through itself (CONNECT): all to one port, which it alone knows the way to. */
+export async function startConnectProxy(target: number): Promise<ConnectProxy> {
   const asked: string[] = [];
   const sockets = new Set<Socket>();
   const server = createServer();
@@ -29,13 +29,12 @@ export async function startConnectProxy(): Promise<ConnectProxy> {
       socket.on('end', () => socket.destroy()).resume();
       return;
     }
-    const { hostname, port } = new URL(`http://${url}`);
-    const target = connect(Number(port), hostname, () => {
+    const beyond = connect(target, '127.0.0.1', () => {
       socket.write('HTTP/1.1 200 OK\r\n\r\n');
-      target.pipe(socket).pipe(target);
+      beyond.pipe(socket).pipe(beyond);
     });
-    target.on('error', () => socket.destroy());
-    socket.on('close', () => target.destroy());
+    beyond.on('error', () => socket.destroy());
+    socket.on('close', () => beyond.destroy());
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
