@@ -1,6 +1,6 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { isAbsolute, resolve } from 'node:path';
-import type { KubeConfig, User } from './kube-config.ts';
+import type { Cluster, KubeConfig, User } from './kube-config.ts';
 
 /** A plugin that hangs, or waits for somebody to type, is ended. */
 export const PLUGIN_TIMEOUT_MS = 30_000;
@@ -9,6 +9,7 @@ type Plugin = {
   apiVersion?: string;
   command?: string;
   env?: { name: string; value: string }[] | null;
+  provideClusterInfo?: boolean;
 };
 type Spawn = (command: string, args: readonly string[] | undefined, options: SpawnOptions) => ChildProcess;
 
@@ -17,25 +18,46 @@ export function hasPlugin({ exec }: User): boolean {
   return exec !== null && exec !== undefined;
 }
 
-/**
- * What kubectl does and the library does not: plugins have nobody who types, are told what they are asked for, end in
- * time, and are looked for beside their kubeconfig where they are named by a relative path.
- */
+/** Plugins that are named by a relative path are looked for beside their kubeconfig, as by kubectl. */
 export function adoptPlugins(config: KubeConfig, directory: string): void {
   config.users = config.users.map((user) => {
     if (!hasPlugin(user)) return user;
-    const { apiVersion = '', command = '', env, ...rest } = user.exec as Plugin;
-    const asked = { kind: 'ExecCredential', apiVersion, spec: { interactive: false } };
-    return {
-      ...user,
-      exec: {
-        ...rest,
-        apiVersion,
-        command: command.includes('/') && !isAbsolute(command) ? resolve(directory, command) : command,
-        env: [{ name: 'KUBERNETES_EXEC_INFO', value: JSON.stringify(asked) }, ...(env ?? [])],
-      },
-    };
+    const plugin = user.exec as Plugin;
+    const { command = '', env } = plugin;
+    const isBeside = command.includes('/') && !isAbsolute(command);
+    const path = isBeside ? resolve(directory, command) : command;
+    return { ...user, exec: { ...plugin, command: path, env: [...(env ?? [])] } };
   });
+}
+
+/** The user whose plugin is told what it is asked for, as by kubectl: of which cluster, where it wants to know that. */
+export function tellPlugin<U extends User>(user: U, cluster: Cluster, authority: Buffer | undefined): U {
+  if (!hasPlugin(user)) return user;
+  const { apiVersion = '', env, provideClusterInfo, ...rest } = user.exec as Plugin;
+  const told = provideClusterInfo === true ? { cluster: clusterInfo(cluster, authority) } : {};
+  const asked = { kind: 'ExecCredential', apiVersion, spec: { ...told, interactive: false } };
+  return {
+    ...user,
+    // What the library keeps of a plugin's answers goes by this name: they may differ from cluster to cluster.
+    name: provideClusterInfo === true ? JSON.stringify([user.name, cluster.name]) : user.name,
+    exec: {
+      ...rest,
+      apiVersion,
+      env: [{ name: 'KUBERNETES_EXEC_INFO', value: JSON.stringify(asked) }, ...(env ?? [])],
+    },
+  };
+}
+
+/** `spec.cluster` of client.authentication.k8s.io/v1. */
+function clusterInfo(cluster: Cluster, authority: Buffer | undefined): Record<string, unknown> {
+  const { server, tlsServerName, skipTLSVerify, proxyUrl } = cluster;
+  return {
+    server,
+    ...(tlsServerName && { 'tls-server-name': tlsServerName }),
+    ...(skipTLSVerify && { 'insecure-skip-tls-verify': true }),
+    ...(authority && { 'certificate-authority-data': authority.toString('base64') }),
+    ...(proxyUrl && { 'proxy-url': proxyUrl }),
+  };
 }
 
 /** Sets how plugins are started. The library has no setting for it: it keeps the function in a member of its own. */

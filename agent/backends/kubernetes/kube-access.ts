@@ -3,10 +3,16 @@ import { Agent as HttpAgent } from 'node:http';
 import { Agent, type RequestOptions } from 'node:https';
 import { Failure } from '../../../shared/errors.ts';
 import { orAborted } from '../../deadline.ts';
-import { hasPlugin, PLUGIN_TIMEOUT_MS } from './exec-plugin.ts';
+import { hasPlugin, PLUGIN_TIMEOUT_MS, tellPlugin } from './exec-plugin.ts';
 import type { Cluster, Connection, Context, KubeAccess, KubeConfig, User } from './kube-config.ts';
 import { configRefusal, fileTrouble } from './kube-config-files.ts';
-import { checkCredential, checkFiles, checkServer, MAX_CREDENTIAL_BYTES } from './kube-credential.ts';
+import {
+  bytesOf,
+  checkCredential,
+  checkFiles,
+  checkServer,
+  MAX_CREDENTIAL_BYTES,
+} from './kube-credential.ts';
 
 export const TOKEN_FILE_MAX_AGE_MS = 10_000;
 const MAX_SOCKETS = 32;
@@ -116,7 +122,7 @@ function viewOf(
 ): KubeConfig {
   const view: KubeConfig = Object.create(config);
   // Without a user the library forgets the cluster's authority, and of plain http it wants to be told that it is meant.
-  const own = { name: '', ...user };
+  const own = tellPlugin({ name: '', ...user }, cluster, bytesOf(cluster.caFile, cluster.caData));
   // The library reads a token's file too, and fails with the first time that it is not there.
   if (tokenFileOf(user) !== undefined) own.authProvider = undefined;
   view.users = [own];

@@ -90,7 +90,8 @@ export function checkCredential(
     throw configRefusal(`${Place} has a client key that is not its certificate's.`);
 }
 
-function bytesOf(file: string | undefined, data: string | undefined): Buffer | undefined {
+/** What a file holds, or else the kubeconfig itself. */
+export function bytesOf(file: string | undefined, data: string | undefined): Buffer | undefined {
   if (file) return readFileSync(file);
   return data ? Buffer.from(data, 'base64') : undefined;
 }

@@ -18,7 +18,10 @@ async function clientOf(path: string): Promise<KubeClient> {
 }
 
 /** A kubeconfig whose plugin is this shell script, and what lies beside it. */
-function withPlugin(script: string): { path: string; says(token: string): void; asked(): number } {
+function withPlugin(
+  script: string,
+  { cluster = {}, exec = {} }: { cluster?: object; exec?: object } = {},
+): { path: string; says(token: string): void; asked(): number } {
   const [path, told, log] = [newFile(), newFile(), newFile()];
   const plugin = newFile();
   writeFileSync(log, '');
@@ -26,7 +29,10 @@ function withPlugin(script: string): { path: string; says(token: string): void; 
   chmodSync(plugin, 0o700);
   const config = JSON.parse(api.kubeconfig({ token: 'unused' }));
   const apiVersion = 'client.authentication.k8s.io/v1';
-  config.users[0].user = { exec: { apiVersion, command: `./${plugin.slice(folder.length + 1)}` } };
+  config.users[0].user = { exec: { apiVersion, command: `./${plugin.slice(folder.length + 1)}`, ...exec } };
+  Object.assign(config.clusters[0].cluster, cluster);
+  config.clusters.push({ ...config.clusters[0], name: 'other' });
+  config.contexts.push({ name: 'other', context: { cluster: 'other', user: 'agent' } });
   writeFileSync(path, JSON.stringify(config));
   return {
     path,
@@ -91,6 +97,51 @@ describe('an exec plugin', () => {
       kind: 'ExecCredential',
       apiVersion: 'client.authentication.k8s.io/v1',
       spec: { interactive: false },
+    });
+  });
+
+  const wants = { provideClusterInfo: true };
+  const SAYS_WHERE =
+    'case "$KUBERNETES_EXEC_INFO" in *\'"cluster":{"server":\'*) cat $TOLD;; *) exit 1;; esac';
+
+  test('that wants to know of which cluster a credential is asked gets no other’s', async () => {
+    const plugin = withPlugin(SAYS_WHERE, { exec: wants });
+    plugin.says('where');
+    const contexts = await loadKubeContexts(plugin.path);
+    for (const name of ['fake', 'other']) {
+      const client = createKubeClient(contexts.access(name));
+      onTestFinished(() => client.access.close());
+      await expect(client.call(PODS)).resolves.toMatchObject({ items: [] });
+    }
+    expect(plugin.asked()).toBe(2);
+  });
+
+  test('that does not say so is not told', async () => {
+    const plugin = withPlugin(SAYS_WHERE);
+    plugin.says('nowhere');
+    await expect((await clientOf(plugin.path)).call(PODS)).rejects.toMatchObject({
+      detail: "No credential can be had for context 'fake', user 'agent'.",
+    });
+  });
+
+  test('is told all that there is to know of a cluster', async () => {
+    const [seen, authority] = [newFile(), newFile()];
+    writeFileSync(authority, api.authority.cert);
+    const cluster = {
+      server: 'https://127.0.0.1:1',
+      'tls-server-name': 'localhost',
+      'insecure-skip-tls-verify': true,
+      'proxy-url': 'http://127.0.0.1:2',
+    };
+    const files = { 'certificate-authority': authority, 'certificate-authority-data': undefined };
+    const script = `echo "$KUBERNETES_EXEC_INFO" > ${seen}; cat $TOLD`;
+    const plugin = withPlugin(script, { cluster: { ...cluster, ...files }, exec: wants });
+    plugin.says('all');
+    await (await clientOf(plugin.path)).access.connection();
+    const data = Buffer.from(api.authority.cert).toString('base64');
+    expect(JSON.parse(readFileSync(seen, 'utf8')).spec).toEqual({
+      interactive: false,
+      cluster: { ...cluster, 'certificate-authority-data': data },
     });
   });
 

@@ -56,16 +56,21 @@ describe('a kubeconfig', () => {
     });
   });
 
-  test.for(['{', '', 'just words', '[]', 'null', '{"clusters": [{"name": "a"}]}'])(
-    'of %j is malformed',
-    async (text) => {
-      const path = file(text);
-      await expect(loadKubeContexts(path)).rejects.toMatchObject({
-        code: 'invalid_request',
-        detail: `The kubeconfig '${path}' is malformed.`,
-      });
-    },
-  );
+  test.for([
+    '{',
+    '',
+    'just words',
+    '[]',
+    'null',
+    '{"clusters": [{"name": "a"}]}',
+    '{"users": [{"name": "a", "user": {"exec": {"command": "true", "env": {"A": "b"}}}}]}',
+  ])('of %j is malformed', async (text) => {
+    const path = file(text);
+    await expect(loadKubeContexts(path)).rejects.toMatchObject({
+      code: 'invalid_request',
+      detail: `The kubeconfig '${path}' is malformed.`,
+    });
+  });
 
   const base = {
     clusters: [
