@@ -93,7 +93,8 @@ export function checkCredential(
 /** What a file holds, or else the kubeconfig itself. */
 export function bytesOf(file: string | undefined, data: string | undefined): Buffer | undefined {
   if (file) return readFileSync(file);
-  return data ? Buffer.from(data, 'base64') : undefined;
+  // What stands there need not be text.
+  return data ? Buffer.from(String(data), 'base64') : undefined;
 }
 
 function read<T>(parse: () => T, otherwise: string): T {

@@ -154,8 +154,8 @@ describe('a kubeconfig', () => {
     expect(() => contexts.access('fake')).toThrow(words);
   });
 
-  test('with an authority that is no certificate says so', async () => {
-    const path = configWith({ token: 'good' }, { 'certificate-authority-data': 'AAAA' });
+  test.for(['AAAA', 5])('with an authority that is no certificate says so: %j', async (data) => {
+    const path = configWith({ token: 'good' }, { 'certificate-authority-data': data });
     const contexts = await loadKubeContexts(path);
     expect(() => contexts.access('fake')).toThrow(/certificate authority that cannot be read/);
   });
