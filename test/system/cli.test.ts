@@ -269,20 +269,30 @@ describeStack('podgate', { variables: { POOL_SIZE: '3' } }, (stack) => {
     expect(await exec([...args, '-c', code])).toMatchObject({ status, stderr, stdout: '' });
   });
 
+  test('exec without --timeout asks for no more than the key may use', async () => {
+    const key = await stack().key({ limits: { timeout_ms: 1_500 } });
+    const own = { env: { PODGATE_KEY: key } };
+    expect(await exec(['-c', 'print(1)'], own)).toMatchObject({ status: 0, stdout: '1\n', stderr: '' });
+    expect(await exec(['-c', 'while True: pass'], own)).toMatchObject({ status: 124 });
+    expect(await exec(['--timeout', '1501', '-c', '1'], own)).toMatchObject({
+      status: FAILED,
+      stderr: expect.stringMatching(/timeout_ms exceeds maximum of 1500 ms/),
+    });
+  });
+
   test('exec ends with 137 where memory ran out, and says so', async () => {
     const code = `import mmap
 shared = mmap.mmap(-1, 400 << 20)
 for at in range(0, 400 << 20, 4096): shared[at] = 1`;
-    expect(await exec(['-c', code])).toMatchObject({
+    expect(await exec(['--timeout', '20000', '-c', code])).toMatchObject({
       status: 137,
       stderr: 'podgate: the program ran out of memory\n',
     });
   });
 
   test('exec prints what comes when it comes', async () => {
-    const command = startPodgate(['exec', '-c', 'import time; print("first"); time.sleep(60)'], {
-      env: env(),
-    });
+    const code = 'import time; print("first"); time.sleep(60)';
+    const command = startPodgate(['exec', '--timeout', '30000', '-c', code], { env: env() });
     await command.shows(/^first\n$/);
     expect(command.child.exitCode).toBe(null);
   });
@@ -293,7 +303,7 @@ for at in range(0, 400 << 20, 4096): shared[at] = 1`;
   ] as const)('exec that gets %s cancels the program', async (signal, status) => {
     const marker = `3${crypto.getRandomValues(new Uint32Array(1))[0]}`;
     const code = `import subprocess; print("begun"); subprocess.run(["sleep", "${marker}"])`;
-    const command = startPodgate(['exec', '-c', code], { env: env() });
+    const command = startPodgate(['exec', '--timeout', '30000', '-c', code], { env: env() });
     await command.shows(/begun\n/);
     await expect.poll(() => countRunning('sleep', marker), { interval: 2 }).toBe(1);
     command.kill(signal);
@@ -302,9 +312,8 @@ for at in range(0, 400 << 20, 4096): shared[at] = 1`;
   });
 
   test('exec whose reader leaves ends, and the program with it', async () => {
-    const command = startPodgate(['exec', '-c', 'import time\nwhile True: print("line"); time.sleep(0.01)'], {
-      env: env(),
-    });
+    const code = 'import time\nwhile True: print("line"); time.sleep(0.01)';
+    const command = startPodgate(['exec', '--timeout', '30000', '-c', code], { env: env() });
     await command.shows(/line/);
     command.child.stdout?.destroy();
     expect(await command.ended).toMatchObject({ status: 141, stderr: '' });
