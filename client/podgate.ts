@@ -70,8 +70,8 @@ export class Podgate {
 
   /**
    * Runs code and yields its output as it happens, then exactly one `result`. Leaving the loop cancels it, unless it has
-   * an idempotency key or `detach`: such an execution goes on, and where the connection breaks the loop goes on too,
-   * behind the last event that came.
+   * an idempotency key or `detach`: such an execution goes on, and where the connection breaks or its gateway
+   * shuts down the loop goes on too, behind the last event that came.
    */
   async *stream(
     request: string | ExecuteRequest,
@@ -172,7 +172,8 @@ class Executions {
 
   /**
    * Yields what an execution has said and is still to say, from its first byte or behind `lastEventId`, then exactly one
-   * `result`. Where the connection breaks it goes on behind the last event that came. Leaving the loop ends nothing.
+   * `result`. Where the connection breaks or its gateway shuts down it goes on behind the last event that came. Leaving
+   * the loop ends nothing.
    */
   events(
     id: string,

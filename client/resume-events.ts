@@ -16,7 +16,10 @@ export type Followed = {
   lastEventId?: string | undefined;
 };
 
-/** Events up to the result. Where the connection breaks they go on behind the last that came, if they can be asked for. */
+/**
+ * Events up to the result. Where the connection breaks, or a gateway shuts down, they go on behind the last that came, if
+ * they can be asked for.
+ */
 export async function* resumeEvents(
   transport: Transport,
   { response, id, lastEventId }: Followed,
@@ -25,6 +28,7 @@ export async function* resumeEvents(
   let last = lastEventId;
   let answer = response;
   let started: 'yes' | 'unknown' = 'unknown';
+  let lost: unknown;
   for (let resumes = 0; ; resumes += 1) {
     try {
       answer ??= await transport.send({
@@ -45,12 +49,21 @@ export async function* resumeEvents(
       throw connectionLost(undefined, signal, started);
     } catch (cause) {
       const error = connectionLost(cause, signal, started);
-      const isLost = error instanceof PodgateError && error.code === 'connection_lost';
-      if (id === null || !isLost || resumes >= MAX_RESUMES) throw error;
+      // Only that nobody tells of it now: it would pass for an execution that never began.
+      const isUntold = lost !== undefined && error instanceof PodgateError && error.retryable;
+      if (id === null || !isLost(error) || resumes >= MAX_RESUMES) throw isUntold ? lost : error;
+      if (!isUntold) lost = error;
       answer = undefined;
       await pause(RESUME_MS * 2 ** resumes, signal);
     }
   }
+}
+
+/** Whether another attempt may tell the rest. A gateway that goes says it of the execution, or refuses to be asked. */
+function isLost(error: unknown): boolean {
+  if (!(error instanceof PodgateError)) return false;
+  if (error.code === 'draining') return error.status !== null || error.started !== 'no';
+  return error.code === 'connection_lost';
 }
 
 async function* readEvents({ body }: Response): AsyncGenerator<ServerSentEvent, void, undefined> {

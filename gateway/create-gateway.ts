@@ -79,16 +79,18 @@ export function createGateway(deps: GatewayDeps): Gateway {
   const outputMemory = new MemoryBudget(config.outputMemoryBytes);
   const shelf = new ResultShelf(elapsed);
   const followers = new Set<ExecutionFollower>();
+  /** Those of them whose readers ask another gateway for the rest. */
+  const movable = new Set<ExecutionFollower>();
   const onOver = (run: ExecutionRun) => {
     runs.delete(run);
     lookAround();
   };
 
-  /** While it drains: whether somebody waits still, or nothing is left. */
+  /** While it drains: whether somebody waits still, or nothing is left that was not told. */
   function lookAround(): void {
     if (!draining) return;
     if (![...runs].some((run) => run.waiting)) allBegun();
-    if (runs.size === 0) becomeIdle();
+    if (runs.size === 0 && movable.size === 0) becomeIdle();
   }
 
   function requireOpen(): void {
@@ -119,13 +121,28 @@ export function createGateway(deps: GatewayDeps): Gateway {
       directory,
       outputMemory,
       shelf,
-      onOver: (each) => followers.delete(each),
+      onOver(each) {
+        followers.delete(each);
+        movable.delete(each);
+        lookAround();
+      },
     });
     followers.add(follower);
     return follower;
   }
 
-  const terminals = createTerminalDoor({ ...deps, directory, requireOpen, follow });
+  function followMovable(order: FollowOrder): ExecutionFollower {
+    const follower = follow(order);
+    movable.add(follower);
+    return follower;
+  }
+
+  function sendAway(leaving: Iterable<ExecutionFollower>): void {
+    for (const follower of [...leaving])
+      follower.stop('draining', 'This gateway was shut down; ask another for the rest.');
+  }
+
+  const terminals = createTerminalDoor({ ...deps, directory, requireOpen, follow: followMovable });
   const keyed = new KeyedExecutions({
     elapsed,
     start,
@@ -140,7 +157,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
   const routes = [
     ...createHealthRoutes({ version: config.version, directory, draining: () => leaving || draining }),
     ...createExecuteRoutes({ ...deps, directory, requestMemory, requireOpen, start, keyed }),
-    ...createExecutionRoutes({ ...deps, directory, follow }),
+    ...createExecutionRoutes({ ...deps, directory, follow: followMovable }),
     ...createClusterRoutes({ directory }),
     ...createSessionRoutes({ ...deps, directory, requestMemory, requireOpen, start, keyed }),
     ...createProgramInputRoutes({ ...deps, directory, requestMemory, requireOpen, start, keyed }),
@@ -163,8 +180,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     closed = true;
     draining = true;
     for (const run of [...runs]) run.part('This gateway was shut down before the code ended.');
-    for (const follower of [...followers])
-      follower.stop('draining', 'This gateway was shut down; ask another for the rest.');
+    sendAway(followers);
     door.close();
     becomeIdle();
   }
@@ -187,6 +203,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
         await Promise.race([begun, idle]);
         // Those that nobody reads go on at their agents without it.
         for (const run of [...runs]) if (!run.isRead) run.part('This gateway was shut down.');
+        sendAway(movable);
         door.drain(Math.max(0, Math.round(untilMs - elapsed())));
       }
       await idle;

@@ -61,6 +61,9 @@ const rejection = (promise: Promise<unknown>): Promise<PodgateError> =>
 const openEvents = (response: ServerResponse) =>
   response.writeHead(200, { 'Content-Type': 'text/event-stream' });
 const output = (data: string) => `event: output\ndata: ${JSON.stringify({ stream: 'stdout', data })}\n\n`;
+const failed = (code: string, started: string) =>
+  `event: error\ndata: ${JSON.stringify({ message: `${code} happened`, code, started })}\n\n`;
+const NOW = { 'Retry-After': '0' };
 const result = `event: result\ndata: ${JSON.stringify(END)}\n\n`;
 
 describe('a client', () => {
@@ -332,6 +335,57 @@ describe('a stream', () => {
       expect(requests.at(-1)?.headers['last-event-id']).toBe('1.0');
     },
   );
+
+  test.for([
+    ['cut', (response: ServerResponse) => response.destroy()],
+    ['ended in order', (response: ServerResponse) => response.end(failed('draining', 'unknown'))],
+    ['refused in order', (response: ServerResponse) => answer(response, 503, problem('draining'), NOW)],
+  ] as const)(
+    'of an execution whose gateway shuts down goes on elsewhere, its first attempt %s',
+    async ([, leave]) => {
+      const { podgate, requests } = await start(({ method }, response) => {
+        response.setHeader('Podgate-Execution-Id', 'e1');
+        if (method === 'POST')
+          openEvents(response).end(`id: 1.0\n${output('1')}${failed('draining', 'yes')}`);
+        else if (requests.length === 2) leave(response);
+        else openEvents(response).end(`id: 2.0\n${output('2')}id: 2.0\n${result}`);
+      });
+      const seen = await collect(podgate.stream('x', { idempotencyKey: 'once' }));
+      expect(seen.map((event) => (event.type === 'output' ? event.data : event.type))).toEqual([
+        '1',
+        '2',
+        'result',
+      ]);
+      expect(requests.at(-1)?.headers['last-event-id']).toBe('1.0');
+    },
+  );
+
+  test('whose gateway shuts down before anything began, or that has no id, rejects at once', async () => {
+    for (const [told, options] of [
+      ['no', { idempotencyKey: 'once' }],
+      ['yes', {}],
+    ] as const) {
+      const { podgate, requests } = await start((_request, response) => {
+        response.setHeader('Podgate-Execution-Id', 'e1');
+        openEvents(response).end(failed('draining', told));
+      });
+      const error = await rejection(collect(podgate.stream('x', options)));
+      expect([error.code, error.started, requests.length]).toEqual(['draining', told, 1]);
+    }
+  });
+
+  test('that began and is told of nowhere never passes for one that may be sent again', async () => {
+    const { podgate } = await start(({ method }, response) => {
+      response.setHeader('Podgate-Execution-Id', 'e1');
+      if (method === 'POST') openEvents(response).end(failed('draining', 'yes'));
+      else answer(response, 503, problem('no_agent'), NOW);
+    });
+    expect(await rejection(collect(podgate.stream({ code: 'x', detach: true })))).toMatchObject({
+      code: 'draining',
+      started: 'yes',
+      retryable: false,
+    });
+  });
 
   test('of events by id says what is gone, and begins where it is told', async () => {
     const gap = 'id: 9.0\nevent: gap\ndata: {"stream":"stdout","from":3,"to":9}\n\n';

@@ -32,7 +32,10 @@ describeFleet(
       () => FleetGateway,
     ];
     const wire = () => (fleet().agents[0] as FleetAgent).wire;
-    afterEach(() => fleet().ready(), PATIENCE_MS);
+    afterEach(() => {
+      fleet().balancer.setTargets(fleet().gateways);
+      return fleet().ready();
+    }, PATIENCE_MS);
 
     async function startDetached(code: string) {
       const name = crypto.randomUUID();
@@ -89,6 +92,17 @@ describeFleet(
       expect(await first().ended()).toBe(0);
       const { text } = await readAll(fleet().client(second()).executions.events(id));
       expect(digest(text)).toBe(digest(PRINTED));
+    });
+
+    test('is read whole by a client whose gateway is shut down under it, over the address of both', async () => {
+      const { id, runs } = await startDetached('import time; print("begun"); time.sleep(5); print("over")');
+      fleet().balancer.setTargets([first()]);
+      const { text } = await readAll(fleet().client().executions.events(id), (chars) => {
+        if (chars !== 'begun\n'.length) return;
+        fleet().balancer.setTargets([second()]);
+        first().kill('SIGTERM');
+      });
+      expect([text, await first().ended(), runs()]).toEqual(['begun\nover\n', 0, 1]);
     });
 
     test('is read whole though its links are cut under its readers', async () => {

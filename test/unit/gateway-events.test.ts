@@ -306,6 +306,37 @@ describe('detach', () => {
     expect(await agent.seen('CANCEL')).toEqual({ reason: 'cancelled', execution_id: execution.id });
   });
 
+  test('sends those who follow it elsewhere when its gateway drains, while who asked for it is still served', async () => {
+    const made = await begun();
+    const { stream, answer } = await follow(made);
+    stream.resume().out('one');
+    const followed = await answer;
+    const drained = made.bench.gateway.drain(10_000);
+    const events = eventsOf(await followed.text());
+    expect(events.map(({ event }) => event)).toEqual(['output', 'error']);
+    expect(events.at(-1)?.data).toMatchObject({ code: 'draining', started: 'yes' });
+    made.execution.exit();
+    expect(eventsOf(await made.response.text()).at(-1)?.event).toBe('result');
+    await drained;
+  });
+
+  test('keeps a gateway that drains until those who follow it have been told', async () => {
+    const made = await begun();
+    await made.response.body?.cancel();
+    const { stream, answer } = await follow(made);
+    stream.resume();
+    const followed = await answer;
+    let isOver = false;
+    const drained = made.bench.gateway.drain(10_000).then(() => {
+      isOver = true;
+    });
+    await made.agent.seen('DETACH');
+    await made.bench.clock.settle();
+    expect(isOver).toBe(false);
+    expect(eventsOf(await followed.text()).at(-1)?.data).toMatchObject({ code: 'draining' });
+    await drained;
+  });
+
   test('lets go of a gateway that drains, and of one that is closed', async () => {
     const left = await begun();
     await left.response.body?.cancel();
