@@ -4,8 +4,8 @@ import { stringify } from 'yaml';
 import { clusterName } from '../shared/announcement.ts';
 import { parseCredential } from '../shared/credential.ts';
 import { readToken } from '../shared/keys.ts';
-import { type Io, UsageError, write } from './io.ts';
-import { DEFAULT_NAMESPACE, readManifestBase } from './manifest-base.ts';
+import { type Io, printable, UsageError, write } from './io.ts';
+import { AGENT_NAMESPACE, DEFAULT_NAMESPACE, readManifestBase, requireNamespace } from './manifest-base.ts';
 import { parseCommand } from './parse-command.ts';
 
 const HELP = `Usage: podgate agent manifest --gateway URL (--token CREDENTIAL | --token-file FILE) [OPTIONS]
@@ -43,12 +43,18 @@ export async function runAgentManifest(args: string[], io: Io): Promise<number> 
   const { gateway, image, namespace = DEFAULT_NAMESPACE } = values;
   if (gateway === undefined || !URL.canParse(gateway) || !/^(http|ws)s?:/.test(gateway))
     throw new UsageError('say with --gateway at which URL the cluster reaches the gateway');
-  if (!clusterName.safeParse(namespace).success)
-    throw new UsageError(`'${namespace}' cannot be a namespace: use 1 to 63 of a-z, 0-9 and -`);
+  requireNamespace(namespace);
+  if (namespace === AGENT_NAMESPACE)
+    throw new UsageError(
+      `'${namespace}' is the agent's own namespace, which sandboxes' rules would cut off: name another with --namespace`,
+    );
+  const { cluster } = values;
+  if (cluster !== undefined && !clusterName.safeParse(cluster).success)
+    throw new UsageError(`'${printable(cluster)}' cannot be a cluster's name: use 1 to 63 of a-z, 0-9 and -`);
   const token = await readCredential(values.token, values['token-file']);
   const variables: Record<string, string> = {
     PODGATE_GATEWAY_URL: gateway,
-    PODGATE_CLUSTER: values.cluster ?? onlyCluster(token),
+    PODGATE_CLUSTER: cluster ?? onlyCluster(token),
     KUBERNETES_NAMESPACE: namespace,
     ...(values['sandbox-image'] === undefined ? {} : { KUBERNETES_IMAGE: values['sandbox-image'] }),
   };
@@ -62,7 +68,7 @@ export async function runAgentManifest(args: string[], io: Io): Promise<number> 
   const secret = {
     apiVersion: 'v1',
     kind: 'Secret',
-    metadata: { name: 'podgate-agent', namespace: 'podgate' },
+    metadata: { name: 'podgate-agent', namespace: AGENT_NAMESPACE },
     type: 'Opaque',
     stringData: { token },
   };

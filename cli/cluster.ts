@@ -4,7 +4,7 @@ import { clusterName } from '../shared/announcement.ts';
 import { type ClusterConfig, clusterConfig } from './cluster-config.ts';
 import { CLUSTER_PROVIDERS, type ClusterProvider } from './cluster-provider.ts';
 import { type Io, UsageError, write } from './io.ts';
-import { readManifestBase } from './manifest-base.ts';
+import { readManifestBase, requireNamespace } from './manifest-base.ts';
 import { parseCommand } from './parse-command.ts';
 import { runTool } from './run-tool.ts';
 import { shellQuote } from './shell-quote.ts';
@@ -78,8 +78,7 @@ function wantedOf(
   const { name = 'podgate', provider: tool = config.provider } = values;
   if (tool !== 'kind' && tool !== 'minikube')
     throw new UsageError(`there is no provider '${tool}': use kind or minikube`);
-  if (!clusterName.safeParse(config.namespace).success)
-    throw new UsageError(`'${config.namespace}' cannot be a namespace: use 1 to 63 of a-z, 0-9 and -`);
+  requireNamespace(config.namespace);
   // Who names a tool means a cluster of this machine.
   const isLocal = config.local || values.provider !== undefined;
   const provider = isLocal ? CLUSTER_PROVIDERS[tool] : undefined;

@@ -3,9 +3,13 @@ import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse, parseAllDocuments } from 'yaml';
+import { printable, UsageError } from './io.ts';
 
 /** The sandboxes' namespace in manifests/. */
 export const DEFAULT_NAMESPACE = 'podgate-sandboxes';
+
+/** The agent's own in manifests/. */
+export const AGENT_NAMESPACE = 'podgate';
 
 export type KubeObject = {
   kind: string;
@@ -14,6 +18,14 @@ export type KubeObject = {
   spec?: { template?: { spec?: { containers?: Container[] } } };
 };
 type Container = { image: string; env: { name: string; value: string }[] };
+
+/** Throws UsageError for what is no label of RFC 1123, as a namespace's name is. */
+export function requireNamespace(name: string): void {
+  if (!/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name))
+    throw new UsageError(
+      `'${printable(name)}' cannot be a namespace: use 1 to 63 of a-z, 0-9 and -, and no - at either end`,
+    );
+}
 
 /** The objects of a kustomize base of manifests/, in its order, with sandboxes in `namespace`. */
 export async function readManifestBase(base: string, namespace: string): Promise<KubeObject[]> {

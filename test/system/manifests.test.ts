@@ -68,6 +68,28 @@ describe('podgate agent manifest', () => {
   });
 });
 
+describe('podgate agent manifest refuses', () => {
+  test.for([
+    [['--namespace', 'podgate'], /'podgate' is the agent's own namespace/],
+    [['--namespace=-x'], /'-x' cannot be a namespace: .* no - at either end/],
+    [['--namespace', 'x-'], /'x-' cannot be a namespace/],
+    [['--namespace', 'a'.repeat(64)], /cannot be a namespace: use 1 to 63/],
+    [['--cluster', 'Lab A'], /'Lab A' cannot be a cluster's name: use 1 to 63 of a-z, 0-9 and -/],
+    [['--cluster', ''], /'' cannot be a cluster's name/],
+  ] as [string[], RegExp][])('%j, which could not work', async ([args, sentence]) => {
+    const printed = await podgate(['agent', 'manifest', '--gateway', GATEWAY, '--token', token, ...args]);
+    expect([printed.status, printed.stdout]).toEqual([2, '']);
+    expect(printed.stderr).toMatch(sentence);
+  });
+
+  test('nothing of a namespace of one letter, or of 63', async () => {
+    for (const name of ['a', `a-${'b'.repeat(61)}`]) {
+      const args = ['--gateway', GATEWAY, '--token', token, '--namespace', name];
+      expect(await podgate(['agent', 'manifest', ...args])).toMatchObject({ status: 0, stderr: '' });
+    }
+  });
+});
+
 test('the agent’s Role has the verbs that it uses, and no more', () => {
   const file = new URL('../../manifests/agent/role.yaml', import.meta.url);
   const [role] = objects(readFileSync(file, 'utf8'));
