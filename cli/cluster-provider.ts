@@ -6,6 +6,8 @@ export type ClusterProvider = {
   context(name: string): string;
   /** Prints what `names` reads. */
   readonly list: readonly string[];
+  /** `list` ends with a failure where there is no cluster at all. */
+  readonly failsOnNone: boolean;
   names(printed: string): string[];
   create(name: string): string[];
   /** For a cluster that is there: it runs and the kubeconfig has its context. */
@@ -22,6 +24,7 @@ export const CLUSTER_PROVIDERS: Readonly<Record<'kind' | 'minikube', ClusterProv
     install: 'https://kind.sigs.k8s.io/docs/user/quick-start/#installation',
     context: (name) => `kind-${name}`,
     list: ['get', 'clusters'],
+    failsOnNone: false,
     names: (printed) => printed.split('\n').filter((line) => line !== ''),
     create: (name) => ['create', 'cluster', '--name', name, '--wait', READY_WAIT],
     resume: (name) => ['export', 'kubeconfig', '--name', name],
@@ -33,6 +36,7 @@ export const CLUSTER_PROVIDERS: Readonly<Record<'kind' | 'minikube', ClusterProv
     install: 'https://minikube.sigs.k8s.io/docs/start/',
     context: (name) => name,
     list: ['profile', 'list', '--output', 'json'],
+    failsOnNone: true,
     names: profileNames,
     create: startProfile,
     // It starts what has stopped, and leaves alone what runs.

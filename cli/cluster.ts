@@ -154,8 +154,8 @@ async function contextOf({ context, io }: Wanted): Promise<string> {
 }
 
 async function hasCluster(provider: ClusterProvider, name: string, io: Io): Promise<boolean> {
-  const { tool, list: args } = provider;
-  const printed = await runTool({ tool, args, install: otherTool(provider), mayFail: true }, io);
+  const { tool, list: args, failsOnNone: mayFail } = provider;
+  const printed = await runTool({ tool, args, install: otherTool(provider), mayFail }, io);
   return provider.names(printed).includes(name);
 }
 

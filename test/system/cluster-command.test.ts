@@ -162,6 +162,23 @@ describe('podgate cluster down', () => {
     expect(await lines(stand)).toEqual(['kind get clusters']);
   });
 
+  test('calls no cluster gone of which kind could not tell', async () => {
+    const stand = await tools();
+    await stand.setClusters('kind', ['podgate']);
+    await stand.breakCall('kind get clusters');
+    for (const args of [['down'], ['down', '--delete'], ['up']]) {
+      const { status, stdout, stderr } = await cluster(stand, args);
+      expect([status, stdout]).toEqual([1, '']);
+      expect(stderr).toMatch(/ERROR: it is broken\n.*'kind get clusters' ended with status 1\n$/);
+    }
+  });
+
+  test('has nothing to do where minikube, which fails without a profile, has none', async () => {
+    const stand = await tools();
+    const { status, stderr } = await cluster(stand, ['down', '--provider', 'minikube']);
+    expect([status, stderr]).toEqual([0, "minikube has no cluster 'podgate'\n"]);
+  });
+
   test('never deletes a cluster that it did not make', async () => {
     const stand = await tools();
     const given = { PODGATE_K8S_LOCAL: 'false', PODGATE_K8S_CONTEXT: 'far', KUBERNETES_NAMESPACE: 'mine' };
