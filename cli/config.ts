@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isLoopback } from '../agent/loopback.ts';
-import { UsageError } from './io.ts';
+import { printable, UsageError } from './io.ts';
 import { shellQuote } from './shell-quote.ts';
 
 const DEFAULT_HOST = '127.0.0.1';
@@ -34,18 +34,38 @@ export function dirOption(dir: string): string {
 export type ClientConfig = { baseUrl: string; key: string; cluster: string | undefined };
 
 /**
- * Where `exec`, `files` and `clusters` go and with which key. The development key is used for loopback only: a key
- * found on disk is never sent to another host. Throws UsageError that names what is missing.
+ * Where commands that ask a gateway go and with which key. The development key is used for loopback only: a key found on
+ * disk is never sent to another host. Throws UsageError that names what is missing, and `PODGATE_*` names that nobody reads.
  */
-export function clientConfig(): ClientConfig {
+export async function clientConfig(): Promise<ClientConfig> {
+  await refuseUnknownNames();
   const baseUrl = process.env.PODGATE_URL || devUrl();
   let url: URL;
   try {
     url = new URL(baseUrl);
   } catch {
-    throw new UsageError(`PODGATE_URL '${baseUrl}' is not a URL; it looks like ${EXAMPLE_URL}`);
+    throw new UsageError(`PODGATE_URL '${withoutKey(baseUrl)}' is not a URL; it looks like ${EXAMPLE_URL}`);
   }
   return { baseUrl, key: findKey(url), cluster: process.env.PODGATE_CLUSTER || undefined };
+}
+
+/** A machine may have the servers' names set as well. What knows them is loaded only where there is more than our own. */
+async function refuseUnknownNames(): Promise<void> {
+  const isOther = (name: string) => name.startsWith('PODGATE_') && !CLI_VARIABLE_NAMES.includes(name);
+  if (!Object.keys(process.env).some(isOther)) return;
+  const [{ unknownNames }, { GATEWAY_VARIABLE_NAMES }, { AGENT_VARIABLE_NAMES }] = await Promise.all([
+    import('../shared/config-schema.ts'),
+    import('../gateway/node/config.ts'),
+    import('../agent/config.ts'),
+  ]);
+  const known = [...CLI_VARIABLE_NAMES, ...GATEWAY_VARIABLE_NAMES, ...AGENT_VARIABLE_NAMES];
+  const faults = unknownNames(process.env, known);
+  if (faults.length > 0) throw new UsageError(faults.map(({ message }) => message).join('\n'));
+}
+
+/** A URL that cannot be read may hold a key all the same: before an `@`, or where one was forgotten. */
+function withoutKey(url: string): string {
+  return printable(url.replace(/^([a-z][a-z0-9+.-]*:\/\/)?.*@/is, '$1').replace(/eyJ[\w.-]*/g, '…'));
 }
 
 /** Where `podgate dev` listens with the same HOST and PORT. */

@@ -60,7 +60,7 @@ async function exec(args: string[], io: Io): Promise<number> {
     return 0;
   }
   const { code, language, rest } = await source(values, positionals, io);
-  const config = clientConfig();
+  const config = await clientConfig();
   const podgate = new Podgate({ baseUrl: config.baseUrl, key: config.key });
   const request: ExecuteRequest = {
     code,

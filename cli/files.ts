@@ -29,7 +29,7 @@ export async function runFiles(args: string[], io: Io): Promise<number> {
   };
   const act = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined;
   if (!act) throw new UsageError(`there is no 'files ${verb}': use upload, list, get or delete`);
-  const config = clientConfig();
+  const config = await clientConfig();
   await act(new Podgate({ baseUrl: config.baseUrl, key: config.key }));
   return 0;
 }

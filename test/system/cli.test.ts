@@ -5,8 +5,10 @@ import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { AGENT_VARIABLE_NAMES } from '../../agent/config.ts';
 import { COMMANDS } from '../../cli/commands.ts';
 import type { ResultEvent } from '../../client/types.ts';
+import { GATEWAY_VARIABLE_NAMES } from '../../gateway/node/config.ts';
 import { startHttpServer } from '../fakes/http-server.ts';
 import { type CommandOptions, podgate, startPodgate } from '../fakes/podgate-command.ts';
 import { countRunning } from '../fakes/process-tree.ts';
@@ -59,6 +61,31 @@ describe('podgate', () => {
       FAILED,
       /PODGATE_URL 'nonsense' is not a URL; it looks like/,
     ],
+    ...(
+      [
+        ['http://key:eyJsecret.secret@bad host', /PODGATE_URL 'http:\/\/bad host' is not a URL/],
+        ['//key:secret@bad', /PODGATE_URL 'bad' is not a URL/],
+        ['http://key:secret@b:eyJsecret@bad\x1bhost', /PODGATE_URL 'http:\/\/bad\\u001bhost' is not a URL/],
+        ['http://key:eyJsecret.secret-secret', /PODGATE_URL 'http:\/\/key:…' is not a URL/],
+      ] as [string, RegExp][]
+    ).map(([url, says]): [string[], Record<string, string>, number, RegExp] => [
+      ['files', 'list'],
+      { PODGATE_URL: url },
+      2,
+      says,
+    ]),
+    ...[
+      ['exec', '-c', '1'],
+      ['files', 'list'],
+      ['clusters'],
+      ['executions', 'get', 'x'],
+      ['sessions', 'list'],
+    ].map((args): [string[], Record<string, string>, number, RegExp] => [
+      args,
+      { PODGATE_KEY: 'x', PODGATE_CLUSER: 'lab' },
+      args[0] === 'exec' ? FAILED : 2,
+      /: PODGATE_CLUSER is not a name that Podgate knows: did you mean PODGATE_CLUSTER\?\n$/,
+    ]),
     [
       ['exec', '-c', '1'],
       { PORT: '65535', PODGATE_KEY: 'x' },
@@ -420,6 +447,18 @@ Shown()`;
     const key = await stack().key({ scopes: ['execute'] });
     const refused = await podgate(['clusters'], { env: { ...env(), PODGATE_KEY: key } });
     expect([refused.status, refused.stderr]).toEqual([1, expect.stringMatching(/forbidden/)]);
+  });
+
+  test('asks a gateway on a machine that has the names of servers set, and of a Service of Kubernetes', async () => {
+    const servers = Object.fromEntries(
+      [...GATEWAY_VARIABLE_NAMES, ...AGENT_VARIABLE_NAMES]
+        .filter((name) => name.startsWith('PODGATE_') && !(name in env()))
+        .map((name) => [name, name === 'PODGATE_CLUSTER' ? 'local' : 'set']),
+    );
+    const service = { PODGATE_SERVICE_HOST: '10.0.0.1', PODGATE_GATEWAY_PORT: 'tcp://10.0.0.1:8000' };
+    expect(Object.keys(servers)).toContain('PODGATE_ISSUERS');
+    const given = { env: { ...servers, ...service } };
+    expect(await exec(['-c', 'print(1)'], given)).toMatchObject({ status: 0, stdout: '1\n', stderr: '' });
   });
 
   test('takes its key from a file or from the URL, and the development key for this machine alone', async () => {
