@@ -14,6 +14,27 @@ export async function readJson<Answer>(
   return parseData<Answer>(text, started);
 }
 
+/** The bytes of an answer, read as fast as they are taken. Reading them fails with PodgateError, or the signal's reason. */
+export function bytesOf(
+  { body }: Response,
+  signal: AbortSignal | undefined,
+): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const reader = (body ?? new Blob([]).stream()).getReader();
+  return new ReadableStream<Uint8Array<ArrayBuffer>>(
+    {
+      async pull(controller) {
+        const { done, value } = await reader.read().catch((cause) => {
+          throw connectionLost(cause, signal, null);
+        });
+        if (done) controller.close();
+        else controller.enqueue(value);
+      },
+      cancel: (reason) => reader.cancel(reason),
+    },
+    { highWaterMark: 0 },
+  );
+}
+
 /** The gateway's answers are trusted to have the shape that its schemas give them; not to be JSON at all. */
 export function parseData<Answer>(text: string, started: Started | null): Answer {
   try {

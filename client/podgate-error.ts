@@ -42,6 +42,12 @@ export class PodgateError extends Error {
   }
 }
 
+/** What a caller gave that cannot be sent: nothing was. Neither it nor a cause that quotes it is shown: it may be a key. */
+export function invalidOption(path: string, why: string): PodgateError {
+  const message = `${path} ${why}`;
+  return new PodgateError(message, { code: 'invalid_request', started: 'no', errors: [{ path, message }] });
+}
+
 /** The error that a failed answer's body describes, whether Podgate or something before it wrote it. */
 export function parseProblem(
   text: string,

@@ -1,4 +1,4 @@
-import { discard, malformed, readJson } from './answers.ts';
+import { bytesOf, discard, malformed, readJson } from './answers.ts';
 import { resumeEvents } from './resume-events.ts';
 import { Sessions } from './sessions.ts';
 import { createTransport, type Transport } from './transport.ts';
@@ -54,6 +54,7 @@ export class Podgate {
   readonly executions: Executions;
   readonly sessions: Sessions;
 
+  /** Throws PodgateError `invalid_request` for options that cannot be sent. */
   constructor(options: PodgateOptions) {
     this.#transport = createTransport(options);
     this.files = new Files(this.#transport);
@@ -125,12 +126,13 @@ class Files {
 
   async download(id: string, { signal }: CallOptions = {}): Promise<Download> {
     const path = `/v1/files/${encodeURIComponent(id)}`;
-    const { headers, body } = await this.#transport.send({ method: 'GET', path, signal });
+    const response = await this.#transport.send({ method: 'GET', path, signal });
+    const { headers } = response;
     const length = headers.get('content-length');
     return {
       filename: readFilename(headers.get('content-disposition') ?? '') ?? id,
       size_bytes: length === null ? null : Number(length),
-      body: (body ?? new Blob([]).stream()) as ReadableStream<Uint8Array<ArrayBuffer>>,
+      body: bytesOf(response, signal),
     };
   }
 

@@ -1,4 +1,4 @@
-import { discard, readJson } from './answers.ts';
+import { bytesOf, discard, readJson } from './answers.ts';
 import type { CallOptions, PageOptions } from './podgate.ts';
 import type { WorkspaceEntry, WorkspacePage } from './session-types.ts';
 import type { Call, Transport } from './transport.ts';
@@ -24,7 +24,7 @@ export class SessionFiles {
   ): Promise<Bytes> {
     const range = first === undefined && last === undefined ? undefined : `bytes=${first ?? 0}-${last ?? ''}`;
     const response = await this.#send('GET', '/files', { query: { path }, signal, headers: { range } });
-    return bodyOf(response);
+    return bytesOf(response, signal);
   }
 
   /** Writes a file, with the folders that lead to it. */
@@ -62,7 +62,7 @@ export class SessionFiles {
 
   /** A folder as tar: files, folders and links below it. Pipes, sockets and devices are left out. */
   async pack(path = '', { signal }: CallOptions = {}): Promise<Bytes> {
-    return bodyOf(await this.#send('GET', '/tree', { query: { path }, signal }));
+    return bytesOf(await this.#send('GET', '/tree', { query: { path }, signal }), signal);
   }
 
   /** Unpacks a tar, compressed or not, into a folder. Of one that is refused as damaged, the files before that stay. */
@@ -84,8 +84,4 @@ export class SessionFiles {
 
 function blobOf(content: Content): Blob {
   return content instanceof Blob ? content : new Blob([content]);
-}
-
-function bodyOf({ body }: Response): Bytes {
-  return (body ?? new Blob([]).stream()) as Bytes;
 }

@@ -1,4 +1,5 @@
-import { PodgateError, parseProblem } from './podgate-error.ts';
+import { readBaseUrl } from './base-url.ts';
+import { invalidOption, PodgateError, parseProblem } from './podgate-error.ts';
 import type { Started } from './types.ts';
 
 export type TransportOptions = {
@@ -34,6 +35,14 @@ const MAX_RETRIES = 3;
 const MAX_RETRY_AFTER_MS = 10_000;
 /** Before the first retry where the server names no time; doubles. */
 const BACKOFF_MS = 500;
+/** What callers know headers as. */
+const OPTION_OF: Readonly<Record<string, string>> = {
+  authorization: 'key',
+  'podgate-cluster': 'cluster',
+  'podgate-user': 'user',
+  'idempotency-key': 'idempotencyKey',
+  'last-event-id': 'lastEventId',
+};
 const RETRIED_STATUSES = [429, 503];
 /** Of a failed answer's body: a proxy's error page can be anything. */
 const MAX_PROBLEM_BYTES = 1_048_576;
@@ -41,6 +50,7 @@ const MAX_PROBLEM_BYTES = 1_048_576;
 /**
  * Sends calls and turns every answer outside 2xx into a PodgateError. Retries 429 and 503 that Podgate itself calls
  * retryable, at most three times, when it asks for at most ten seconds: nothing that may have started is sent twice.
+ * Throws PodgateError for options that cannot be sent.
  */
 export function createTransport(options: TransportOptions): Transport {
   const { base, key } = readBaseUrl(options.baseUrl);
@@ -50,6 +60,7 @@ export function createTransport(options: TransportOptions): Transport {
     'podgate-cluster': options.cluster,
     'podgate-user': options.user,
   };
+  headersOf(common);
 
   const attempt = async ({
     method,
@@ -63,7 +74,7 @@ export function createTransport(options: TransportOptions): Transport {
     signal?.throwIfAborted();
     const lost = (cause: unknown) => connectionLost(cause, signal, mayStart ? 'unknown' : null);
     const content = body?.();
-    const init: RequestInit = { method, headers: givenOnly({ ...common, ...headers }) };
+    const init: RequestInit = { method, headers: headersOf({ ...common, ...headers }) };
     if (content !== undefined) init.body = content;
     // What fetch wants for a body that comes while the answer may come too; the DOM's types do not know it.
     if (content instanceof ReadableStream) Object.assign(init, { duplex: 'half' });
@@ -90,7 +101,11 @@ export function createTransport(options: TransportOptions): Transport {
       const token = options.key ?? key;
       if (token !== undefined) protocols.push(`podgate.key.${token}`);
       if (options.user !== undefined) protocols.push(`podgate.user.${base64Url(options.user)}`);
-      return new WebSocket(url, protocols);
+      try {
+        return new WebSocket(url, protocols);
+      } catch {
+        throw invalidOption('key', 'cannot be sent with a WebSocket: it is no JWT');
+      }
     },
     async send(call) {
       for (let retries = 0; ; retries++) {
@@ -129,17 +144,6 @@ function waitBeforeRetry(error: unknown, retries: number): number | undefined {
   return error.retryAfterMs + jitterMs / 2;
 }
 
-/** fetch refuses URLs with credentials, so they become the key: `http://key:<jwt>@host`. */
-function readBaseUrl(baseUrl: string | URL): { base: URL; key: string | undefined } {
-  const base = new URL(baseUrl);
-  const key = decodeURIComponent(base.password || base.username) || undefined;
-  base.username = '';
-  base.password = '';
-  base.hash = '';
-  base.search = '';
-  return { base, key };
-}
-
 function urlOf(base: URL, path: string, query: Call['query']): URL {
   const url = new URL(base);
   url.pathname = base.pathname.replace(/\/+$/, '') + path;
@@ -157,10 +161,19 @@ function bearer(key: string | undefined): string | undefined {
   return key === undefined ? undefined : `Bearer ${key}`;
 }
 
-function givenOnly(headers: Record<string, string | undefined>): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(headers).filter((header): header is [string, string] => header[1] !== undefined),
-  );
+/** Those that are given. Throws PodgateError for what no header can carry, which fetch would call a broken connection. */
+function headersOf(given: Record<string, string | undefined>): Record<string, string> {
+  const headers: Record<string, string> = {};
+  for (const [name, value] of Object.entries(given)) {
+    if (value === undefined) continue;
+    try {
+      new Headers([[name, value]]);
+    } catch {
+      throw invalidOption(OPTION_OF[name] ?? name, 'cannot be sent in a header: use printable ASCII');
+    }
+    headers[name] = value;
+  }
+  return headers;
 }
 
 /** Seconds or an HTTP date (RFC 9110 10.2.3); null for anything else. */

@@ -107,7 +107,7 @@ export type UploadedFile = { file_id: string; filename: string; size_bytes: numb
 /** `upload_time` in Unix seconds. */
 export type StoredFile = UploadedFile & { upload_time: number };
 export type FilePage = { files: StoredFile[]; next_cursor: string | null };
-/** `body` is read as fast as it is taken; cancel it when it is not wanted to its end. */
+/** `body` is read as fast as it is taken, and fails as calls do; cancel it when it is not wanted to its end. */
 export type Download = {
   filename: string;
   size_bytes: number | null;

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
+import { inspect } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Podgate, PodgateError, type StreamEvent } from '../../client/podgate.ts';
@@ -226,6 +227,53 @@ describe('a client that is refused', () => {
   });
 });
 
+describe('a client that is given what cannot be sent', () => {
+  const thrown = (options: object): PodgateError => {
+    try {
+      new Podgate({ baseUrl: 'http://here', ...options });
+    } catch (error) {
+      expect(error).toBeInstanceOf(PodgateError);
+      return error as PodgateError;
+    }
+    return expect.unreachable('it was made');
+  };
+
+  test.for([
+    ['baseUrl', { baseUrl: 'no URL with a SECRET' }],
+    ['baseUrl', { baseUrl: 'ftp://key:SECRET@here' }],
+    ['baseUrl', { baseUrl: 'http://key:SECRET%zz@here' }],
+    ['key', { key: 'SECRET\nx' }],
+    ['cluster', { cluster: 'l\0b' }],
+    ['user', { user: 'Zoë€' }],
+  ] as const)('as its %s throws as its calls do, and names it without its value: %j', ([option, options]) => {
+    const error = thrown(options);
+    expect(error).toMatchObject({ code: 'invalid_request', status: null, started: 'no', retryable: false });
+    expect(error.errors).toEqual([{ path: option, message: error.message }]);
+    expect(inspect(error)).not.toContain('SECRET');
+  });
+
+  test('as an idempotency key or an event rejects, and sends nothing', async () => {
+    const { podgate, requests } = await start((_request, response) => response.end());
+    const calls = [
+      podgate.execute('x', { idempotencyKey: 'Schlüssel €' }),
+      collect(podgate.stream('x', { idempotencyKey: 'a\nb' })),
+      podgate.sessions.open('s').bash('x', { idempotencyKey: '€' }),
+      collect(podgate.executions.events('e1', { lastEventId: '€' })),
+    ];
+    for (const call of calls)
+      expect(await rejection(call)).toMatchObject({ code: 'invalid_request', started: 'no', status: null });
+    expect(requests).toEqual([]);
+  });
+
+  test('as the key of a terminal rejects', async () => {
+    const { podgate } = await start((_request, response) => response.end(), { key: 'a key with blanks' });
+    expect(await rejection(podgate.sessions.open('s').terminal())).toMatchObject({
+      code: 'invalid_request',
+      started: 'no',
+    });
+  });
+});
+
 describe('a client whose connection breaks', () => {
   test('before the answer does not know whether code started', async () => {
     const { podgate, requests } = await start((_request, response) => response.destroy());
@@ -264,7 +312,37 @@ describe('a client whose connection breaks', () => {
       response.write('abc', () => response.destroy());
     });
     const { body } = await podgate.files.download('f');
-    await expect(new Response(body).text()).rejects.toThrow();
+    expect(await rejection(new Response(body).text())).toMatchObject({
+      code: 'connection_lost',
+      started: null,
+    });
+    const file = await podgate.sessions.open('s').files.read('f');
+    expect(await rejection(new Response(file).text())).toMatchObject({ code: 'connection_lost' });
+  });
+
+  test('within a download that was aborted fails its body with the reason of the signal', async () => {
+    const { podgate } = await start((_request, response) => {
+      response.writeHead(200, { 'Content-Length': '1000' });
+      response.write('abc');
+    });
+    const leaving = new AbortController();
+    const { body } = await podgate.files.download('f', { signal: leaving.signal });
+    const reader = body.getReader();
+    expect(new TextDecoder().decode((await reader.read()).value)).toBe('abc');
+    leaving.abort(new Error('enough'));
+    await expect(reader.read()).rejects.toThrow('enough');
+  });
+
+  test('as a reader leaves lets go of a download', async () => {
+    const closed = Promise.withResolvers<void>();
+    const { podgate } = await start((_request, response) => {
+      void once(response, 'close').then(() => closed.resolve());
+      response.writeHead(200, { 'Content-Length': '1000' });
+      response.write('abc');
+    });
+    const { body } = await podgate.files.download('f');
+    await body.cancel();
+    await closed.promise;
   });
 });
 
