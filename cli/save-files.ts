@@ -1,21 +1,24 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { lstat, mkdir, open, rename, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, join, sep } from 'node:path';
 import { printable, UsageError } from './io.ts';
 
 const MAX_PATH_PARTS = 256;
 
 /**
- * Splits a path that came from a sandbox into safe parts. Throws UsageError for absolute paths, `..`, empty parts,
- * NUL and backslashes' cousins: such a name is an attack or a bug, and either way not ours to write.
+ * Splits a path that came from a sandbox into safe parts. Throws UsageError for absolute paths, `..`, empty parts and NUL,
+ * and for `\` and `:` where this machine's `separator` is a backslash, since they lead elsewhere there: such a name is an
+ * attack or a bug, and either way not ours to write.
  */
-export function safeParts(path: string): string[] {
+export function safeParts(path: string, separator: string = sep): string[] {
   const refuse = (why: string): never => {
     throw new UsageError(`refusing to save '${printable(path)}': ${why}`, 1);
   };
   if (path.startsWith('/')) refuse('the path is absolute');
   if (path.includes('\0')) refuse('the path contains NUL');
+  if (separator === '\\' && /[\\:]/.test(path))
+    refuse("the path contains '\\' or ':', which lead elsewhere here");
   const parts = path.split('/');
   if (parts.length > MAX_PATH_PARTS) refuse('the path is too deep');
   if (parts.some((part) => part === '..')) refuse("the path contains '..'");
