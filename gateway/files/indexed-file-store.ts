@@ -31,6 +31,8 @@ export type IndexedFileStoreDeps = {
   now: () => number;
   /** Files that exist already, oldest first, by their digests. */
   existing?: readonly (Holding & { meta: FileMeta })[];
+  /** Expired files that cannot be removed: each is told once, those of one sweep together. */
+  onFault?: ((cause: unknown) => void) | undefined;
 };
 
 /**
@@ -41,17 +43,21 @@ export class IndexedFileStore implements FileStore {
   readonly #blobs: Blobs;
   readonly #ledger: FileLedger;
   readonly #now: () => number;
+  readonly #onFault: (cause: unknown) => void;
   readonly #writers = new Set<FileWriter>();
+  /** Expired files that could not be removed. They count until they are. */
+  readonly #stuck = new Set<string>();
 
-  constructor({ blobs, limits, now, existing = [] }: IndexedFileStoreDeps) {
+  constructor({ blobs, limits, now, existing = [], onFault = () => {} }: IndexedFileStoreDeps) {
     this.#blobs = blobs;
     this.#now = now;
+    this.#onFault = onFault;
     this.#ledger = new FileLedger(limits, now);
     for (const file of existing) this.#ledger.restore(file);
   }
 
   async create(owner: string, { ceilings, account = owner, signal }: CreateOptions): Promise<FileWriter> {
-    await this.sweep();
+    await this.#remove(this.#ledger.expired().filter(({ id }) => !this.#stuck.has(id)));
     const holding = { owner: await digestOf(owner), account: await digestOf(account) };
     signal?.throwIfAborted();
     const reservation = this.#ledger.reserve(holding, ceilings);
@@ -108,19 +114,43 @@ export class IndexedFileStore implements FileStore {
     return this.#ledger.usage(await digestOf(account));
   }
 
-  /** Removes what has expired; reads refuse it before that. Returns how many files went. */
-  async sweep(): Promise<number> {
-    const expired = this.#ledger.expired();
-    for (const { owner, id } of expired) {
-      await this.#blobs.remove(owner, id);
-      this.#ledger.remove(id);
-    }
-    return expired.length;
+  /**
+   * Removes what has expired; reads refuse it before that. What could not be removed is tried again here, and not at each
+   * `create`. Returns how many files went.
+   */
+  sweep(): Promise<number> {
+    return this.#remove(this.#ledger.expired());
   }
 
   /** Aborts the writers that are still open. */
   async close(): Promise<void> {
     await Promise.allSettled([...this.#writers].map((writer) => writer.abort()));
+  }
+
+  /** Each file on its own: one that stays keeps no other from going. */
+  async #remove(expired: readonly { owner: string; id: string }[]): Promise<number> {
+    const faults: unknown[] = [];
+    let gone = 0;
+    for (const { owner, id } of expired) {
+      try {
+        await this.#blobs.remove(owner, id);
+      } catch (cause) {
+        if (!this.#stuck.has(id)) faults.push(cause);
+        this.#stuck.add(id);
+        continue;
+      }
+      this.#stuck.delete(id);
+      this.#ledger.remove(id);
+      gone += 1;
+    }
+    const [first] = faults;
+    if (faults.length > 0)
+      this.#onFault(
+        new Error(`expired files that cannot be removed: ${faults.length}, the first: ${first}`, {
+          cause: first,
+        }),
+      );
+    return gone;
   }
 }
 

@@ -15,7 +15,7 @@ export type FolderFileStoreOptions = {
   /** Milliseconds since 1970. */
   now?: () => number;
   sweepEveryMs?: number;
-  /** What the sweeper could not do; it goes on at its next turn. */
+  /** What the sweeper could not do; it goes on at its next turn. A file that it cannot remove is told once. */
   onFault?: (cause: unknown) => void;
 };
 
@@ -47,7 +47,7 @@ export async function openFolderFileStore(options: FolderFileStoreOptions): Prom
   try {
     await removeUnfinished(folders.incoming);
     const existing = await scan(folders);
-    const store = new IndexedFileStore({ blobs: createFolderBlobs(folders), limits, now, existing });
+    const store = new IndexedFileStore({ blobs: createFolderBlobs(folders), limits, now, existing, onFault });
     await store.sweep();
     return withLifeCycle(store, lock, { sweepEveryMs, onFault });
   } catch (error) {

@@ -192,6 +192,37 @@ describe('a folder store', () => {
     expect(await store.usage(OWNER)).toEqual({ bytes: 0, count: 0 });
   });
 
+  test('takes files and sweeps others while an expired one cannot be removed', async () => {
+    const directory = await makeFolder();
+    const clock = { ms: 1_000_000 };
+    const faults: unknown[] = [];
+    const store = await openStore(directory, {
+      now: () => clock.ms,
+      onFault: (cause: unknown) => faults.push(cause),
+    });
+    const stuck = await put(store, 'stays');
+    const other = await put(store, 'goes');
+    const [path, otherPath] = await Promise.all(
+      [stuck, other].map(({ file_id }) => storedPath(directory, file_id)),
+    );
+    // A file that cannot be removed, whoever tries.
+    await rm(path ?? '');
+    await mkdir(path ?? '');
+    clock.ms += LIMITS.ttlMs;
+    const fresh = await put(store, 'new');
+    await put(store, 'newer');
+    await expect(stat(otherPath ?? '')).rejects.toMatchObject({ code: 'ENOENT' });
+    for (const { file_id } of [stuck, other])
+      await expect(store.open(OWNER, file_id)).rejects.toMatchObject({ code: 'not_found' });
+    expect(await store.usage(OWNER)).toEqual({ bytes: 13, count: 3 });
+    expect(await store.stat(OWNER, fresh.file_id)).toEqual(fresh);
+    expect(await store.sweep()).toBe(0);
+    expect(faults.map(String)).toEqual([expect.stringContaining('cannot be removed: 1, the first: ')]);
+    await rm(path ?? '', { recursive: true });
+    expect(await store.sweep()).toBe(1);
+    expect(await store.usage(OWNER)).toEqual({ bytes: 8, count: 2 });
+  });
+
   test('ends a download whose file shrank with an error, never short', async () => {
     const directory = await makeFolder();
     const store = await openStore(directory);
