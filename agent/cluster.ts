@@ -1,4 +1,9 @@
-import { type ClusterAnnouncement, fitSentence, type TemplateAnnouncement } from '../shared/announcement.ts';
+import {
+  type ClusterAnnouncement,
+  fitSentence,
+  isHopeless,
+  type TemplateAnnouncement,
+} from '../shared/announcement.ts';
 import type { Template } from '../shared/template.ts';
 import type { Backend } from './backends/backend.ts';
 import { type Canary, type CanaryOptions, createCanary } from './canary/canary.ts';
@@ -128,13 +133,12 @@ export function createCluster(deps: ClusterDeps): Cluster {
         isolation: canary?.isolation(pool.template.name) ?? null,
       }));
       const troubled = announced.filter(({ trouble }) => trouble !== null);
-      const none = troubled.length === announced.length;
       const detail = unavailable ?? impaired ?? troubled[0]?.trouble?.detail ?? null;
       return {
         name,
         backend: backend.kind,
         state:
-          unavailable !== null || none
+          unavailable !== null || announced.every((template) => isHopeless(template))
             ? 'unavailable'
             : troubled.length > 0 || impaired !== null
               ? 'degraded'

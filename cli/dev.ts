@@ -37,6 +37,8 @@ kernel: it is for development. For code of strangers run an agent in a cluster.`
 /** A key with less left than this is replaced at the start. */
 const KEY_MARGIN_MS = 86_400_000;
 const READY_LOOK_MS = 5;
+/** What the first sandbox, or the reason why there is none, has to come before the greeting. */
+const WARM_MS = 2_000;
 
 /** `podgate dev`: runs until it is interrupted. */
 export async function runDev(args: string[], io: Io): Promise<number> {
@@ -174,15 +176,27 @@ async function ready(
   status: () => Pick<AgentStatus, 'clusters'>,
   signal: AbortSignal,
 ): Promise<string | undefined> {
+  let greetMs = Number.POSITIVE_INFINITY;
   while (!signal.aborted) {
+    const { clusters } = status();
+    const trouble = troubleOf(clusters);
+    if (trouble !== undefined) return trouble;
     const { ok } = await gateway.gateway.fetch(new Request(`${gateway.url}/ready`));
-    if (ok) return undefined;
-    for (const { detail, templates } of status().clusters) {
-      const trouble = templates.find((template) => template.trouble !== null)?.trouble?.detail;
-      // The template's words are for callers; its cluster's name the engine or the context.
-      if (trouble !== undefined) return detail === trouble ? trouble : [trouble, detail].join(' ');
-    }
+    if (ok) greetMs = Math.min(greetMs, performance.now() + WARM_MS);
+    const isWarm = clusters.some(({ pools }) => Object.values(pools).some(({ idle }) => idle > 0));
+    if ((ok && isWarm) || performance.now() >= greetMs) return undefined;
     await sleep(READY_LOOK_MS, undefined, { signal }).catch(() => undefined);
+  }
+  return undefined;
+}
+
+/** Of clusters none of which can serve, the first that says why. */
+function troubleOf(clusters: AgentStatus['clusters']): string | undefined {
+  if (clusters.some(({ state }) => state !== 'unavailable')) return undefined;
+  for (const { detail, templates } of clusters) {
+    const trouble = templates.find((template) => template.trouble !== null)?.trouble?.detail;
+    // The template's words are for callers; its cluster's name the engine or the context.
+    if (trouble !== undefined) return detail === trouble ? trouble : [trouble, detail].join(' ');
   }
   return undefined;
 }

@@ -72,3 +72,11 @@ export const clusterAnnouncement = z.object({
 });
 export type ClusterAnnouncement = z.infer<typeof clusterAnnouncement>;
 export type TemplateAnnouncement = z.infer<typeof templateAnnouncement>;
+
+/** Whether whoever asks for the template is told its trouble at once. `free`: what of it can be taken. */
+export function isHopeless(
+  { trouble }: Pick<TemplateAnnouncement, 'trouble'>,
+  free = trouble?.free ?? 0,
+): boolean {
+  return trouble !== null && !trouble.waits && free === 0;
+}

@@ -1,10 +1,10 @@
-import type { ClusterAnnouncement } from '../../shared/announcement.ts';
+import { type ClusterAnnouncement, isHopeless } from '../../shared/announcement.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
 import { LINKS_PER_REPLICA, RECORD_TTL_MS } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import { Grants } from './grants.ts';
-import type { Cluster, Instance } from './instance.ts';
+import { type Cluster, freeSlots, type Instance } from './instance.ts';
 
 /** Clusters of one tenant that are remembered, those without an agent among them. */
 export const MAX_CLUSTERS_PER_TENANT = 4_096;
@@ -167,14 +167,16 @@ export class ClusterDirectory {
     );
   }
 
-  /** Whether any agent here serves anything now. */
+  /** Whether any agent here has a template that is not refused for its trouble. */
   canRun(): boolean {
     return [...this.#tenants.values()].some((tenant) =>
-      [...tenant.clusters.values()].some((cluster) =>
-        [...cluster.instances].some(
+      [...tenant.clusters.values()].some(({ name, instances }) =>
+        [...instances].some(
           (instance) =>
             [...instance.links.keys()].some((link) => !link.draining) &&
-            (instance.announced.get(cluster.name)?.templates.length ?? 0) > 0,
+            instance.announced
+              .get(name)
+              ?.templates.some((template) => !isHopeless(template, freeSlots(instance, name, template.name))),
         ),
       ),
     );

@@ -1,4 +1,4 @@
-import type { TemplateAnnouncement } from '../../shared/announcement.ts';
+import { isHopeless, type TemplateAnnouncement } from '../../shared/announcement.ts';
 import { type ErrorCode, Failure, isErrorCode, troubleForCallers } from '../../shared/errors.ts';
 import { type Caller, mayUseCluster, mayUseTemplate } from '../auth/caller.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
@@ -50,10 +50,8 @@ export function requirePlace(directory: ClusterDirectory, wanted: Wanted): void 
     const message = `Template '${template}' has no language '${language}'.`;
     throw new Failure('no_language', message, { errors: [{ path: 'language', message }] });
   }
-  const isHopeless = speaking.every(
-    ({ announced: { trouble }, free }) => trouble && !trouble.waits && free === 0,
-  );
-  if (isHopeless) throw troubleFailure(speaking[0]?.announced);
+  if (speaking.every(({ announced, free }) => isHopeless(announced, free)))
+    throw troubleFailure(speaking[0]?.announced);
 }
 
 /** What keeps the wanted place from having a free slot, where it is more than that all are taken. */

@@ -11,7 +11,7 @@ export function createHealthRoutes({ version, directory, draining }: HealthRoute
   const trouble = (): string | null => {
     if (draining()) return 'Shutting down.';
     if (directory.linkCount === 0) return 'No agent is connected.';
-    return directory.canRun() ? null : 'No agent offers a template yet.';
+    return directory.canRun() ? null : 'No agent has a template that can run now.';
   };
   return [
     {

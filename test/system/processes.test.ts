@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -7,6 +7,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { Podgate } from '../../client/podgate.ts';
 import type { ExecuteRequest, ResultEvent } from '../../client/types.ts';
 import { NO_COMPILE_CACHE } from '../fakes/compile-cache.ts';
+import { freePort } from '../fakes/free-port.ts';
 import { holdRun } from '../fakes/held-run.ts';
 import { podgate, startPodgate } from '../fakes/podgate-command.ts';
 import { countRunning, descendants, isAlive } from '../fakes/process-tree.ts';
@@ -189,6 +190,36 @@ describeSandboxed('podgate dev', () => {
     expect(why).toMatch(
       /^The cluster cannot keep .* The engine at unix:\/\S+: The engine does not bound memory, /,
     );
+  });
+
+  const withTemplate = async (member: string) => {
+    const file = join(await newFolder(), 'templates.yaml');
+    await writeFile(file, `templates: [{ name: default, ${member} }]`);
+    return { PODGATE_TEMPLATES: file };
+  };
+
+  test('says why its template cannot run code, and is not ready', async () => {
+    const { dev, url } = await start(await withTemplate('network: cluster'));
+    const [, why] = await dev.shows(/It cannot run code yet: (.*)/);
+    expect(why).toContain('Local sandboxes have no network: ');
+    expect((await fetch(`${url}/ready`)).status).toBe(503);
+  });
+
+  test('says why its template cannot run code also where that shows a moment later', async () => {
+    const folder = await newFolder();
+    await chmod(folder, 0o755);
+    const [python, pipe] = [join(folder, 'python'), join(folder, 'pipe')];
+    await promisify(execFile)('mkfifo', ['-m', '666', pipe]);
+    await writeFile(python, `#!/bin/sh\nread word < ${pipe}\necho no Python >&2\nexit 1\n`, { mode: 0o755 });
+    const url = `http://127.0.0.1:${await freePort()}`;
+    const starting = start({ ...(await withTemplate(`python: ${python}`)), PORT: new URL(url).port });
+    const ready = () => fetch(`${url}/ready`).then(({ status }) => status, String);
+    await expect.poll(ready, { interval: 5, timeout: 10_000 }).toBe(200);
+    await writeFile(pipe, 'end\n');
+    const { dev } = await starting;
+    const [, why] = await dev.shows(/Try it:|It cannot run code yet: (.*)/);
+    expect(why).toContain(`${python} failed (no Python)`);
+    await expect.poll(ready, { interval: 5 }).toBe(503);
   });
 
   test('that is killed leaves no process, whatever ran on it', async () => {

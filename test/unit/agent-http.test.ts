@@ -1,16 +1,18 @@
 import { afterEach, describe, expect, test } from 'vitest';
+import { Failure } from '../../shared/errors.ts';
+import { createFakeBackend } from '../fakes/fake-backend.ts';
 import { createMockGateway } from '../fakes/mock-gateway.ts';
-import { startTestAgent } from '../fakes/test-agent.ts';
+import { startTestAgent, type TestAgentOptions } from '../fakes/test-agent.ts';
 
 const cleanups: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-async function start() {
+async function start(options: TestAgentOptions = {}) {
   const mock = await createMockGateway();
   cleanups.push(() => mock.close());
-  const test = await startTestAgent(mock, { http: { host: '127.0.0.1', port: 0 } });
+  const test = await startTestAgent(mock, { http: { host: '127.0.0.1', port: 0 }, ...options });
   cleanups.push(() => test.agent.close());
   const get = async (path: string, init?: RequestInit) => {
     const response = await fetch(`http://127.0.0.1:${test.agent.httpPort}${path}`, init);
@@ -33,6 +35,26 @@ describe("the agent's HTTP port", () => {
     expect(await get('/readyz')).toMatchObject({ status: 503, text: 'No gateway is connected.\n' });
     expect((await get('/livez')).status).toBe(200);
   });
+
+  test.for([
+    [0, 503, 'unavailable'],
+    [1, 200, 'degraded'],
+  ] as const)(
+    'with %i sandboxes and no more to come is %i, its cluster %s',
+    async ([made, status, state]) => {
+      const backend = createFakeBackend();
+      const full = new Failure('quota_exceeded', 'No more.');
+      if (made === 0) backend.failure = full;
+      backend.onRunner = () => {
+        backend.failure = full;
+      };
+      const { mock, get, line } = await start({ backend });
+      await line('pool_trouble');
+      const link = await mock.nextLink();
+      await link.next('SLOTS', ({ clusters }) => clusters?.[0]?.state === state);
+      expect((await get('/readyz')).status).toBe(status);
+    },
+  );
 
   test('counts executions, sandboxes and links for Prometheus', async () => {
     const { mock, get } = await start();

@@ -648,4 +648,24 @@ describe('/health and /ready', () => {
     await bench.clock.settle();
     expect(await ready()).toBe(503);
   });
+
+  test.for([
+    [{ free: 0, waits: false }, 503],
+    [{ free: 1, waits: false }, 200],
+    [{ free: 0, waits: true }, 200],
+  ] as const)('count a template in trouble with %j as an execution finds it: %i', async ([left, status]) => {
+    const bench = await createGatewayBench();
+    const trouble = { code: 'image_error', detail: 'The image cannot be pulled.', ...left };
+    const templates = [announceTemplate({ trouble })];
+    const agent = await bench.agent({ clusters: [announceCluster({ templates })], slots: 4 });
+    await bench.clock.settle();
+    const ready = async () => (await bench.ask('/ready', { key: null })).status;
+    expect(await ready()).toBe(status);
+    expect(await (await bench.ask('/health', { key: null })).json()).toMatchObject({ status: 'ok' });
+    // One that can run is enough.
+    const both = announceCluster({ templates: [...templates, announceTemplate({ name: 'other' })] });
+    agent.send('SLOTS', { grants: [], clusters: [both] });
+    await bench.clock.settle();
+    expect(await ready()).toBe(200);
+  });
 });
