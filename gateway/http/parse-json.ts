@@ -3,12 +3,19 @@ import { Failure } from '../../shared/errors.ts';
 import { MAX_JSON_COMMAS, MAX_JSON_DEPTH } from '../../shared/limits.ts';
 
 const decoder = new TextDecoder('utf-8', { fatal: true });
-const [QUOTE, COMMA, BACKSLASH, OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [
-  34, 44, 92, 91, 93, 123, 125,
+const [QUOTE, COMMA, COLON, BACKSLASH, OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [
+  34, 44, 58, 92, 91, 93, 123, 125,
 ];
 const MAX_ERRORS = 32;
-/** Strict integers of the contract, written with a fraction or an exponent: what `1000.0` says is lost by parsing. */
-const FRACTION = /"(timeout_ms|queue_timeout_ms|ttl_seconds)"\s*:\s*-?\d+(?=[.eE])/;
+/** Members that are strict integers of the contract. */
+const STRICT = new Set(['timeout_ms', 'queue_timeout_ms', 'ttl_seconds']);
+/** The longest of them with all its characters escaped. */
+const MAX_SPELLED = 6 * 'queue_timeout_ms'.length;
+/** A number written with a fraction or an exponent: what `1000.0` says is lost by parsing. */
+const FRACTION = /\s*-?\d+[.eE]/y;
+
+/** A member of the outermost object that may be one of STRICT: its name as it is spelled. */
+type Spelled = { name: string; isFraction: boolean };
 
 /**
  * JSON in UTF-8, within MAX_JSON_DEPTH and MAX_JSON_COMMAS, its integers written as such. Throws `invalid_request` for
@@ -21,7 +28,12 @@ export function parseJson(bytes: Uint8Array): unknown {
   } catch {
     throw invalid([{ path: '', message: 'The request body is not UTF-8.' }]);
   }
-  const excess = jsonExcess(text);
+  const spelled: Spelled[] = [];
+  const excess = jsonExcess(text, (name, valueStart) => {
+    if (!STRICT.has(name) && !name.includes('\\')) return;
+    FRACTION.lastIndex = valueStart;
+    spelled.push({ name, isFraction: FRACTION.test(text) });
+  });
   if (excess) throw invalid([{ path: '', message: `The request body ${excess}.` }]);
   let value: unknown;
   try {
@@ -29,11 +41,20 @@ export function parseJson(bytes: Uint8Array): unknown {
   } catch {
     throw invalid([{ path: '', message: 'The request body is not JSON.' }]);
   }
-  const name = FRACTION.exec(text)?.[1];
-  // Anything else of this name is for the schema to judge.
-  if (name !== undefined && Number.isSafeInteger((value as Record<string, unknown> | null)?.[name]))
-    throw invalid([{ path: name, message: 'Invalid input: expected int, received number' }]);
+  requireIntegers(value as Record<string, unknown>, spelled);
   return value;
+}
+
+/** Of several members of one name the last counts, as it does in parsing. */
+function requireIntegers(value: Record<string, unknown>, spelled: readonly Spelled[]): void {
+  const last = new Map(
+    spelled.map(({ name, isFraction }) => [JSON.parse(`"${name}"`) as string, isFraction]),
+  );
+  const errors = [...last]
+    // Anything else of this name is for the schema to judge.
+    .filter(([name, isFraction]) => isFraction && STRICT.has(name) && Number.isSafeInteger(value[name]))
+    .map(([path]) => ({ path, message: 'Invalid input: expected int, received number' }));
+  if (errors.length > 0) throw invalid(errors);
 }
 
 /** Checks a value against a schema. Throws `invalid_request` that lists what is wrong. */
@@ -59,15 +80,26 @@ export function invalid(errors: readonly { path: string; message: string }[]): F
 
 /**
  * What is too much in a JSON text, before it is parsed: a few MB of brackets would become gigabytes of arrays, and a
- * million names hold the process for seconds. Undefined where nothing is.
+ * million names hold the process for seconds. Undefined where nothing is. `onMember` is told the short names of the
+ * outermost object as they are spelled, and where their values begin.
  */
-export function jsonExcess(text: string): string | undefined {
+export function jsonExcess(
+  text: string,
+  onMember?: (name: string, valueStart: number) => void,
+): string | undefined {
   let depth = 0;
   let commas = 0;
+  let nameStart = 0;
+  let nameEnd = 0;
   for (let index = 0; index < text.length; index += 1) {
     const code = text.charCodeAt(index);
     if (code === QUOTE) {
+      nameStart = index + 1;
       index = stringEnd(text, index);
+      nameEnd = index;
+    } else if (code === COLON) {
+      if (depth === 1 && nameEnd - nameStart <= MAX_SPELLED)
+        onMember?.(text.slice(nameStart, nameEnd), index + 1);
     } else if (code === COMMA) {
       commas += 1;
       if (commas > MAX_JSON_COMMAS) return `holds more than ${MAX_JSON_COMMAS} values`;

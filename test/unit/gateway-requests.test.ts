@@ -1,5 +1,7 @@
+import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { DISCARD_BOUNDS } from '../../gateway/http/discard.ts';
+import { parseJson } from '../../gateway/http/parse-json.ts';
 import { problemResponse } from '../../gateway/http/problem-response.ts';
 import { EAGER_BODY_BYTES } from '../../gateway/http/read-body.ts';
 import { problem } from '../../shared/api.ts';
@@ -110,12 +112,56 @@ describe('a request that is not valid', () => {
     ['{"code":"","timeout_ms":1000.0}', 'timeout_ms'],
     ['{"timeout_ms" : 1e3,"code":""}', 'timeout_ms'],
     ['{"code":"","queue_timeout_ms":\n5000.00}', 'queue_timeout_ms'],
+    ['{"meta":{"ttl_seconds":1.0},"code":"1","timeout_ms":1000.0}', 'timeout_ms'],
+    ['{"meta":[{"timeout_ms":1}],"code":"\\"}","timeout_ms":1000.0}', 'timeout_ms'],
+    ['{"code":"","timeout\\u005fms":1000.0}', 'timeout_ms'],
+    ['{"code":"","\\u0074imeout_m\\u0073":1E3}', 'timeout_ms'],
+    ['{"code":"","timeout_ms":1000,"timeout_ms":1000.0}', 'timeout_ms'],
+    ['{"code":"","timeout_ms":1000,"timeout\\u005fms":1000.0}', 'timeout_ms'],
   ])('%s holds a number that is no integer to a strict reader', async (body, path) => {
     expect(await problemOf(await post(body))).toMatchObject({
       status: 422,
       detail: `${path}: Invalid input: expected int, received number`,
       errors: [{ path }],
     });
+  });
+
+  test.for([
+    '{"code":"1","timeout_ms":1000,"meta":{"timeout_ms":1.5}}',
+    '{"code":"1","timeout_ms":1000,"meta":[{"timeout_ms":1000.0}]}',
+    '{"meta":{"timeout_ms":1000.0},"code":"1"}',
+    '{"code":"1","timeout_ms":1000.0,"timeout_ms":1000}',
+    '{"code":"1","timeout\\u005fms":1000.0,"timeout_ms":1000}',
+    '{"code":"1","timeout_ms_":1000.0,"a\\"timeout_ms":1.0,"\\\\":1.0}',
+    '{"code":"1","meta":"timeout_ms","x":1.0}',
+  ])('%s holds integers where they are wanted', async (body) => {
+    expect((await post(body)).status).toBe(200);
+  });
+
+  test('is judged by its own members alone, however they are spelled and nested', async () => {
+    const spelt = fc.constantFrom('timeout_ms', 'timeout\\u005fms', 'time\\u006fut_ms', 'x', '"timeout_ms');
+    const number = fc.constantFrom('1000', '1000.0', '1e3', '10.0E2');
+    const nested = fc.json({ maxDepth: 2 });
+    const members = fc.array(
+      fc.oneof(
+        fc.tuple(spelt, number),
+        fc.tuple(
+          fc.constant('meta'),
+          number.map((text) => `{"timeout_ms":${text}}`),
+        ),
+        fc.tuple(fc.constant('other'), nested),
+      ),
+    );
+    fc.assert(
+      fc.property(members, (given) => {
+        const named = given.map(([name, text]) => [name.replaceAll('"', '\\"'), text] as const);
+        const text = `{${named.map(([name, value]) => `"${name}":${value}`).join(',')}}`;
+        const own = named.findLast(([name]) => JSON.parse(`"${name}"`) === 'timeout_ms')?.[1];
+        const parse = () => parseJson(new TextEncoder().encode(text));
+        if (own === undefined || own === '1000') expect(parse()).toEqual(JSON.parse(text));
+        else expect(parse).toThrow('timeout_ms: Invalid input: expected int');
+      }),
+    );
   });
 
   test('is not one for what its strings hold', async () => {
