@@ -59,6 +59,9 @@ export type ExitBody = z.infer<typeof exitBody>;
 const claimKey = z.string().min(1).max(64);
 const claimDigest = z.string().min(1).max(64);
 
+/** `tenant/sub`: ceilings count here, since one key may name any end user. */
+const holderName = z.string().min(1).max(1024);
+
 /** Bytes of the parts of the input, in the order in which they come. Null: no stdin. */
 export const startSizes = z.object({ manifest: count, code: count, stdin: count.nullable(), files: count });
 
@@ -66,8 +69,7 @@ export const startBody = z.object({
   execution_id: executionId,
   tenant: z.string().min(1).max(256),
   principal: z.string().min(1).max(1024),
-  /** `tenant/sub`: ceilings count here, since one key may name any end user. */
-  holder: z.string().min(1).max(1024),
+  holder: holderName,
   request_id: z.string().max(128),
   traceparent: z.string().max(128).nullable(),
   cluster: clusterName,
@@ -180,6 +182,8 @@ export const FROM_GATEWAY = {
     keep_ms: count,
     /** Gives the key back: the execution will not begin. */
     release: z.boolean(),
+    /** As START has it. A gateway of an earlier version does not say. */
+    holder: holderName.optional(),
   }),
   SIGNAL: z.object({ ref: count, execution_id: executionId, signal: signalName }),
   SESSION: sessionAsk,
@@ -218,7 +222,7 @@ export const FROM_AGENT = {
     state: z.enum(RECORD_STATES),
     record: recordBody.nullable(),
   }),
-  /** Whose the key is now; null where the agent has no room to remember it. */
+  /** Whose the key is now; null where the agent, or the holder's share of it, has no room to remember it. */
   CLAIM: z.object({
     ref: count,
     execution_id: executionId.nullable(),

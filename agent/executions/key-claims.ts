@@ -4,10 +4,20 @@ import type { Clock } from '../clock.ts';
 
 /** Keys that an agent remembers. */
 export const MAX_CLAIMS = 50_000;
+/** Of one holder of a key to the gateway, whatever end users it names. */
+export const MAX_CLAIMS_PER_HOLDER = 10_000;
+/** What is over goes one by one as it is asked for, and all of it no more often than this where there is no room. */
+const SWEEP_MS = 1_000;
 /** The longest that a key is kept for an execution that has not begun here. */
 const MAX_KEEP_MS = 2 * RECORD_TTL_MS;
 
-type Claim = { executionId: string; readonly digest: string; untilMs: number; runsHere: boolean };
+type Claim = {
+  executionId: string;
+  readonly digest: string;
+  readonly holder: string | undefined;
+  untilMs: number;
+  runsHere: boolean;
+};
 
 /** What an agent answers of a key: whose it is; null where it has no room to remember it. */
 export type ClaimAnswer = Pick<FromAgent['CLAIM'], 'execution_id' | 'digest'>;
@@ -30,37 +40,66 @@ export type KeyClaims = {
 export function createKeyClaims({
   clock,
   maxClaims = MAX_CLAIMS,
+  maxPerHolder = MAX_CLAIMS_PER_HOLDER,
 }: {
   clock: Clock;
   maxClaims?: number;
+  maxPerHolder?: number;
 }): KeyClaims {
   const claims = new Map<string, Claim>();
+  /** How many each holder has. A gateway of an earlier version does not say whose a key is. */
+  const counts = new Map<string, number>();
+  let sweptMs = Number.NEGATIVE_INFINITY;
+
+  function charge(holder: string | undefined, change: number): void {
+    if (holder === undefined) return;
+    const left = (counts.get(holder) ?? 0) + change;
+    if (left === 0) counts.delete(holder);
+    else counts.set(holder, left);
+  }
+
+  function keep(key: string, claim: Claim): void {
+    forget(key);
+    claims.set(key, claim);
+    charge(claim.holder, 1);
+  }
+
+  function forget(key: string): void {
+    const claim = claims.get(key);
+    if (claims.delete(key)) charge(claim?.holder, -1);
+  }
 
   function find(key: string): Claim | undefined {
     const claim = claims.get(key);
     if (!claim || claim.untilMs > clock.now()) return claim;
-    claims.delete(key);
+    forget(key);
     return undefined;
   }
 
-  function hasRoom(): boolean {
-    if (claims.size < maxClaims) return true;
+  function isFull(holder: string | undefined): boolean {
+    return claims.size >= maxClaims || (holder !== undefined && (counts.get(holder) ?? 0) >= maxPerHolder);
+  }
+
+  function hasRoom(holder: string | undefined): boolean {
+    if (!isFull(holder)) return true;
+    if (clock.now() - sweptMs < SWEEP_MS) return false;
+    sweptMs = clock.now();
     for (const key of claims.keys()) find(key);
-    return claims.size < maxClaims;
+    return !isFull(holder);
   }
 
   return {
-    claim({ key, digest, execution_id, replaces, keep_ms, release }) {
+    claim({ key, digest, execution_id, replaces, keep_ms, release, holder }) {
       const claim = find(key);
       if (release) {
-        if (claim?.executionId === execution_id && !claim.runsHere) claims.delete(key);
+        if (claim?.executionId === execution_id && !claim.runsHere) forget(key);
         return { execution_id, digest };
       }
       if (claim && (claim.runsHere || ![execution_id, replaces].includes(claim.executionId)))
         return { execution_id: claim.executionId, digest: claim.digest };
-      if (!claim && !hasRoom()) return null;
+      if (!claim && !hasRoom(holder)) return null;
       const untilMs = clock.now() + Math.min(keep_ms, MAX_KEEP_MS);
-      claims.set(key, { executionId: execution_id, digest, untilMs, runsHere: false });
+      keep(key, { executionId: execution_id, digest, holder, untilMs, runsHere: false });
       return { execution_id, digest };
     },
     holds: (key, executionId) => find(key)?.executionId === executionId,

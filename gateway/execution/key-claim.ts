@@ -10,6 +10,8 @@ import { askSister, COMEBACK_MS, STATUS_TIMEOUT_MS } from './sister-link.ts';
 /** How often one looks again whether another gateway has begun what a key stands for. */
 export const CLAIM_POLL_MS = 250;
 const RETRY_MS = 2_000;
+/** What an agent remembers goes ten minutes after its end, a part of it at any time. */
+const ROOM_RETRY_MS = 10_000;
 
 /** The key of one execution, as agents are asked about it. */
 export type KeyOrder = {
@@ -25,6 +27,8 @@ export type ClaimDeps = Pick<GatewayDeps, 'timers' | 'ids'> & { directory: Clust
 
 export type ClaimAsk = {
   tenant: string;
+  /** `tenant/sub`, whose share of each agent's room it takes. */
+  holder: string;
   cluster: string;
   executionId: string;
   key: KeyOrder;
@@ -79,7 +83,8 @@ async function askAll(deps: ClaimDeps, given: ClaimAsk, patience: Patience): Pro
     const link = await linkOf(deps, instance, given, patience);
     if (!link) continue;
     const answer = await link.questions.claim(bodyOf(given, false), STATUS_TIMEOUT_MS);
-    if (!answer?.execution_id) throw unanswered();
+    if (!answer) throw unanswered();
+    if (answer.execution_id === null) throw noRoom();
     if (answer.execution_id !== given.executionId) return answer;
   }
   return undefined;
@@ -108,6 +113,11 @@ function unanswered(): Failure {
   return new Failure('no_agent', detail, { retryAfterMs: RETRY_MS });
 }
 
+function noRoom(): Failure {
+  const detail = 'An agent of the cluster has no room to remember another Idempotency-Key; try again later.';
+  return new Failure('at_capacity', detail, { retryAfterMs: ROOM_RETRY_MS });
+}
+
 /** Where its agent says that it will never begin, it may be replaced. Rejects where nobody can say. */
 async function mayHaveBegun(deps: ClaimDeps, executionId: string, signal: AbortSignal): Promise<boolean> {
   const parts = await deps.ids.open('x', executionId);
@@ -130,7 +140,7 @@ function servingOf(
 }
 
 function bodyOf(
-  { key, executionId, replaces, keepMs }: Omit<ClaimAsk, 'waitMs' | 'signal'>,
+  { key, holder, executionId, replaces, keepMs }: Omit<ClaimAsk, 'waitMs' | 'signal'>,
   release: boolean,
 ): Parameters<LinkQuestions['claim']>[0] {
   return {
@@ -140,6 +150,7 @@ function bodyOf(
     replaces,
     keep_ms: keepMs + RECORD_TTL_MS,
     release,
+    holder,
   };
 }
 

@@ -49,11 +49,12 @@ export class RunStart {
 
   async #claim(key: KeyOrder, executionId: string, cluster: string): Promise<void> {
     const { wanted, timeoutMs } = this.#order;
-    const { tenant } = wanted.caller;
+    const { tenant, holder } = wanted.caller;
     const replaces = this.#claimed?.executionId ?? null;
     const waitMs = this.#queueLeftMs();
     const keepMs = timeoutMs + waitMs;
-    const ask = { tenant, cluster, executionId, key, replaces, keepMs, waitMs, signal: this.#ended.signal };
+    const order = { tenant, holder, cluster, executionId, key };
+    const ask = { ...order, replaces, keepMs, waitMs, signal: this.#ended.signal };
     this.#claimed = ask;
     this.#claims = true;
     const other = await claimKey(this.#deps, ask)

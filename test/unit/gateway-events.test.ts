@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { MAX_CLAIMS_PER_HOLDER } from '../../agent/executions/key-claims.ts';
 import { createGateway } from '../../gateway/create-gateway.ts';
 import { CLAIM_POLL_MS } from '../../gateway/execution/key-claim.ts';
 import { COMEBACK_MS, STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
@@ -520,6 +521,28 @@ describe('Idempotency-Key', () => {
     execution.succeed();
     expect((await answer).status).toBe(200);
     expect([agent.executions, other.executions]).toEqual([[], []]);
+  });
+
+  test('that an agent has no room to remember is at_capacity and begins nothing, and others’ keys have theirs', async () => {
+    const { bench, agent, ask } = await first();
+    const answer = ask();
+    const execution = await agent.next();
+    execution.succeed();
+    expect((await answer).status).toBe(200);
+    const { holder } = execution.start;
+    const fill = { ref: 1, digest: 'd', execution_id: 'e', replaces: null, keep_ms: 600_000, release: false };
+    for (let n = 1; n < MAX_CLAIMS_PER_HOLDER; n += 1) agent.claims.claim({ ...fill, key: `${n}`, holder });
+    const other = { 'idempotency-key': 'other' };
+    for (const headers of [other, { ...other, 'podgate-user': 'carol' }]) {
+      const refused = await ask('/v1/execute', {}, headers);
+      expect(refused.headers.get('retry-after')).toBe('10');
+      expect(await problemOf(refused)).toMatchObject({ status: 503, code: 'at_capacity', retryable: true });
+    }
+    expect(agent.executions).toEqual([]);
+    const key = await bench.key({ sub: 'bob' });
+    const theirs = bench.ask('/v1/execute', { body: BODY, headers: KEYED, key });
+    (await agent.next()).succeed();
+    expect((await theirs).status).toBe(200);
   });
 
   test('whose execution another gateway had fenced before its START came is asked about anew', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { createKeyClaims } from '../../agent/executions/key-claims.ts';
+import { createKeyClaims, MAX_CLAIMS, MAX_CLAIMS_PER_HOLDER } from '../../agent/executions/key-claims.ts';
 import { rendezvous } from '../../gateway/clusters/rendezvous.ts';
 import { RECORD_TTL_MS } from '../../shared/limits.ts';
 import { createFakeClock } from '../fakes/fake-clock.ts';
@@ -17,9 +17,9 @@ const ask = (executionId: string, changes: object = {}) => ({
 });
 
 describe('a key at an agent', () => {
-  const create = (maxClaims?: number) => {
+  const create = (bounds: { maxClaims?: number; maxPerHolder?: number } = {}) => {
     const clock = createFakeClock();
-    return { clock, claims: createKeyClaims({ clock, ...(maxClaims !== undefined && { maxClaims }) }) };
+    return { clock, claims: createKeyClaims({ clock, ...bounds }) };
   };
   const owner = (executionId: string) => ({ execution_id: executionId, digest: 'digest' });
 
@@ -76,13 +76,59 @@ describe('a key at an agent', () => {
   });
 
   test('finds room up to the bound, and no more until others are over', async () => {
-    const { clock, claims } = create(2);
+    const { clock, claims } = create({ maxClaims: 2 });
     claims.claim(ask('a'));
     expect(claims.claim(ask('b', { key: 'second' }))).toEqual(owner('b'));
     expect(claims.claim(ask('c', { key: 'third' }))).toBeNull();
     expect(claims.claim(ask('a'))).toEqual(owner('a'));
     await clock.advance(KEEP_MS);
     expect(claims.claim(ask('c', { key: 'third' }))).toEqual(owner('c'));
+  });
+});
+
+describe('keys of one holder at an agent', () => {
+  const of = (holder: string | undefined, key: string, changes: object = {}) =>
+    ask(`for-${key}`, { key, holder, ...changes });
+  const create = () => {
+    const clock = createFakeClock();
+    const claims = createKeyClaims({ clock, maxClaims: 4, maxPerHolder: 2 });
+    return { clock, claims, takes: (...given: Parameters<typeof of>) => claims.claim(of(...given)) !== null };
+  };
+
+  test('take its share of the room and leave others theirs', () => {
+    const { takes } = create();
+    expect([takes('acme/a', '1'), takes('acme/a', '2'), takes('acme/a', '3')]).toEqual([true, true, false]);
+    expect([takes('acme/b', '4'), takes('acme/b', '5'), takes('acme/c', '6')]).toEqual([true, true, false]);
+    // What is known is answered however full it is.
+    expect(takes('acme/a', '1')).toBe(true);
+  });
+
+  test('give room back when they are given back, replaced or over', async () => {
+    const { clock, claims, takes } = create();
+    takes('acme/a', '1');
+    takes('acme/a', '2');
+    claims.claim(of('acme/a', '1', { release: true }));
+    expect([takes('acme/a', '3'), takes('acme/a', '4')]).toEqual([true, false]);
+    claims.claim(ask('again', { key: '3', holder: 'acme/a', replaces: 'for-3' }));
+    claims.claim(of('acme/a', '2', { release: true }));
+    expect([takes('acme/a', '5'), takes('acme/a', '6')]).toEqual([true, false]);
+    await clock.advance(KEEP_MS);
+    expect([takes('acme/a', '7'), takes('acme/a', '8'), takes('acme/a', '9')]).toEqual([true, true, false]);
+  });
+
+  test('have all the room where a gateway does not say whose they are', () => {
+    const { takes } = create();
+    const known = ['1', '2', '3', '4', '5'].map((key) => takes(undefined, key));
+    expect(known).toEqual([true, true, true, true, false]);
+  });
+
+  test('have no more room than is said', () => {
+    const claims = createKeyClaims({ clock: createFakeClock() });
+    const takes = (holder: string, key: number) => claims.claim(of(holder, `${holder} ${key}`)) !== null;
+    for (let key = 0; key < MAX_CLAIMS_PER_HOLDER; key += 1) takes('acme/a', key);
+    expect([takes('acme/a', MAX_CLAIMS_PER_HOLDER), takes('acme/b', 0)]).toEqual([false, true]);
+    for (let key = 1; key < MAX_CLAIMS - MAX_CLAIMS_PER_HOLDER; key += 1) takes(`acme/${key}`, key);
+    expect([takes('acme/b', 0), takes('acme/b', 1)]).toEqual([true, false]);
   });
 });
 
