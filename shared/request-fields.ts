@@ -9,9 +9,18 @@ export const text = z
   .refine((value) => value.isWellFormed(), 'must be valid Unicode: a lone surrogate has no UTF-8 form');
 export const noNul = text.refine((value) => !value.includes('\0'), 'must not contain NUL');
 
+/** Where the code of a one-shot execution lies, by its language. */
+export const MAIN_FILES = { python: '__main__.py', bash: '__main__.sh', node: '__main__.js' } as const;
+
+/** Says that a file may not take the code's own path. */
+export function reservedPath(path: string): string {
+  return `File path '${path}' is reserved for the execution entrypoint.`;
+}
+
 /**
  * A staged file's path, normalised (`./a//b` is `a/b`). The messages are a contract with existing clients.
- * Relative, no `..` component, at most 4096 bytes, components at most 255.
+ * Relative, no `..` component, at most 4096 bytes, components at most 255. Python's own file is nobody else's in any
+ * language; another language's is judged where the language is known.
  */
 export const filePath = noNul.transform((path, context) => {
   const refuse = (message: string) => {
@@ -25,8 +34,7 @@ export const filePath = noNul.transform((path, context) => {
   if (parts.includes('..')) return refuse("File paths must not contain '..'.");
   if (parts.length === 0) return refuse('File path must not be empty.');
   const normal = parts.join('/');
-  if (RESERVED_PATHS.has(normal))
-    return refuse(`File path '${normal}' is reserved for the execution entrypoint.`);
+  if (normal === MAIN_FILES.python) return refuse(reservedPath(normal));
   if (encoder.encode(normal).byteLength > MAX_PATH_BYTES) return refuse(PATH_TOO_LONG);
   if (parts.some((part) => encoder.encode(part).byteLength > MAX_NAME_BYTES))
     return refuse(`File names must not exceed ${MAX_NAME_BYTES} bytes.`);
@@ -35,7 +43,6 @@ export const filePath = noNul.transform((path, context) => {
 
 const MAX_RAW_PATH_LENGTH = 2 * MAX_PATH_BYTES;
 const PATH_TOO_LONG = `File paths must not exceed ${MAX_PATH_BYTES} bytes.`;
-const RESERVED_PATHS: ReadonlySet<string> = new Set(['__main__.py', '__main__.sh', '__main__.js']);
 
 const base64 = z.base64('content_base64 is not base64');
 

@@ -2,6 +2,7 @@ import { clusterName } from '../../shared/announcement.ts';
 import type { ExecuteRequest, executeRequestSchema } from '../../shared/api.ts';
 import { matchesName } from '../../shared/claims.ts';
 import { Failure } from '../../shared/errors.ts';
+import { MAIN_FILES, reservedPath } from '../../shared/request-fields.ts';
 import type { Caller } from '../auth/caller.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { announcedTemplate } from '../clusters/instance.ts';
@@ -62,6 +63,7 @@ export async function takeOrder(
     const asked = checkSchema(schema, raw);
     if (asked.rich && asked.language !== 'python')
       throw invalid([{ path: 'rich', message: `rich is for python: ${asked.language} has no such results` }]);
+    requireOtherPaths(asked);
     const timeoutMs = timeoutOf(asked, raw, caller);
     const wanted = wantedOf(asked, context);
     const limits = limitsOf(asked, caller, deps);
@@ -140,6 +142,14 @@ function limitsOf(
     cpuSeconds: asked.limits.cpu_seconds,
     outputLimitBytes: asked.limits.output_limit_bytes,
   };
+}
+
+function requireOtherPaths({ files, language }: ExecuteRequest): void {
+  const main = MAIN_FILES[language];
+  const errors = files.flatMap(({ path }, index) =>
+    path === main ? [{ path: `files.${index}.path`, message: reservedPath(main) }] : [],
+  );
+  if (errors.length > 0) throw invalid(errors);
 }
 
 /** A timeout that was asked for and is above the key's ceiling is refused; the default is lowered to it. */

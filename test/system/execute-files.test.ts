@@ -157,6 +157,15 @@ for name in ${JSON.stringify(names)}:
     expect(stdout).not.toContain('left');
   });
 
+  test('and left may have the name that the code of another language has', async () => {
+    const left = await stack().run('for name in "js", "sh": open("__main__." + name, "w").write(name)');
+    expect(left.files_omitted).toEqual([]);
+    expect(left.files.map(({ path }) => path).sort()).toEqual(['__main__.js', '__main__.sh']);
+    const code = 'for name in "js", "sh": print(open("__main__." + name).read())';
+    const files = left.files.map(({ path, file_id }) => ({ path, file_id }));
+    expect(await stack().run(code, { files })).toMatchObject({ stdout: 'js\nsh\n', files: [] });
+  });
+
   test.each([
     ['/etc/passwd', 'File paths must be relative.'],
     ['../up', "File paths must not contain '..'."],

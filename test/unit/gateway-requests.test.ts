@@ -69,6 +69,11 @@ describe('a request that is not valid', () => {
       "File path '__main__.py' is reserved for the execution entrypoint.",
     ],
     [
+      { code: '', language: 'bash', files: [{ path: './__main__.sh', content: '' }] },
+      'files.0.path',
+      "File path '__main__.sh' is reserved for the execution entrypoint.",
+    ],
+    [
       { code: '', files: [{ path: 'a' }] },
       'files.0',
       'give exactly one of file_id, content and content_base64',

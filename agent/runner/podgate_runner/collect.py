@@ -20,17 +20,17 @@ from podgate_runner.limits import (
     SPARSE_RATIO,
     WALK_STEP_ENTRIES,
 )
-from podgate_runner.staging import MAIN_NAMES
 
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_MAIN = frozenset(name.encode() for name in MAIN_NAMES.values())
 
 
 class Collector:
-    """`known` maps path → (inode, size, mtime, ctime, digest or None) of files that were there before."""
+    """`known` maps path → (inode, size, mtime, ctime, digest or None) of files that were there before; `mains` are
+    the code's own."""
 
-    def __init__(self, workspace_fd, known, max_files, max_bytes):
+    def __init__(self, workspace_fd, mains, known, max_files, max_bytes):
         self._root = workspace_fd
+        self._mains = mains
         self._known = known
         self._max_files = max_files
         self._bytes_left = max_bytes
@@ -58,7 +58,7 @@ class Collector:
                 name, is_directory = entry
                 if is_directory:
                     self._enter(stack, fd, prefix + name, name)
-                elif prefix or name not in _MAIN:
+                elif prefix or name not in self._mains:
                     self._look(fd, prefix + name, name)
         finally:
             for fd, _, _ in stack:

@@ -32,6 +32,7 @@ class Execution(Intake):
 
     def _start(self):
         host, stdin = self.host, self._staging.stdin
+        host.mains.add(self._staging.main_name.encode())
         self._memory = host.memory.begin()
         host.reaper.begin()
         self._output = Output(self.outbox, self.limits, host.poller)
@@ -199,9 +200,11 @@ class Execution(Intake):
         """What sends files, or None."""
         if not self.request["collect"] or self._killed_for == "cancelled":
             return None
-        known = dict(self.host.known) if self.place.keeps_files else {}
+        keeps = self.place.keeps_files
+        known = dict(self.host.known) if keeps else {}
         known.update(self._staging.staged)
-        return FilesOut(self.outbox, self.place.workspace_fd, known, self.host.config)
+        mains = self.host.mains if keeps else {self._staging.main_name.encode()}
+        return FilesOut(self.outbox, self.place.workspace_fd, mains, known, self.host.config)
 
     @property
     def restless(self):

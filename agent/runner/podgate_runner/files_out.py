@@ -6,10 +6,10 @@ from podgate_runner.outbox import FILES
 
 
 class FilesOut:
-    def __init__(self, outbox, workspace_fd, known, config):
+    def __init__(self, outbox, workspace_fd, mains, known, config):
         self._outbox = outbox
         self._root = workspace_fd
-        self.collector = Collector(workspace_fd, known, config["files_max"], config["files_max_bytes"])
+        self.collector = Collector(workspace_fd, mains, known, config["files_max"], config["files_max_bytes"])
         self._walk = self.collector.walk()
         self._next = 0
         self._reader = None

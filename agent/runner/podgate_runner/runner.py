@@ -26,6 +26,8 @@ class Runner(AgentSide):
         self.memory = Memory(self._cgroup)
         # Files that were there when the last execution ended; see collect.py.
         self.known = {}
+        # Names of the code's own files since the last reset.
+        self.mains = set()
         # What the zygote holds of the limits that it passes on.
         self.zygote_data_bytes = 0
         self.own_tasks = 2
@@ -148,7 +150,7 @@ class Runner(AgentSide):
             leftovers = reset(place, self.config) if place is not None and place.keeps_files else []
             if self._supply.trouble:
                 leftovers.append(self._supply.trouble)
-            self.known, self._last = {}, None
+            self.known, self.mains, self._last = {}, set(), None
         self._say_reset(leftovers)
 
     # What executions ask

@@ -108,7 +108,9 @@ class Command(Execution):
 class Upload(SessionInput):
     """Of files alone: there is no code whose name could be taken."""
 
-    reserved = ()
+    def __init__(self, language, sizes):
+        super().__init__(language, sizes)
+        self.reserved = None
 
 
 class FileWork(Command):

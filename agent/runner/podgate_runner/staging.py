@@ -11,7 +11,6 @@ from podgate_runner.limits import MAX_CODE_BYTES, MAX_MANIFEST_BYTES
 from podgate_runner.stdin import Stdin
 
 MAIN_NAMES = {"python": "__main__.py", "bash": "__main__.sh", "node": "__main__.js"}
-_RESERVED = [[name.encode()] for name in MAIN_NAMES.values()]
 # Files are dated back, so that even a write within the same tick of the kernel's clock changes their times.
 _BACKDATE_NS = 10 * 1000000000
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -27,13 +26,12 @@ class StageError(Exception):
 
 
 class Staging:
-    # Paths of the code's own file, which no other may have.
-    reserved = _RESERVED
-
     def __init__(self, language, sizes):
         if sizes["manifest"] > MAX_MANIFEST_BYTES or sizes["code"] > MAX_CODE_BYTES:
             raise StageError("The manifest or the code is too large.")
         self.main_name = MAIN_NAMES[language]
+        # The path of the code's own file, which no other may have.
+        self.reserved = [self.main_name.encode()]
         self.args, self.env, self.stdin = [], {}, Stdin()
         # Path → (inode, size, mtime, ctime, digest) of every file that was staged.
         self.staged = {}
@@ -136,7 +134,7 @@ class Staging:
             names = tree.split(path)
         except tree.PathError as error:
             raise StageError("%s: the path %s." % (_named(path), error)) from None
-        if names in self.reserved:
+        if names == self.reserved:
             raise StageError("%s: the path is reserved." % _named(path))
         self._sections.append(("file", size, path))
 

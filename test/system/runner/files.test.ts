@@ -201,6 +201,16 @@ describeSandbox('files collected', (sandbox) => {
     await expectUnharmed(sandbox());
   });
 
+  test('are those that have the name of another language’s code', async () => {
+    const left = await sandbox().run('open("__main__.js", "w").write("x")\nNone');
+    expect([...left.files.keys()]).toEqual(['__main__.js']);
+    await sandbox().client.reset(patience());
+    const bash = { language: 'bash', files: { '__main__.py': 'in' } } as const;
+    const ran = await sandbox().run('cat __main__.py; echo out > __main__.py; echo x > __main__.sh', bash);
+    expect([ran.stdout, [...ran.files.keys()]]).toEqual(['in', ['__main__.py']]);
+    await sandbox().client.reset(patience());
+  });
+
   test('are not those of the execution before', async () => {
     await sandbox().run('open("old", "w").write("x")');
     const ran = await sandbox().run('open("new", "w").write("x")');
