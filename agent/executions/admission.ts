@@ -53,6 +53,7 @@ export function admit(start: StartBody, policy: AdmissionPolicy, sessionPool?: P
       language: start.language,
       last_line_interactive: start.last_line_interactive,
       traceparent: start.traceparent,
+      request_id: start.request_id,
       sizes: start.sizes,
       limits: limitsOf(start, template, policy),
       collect: start.session === undefined,

@@ -14,6 +14,8 @@ export const runnerStartBody = z.object({
   language: z.enum(LANGUAGES),
   last_line_interactive: z.boolean(),
   traceparent: z.string().max(128).nullable(),
+  /** Absent: nobody asked for it by HTTP. */
+  request_id: z.string().max(128).optional(),
   sizes: startSizes,
   limits: z.object({
     timeout_ms: z.int().min(1),

@@ -16,6 +16,7 @@ export type RunOptions = {
   env?: Record<string, string>;
   files?: Record<string, string | Uint8Array>;
   traceparent?: string | null;
+  requestId?: string;
   collect?: boolean;
   timeoutMs?: number;
   maxOutputBytes?: number;
@@ -80,6 +81,7 @@ export function runOn(
     language: options.language ?? 'python',
     last_line_interactive: options.lastLine ?? true,
     traceparent: options.traceparent ?? null,
+    ...(options.requestId !== undefined && { request_id: options.requestId }),
     sizes: {
       manifest: manifest.byteLength,
       code: codeBytes.byteLength,

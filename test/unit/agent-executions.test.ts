@@ -138,6 +138,15 @@ describe('an execution', () => {
     ]);
   });
 
+  test('is told to the runner by the traceparent and the id of its request', async () => {
+    const { begin } = await createBench();
+    const traces = {
+      request_id: 'req-7',
+      traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01',
+    };
+    expect((await begin(traces)).run.body).toMatchObject(traces);
+  });
+
   test('gets the template’s limits where the request asks for more, and its own where it asks for less', async () => {
     const { begin } = await createBench({ resources: { memory_mb: 100, cpu_seconds: 3, timeout_ms: 1_500 } });
     const more = await begin({

@@ -3,7 +3,14 @@
 import os
 
 from podgate_runner.config import LANGUAGES
-from podgate_runner.limits import MAX_DETAIL_CHARS, MAX_SESSION_SECONDS, MAX_SIGNAL, MAX_TERMINAL_SIDE, RUNNER_VERSION
+from podgate_runner.limits import (
+    MAX_DETAIL_CHARS,
+    MAX_SESSION_SECONDS,
+    MAX_SIGNAL,
+    MAX_TERMINAL_SIDE,
+    MAX_TRACE_CHARS,
+    RUNNER_VERSION,
+)
 
 
 FILE_WORK = ("stat", "list", "read", "mkdir", "move", "delete", "pack", "unpack")
@@ -37,16 +44,24 @@ def _of(body, name, kind):
     return value
 
 
+def _trace(body, name):
+    value = body.get(name)
+    if value is not None and not (isinstance(value, str) and len(value) <= MAX_TRACE_CHARS):
+        raise RequestError(name)
+    return value
+
+
 def parse(body):
     language = body.get("language")
-    traceparent = body.get("traceparent")
-    if language not in LANGUAGES or not (traceparent is None or isinstance(traceparent, str)):
+    if language not in LANGUAGES:
         raise RequestError("language")
     sizes, limits = _of(body, "sizes", dict), _of(body, "limits", dict)
     return {
         "language": language,
         "last_line_interactive": _of(body, "last_line_interactive", bool),
-        "traceparent": traceparent,
+        "traceparent": _trace(body, "traceparent"),
+        # For whoever looks at the runner: user code is not told.
+        "request_id": _trace(body, "request_id"),
         "sizes": {name: integer(sizes, name, name == "stdin") for name in ("manifest", "code", "stdin", "files")},
         "limits": {
             "timeout_ms": integer(limits, "timeout_ms"),

@@ -42,6 +42,13 @@ describeSandbox(
       expect(environment.TRACEPARENT).toBe(traceparent);
     });
 
+    test('has nothing of the id of the request', async () => {
+      const requestId = 'req-7'.padEnd(128, 'x');
+      const { stdout } = await sandbox().run(SHOW, { requestId });
+      expect(JSON.parse(stdout)).toMatchObject({ HOME: '/tmp' });
+      expect(stdout).not.toContain('req-7');
+    });
+
     test('is the same for children, and for the process itself in /proc', async () => {
       const ran = await sandbox().run(
         py`

@@ -369,6 +369,15 @@ describePython('a runner that waits for streams', (python) => {
         'a size that is true',
         send(control(TYPE.START, 2, { ...good, sizes: { ...sizes, code: true } }, 1_000)),
       ],
+      ['a request id that is no text', send(control(TYPE.START, 2, { ...good, request_id: 7 }, 1_000))],
+      [
+        'a request id over its bound',
+        send(control(TYPE.START, 2, { ...good, request_id: 'x'.repeat(129) }, 1_000)),
+      ],
+      [
+        'a traceparent over its bound',
+        send(control(TYPE.START, 2, { ...good, traceparent: 'x'.repeat(129) }, 1_000)),
+      ],
       ['a body over its bound', send(control(TYPE.PING, 2, Buffer.alloc(MAX_CONTROL_BYTES + 1, 0x20)))],
       ['ATTACH_RUNNER twice', send(control(TYPE.ATTACH_RUNNER, 2, { epoch: 1, offsets: {} }))],
       ['DATA on a stream that never was', send({ ...control(TYPE.DATA, 0, Buffer.from('x'), 999_999) })],
