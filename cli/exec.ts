@@ -3,6 +3,7 @@ import { basename } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { parseArgs } from 'node:util';
 import { Podgate } from '../client/podgate.ts';
+import { PodgateError } from '../client/podgate-error.ts';
 import type { ExecuteRequest } from '../client/types.ts';
 import { clientConfig } from './config.ts';
 import { describeError } from './describe-error.ts';
@@ -26,7 +27,7 @@ signal ended it, 124 when it ran out of time, 125 when Podgate itself failed or 
   -l, --language NAME  python, bash or node (by the file's ending, else python)
   -t, --template NAME  template to run in
       --cluster NAME   cluster to run on (default PODGATE_CLUSTER, else the key's)
-      --timeout MS     the program's own time, in ms (default 2000, or less where the key may use no more)
+      --timeout MS     the program's own time, in ms (default 30000, or less where the key may use no more)
       --queue MS       how long to wait for a sandbox, in ms (default 5000)
   -e NAME=VALUE        sets a variable; may be repeated
       --stdin FILE     gives FILE as standard input; - passes this command's own
@@ -40,6 +41,7 @@ signal ended it, 124 when it ran out of time, 125 when Podgate itself failed or 
   -h, --help           this
 `;
 
+const DEFAULT_TIMEOUT = '30000';
 const LANGUAGES = { '.py': 'python', '.sh': 'bash', '.js': 'node', '.cjs': 'node' } as const;
 
 /** `podgate exec`: resolves to the exit status of the program, or to one that no failure of ours shares with it. */
@@ -66,8 +68,7 @@ async function exec(args: string[], io: Io): Promise<number> {
     code,
     language,
     args: rest,
-    // The gateway's default bows to a ceiling; a number that is sent is refused above it.
-    timeout_ms: values.timeout === undefined ? undefined : wholeNumber('--timeout', values.timeout),
+    timeout_ms: wholeNumber('--timeout', values.timeout ?? DEFAULT_TIMEOUT),
     queue_timeout_ms: wholeNumber('--queue', values.queue),
     last_line_interactive: values['echo-last'] ?? values.rich ?? false,
     ...(values.rich && { rich: true }),
@@ -78,11 +79,35 @@ async function exec(args: string[], io: Io): Promise<number> {
     ...((values.cluster ?? config.cluster) ? { cluster: values.cluster ?? config.cluster } : {}),
   };
   const options = { signal: io.signal, idempotencyKey: values['idempotency-key'] };
+  // Only a number that somebody gave is refused above a ceiling.
+  const less = (error: unknown) => (values.timeout === undefined ? lessTime(request, error) : undefined);
   if (values.detach) {
-    await write(io.stdout, `${await podgate.start(request, options)}\n`);
+    const id = await podgate.start(request, options).catch((error) => {
+      const again = less(error);
+      if (again === undefined) throw error;
+      return podgate.start(again, options);
+    });
+    await write(io.stdout, `${id}\n`);
     return 0;
   }
-  return showExecution(podgate, podgate.stream(request, options), { io, saveTo: values.o });
+  async function* events() {
+    try {
+      yield* podgate.stream(request, options);
+    } catch (error) {
+      const again = less(error);
+      if (again === undefined) throw error;
+      yield* podgate.stream(again, options);
+    }
+  }
+  return showExecution(podgate, events(), { io, saveTo: values.o });
+}
+
+/** The request with all the time that its key may use, where it was refused because that is less: nothing ran. */
+function lessTime(request: ExecuteRequest, error: unknown): ExecuteRequest | undefined {
+  if (!(error instanceof PodgateError) || error.code !== 'invalid_request') return undefined;
+  const { message = '' } = error.errors.find(({ path }) => path === 'timeout_ms') ?? {};
+  const ceiling = /^timeout_ms exceeds maximum of (\d+) ms$/.exec(message)?.[1];
+  return ceiling === undefined ? undefined : { ...request, timeout_ms: Number(ceiling) };
 }
 
 function parse(args: string[]) {

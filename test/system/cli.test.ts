@@ -296,11 +296,14 @@ describeStack('podgate', { variables: { POOL_SIZE: '3' } }, (stack) => {
     expect(await exec([...args, '-c', code])).toMatchObject({ status, stderr, stdout: '' });
   });
 
-  test('exec without --timeout asks for no more than the key may use', async () => {
+  test('exec without --timeout gives 30 s, or all that the key may use', async () => {
     const key = await stack().key({ limits: { timeout_ms: 1_500 } });
     const own = { env: { PODGATE_KEY: key } };
     expect(await exec(['-c', 'print(1)'], own)).toMatchObject({ status: 0, stdout: '1\n', stderr: '' });
+    const longer = 'import time; time.sleep(2.5); print(1)';
+    expect(await exec(['-c', longer])).toMatchObject({ status: 0, stdout: '1\n', stderr: '' });
     expect(await exec(['-c', 'while True: pass'], own)).toMatchObject({ status: 124 });
+    expect(await exec(['--detach', '-c', 'print(1)'], own)).toMatchObject({ status: 0, stderr: '' });
     expect(await exec(['--timeout', '1501', '-c', '1'], own)).toMatchObject({
       status: FAILED,
       stderr: expect.stringMatching(/timeout_ms exceeds maximum of 1500 ms/),
