@@ -64,7 +64,11 @@ export class Tmux implements Disposable {
   }
 
   #run(...args: string[]): string {
-    return execFileSync('tmux', ['-L', this.#socket, '-f', '/dev/null', ...args], { encoding: 'utf8' });
+    return execFileSync('tmux', ['-L', this.#socket, '-f', '/dev/null', ...args], {
+      encoding: 'utf8',
+      // The tests' own variables are none that a command knows.
+      env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('PODGATE_'))),
+    });
   }
 
   [Symbol.dispose](): void {
