@@ -1,3 +1,4 @@
+import { describeSource } from '../gateway/auth/documents.ts';
 import { DEFAULT_AUDIENCE, KEY_KINDS, type KeyKind, TYP, tokenId } from '../shared/claims.ts';
 import { isCredential, parseCredential } from '../shared/credential.ts';
 import { keyringDocument } from '../shared/ids.ts';
@@ -21,7 +22,7 @@ export async function describeFolder(dir: string): Promise<unknown> {
       audience: trust.audience,
       ...(trust.tenant === undefined ? { tenant_claim: trust.tenantClaim } : { tenant: trust.tenant }),
       max_lifetime: formatDuration(trust.maxLifetimeSeconds),
-      keys: 'inline' in keys ? 'inline' : 'file' in keys ? keys.file : keys.url,
+      keys: 'inline' in keys ? 'inline' : describeSource(keys),
     })),
     signing_keys: Object.fromEntries(
       await Promise.all(KEY_KINDS.map(async (kind) => [kind, await readKids(dir, kind)] as const)),

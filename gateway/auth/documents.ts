@@ -25,7 +25,9 @@ export const MAX_DOCUMENT_BYTES = 8_388_608;
 export type AuthLogEntry = { level: 'info' | 'warn'; event: string } & Record<string, string | number | null>;
 export type AuthLog = (entry: AuthLogEntry) => void;
 
-/** What a source is called in the log. */
+/** What a source is called in logs and listings. The query of a URL may hold a token. */
 export function describeSource(source: DocumentSource): string {
-  return 'file' in source ? source.file : source.url;
+  if ('file' in source) return source.file;
+  const { origin, pathname } = new URL(source.url);
+  return origin + pathname;
 }

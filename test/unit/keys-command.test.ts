@@ -310,6 +310,16 @@ describe('podgate keys show', () => {
       expect(output).not.toContain(secret);
   });
 
+  test('shows a URL of keys without its query', async () => {
+    const { issuers } = JSON.parse(read('issuers'));
+    const { jwks_file: _, ...entry } = issuers[0];
+    const other = { ...entry, issuer: 'other', jwks_url: 'https://keys.example/jwks?token=topsecret' };
+    writeFileSync(join(dir, KEY_FILES.issuers), JSON.stringify({ issuers: [...issuers, other] }));
+    const { stdout } = await keys('show');
+    expect(stdout).toContain('"https://keys.example/jwks"');
+    expect(stdout).not.toContain('topsecret');
+  });
+
   test('shows no control character that a key carries', async () => {
     const claims = Buffer.from(JSON.stringify({ sub: '\u009b2J\u202e' })).toString('base64url');
     const { stdout } = await keys(

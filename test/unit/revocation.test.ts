@@ -77,6 +77,19 @@ describe('a deny-list', () => {
     await bench.authenticator.authenticate(bearer(token));
   });
 
+  test('behind a URL, or keys there, are named in the log without the query', async () => {
+    const denied = 'https://lists.example/deny.json';
+    const jwks = 'https://keys.example:8443/jwks';
+    const query = '?token=topsecret#topsecret';
+    const bench = createAuthBench([{ issuer: callers, entry: { jwks_url: jwks + query } }], {
+      denyList: { url: denied + query },
+    });
+    for (const url of [denied, jwks]) bench.documents.set(url + query, '{"keys":0}');
+    await bench.authenticator.refresh();
+    expect(bench.log.map(({ from }) => from).sort()).toEqual([jwks, denied]);
+    expect(JSON.stringify(bench.log)).not.toContain('topsecret');
+  });
+
   test('that could never be read refuses everybody until it can', async () => {
     const bench = createAuthBench([{ issuer: callers }], { denyList: { file: FILE } });
     await expect(bench.authenticator.authenticate(bearer(token))).rejects.toMatchObject({
