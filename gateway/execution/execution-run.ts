@@ -103,7 +103,7 @@ export class ExecutionRun implements OutputSource {
   /** Whether it waits for a slot, or has one and START has not gone out. */
   get waiting(): boolean {
     const { at } = this.#state;
-    return at === 'queued' || (at === 'sent' && !this.#agent.sent);
+    return at === 'queued' || at === 'placed';
   }
 
   /** Known once opened. */

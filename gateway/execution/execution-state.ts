@@ -10,6 +10,8 @@ type Underway = 'sent' | 'accepted' | 'started';
 /** The life of one execution as the gateway sees it. */
 export type ExecutionState = { attempts: number } & (
   | { at: 'queued' }
+  /** It has a slot, and START has not gone out. */
+  | { at: 'placed' }
   | { at: Underway }
   /** The link is lost; what the agent knows is being asked over another one. */
   | { at: 'recovering'; was: Underway }
@@ -21,8 +23,10 @@ export type ExecutionState = { attempts: number } & (
 export type StopCode = 'cancelled' | 'unauthorized' | 'reader_stalled' | 'draining' | 'at_capacity';
 
 export type ExecutionEvent =
-  /** A slot was taken for it: START goes out. */
+  /** A slot was taken for it. */
   | { type: 'placed' }
+  /** START is handed to the link. */
+  | { type: 'sent' }
   | { type: 'accept' }
   | { type: 'nack'; code: string; detail: string; retryAfterMs: number | null }
   | { type: 'started' }
@@ -73,7 +77,7 @@ export const FIRST_EXECUTION_STATE: ExecutionState = { at: 'queued', attempts: 0
 export function startedIn(state: ExecutionState): Started {
   const at = isUnlinked(state) ? state.was : state.at;
   if (at === 'started') return 'yes';
-  return at === 'queued' || at === 'over' ? 'no' : 'unknown';
+  return at === 'queued' || at === 'placed' || at === 'over' ? 'no' : 'unknown';
 }
 
 /** At most once: only what surely did not start, a NACK or a fence says so, is ever sent again. */
@@ -81,7 +85,9 @@ export function nextExecution(state: ExecutionState, event: ExecutionEvent): Exe
   if (state.at === 'over') return { state, effects: [] };
   switch (event.type) {
     case 'placed':
-      return step({ at: 'sent', attempts: state.attempts + 1 }, { do: 'send' });
+      return step({ at: 'placed', attempts: state.attempts + 1 }, { do: 'send' });
+    case 'sent':
+      return step({ ...state, at: 'sent' });
     case 'accept':
       return accepted(state);
     case 'nack':
@@ -111,7 +117,7 @@ export function nextExecution(state: ExecutionState, event: ExecutionEvent): Exe
       return stopped(state, event.code, event.detail);
     case 'part': {
       const failure = new Failure('draining', event.detail, { started: startedIn(state) });
-      const hasStream = state.at !== 'queued' && !isUnlinked(state);
+      const hasStream = !isUnsent(state) && !isUnlinked(state);
       return over(state, ...(hasStream ? [{ do: 'leave' } as const] : []), { do: 'fail', failure });
     }
   }
@@ -129,7 +135,7 @@ function nacked(
   { code, detail, retryAfterMs }: Extract<ExecutionEvent, { type: 'nack' }>,
 ): ExecutionStep {
   if (state.at === 'attaching') return unattached(state, code);
-  if (state.at !== 'sent' && state.at !== 'accepted') return fault(state);
+  if (state.at !== 'placed' && state.at !== 'sent' && state.at !== 'accepted') return fault(state);
   const failure = new Failure(refusalCode(code), detail, { retryAfterMs: retryAfterMs ?? 1_000 });
   if (isFinal(failure.code)) return over(state, { do: 'fail', failure });
   // Nobody's fault, and bounded by the queue's timeout: it does not count as an attempt.
@@ -152,7 +158,7 @@ function exited(state: Live, body: ExitBody): ExecutionStep {
 
 function lost(state: Live): ExecutionStep {
   const { attempts } = state;
-  if (state.at === 'queued' || state.at === 'recovering') return step(state);
+  if (isUnsent(state) || state.at === 'recovering') return step(state);
   if (state.at === 'attaching') return step(state, { do: 'attach' });
   if (state.at === 'started') return step({ at: 'attaching', was: 'started', attempts }, { do: 'attach' });
   return ask({ at: 'recovering', was: state.at, attempts });
@@ -218,8 +224,12 @@ function stopped(state: Live, code: ErrorCode, detail: string): ExecutionStep {
 }
 
 function cancels(state: Live, reason: string): ExecutionEffect[] {
-  if (state.at === 'queued') return [];
+  if (isUnsent(state)) return [];
   return [isUnlinked(state) ? { do: 'cancel_by_id', reason } : { do: 'cancel', reason }];
+}
+
+function isUnsent(state: Live): state is Unsent {
+  return state.at === 'queued' || state.at === 'placed';
 }
 
 function isUnlinked(state: ExecutionState): state is Unlinked {
@@ -227,6 +237,7 @@ function isUnlinked(state: ExecutionState): state is Unlinked {
 }
 
 type Live = Exclude<ExecutionState, { at: 'over' }>;
+type Unsent = Extract<ExecutionState, { at: 'queued' | 'placed' }>;
 type Unlinked = Extract<ExecutionState, { was: Underway }>;
 
 function step(state: ExecutionState, ...effects: ExecutionEffect[]): ExecutionStep {

@@ -51,11 +51,6 @@ export class RunAtAgent {
     return this.#placement !== undefined;
   }
 
-  /** START went out on the slot that it has. */
-  get sent(): boolean {
-    return this.#stream !== undefined;
-  }
-
   /** What its key stands for is being asked. */
   get claims(): boolean {
     return this.#start.claims;
@@ -134,7 +129,7 @@ export class RunAtAgent {
       apply({ type: 'input_failed', failure });
       return undefined;
     });
-    if (!parts || at() !== 'sent') return placement.release();
+    if (!parts || at() !== 'placed') return placement.release();
     if (!link.joined || link.draining) {
       placement.release();
       apply({ type: 'nack', code: 'draining', detail: 'The agent is leaving.', retryAfterMs: null });
@@ -144,6 +139,7 @@ export class RunAtAgent {
     if (this.#parts) this.#deps.shelf.end(this.#parts.executionId, null);
     this.#parts = parts;
     phases.mark('placed');
+    apply({ type: 'sent' });
     this.#stream = AgentStream.start(
       this.#streamOn(link),
       startBodyOf(order, parts, cluster, queueLeftMs(), phases.queueMs ?? 0),

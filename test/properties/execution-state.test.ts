@@ -42,7 +42,7 @@ test('whatever an agent says, an execution ends once, is sent again only when it
       let started = false;
       for (const next of [...events]) {
         if (state.at === 'queued') {
-          state = nextExecution(state, { type: 'placed' }).state;
+          for (const type of ['placed', 'sent'] as const) state = nextExecution(state, { type }).state;
           counted += 1;
         }
         const before = state;

@@ -139,6 +139,31 @@ test('a key that is revoked while its files are looked up begins nothing, and it
   expect((await again).status).toBe(200);
 });
 
+test('a key that is revoked between its slot and START has begun nothing, and its Idempotency-Key is new', async () => {
+  const { bench, agent, key } = await start();
+  const { ids } = bench.deps;
+  const seal = ids.seal.bind(ids);
+  const asked = Promise.withResolvers<void>();
+  const go = Promise.withResolvers<void>();
+  ids.seal = async (parts) => {
+    asked.resolve();
+    await go.promise;
+    return seal(parts);
+  };
+  const request = { body: { code: '' }, headers: { 'idempotency-key': 'once' } };
+  const answer = bench.ask('/v1/execute', { ...request, key });
+  await asked.promise;
+  await revoke(bench);
+  expect(await problemOf(await answer)).toMatchObject(REFUSED);
+  expect(bench.records).toMatchObject([{ code: 'unauthorized', started: 'no' }]);
+  go.resolve();
+  await bench.clock.settle();
+  expect(agent.received.filter(({ name }) => name === 'START')).toEqual([]);
+  const again = bench.ask('/v1/execute', request);
+  (await agent.next()).succeed();
+  expect((await again).status).toBe(200);
+});
+
 test('a key that ends while the body of its request arrives begins nothing', async () => {
   const { bench, agent } = await start();
   const key = await bench.key({ exp: Math.floor(bench.clock.wall() / 1_000) + 1 });

@@ -25,7 +25,7 @@ const failed = (started: 'yes' | 'no' | 'unknown'): ExecutionEvent => ({
   body: { result: null, failure: { code: 'runner_error', detail: 'It broke.', started } },
 });
 
-const at = (where: 'queued' | 'sent' | 'accepted' | 'started', attempts = 1): ExecutionState => ({
+const at = (where: 'queued' | 'placed' | 'sent' | 'accepted' | 'started', attempts = 1): ExecutionState => ({
   at: where,
   attempts: where === 'queued' ? attempts - 1 : attempts,
 });
@@ -53,13 +53,15 @@ function words(state: ExecutionState, event: ExecutionEvent): string[] {
 
 describe('an execution', () => {
   test.for<[ExecutionState, ExecutionEvent, string, string[]]>([
-    [at('queued'), { type: 'placed' }, 'sent', ['send']],
+    [at('queued'), { type: 'placed' }, 'placed', ['send']],
+    [at('placed'), { type: 'sent' }, 'sent', []],
     [at('sent'), { type: 'accept' }, 'accepted', []],
     [at('accepted'), { type: 'started' }, 'started', ['open']],
     [at('started'), { type: 'data' }, 'started', []],
     [at('started'), exit, 'over', ['finish']],
     // What an agent must not do.
     [at('accepted'), { type: 'accept' }, 'accepted', ['fault']],
+    [at('placed'), { type: 'accept' }, 'placed', ['fault']],
     [at('sent'), { type: 'started' }, 'sent', ['fault']],
     [at('started'), { type: 'started' }, 'started', ['fault']],
     [at('sent'), { type: 'data' }, 'sent', ['fault']],
@@ -77,6 +79,7 @@ describe('an execution', () => {
     [at('sent', MAX_ATTEMPTS), nack('sandbox_lost'), 'over', ['fail sandbox_lost no']],
     [at('sent'), nack('at_capacity'), 'queued', ['requeue']],
     [at('sent', MAX_ATTEMPTS), nack('draining'), 'queued', ['requeue']],
+    [at('placed', MAX_ATTEMPTS), nack('draining'), 'queued', ['requeue']],
     [at('sent'), nack('rate_limited'), 'over', ['fail rate_limited no']],
     [at('sent'), nack('stage_failed'), 'over', ['fail stage_failed no']],
     // A link that is lost.
@@ -84,6 +87,7 @@ describe('an execution', () => {
     [at('accepted'), { type: 'link_lost' }, 'recovering', ['ask with fence']],
     [at('started'), { type: 'link_lost' }, 'attaching', ['attach']],
     [at('queued'), { type: 'link_lost' }, 'queued', []],
+    [at('placed'), { type: 'link_lost' }, 'placed', []],
     [recovering('sent'), told('fenced'), 'queued', ['requeue no_agent']],
     [recovering('accepted'), told('fenced'), 'queued', ['requeue no_agent']],
     [recovering('sent', MAX_ATTEMPTS), told('fenced'), 'over', ['fail agent_lost no']],
@@ -110,6 +114,10 @@ describe('an execution', () => {
     [at('queued'), { type: 'queue_over', failure }, 'over', ['fail at_capacity no']],
     [at('sent'), { type: 'queue_over', failure }, 'sent', []],
     [at('queued'), { type: 'deadline' }, 'over', ['fail deadline_exceeded no']],
+    [at('placed'), { type: 'deadline' }, 'over', ['fail deadline_exceeded no']],
+    [at('placed'), { type: 'stop', code: 'unauthorized', detail: '' }, 'over', ['fail unauthorized no']],
+    [at('placed'), { type: 'part', detail: '' }, 'over', ['fail draining no']],
+    [at('placed'), { type: 'input_failed', failure }, 'over', ['fail at_capacity no']],
     [
       at('sent'),
       { type: 'deadline' },
@@ -160,11 +168,7 @@ describe('an execution', () => {
   });
 
   test('never says that it did not start once it may have', () => {
-    expect(['queued', 'sent', 'accepted', 'started'].map((where) => startedIn(at(where as 'sent')))).toEqual([
-      'no',
-      'unknown',
-      'unknown',
-      'yes',
-    ]);
+    const wheres = ['queued', 'placed', 'sent', 'accepted', 'started'] as const;
+    expect(wheres.map((where) => startedIn(at(where)))).toEqual(['no', 'no', 'unknown', 'unknown', 'yes']);
   });
 });
