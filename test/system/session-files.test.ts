@@ -254,12 +254,14 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
     const id = await open();
     const full = await put(id, 'large', new Uint8Array(80 << 20));
     expect([full.status, await full.json()]).toMatchObject([413, { code: 'too_large' }]);
-    await bash(id, 'head -c 60M /dev/zero > most');
+    expect((await bash(id, 'ls -A')).stdout).toBe('');
+    await bash(id, 'head -c 60M /dev/zero > most; echo before > rest');
     const rest = await put(id, 'rest', new Uint8Array(10 << 20));
     expect([rest.status, await rest.json()]).toMatchObject([
       413,
       { code: 'too_large', detail: 'The workspace has no room for rest.' },
     ]);
+    expect((await bash(id, 'ls -A; cat rest')).stdout).toBe('most\nrest\nbefore\n');
     const stdin = 'x'.repeat(10 << 20);
     const fed = await stack().post(`/v1/sessions/${id}/bash`, { cmd: 'wc -c', stdin });
     expect([fed.status, await fed.json()]).toMatchObject([
@@ -267,6 +269,26 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
       { code: 'stage_failed', detail: 'The workspace has no room for stdin.' },
     ]);
     expect((await bash(id, 'rm -f most rest; echo ok')).stdout).toBe('ok\n');
+    await end(id);
+  });
+
+  test('whose writing is broken off are as they were, and nothing lies beside them', async () => {
+    const id = await open();
+    await bash(id, 'echo before > file');
+    const leaving = new AbortController();
+    const body = new ReadableStream({ start: (controller) => controller.enqueue(new Uint8Array(1_000)) });
+    const written = at(id, 'files?path=file', {
+      method: 'PUT',
+      headers: { 'content-length': '2000' },
+      body,
+      duplex: 'half',
+      signal: leaving.signal,
+    } as RequestInit);
+    const look = async () => (await bash(id, 'ls -A; cat file')).stdout;
+    await expect.poll(look).toMatch(/^\.podgate-part-\S+\nfile\nbefore\n$/);
+    leaving.abort();
+    await expect(written).rejects.toThrow();
+    await expect.poll(look).toBe('file\nbefore\n');
     await end(id);
   });
 

@@ -1,20 +1,49 @@
-"""Input of one piece of a session's work. Code is not a file there: work goes on side by side, in a folder that is the user's."""
+"""Input of one piece of a session's work. Code is not a file there: work goes on side by side, in a folder that is the user's.
 
+A file stands under its own name once it is whole: what was there before is there until then.
+"""
+
+import errno
+import itertools
 import os
+import stat
 
+from podgate_runner import tree
 from podgate_runner.staging import Staging
 from podgate_runner.stdin import LiveStdin
 
 # One argument of a program, its end included, may have 131,072 bytes.
 MAX_ARGUMENT_BYTES = 131071
+# Of one runner, whose work goes on side by side.
+_parts = itertools.count()
 
 
 class SessionInput(Staging):
     def __init__(self, language, sizes):
         super().__init__(language, sizes)
         self._code = b""
+        # Descriptor of the directory of the file that is being written, its name until it is whole, and its own.
+        self._part = None
+
+    def _create(self, workspace_fd, names):
+        fd = tree.open_parent(workspace_fd, names, True)
+        try:
+            if _is_directory(names[-1], fd):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            part = b".podgate-part-%d-%d" % (os.getpid(), next(_parts))
+            file = tree.create_file(fd, [part])
+        except BaseException:
+            os.close(fd)
+            raise
+        self._part = (fd, part, names[-1])
+        return file
 
     def _finish(self, kind, path, workspace_fd):
+        if kind == "file":
+            fd, part, name = self._part
+            os.rename(part, name, src_dir_fd=fd, dst_dir_fd=fd)
+            self._part = None
+            os.close(fd)
         if kind == "code":
             self._code, self._held = b"".join(self._held), []
         else:
@@ -37,6 +66,17 @@ class SessionInput(Staging):
         os.lseek(fd, 0, os.SEEK_SET)
         return ["/proc/self/fd/3"], [fd]
 
+    def close(self):
+        super().close()
+        if self._part is not None:
+            (fd, part, _), self._part = self._part, None
+            try:
+                os.unlink(part, dir_fd=fd)
+            except OSError:
+                pass  # Whose folder it is has closed it, or taken the part away.
+            finally:
+                os.close(fd)
+
 
 class LiveSessionInput(SessionInput):
     """Of a program that is fed while it runs."""
@@ -44,3 +84,10 @@ class LiveSessionInput(SessionInput):
     def __init__(self, language, sizes):
         super().__init__(language, sizes)
         self.stdin = LiveStdin()
+
+
+def _is_directory(name, dir_fd):
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False

@@ -81,8 +81,11 @@ class Staging:
             return
         kind, self._left, path = self._sections[0]
         if kind == "file":
-            self._file = tree.create_file(workspace_fd, tree.split(path))
+            self._file = self._create(workspace_fd, tree.split(path))
             self._digest = sha256(self._left)
+
+    def _create(self, workspace_fd, names):
+        return tree.create_file(workspace_fd, names)
 
     def _take(self, kind, piece, workspace_fd):
         if kind == "file":
