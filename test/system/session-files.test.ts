@@ -306,6 +306,23 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
     await end(id);
   });
 
+  test('are not written where the user has closed what leads there, which stays closed', async () => {
+    const id = await open();
+    await bash(id, 'mkdir -p a/b c; chmod 0 a/b; chmod 555 c');
+    for (const path of ['a/b/x', 'a/b/d/x', 'c/x', 'c/d/x'])
+      expect([path, await codeOf(await put(id, path, 'x'))]).toEqual([path, [409, 'conflict']]);
+    await bash(id, 'chmod 0 a');
+    expect(await codeOf(await put(id, 'a/x', 'x'))).toEqual([409, 'conflict']);
+    const ran = await stack().post(`/v1/sessions/${id}/execute`, {
+      code: '',
+      files: [{ path: 'a/x', content: 'x' }],
+    });
+    expect(await codeOf(ran)).toEqual([422, 'stage_failed']);
+    const modes = 'stat -c %a a c; chmod 700 a; stat -c %a a/b; chmod 700 a/b; ls -A a a/b c';
+    expect((await bash(id, modes)).stdout).toBe('0\n555\n0\na:\nb\n\na/b:\n\nc:\n');
+    await end(id);
+  });
+
   test('make a coding agent’s day: a repository in, tests, an edit, a commit, the result out', async () => {
     const repo = join(dir, 'repo');
     mkdirSync(join(repo, 'src'), { recursive: true });

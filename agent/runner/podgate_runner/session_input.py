@@ -26,7 +26,7 @@ class SessionInput(Staging):
         self._part = None
 
     def _create(self, workspace_fd, names):
-        fd = tree.open_parent(workspace_fd, names, True)
+        fd = tree.open_parent(workspace_fd, names, True, tree.pass_through)
         try:
             if _is_directory(names[-1], fd):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
