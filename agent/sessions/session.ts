@@ -81,13 +81,16 @@ export class Session {
   }
 
   state(): SessionState {
-    const now = this.#clock.now();
+    // Both add up to the same at any time.
+    const livesMs = Math.round(this.#expiresMs - this.#createdMs);
+    const livedMs = Math.round(this.#clock.now() - this.#createdMs);
+    const createdMsAgo = Math.min(Math.max(0, livedMs), livesMs);
     return {
       session_id: this.id,
       cluster: this.cluster,
       template: this.pool.template.name,
-      created_ms_ago: Math.max(0, Math.round(now - this.#createdMs)),
-      expires_in_ms: Math.max(0, Math.round(this.#expiresMs - now)),
+      created_ms_ago: createdMsAgo,
+      expires_in_ms: livesMs - createdMsAgo,
       idle_ms: this.#idleMs,
       running: this.#work.size,
     };

@@ -7,6 +7,7 @@ import { type Caller, mayUseCluster } from '../auth/caller.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { NO_AGENT_RETRY_MS } from '../clusters/placement.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
+import { createSessionTimes } from './session-times.ts';
 
 /** An agent under load may take its time; a link that is dead is found out by its own clock. */
 const ANSWER_TIMEOUT_MS = 10_000;
@@ -36,12 +37,12 @@ export type SessionBook = {
 };
 
 export function createSessionBook({ ids, now, directory }: SessionBookDeps): SessionBook {
-  function describe(state: SessionState): SessionResponse {
-    const at = now();
+  const timesOf = createSessionTimes(now);
+
+  function describe({ tenant }: Caller, instance: string, state: SessionState): SessionResponse {
     return {
       session_id: state.session_id,
-      expires_at: (at + state.expires_in_ms) / 1_000,
-      created_at: (at - state.created_ms_ago) / 1_000,
+      ...timesOf(`${tenant} ${instance}`, state),
       idle_seconds: state.idle_ms === null ? null : state.idle_ms / 1_000,
       cluster: state.cluster,
       template: state.template,
@@ -68,12 +69,12 @@ export function createSessionBook({ ids, now, directory }: SessionBookDeps): Ses
     }
   }
 
-  async function listOf(caller: Caller, instance: string): Promise<SessionState[]> {
-    const found: SessionState[] = [];
+  async function listOf(caller: Caller, instance: string): Promise<SessionResponse[]> {
+    const found: SessionResponse[] = [];
     for (;;) {
       const question = { action: 'list', session_id: null, ttl_ms: null, skip: found.length } as const;
       const { sessions, total } = await askInstance(caller, instance, question);
-      found.push(...sessions);
+      found.push(...sessions.map((state) => describe(caller, instance, state)));
       if (sessions.length < MAX_SESSIONS_LISTED || found.length >= total) return found;
     }
   }
@@ -91,7 +92,7 @@ export function createSessionBook({ ids, now, directory }: SessionBookDeps): Ses
       const { sessions } = await askInstance(caller, instance, question);
       const [state] = sessions;
       if (!state) throw noSession(id);
-      return describe(state);
+      return describe(caller, instance, state);
     },
     async terminals(caller, { id, instance }) {
       const question = { action: 'get', session_id: id, ttl_ms: null, skip: 0 } as const;
@@ -113,14 +114,12 @@ export function createSessionBook({ ids, now, directory }: SessionBookDeps): Ses
           for (const each of serving) instances.add(each.name);
       // An agent that goes, or does not answer, hides its own sessions and nobody else's.
       const lists = await Promise.all(
-        [...instances].map((instance) => listOf(caller, instance).catch((): SessionState[] => [])),
+        [...instances].map((instance) => listOf(caller, instance).catch((): SessionResponse[] => [])),
       );
       const allowed = lists
         .flat()
         .filter(({ cluster }) => mayUseCluster(caller, cluster) && (pathCluster ?? cluster) === cluster);
-      return allowed
-        .map(describe)
-        .sort((a, b) => a.created_at - b.created_at || (a.session_id < b.session_id ? -1 : 1));
+      return allowed.sort((a, b) => a.created_at - b.created_at || (a.session_id < b.session_id ? -1 : 1));
     },
   };
 }

@@ -1,4 +1,8 @@
 import { expect, test } from 'vitest';
+import type { Caller } from '../../gateway/auth/caller.ts';
+import { createSessionBook, type SessionBookDeps } from '../../gateway/sessions/session-book.ts';
+import { BEGINNING_SLACK_MS, createSessionTimes } from '../../gateway/sessions/session-times.ts';
+import type { SessionState } from '../../shared/session-messages.ts';
 import { resultOf } from '../fakes/fake-runner.ts';
 import { createSessionBench } from '../fakes/session-bench.ts';
 
@@ -30,4 +34,68 @@ test('a session ends exactly when nothing has run in it for its idle time, count
   expect(endsOf(bench)).toEqual([]);
   await bench.clock.advance(1);
   expect(endsOf(bench)).toEqual([{ why: 'idle', livedMs: 3_499, works: 1 }]);
+});
+
+const stateOf = (more: Partial<SessionState>): SessionState => ({
+  session_id: 's',
+  cluster: 'lab',
+  template: 'default',
+  created_ms_ago: 0,
+  expires_in_ms: 60_000,
+  idle_ms: null,
+  running: 0,
+  ...more,
+});
+
+test('a session began and ends at the same time in every answer, however long the answers take', async () => {
+  let nowMs = 1_000_000;
+  let state = stateOf({ created_ms_ago: 5, expires_in_ms: 59_995 });
+  const sessions = async () => ({ ref: 1, sessions: [state], total: 1 });
+  const instances = [{ name: 'instance-1' }];
+  const directory = {
+    linkTo: () => ({ joined: true, questions: { sessions } }),
+    clusters: () => [{ name: 'lab', instances }],
+  } as unknown as SessionBookDeps['directory'];
+  const caller = { tenant: 'acme', principal: 'acme/alice', clusters: ['*'] } as unknown as Caller;
+  const book = createSessionBook({ ids: {} as SessionBookDeps['ids'], now: () => nowMs, directory });
+  const place = { id: 's', cluster: 'lab', instance: 'instance-1' };
+  const times = { created_at: 999.995, expires_at: 1_059.995 };
+  expect(await book.ask(caller, place, 'get')).toMatchObject(times);
+  nowMs += 1_013;
+  state = stateOf({ created_ms_ago: 1_010, expires_in_ms: 58_990 });
+  expect(await book.ask(caller, place, 'get')).toMatchObject(times);
+  expect(await book.list(caller, null)).toMatchObject([times]);
+  state = stateOf({ created_ms_ago: 1_011, expires_in_ms: 118_989 });
+  expect(await book.ask(caller, place, 'extend')).toMatchObject({ ...times, expires_at: 1_119.995 });
+});
+
+test('a beginning is told anew where a clock was set, and where too many came since', () => {
+  let nowMs = 1_000_000;
+  const timesOf = createSessionTimes(() => nowMs, 2);
+  const told = (session_id: string) => timesOf('acme instance-1', stateOf({ session_id })).created_at;
+  const first = told('a');
+  nowMs += BEGINNING_SLACK_MS;
+  expect([told('a'), told('b')]).toEqual([first, first + 1]);
+  expect(timesOf('other instance-1', stateOf({ session_id: 'a' })).created_at).toBe(first + 1);
+  expect(told('a')).toBe(first + 1);
+  nowMs += BEGINNING_SLACK_MS + 1;
+  expect(told('a')).toBe(first + 2.001);
+});
+
+test('what a session has lived and has left add up to the same at any time', async () => {
+  const bench = await createSessionBench(1);
+  await bench.open('acme/alice', 's', { ttl_ms: 3_000 });
+  const ask = {
+    ref: 1,
+    principal: 'acme/alice',
+    action: 'get',
+    session_id: 's',
+    ttl_ms: null,
+    skip: 0,
+  } as const;
+  for (const fraction of [0, 0.3, 0.5, 0.7]) {
+    await bench.clock.advance(fraction);
+    const [state] = (await bench.executions.sessions.answer(ask)).sessions;
+    expect((state?.created_ms_ago ?? 0) + (state?.expires_in_ms ?? 0)).toBe(3_000);
+  }
 });
