@@ -100,17 +100,21 @@ async function* chunksOf(
   source: Source | undefined,
   denied: AbortSignal,
 ): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
+  for (;;) {
+    const { done, value } = (await orDenied(source?.read(), denied)) ?? { done: true };
+    if (done) return;
+    yield value;
+  }
+}
+
+/** Each wait has a promise of its own: one that lasts would keep something of every chunk. */
+async function orDenied<T>(work: Promise<T> | undefined, denied: AbortSignal): Promise<T | undefined> {
   const end = Promise.withResolvers<never>();
-  end.promise.catch(() => {});
   const onDenied = () => end.reject(denied.reason);
   denied.addEventListener('abort', onDenied, { once: true });
   try {
-    for (;;) {
-      denied.throwIfAborted();
-      const { done, value } = (await Promise.race([source?.read(), end.promise])) ?? { done: true };
-      if (done) return;
-      yield value;
-    }
+    if (denied.aborted) onDenied();
+    return await Promise.race([end.promise, work]);
   } finally {
     denied.removeEventListener('abort', onDenied);
   }
