@@ -8,8 +8,7 @@ type Row = readonly [path: string, value: unknown];
 
 const read = (file: string) => readFileSync(new URL(`../../manifests/${file}`, import.meta.url), 'utf8');
 
-// biome-ignore lint/suspicious/noExplicitAny: whatever a manifest holds
-function objects(file: string): any[] {
+function objects(file: string): unknown[] {
   return parseAllDocuments(read(file)).map((each) => each.toJS());
 }
 
@@ -96,13 +95,14 @@ const OF_EVERY_DEPLOYMENT: readonly Row[] = [
 
 /** As the container has it, with `more` in place of what only a cluster can give. */
 function environmentOf(file: string, more: Record<string, string> = {}): Record<string, string> {
-  const [{ spec }] = objects(file);
-  const given = spec.template.spec.containers[0].env as { name: string; value: string }[];
+  const given = at(objects(file)[0], `${CONTAINER}/0/env`) as { name: string; value: string }[];
   return { ...Object.fromEntries(given.map(({ name, value }) => [name, value])), ...more };
 }
 
 const graceMs = (file: string) =>
   Number(at(objects(file)[0], 'spec/template/spec/terminationGracePeriodSeconds')) * 1_000;
+const selectedBy = (object: unknown) => at(object, 'spec/selector/matchLabels') as object;
+const namesOf = (object: unknown) => at(object, 'metadata') as { name: string; namespace: string };
 const labelsOf = (file: string) => at(objects(file)[0], 'spec/template/metadata/labels');
 
 describe('the agent', () => {
@@ -134,12 +134,14 @@ describe('the agent', () => {
   test('is what its disruption budget, its Deployment and its Role’s subject select', () => {
     const [budget] = objects('agent/pod-disruption-budget.yaml');
     const [deployment] = objects(file);
-    expect(labelsOf(file)).toMatchObject(budget.spec.selector.matchLabels);
-    expect(labelsOf(file)).toMatchObject(deployment.spec.selector.matchLabels);
+    expect(labelsOf(file)).toMatchObject(selectedBy(budget));
+    expect(labelsOf(file)).toMatchObject(selectedBy(deployment));
     const [account] = objects('agent/service-account.yaml');
-    const { name, namespace } = account.metadata;
-    expect(deployment.spec.template.spec.serviceAccountName).toBe(name);
-    expect(objects('agent/role.yaml')[1].subjects).toEqual([{ kind: 'ServiceAccount', name, namespace }]);
+    const { name, namespace } = namesOf(account);
+    expect(at(deployment, 'spec/template/spec/serviceAccountName')).toBe(name);
+    expect(at(objects('agent/role.yaml')[1], 'subjects')).toEqual([
+      { kind: 'ServiceAccount', name, namespace },
+    ]);
   });
 });
 
@@ -177,12 +179,13 @@ describe('the gateway', () => {
   test('is reached through its Service, and that through the Ingress of the example', () => {
     const [service] = objects('gateway/service.yaml');
     const [ingress] = objects('gateway/ingress-example.yaml');
-    expect(labelsOf(file)).toMatchObject(service.spec.selector);
-    expect(labelsOf(file)).toMatchObject(objects(file)[0].spec.selector.matchLabels);
-    expect(service.spec.ports).toEqual([{ name: 'http', port: 80, targetPort: 'http' }]);
-    const { name, namespace } = service.metadata;
-    expect(ingress.metadata.namespace).toBe(namespace);
-    expect(ingress.spec.rules.flatMap((rule: { http: { paths: object[] } }) => rule.http.paths)).toEqual([
+    expect(labelsOf(file)).toMatchObject(at(service, 'spec/selector') as object);
+    expect(labelsOf(file)).toMatchObject(selectedBy(objects(file)[0]));
+    expect(at(service, 'spec/ports')).toEqual([{ name: 'http', port: 80, targetPort: 'http' }]);
+    const { name, namespace } = namesOf(service);
+    expect(namesOf(ingress).namespace).toBe(namespace);
+    const rules = at(ingress, 'spec/rules') as { http: { paths: object[] } }[];
+    expect(rules.flatMap((rule) => rule.http.paths)).toEqual([
       { path: '/', pathType: 'Prefix', backend: { service: { name, port: { name: 'http' } } } },
     ]);
     // Agents dial the Service by the name that the gateway takes for its own.
@@ -195,9 +198,9 @@ describe('the gateway', () => {
 
 test.for(['agent', 'gateway', 'sandbox'])('the kustomization of %s has all that lies beside it', (folder) => {
   const files = readdirSync(new URL(`../../manifests/${folder}`, import.meta.url));
-  const [{ resources }] = objects(`${folder}/kustomization.yaml`);
+  const resources = at(objects(`${folder}/kustomization.yaml`)[0], 'resources') as string[];
   const left = files.filter((file) => !['kustomization.yaml', 'ingress-example.yaml'].includes(file));
-  expect(resources.filter((each: string) => !each.startsWith('..')).sort()).toEqual(left.sort());
+  expect(resources.filter((each) => !each.startsWith('..')).sort()).toEqual(left.sort());
   if (folder === 'agent') expect(resources).toContain('../sandbox');
 });
 
