@@ -57,7 +57,9 @@ async function createContainerSandbox({ workspaceMount }: SandboxOptions): Promi
     path: `/containers/${made.id}/json`,
   });
   const pid = State.Pid;
-  const processes = () => processesBelow(pid).filter((process) => !isWaiting(process, pid));
+  const found = () => processesBelow(pid).filter((process) => !isWaiting(process, pid));
+  const processes = () => found().filter((process) => !process.leaving);
+  const remains = () => found().filter((process) => !own.has(process.pid));
   const own = new Set(processes().map((process) => process.pid));
   const exited = Promise.withResolvers<void>();
   let lastStream = 0;
@@ -76,6 +78,7 @@ async function createContainerSandbox({ workspaceMount }: SandboxOptions): Promi
     },
     processes,
     strays: () => processes().filter((process) => !own.has(process.pid)),
+    remains,
     waiting: () => processesBelow(pid).find((process) => isWaiting(process, pid)),
     runnerDescriptors: () => descriptorsOf([...own]),
     runnerMemoryBytes: () => [...own].reduce((sum, each) => sum + residentBytes(each), 0),

@@ -12,6 +12,8 @@ import { type Ran, type RunOptions, runOn } from './runner-run.ts';
 const SANDBOX_UID = 65_532;
 export const PYTHONS = (process.env.PODGATE_TEST_PYTHONS ?? '/usr/bin/python3').split(':').filter(Boolean);
 const MIB = 1_048_576;
+/** Of the kernel's sched.h. */
+const PF_EXITING = 4;
 
 /** What stands in for a pod's `/workspace`: a directory that every Linux has, hidden by a tmpfs of the sandbox's own. */
 export const WORKSPACE = '/srv';
@@ -35,7 +37,14 @@ export type SandboxOptions = {
   beforeAttach?: (stream: Duplex, pid: number) => Promise<void>;
 };
 
-export type SandboxProcess = { pid: number; comm: string; state: string; parent: number };
+/** `leaving`: it runs no instruction any more, while the kernel takes it down (PF_EXITING, of all its threads). */
+export type SandboxProcess = {
+  pid: number;
+  comm: string;
+  state: string;
+  parent: number;
+  leaving: boolean;
+};
 
 export type Sandbox = AsyncDisposable & {
   readonly python: string;
@@ -49,10 +58,13 @@ export type Sandbox = AsyncDisposable & {
   readonly client: RunnerClient;
   readonly ready: Ready;
   run(code: string | Uint8Array, options?: RunOptions): Promise<Ran>;
-  /** Everything that lives in the sandbox, PID 1 included, seen from outside; not the child that waits for a job. */
+  /** Everything that lives in the sandbox, PID 1 included, seen from outside; not the child that waits for a job, nor what
+   * is leaving. */
   processes(): SandboxProcess[];
   /** What lives there beyond what lived there when the runner was ready. */
   strays(): SandboxProcess[];
+  /** The same, and what is leaving. */
+  remains(): SandboxProcess[];
   /** The zygote's child that waits for the next job. */
   waiting(): SandboxProcess | undefined;
   /** Open descriptors of PID 1 and of the processes that were there when it was ready; undefined to who may not look. */
@@ -211,7 +223,9 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
     throw new Error(`the runner did not come up: ${log()}`, { cause });
   }
   const own = new Set(processesBelow(pid).flatMap((process) => (isWaiting(process, pid) ? [] : process.pid)));
-  const processes = () => processesBelow(pid).filter((process) => !isWaiting(process, pid));
+  const found = () => processesBelow(pid).filter((process) => !isWaiting(process, pid));
+  const processes = () => found().filter((process) => !process.leaving);
+  const remains = () => found().filter((process) => !own.has(process.pid));
 
   return {
     python,
@@ -230,6 +244,7 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
     },
     processes,
     strays: () => processes().filter((process) => !own.has(process.pid)),
+    remains,
     waiting: () => processesBelow(pid).find((process) => isWaiting(process, pid)),
     runnerDescriptors: () => descriptorsOf([...own]),
     runnerMemoryBytes: () => [...own].reduce((sum, each) => sum + residentBytes(each), 0),
@@ -303,12 +318,14 @@ function processOf(pid: number): SandboxProcess | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     const close = stat.lastIndexOf(')');
-    const [state, parent] = stat.slice(close + 2).split(' ');
+    const fields = stat.slice(close + 2).split(' ');
+    const [state, parent] = fields;
     return {
       pid,
       comm: stat.slice(stat.indexOf('(') + 1, close),
       state: state as string,
       parent: Number(parent),
+      leaving: (Number(fields[6]) & PF_EXITING) !== 0 && fields[17] === '1',
     };
   } catch {
     return undefined;

@@ -35,6 +35,8 @@ class AgentSide:
             self._refuse(stream_id, "sandbox_lost", "The request was lost with the stream before.")
 
     def on_lost(self):
+        # Who asked hears no answer any more.
+        self._reset_waits = False
         for execution in (self._execution, self._last):
             if execution is not None:
                 execution.outbox.stream = None

@@ -3,16 +3,20 @@
 import os
 
 _UNLIMITED_BYTES = 1 << 60
+_READ_BYTES = 65536
 
 _V2 = {"max": "memory.max", "used": "memory.current", "peak": "memory.peak", "events": ("memory.events", b"oom_kill")}
 _V1 = {"max": "memory.limit_in_bytes", "used": "memory.usage_in_bytes", "peak": "memory.max_usage_in_bytes", "events": ("memory.oom_control", b"oom_kill")}
 
 
 class Cgroup:
+    """Its files are opened once: what they say is read before and after every program."""
+
     def __init__(self, kind, path, names):
         self.kind = kind
-        self._path = path
-        self._names = names
+        self._event = names["events"][1] + b" "
+        self._fds = {what: _open(path, names[what]) for what in ("used", "peak")}
+        self._fds["events"] = _open(path, names["events"][0])
 
     def peak(self):
         """Highest use since the sandbox began, 0 where the kernel does not say."""
@@ -23,15 +27,14 @@ class Cgroup:
 
     def _number(self, what):
         try:
-            return int(_read(self._path, self._names[what]))
+            return int(os.pread(self._fds[what], _READ_BYTES, 0))
         except (OSError, ValueError):
             return 0
 
     def oom_kills(self):
-        name, key = self._names["events"]
         try:
-            for line in _read(self._path, name).split(b"\n"):
-                if line.startswith(key + b" "):
+            for line in os.pread(self._fds["events"], _READ_BYTES, 0).split(b"\n"):
+                if line.startswith(self._event):
                     return int(line.split()[1])
         except (OSError, ValueError):
             pass
@@ -82,6 +85,14 @@ def _is_own(path, max_name):
     return b"1" in members and b"0" not in members and limit.isdigit() and int(limit) < _UNLIMITED_BYTES
 
 
+def _open(path, name):
+    """-1, of which nothing can be read, for a file that is not there."""
+    try:
+        return os.open(path + "/" + name, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
 def _read(path, name):
     with open(path + "/" + name, "rb", buffering=0) as file:
-        return file.read(65536)
+        return file.read(_READ_BYTES)

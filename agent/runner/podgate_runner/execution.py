@@ -28,6 +28,7 @@ class Execution(Intake):
         self._ended = None
         self._cpu_hard_at = None
         self._dying = False
+        self._looked = False
         self.main_pid = 0
 
     def _start(self):
@@ -77,7 +78,7 @@ class Execution(Intake):
     def on_exit(self, status, cpu_seconds, ended, ahead=False, alone=False):
         """The main process is gone. `cpu_seconds` None: nobody could say. `ahead`: it was there before the job, and may
         have ended without a look at it. Then the zygote runs the job, and if it answers instead, the job is lost.
-        `alone`: it left nothing below its zygote."""
+        `alone`: it left nothing below its zygote; None: nobody has looked."""
         if self.state == STARTING and ahead and self._failure is None:
             try:
                 self.place.link.send(("echo", self.outbox.stream_id))
@@ -190,11 +191,20 @@ class Execution(Intake):
             self.kill("output_limit")
         if self.state in (RUNNING, DRAINING):
             self._output.pump()
+        if self.state == RUNNING and self._output.ended and not self._looked:
+            self._looked = True
+            self._look_for_end()
         if self.state == DRAINING and self._output.ended:
             self.state, self.due = COLLECTING, None
             self._files = self._collect()
         if self.state == COLLECTING and (self._files is None or self._files.pump()):
             self._finish(None)
+
+    def _look_for_end(self):
+        """The program closed its output, as Python programs do last of all."""
+        ended = None if self._killed_for else self.place.departed(self._inner_pid, self.main_pid)
+        if ended is not None:
+            self.on_exit(*ended, alone=None)
 
     def _collect(self):
         """What sends files, or None."""
@@ -214,9 +224,8 @@ class Execution(Intake):
     def _finish(self, verdict):
         status, cpu_seconds, ended = self._ended
         spent = max(self._watch.cpu, self.place.final_cpu(cpu_seconds))
-        oom_killed = self._memory.oom_killed()
         if verdict is None:
-            verdict = judge(status, self._killed_for, spent, self.limits["cpu_seconds"], oom_killed)
+            verdict = judge(status, self._killed_for, spent, self.limits["cpu_seconds"], self._memory.oom_killed)
         outcome, exit_code, number = verdict
         collector = self._files and self._files.collector
         if collector and self.place.keeps_files:

@@ -43,6 +43,9 @@ MAX_PENDING_SHIMS = 4
 KILL_SECONDS = 5
 KILL_FREEZE_ROUNDS = 64
 DRAIN_SECONDS = 2
+# A program that has closed its output is looked at so often, so far apart: it may be a few instructions before its end.
+DEPARTURE_LOOKS = 5
+DEPARTURE_PAUSE_SECONDS = 0.00003
 CPU_GRACE_SECONDS = 1
 # Stacks and shared pages of a program whose heap has met its limit.
 MEMORY_SLACK_BYTES = 8 << 20

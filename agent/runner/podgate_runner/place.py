@@ -6,7 +6,7 @@ import signal
 import stat
 import time
 
-from podgate_runner import processes
+from podgate_runner import departure, processes
 from podgate_runner.limits import KILL_FREEZE_ROUNDS, KILL_SECONDS, MIN_TMPFS_FILES, TMPFS_FILE_BYTES
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -27,11 +27,13 @@ class SharedPlace:
         self.modes = {path: _mode(path) for path in [config["workspace"]] + config["scratch"]}
         # The zygote's one child, if there is one, is not the user's yet.
         self.waiting = False
+        # The main process of an execution that said EXIT, while the kernel takes it down; or 0.
+        self.leaving = 0
 
     def processes(self):
         found = {}
         for pid in processes.pids(self.proc_fd):
-            if pid != self._runner and pid != self.link.pid:
+            if pid not in (self._runner, self.link.pid, self.leaving):
                 process = processes.read(self.proc_fd, pid)
                 if process is not None:
                     found[pid] = process
@@ -50,6 +52,13 @@ class SharedPlace:
                 return parent != 0 and self._runner == 1
             process = found[parent]
         return True
+
+    def departed(self, inner_pid, pid):
+        """As departure.py has it. From then on that process is nobody's, until the zygote tells of its end."""
+        ended = departure.departed(self.proc_fd, inner_pid, pid)
+        if ended is not None:
+            self.leaving = inner_pid
+        return ended
 
     def waited_cpu(self):
         return self._reaper.cpu
@@ -120,6 +129,7 @@ class Cell:
         self.waiting = True
         # A program ran in it, and nobody lives there but the cell's own zygote.
         self.empty = False
+        self.leaving = 0
         self._pid = pid
         self._pidfd = os.pidfd_open(pid)
         self._reaper = reaper
@@ -128,11 +138,16 @@ class Cell:
 
     def processes(self):
         found = []
-        for pid in processes.pids(self.proc_fd):
-            process = processes.read(self.proc_fd, pid) if pid != 1 else None
+        for pid in self._pids():
+            process = processes.read(self.proc_fd, pid)
             if process is not None and not (self.waiting and process.parent == 1):
                 found.append(process)
         return found
+
+    def _pids(self):
+        return [pid for pid in processes.pids(self.proc_fd) if pid not in (1, self.leaving)]
+
+    departed = SharedPlace.departed
 
     def waited_cpu(self):
         first = processes.read(self.proc_fd, 1)
@@ -165,9 +180,10 @@ class Cell:
         return []
 
     def clear(self, alone):
-        """As `kill`, when there is somebody left but the cell's own zygote. `alone` is exact: see zygote.py."""
-        self.empty = alone
-        return [] if alone else self.kill()
+        """As `kill`, when there is somebody left but the cell's own zygote. `alone` is exact: see zygote.py. Where it was not
+        asked, so are the names in /proc: who forks and ends is always there under one of them."""
+        self.empty = not self._pids() if alone is None else alone
+        return [] if self.empty else self.kill()
 
     def close(self):
         if self.empty and self._pidfd >= 0:

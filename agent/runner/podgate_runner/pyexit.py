@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from _weakref import ref
+from os import _exit, closerange
 
 from podgate_runner import outermost
 
@@ -29,7 +30,9 @@ def leave(box, known_modules):
     if interrupted:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
-    os._exit(code & 0xFF)
+    # Wakes the runner, which sees that this is the end while the kernel still takes the memory down: departure.py.
+    closerange(1, 3)
+    _exit(code & 0xFF)
 
 
 def report(box):

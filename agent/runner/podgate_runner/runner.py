@@ -37,6 +37,8 @@ class Runner(AgentSide):
         self._last = None
         self._last_stream = 0
         self._unkillable = False
+        # RESET came while the last program's memory was still being freed, or its zygote replaced.
+        self._reset_waits = False
         image = environment.of_image(environ, config["threads"])
         self._supply = Supply(self, image)
         self._supply.begin()
@@ -144,6 +146,9 @@ class Runner(AgentSide):
 
     def _reset(self):
         place = self._supply.place
+        self._reset_waits = self._execution is None and not self._supply.settled
+        if self._reset_waits:
+            return
         if self._execution is not None:
             leftovers = ["an execution that runs"]
         else:
@@ -188,6 +193,8 @@ class Runner(AgentSide):
     def on_supply(self):
         """A place is ready, or will never be."""
         self._send_ready()
+        if self._reset_waits:
+            self._reset()
         execution = self._execution
         if execution is None or execution.place is not None:
             return

@@ -34,6 +34,9 @@ class ProgramPlace:
         parents = {pid: process.parent for pid, process in found.items()}
         return [found[pid] for pid in found if pid != self.warden and descends(pid, self.warden, parents)]
 
+    def departed(self, inner_pid, pid):
+        """It has a warden, who says when it is over."""
+
     def waited_cpu(self):
         return self._waited
 

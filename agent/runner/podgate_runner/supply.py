@@ -44,6 +44,12 @@ class Supply:
     def due(self):
         return min((at for at in (self._ready_by, self._later) if at is not None), default=None)
 
+    @property
+    def settled(self):
+        """Whether the place that executions share is there, and nobody's: or there is none."""
+        shared = not self._fresh and not self.trouble
+        return not shared or (self.place is not None and not self.place.leaving)
+
     def begin(self):
         self._warming = True
         noise_fd, write_fd = os.pipe()
@@ -156,6 +162,10 @@ class Supply:
         for message, _ in messages:
             if message[0] == "ready":
                 self._zygote_ready(message[1])
+            elif message[0] == "exit" and self.place is not None and self.place.leaving:
+                # Its execution said EXIT before: what was left to do was the kernel's.
+                self.place.leaving = 0
+                self._host.on_supply()
             else:
                 self._host.on_message(message, self._zygote.sender)
 
@@ -234,6 +244,7 @@ class Supply:
         self._fallen = True
         if self.place is not None and self.place.keeps_files:
             self.place.waiting = False
+            self.place.leaving = 0
         if not self._host.on_link_gone(self._zygote):
             self.release(None)
 

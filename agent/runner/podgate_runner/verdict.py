@@ -5,7 +5,8 @@ import signal
 
 
 def judge(status, killed_for, cpu_seconds, cpu_limit, oom_killed):
-    """(outcome, exit code, signal) from a wait status. A program that ended by itself before our kill met it, ended."""
+    """(outcome, exit code, signal) from a wait status; `oom_killed` is called where it matters. A program that ended by
+    itself before our kill met it, ended."""
     if os.WIFEXITED(status):
         return "exited", os.WEXITSTATUS(status), None
     number = os.WTERMSIG(status)
@@ -21,7 +22,7 @@ def judge(status, killed_for, cpu_seconds, cpu_limit, oom_killed):
         return "cpu_limit", code, number
     if number == signal.SIGKILL and cpu_seconds >= cpu_limit:
         return "cpu_limit", code, number
-    if number == signal.SIGKILL and oom_killed:
+    if number == signal.SIGKILL and oom_killed():
         return "memory_limit", code, number
     return "signaled", code, number
 

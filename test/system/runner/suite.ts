@@ -94,6 +94,7 @@ export async function expectNext(sandbox: Sandbox): Promise<void> {
 export async function expectUnharmed(sandbox: Sandbox): Promise<void> {
   await expectNext(sandbox);
   expect(await sandbox.client.reset(patience())).toEqual({ ok: true, leftovers: [] });
+  expect(sandbox.remains()).toEqual([]);
   expect(await filesIn(sandbox)).toEqual([]);
   expect(sandbox.strays()).toEqual([]);
 }
