@@ -3,16 +3,10 @@
 import os
 import time
 
-from podgate_runner import environment, processes, zygote_link
-from podgate_runner.limits import (
-    ANSWER_FIRST_SECONDS,
-    CELL_ATTEMPTS,
-    CELL_READY_SECONDS,
-    READ_BYTES,
-    ZYGOTE_READY_SECONDS,
-    ZYGOTE_RESPAWNS,
-)
-from podgate_runner.place import Cell, SharedPlace
+from podgate_runner import environment, zygote_link
+from podgate_runner.cell_maker import CellMaker
+from podgate_runner.limits import ANSWER_FIRST_SECONDS, READ_BYTES, ZYGOTE_READY_SECONDS, ZYGOTE_RESPAWNS
+from podgate_runner.place import SharedPlace
 
 
 class Supply:
@@ -25,16 +19,15 @@ class Supply:
         config = host.config
         self.environ = environment.without_places([config["workspace"]] + config["scratch"], environ)
         self._zygote = None
-        self._cell_link = None
+        self._cells = CellMaker(host, self)
         self.place = None
         self._respawns = 0
         self._noise_fd = -1
         self._fallen = False
         self._warming = True
-        self._cell_failures = 0
         self.facts = None
         self.trouble = None
-        # When the zygote, or the cell that is being made, must be ready.
+        # When the zygote must be ready.
         self._ready_by = None
         # Cells in which a program ran and nobody lives, and when they go and the next execution is made ready for.
         self._spent = []
@@ -42,7 +35,8 @@ class Supply:
 
     @property
     def due(self):
-        return min((at for at in (self._ready_by, self._later) if at is not None), default=None)
+        dues = (self._ready_by, self._cells.due, self._later)
+        return min((at for at in dues if at is not None), default=None)
 
     @property
     def settled(self):
@@ -111,9 +105,9 @@ class Supply:
 
     def next_cell(self):
         """One cell is ready or being made, also while another is in use: nothing in either can reach the other."""
-        lacking = self.place is None and self._cell_link is None
+        lacking = self.place is None and not self._cells.busy
         if self._fresh and lacking and not (self._warming or self._fallen or self.trouble):
-            self._prepare_cell()
+            self._cells.begin(self._zygote)
 
     def next_child(self):
         """Has the zygote fork for the execution after this one, so that a START finds all done but the job itself.
@@ -140,11 +134,9 @@ class Supply:
         if self._later is not None and now >= self._later:
             self.catch_up()
         if self._ready_by is not None and now >= self._ready_by:
-            self._ready_by = None
-            if self._warming:
-                self._give_up("The zygote was not ready in time.")
-            elif self.place is None:
-                self._give_up("Fresh namespaces were not ready in time.")
+            self._give_up("The zygote was not ready in time.")
+        if self._cells.tick(now) and self.place is None:
+            self._give_up("Fresh namespaces were not ready in time.")
 
     def close(self):
         for place in self._spent:
@@ -188,50 +180,22 @@ class Supply:
             self.next_child()
         self._host.on_supply()
 
-    def _prepare_cell(self):
-        ours, theirs = zygote_link.pair()
-        wanted = ("workspace", "scratch", "workspace_bytes", "tmp_bytes")
-        self._cell_link = zygote_link.Link(ours, 0)
-        self._ready_by = time.monotonic() + CELL_READY_SECONDS
-        try:
-            self._zygote.send(("cell", {name: self._host.config[name] for name in wanted}), [theirs.fileno()])
-        except OSError:
-            pass
-        theirs.close()
-        link = self._cell_link
-        self._host.poller.read(ours.fileno(), lambda: self._hear_cell(link))
+    # What the maker of cells tells
 
-    def _hear_cell(self, link):
-        messages = link.read()
-        if messages is None:
-            if link is self._cell_link:
-                self._lose_cell("The process that makes them ended.")
-                return
-            self._forget(link)
-            if not self._host.on_link_gone(link) and self.place is not None and self.place.link is link:
-                self.release(self.place)
-            return
-        for message, fds in messages:
-            if link is not self._cell_link:
-                self._host.on_message(message, link.sender)
-            elif message[0] == "cell":
-                self._cell_link, self._ready_by, self._cell_failures = None, None, 0
-                self.place = Cell(link, link.sender, fds[0], fds[1], self._host.reaper)
-                self._host.on_supply()
-            else:
-                self._lose_cell(message[1])
-                return
+    def made(self, cell):
+        self.place = cell
+        self._host.on_supply()
 
-    def _lose_cell(self, why):
-        """One that was being made. While a new zygote warms up it is that one's to make the next."""
-        self._forget(self._cell_link)
-        self._cell_link.close()
-        self._cell_link = None
-        self._cell_failures += 1
-        if self._cell_failures >= CELL_ATTEMPTS:
-            self._give_up("Fresh namespaces could not be made: %s" % why)
+    def unmade(self, why, last):
+        if last:
+            self._give_up(why)
         elif not self._warming:
-            self._prepare_cell()
+            # While a new zygote warms up it is that one's to make the next.
+            self._cells.begin(self._zygote)
+
+    def cell_gone(self, link):
+        if not self._host.on_link_gone(link) and self.place is not None and self.place.link is link:
+            self.release(self.place)
 
     def _forget(self, link):
         self._host.poller.forget(link.fileno())
