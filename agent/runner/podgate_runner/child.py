@@ -55,6 +55,7 @@ def settle(config, confinement):
         raise RuntimeError("what the template requires cannot be held here")
     confinement.apply()
     pyrun.rehearse()
+    courier.rehearse()
 
 
 def job_for(receiver):

@@ -33,15 +33,20 @@ def warm():
 def rehearse():
     """Goes through a program that does nothing. In the zygote that leaves the interpreter's own caches filled; in a child
     that waits for its job it copies the pages that every program writes to, so that no program waits for them."""
-    main = type(sys)("__main__")
-    for code in pycompile.compile_file("<none>", b"import sys\nNone\n", True):
+    before = {name: getattr(sys, name) for name in ("argv", "orig_argv") if hasattr(sys, name)}
+    path, real = sys.path[:], sys.modules["__main__"]
+    begin(os.devnull, [], True)
+    main = sys.modules["__main__"]
+    for code in pycompile.compile_file("<none>", b"import sys\nprint(end='')\n", True):
         outermost.call(exec, code, main.__dict__)
-    with open("/dev/null", "rb", buffering=0) as file:
-        file.read().decode("utf-8", "replace").splitlines(True)
-    SourceFileLoader("__main__", "<none>")
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.write("")
+    if sys.stderr is not None:
+        sys.stderr.write("")
+    sys.path[:], sys.modules["__main__"] = path, real
+    for name, value in before.items():
+        setattr(sys, name, value)
+    linecache = sys.modules.get("linecache")
+    if linecache is not None:
+        linecache.cache.pop(os.devnull, None)
     pyexit.rehearse(main, _known_modules)
 
 
