@@ -1,30 +1,20 @@
-import { matchesName } from '../../shared/claims.ts';
-import { closeCode, type ErrorCode, Failure } from '../../shared/errors.ts';
+import { closeCode, type ErrorCode } from '../../shared/errors.ts';
 import { PROTOCOL_VERSION } from '../../shared/frame.ts';
 import { CHANNEL } from '../../shared/frame-type.ts';
-import { toBase64Url } from '../../shared/jose.ts';
 import { HELLO_TIMEOUT_MS } from '../../shared/limits.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
 import { FROM_AGENT, type FromAgent } from '../../shared/messages.ts';
 import type { AuthenticatedAgent } from '../auth/caller.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
+import { LinkIdentity } from './link-identity.ts';
 import { LinkPulse } from './link-pulse.ts';
 import { LinkQuestions } from './link-questions.ts';
 import type { LinkHandlers, LinkSocketPort } from './link-socket.ts';
-import {
-  firstLinkState,
-  type LinkEffect,
-  type LinkEvent,
-  type LinkState,
-  nextLink,
-  type Proof,
-} from './link-state.ts';
+import { firstLinkState, type LinkEffect, type LinkEvent, type LinkState, nextLink } from './link-state.ts';
 import { LinkStreams } from './link-streams.ts';
-import { TokenWatch } from './token-watch.ts';
 
 /** Control frames that may wait for the socket: more is a peer that asks and does not read. */
 const MAX_CONTROL_WAITING = 10_000;
-const NONCE_BYTES = 32;
 
 /** What a link tells the gateway that holds it. */
 export type LinkOwner = {
@@ -50,24 +40,23 @@ export class GatewayLink implements LinkHandlers {
   readonly #peer: LinkPeer<typeof FROM_AGENT>;
   readonly streams: LinkStreams;
   readonly questions: LinkQuestions;
-  readonly #tokens: TokenWatch;
+  readonly #identity: LinkIdentity;
   readonly #pulse: LinkPulse;
   #state: LinkState;
   readonly #helloTimer: unknown;
   /** Set once joined. */
-  #agent: AuthenticatedAgent | undefined;
   instance = '';
 
   constructor(socket: LinkSocketPort, owner: LinkOwner, deps: LinkDeps) {
     this.#deps = deps;
     this.#socket = socket;
     this.#owner = owner;
-    this.#tokens = new TokenWatch(deps.authenticator, () => this.#apply({ type: 'token_ended' }));
+    this.#identity = new LinkIdentity({ ...deps, apply: (event) => this.#apply(event) });
     this.#pulse = new LinkPulse({
       ...deps,
       send: (body) => this.#peer.control('HEARTBEAT', 0, body),
       running: () => this.running,
-      beforeBeat: () => this.#checkToken(deps.now()),
+      beforeBeat: () => this.#identity.check(),
       silent: () => this.#apply({ type: 'silent' }),
     });
     this.#peer = new LinkPeer({
@@ -88,7 +77,7 @@ export class GatewayLink implements LinkHandlers {
     });
     this.streams = new LinkStreams(this.#peer);
     this.questions = new LinkQuestions({ ...deps, peer: this.#peer, joined: () => this.joined });
-    const nonce = this.#nonce();
+    const nonce = this.#identity.nonce();
     this.#state = firstLinkState(nonce);
     this.#helloTimer = deps.timers.setTimeout(() => this.#apply({ type: 'hello_due' }), HELLO_TIMEOUT_MS);
     this.#peer.control('CHALLENGE', 0, {
@@ -101,8 +90,7 @@ export class GatewayLink implements LinkHandlers {
 
   /** Whose token opened it. Only of a link that has joined. */
   get agent(): AuthenticatedAgent {
-    if (this.#agent === undefined) throw new Error('the link has not joined');
-    return this.#agent;
+    return this.#identity.agent;
   }
 
   get joined(): boolean {
@@ -168,17 +156,17 @@ export class GatewayLink implements LinkHandlers {
         this.#peer.control(effect.name, 0, effect.body);
         break;
       case 'verify':
-        void this.#verify(effect.proof, effect.clusters);
+        void this.#identity.verify(effect.proof, effect.clusters);
         break;
       case 'join':
         this.#join(effect.agent, effect.hello);
         break;
       case 'renew':
-        this.#agent = effect.agent;
-        this.#tokens.watch(effect.agent, this.#deps.now());
+        this.#identity.take(effect.agent);
+        this.#identity.watch();
         break;
       case 'slots':
-        this.#slots(effect.body);
+        this.#judge(this.#identity.allows(effect.body) ? this.#owner.slots(this, effect.body) : 'forbidden');
         break;
       case 'drain':
         this.#owner.drain(this);
@@ -209,19 +197,8 @@ export class GatewayLink implements LinkHandlers {
     }
   }
 
-  async #verify({ token, ...proof }: Proof, clusters: readonly string[]): Promise<void> {
-    try {
-      const agent = await this.#deps.authenticator.authenticateAgent(token, proof);
-      const foreign = clusters.some((name) => !matchesName(agent.clusters, name));
-      this.#apply(foreign ? { type: 'refused', code: 'forbidden' } : { type: 'verified', agent });
-    } catch (error) {
-      const code = error instanceof Failure ? error.code : 'internal';
-      this.#apply({ type: 'refused', code });
-    }
-  }
-
   #join(agent: AuthenticatedAgent, hello: FromAgent['HELLO']): void {
-    this.#agent = agent;
+    this.#identity.take(agent);
     this.instance = hello.instance;
     const refusal = this.#owner.join(this, hello);
     if (refusal) {
@@ -238,26 +215,8 @@ export class GatewayLink implements LinkHandlers {
       heartbeat_ms: heartbeatMs,
       dead_ms: deadMs,
     });
-    this.#tokens.watch(agent, this.#deps.now());
+    this.#identity.watch();
     if (this.joined) this.#pulse.start();
-  }
-
-  /** False once the token has ended, and the link with it. */
-  #checkToken(nowMs: number): boolean {
-    const token = this.#tokens.check(nowMs);
-    if (token === 'ended') this.#apply({ type: 'token_ended' });
-    else if (token === 'aging') this.#apply({ type: 'token_aging', nonce: this.#nonce() });
-    return token !== 'ended';
-  }
-
-  #slots(body: FromAgent['SLOTS']): void {
-    const names = [
-      ...(body.clusters ?? []).map(({ name }) => name),
-      ...body.grants.map((each) => each.cluster),
-    ];
-    const { clusters } = this.agent;
-    const allowed = names.every((name) => matchesName(clusters, name));
-    this.#judge(allowed ? this.#owner.slots(this, body) : 'forbidden');
   }
 
   #judge(fault: ErrorCode | null): void {
@@ -267,13 +226,9 @@ export class GatewayLink implements LinkHandlers {
   #leave(): void {
     this.#deps.timers.clearTimeout(this.#helloTimer);
     this.#pulse.stop();
-    this.#tokens.close();
+    this.#identity.close();
     this.#owner.leave(this);
     this.questions.close();
     this.streams.lose();
-  }
-
-  #nonce(): string {
-    return toBase64Url(this.#deps.random(NONCE_BYTES));
   }
 }
