@@ -1,7 +1,5 @@
 import { hash, randomUUID } from 'node:crypto';
-import { createServer, type Server, type ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import { createIdSealer, generateKeyring, importKeyring, type Keyring, openId } from '../../shared/ids.ts';
 import { createAuthenticator } from '../auth/authenticator.ts';
 import { createRateLimiter } from '../auth/rate-limiter.ts';
@@ -12,7 +10,7 @@ import type { GatewayProcessConfig } from './config.ts';
 import { createDocumentReader } from './documents.ts';
 import { createCompactEncrypter } from './encrypt-compact.ts';
 import { openFolderFileStore } from './folder-file-store.ts';
-import { watchIdleConnections } from './idle-connections.ts';
+import { createHttpServer } from './http-server.ts';
 import { createJsonLog } from './json-log.ts';
 import { readIssuers, readKeyring } from './key-files.ts';
 import { acceptLinkUpgrades } from './link-upgrade.ts';
@@ -20,22 +18,7 @@ import { closeServer, listen, stopListening } from './listen.ts';
 import { createGatewayMetrics } from './metrics.ts';
 import { createMetricsServer } from './metrics-server.ts';
 import { createRandomSource } from './random-source.ts';
-import { answerClientErrors } from './raw-answer.ts';
 
-/** A request's headers must be here within; a token has 8 KiB at most, other headers the rest. */
-const HEADERS_TIMEOUT_MS = 15_000;
-const MAX_HEADER_BYTES = 32_768;
-/** A whole request, a large upload over a slow line among them. */
-const REQUEST_TIMEOUT_MS = 600_000;
-/** Longer than the idle time of usual load balancers, so that they close first. What clients are told. */
-const KEEP_ALIVE_MS = 75_000;
-/**
- * How much longer an idle connection is kept than was told: a gateway that had no turn for a while sees the time over
- * before it sees the request that came in time.
- */
-const KEEP_ALIVE_SLACK_MS = 30_000;
-/** An answer that is complete and that the client does not take. */
-const ANSWER_STALL_MS = 60_000;
 const CLOSE_MS = 2_000;
 /** For a request that is on its way over a connection that was taken before the gateway listened no more, or kept. */
 const LAST_REQUEST_MS = 500;
@@ -184,57 +167,6 @@ export async function serveGateway({
       await close();
     },
     close,
-  };
-}
-
-/**
- * What is asked before there is a gateway waits for it: its port is known before its keys are read. `leave`: every answer
- * whose head has not been sent is the last on its connection. `dismiss`: connections on which nothing is asked end.
- */
-function createHttpServer(opening: Promise<Gateway>): {
-  server: Server;
-  leave(): void;
-  dismiss(): void;
-} {
-  const answering = new Set<ServerResponse>();
-  let leaving = false;
-  let gateway: Gateway | undefined;
-  void opening.then((opened) => {
-    gateway = opened;
-  });
-  const listener = getRequestListener(async (request, env) => {
-    const { outgoing } = env as HttpBindings;
-    const current = gateway ?? (await opening);
-    return current.fetch(request, { disconnect: () => outgoing.destroy() });
-  });
-  const server = createServer(
-    {
-      headersTimeout: HEADERS_TIMEOUT_MS,
-      requestTimeout: REQUEST_TIMEOUT_MS,
-      keepAliveTimeout: KEEP_ALIVE_MS,
-      keepAliveTimeoutBuffer: KEEP_ALIVE_SLACK_MS,
-      maxHeaderSize: MAX_HEADER_BYTES,
-      noDelay: true,
-      // Clients that offer HTTP/2 (`Upgrade: h2c`, as Java's does by itself) are served as if they had not.
-      shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
-    },
-    (incoming, outgoing) => {
-      if (leaving) outgoing.shouldKeepAlive = false;
-      answering.add(outgoing);
-      outgoing.once('prefinish', () => incoming.socket.setTimeout(ANSWER_STALL_MS));
-      outgoing.once('close', () => answering.delete(outgoing));
-      void listener(incoming, outgoing);
-    },
-  );
-  answerClientErrors(server);
-  return {
-    server,
-    dismiss: watchIdleConnections(server, answering).dismiss,
-    leave() {
-      leaving = true;
-      // An answer that was told to keep its connection keeps it: cut, its caller's next request would be lost.
-      for (const outgoing of answering) if (!outgoing.headersSent) outgoing.shouldKeepAlive = false;
-    },
   };
 }
 

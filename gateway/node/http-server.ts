@@ -1,0 +1,72 @@
+import { createServer, type Server, type ServerResponse } from 'node:http';
+import { getRequestListener, type HttpBindings } from '@hono/node-server';
+import type { Gateway } from '../create-gateway.ts';
+import { watchIdleConnections } from './idle-connections.ts';
+import { answerClientErrors } from './raw-answer.ts';
+
+/** A request's headers must be here within; a token has 8 KiB at most, other headers the rest. */
+const HEADERS_TIMEOUT_MS = 15_000;
+const MAX_HEADER_BYTES = 32_768;
+/** A whole request, a large upload over a slow line among them. */
+const REQUEST_TIMEOUT_MS = 600_000;
+/** Longer than the idle time of usual load balancers, so that they close first. What clients are told. */
+const KEEP_ALIVE_MS = 75_000;
+/**
+ * How much longer an idle connection is kept than was told: a gateway that had no turn for a while sees the time over
+ * before it sees the request that came in time.
+ */
+const KEEP_ALIVE_SLACK_MS = 30_000;
+/** An answer that is complete and that the client does not take. */
+const ANSWER_STALL_MS = 60_000;
+
+export type HttpServer = {
+  readonly server: Server;
+  /** Every answer whose head has not been sent is the last on its connection. */
+  leave(): void;
+  /** Connections on which nothing is asked end. */
+  dismiss(): void;
+};
+
+/** What is asked before there is a gateway waits for it: its port is known before its keys are read. */
+export function createHttpServer(opening: Promise<Gateway>): HttpServer {
+  const answering = new Set<ServerResponse>();
+  let leaving = false;
+  let gateway: Gateway | undefined;
+  void opening.then((opened) => {
+    gateway = opened;
+  });
+  const listener = getRequestListener(async (request, env) => {
+    const { outgoing } = env as HttpBindings;
+    const current = gateway ?? (await opening);
+    return current.fetch(request, { disconnect: () => outgoing.destroy() });
+  });
+  const server = createServer(
+    {
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      keepAliveTimeoutBuffer: KEEP_ALIVE_SLACK_MS,
+      maxHeaderSize: MAX_HEADER_BYTES,
+      noDelay: true,
+      // Clients that offer HTTP/2 (`Upgrade: h2c`, as Java's does by itself) are served as if they had not.
+      shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
+    },
+    (incoming, outgoing) => {
+      if (leaving) outgoing.shouldKeepAlive = false;
+      answering.add(outgoing);
+      outgoing.once('prefinish', () => incoming.socket.setTimeout(ANSWER_STALL_MS));
+      outgoing.once('close', () => answering.delete(outgoing));
+      void listener(incoming, outgoing);
+    },
+  );
+  answerClientErrors(server);
+  return {
+    server,
+    dismiss: watchIdleConnections(server, answering).dismiss,
+    leave() {
+      leaving = true;
+      // An answer that was told to keep its connection keeps it: cut, its caller's next request would be lost.
+      for (const outgoing of answering) if (!outgoing.headersSent) outgoing.shouldKeepAlive = false;
+    },
+  };
+}
