@@ -72,10 +72,11 @@ export function createRegistry({
   }
 
   function describe({ acceptedAtMs, startedAtMs, endedAtMs, exit }: ExecutionRecord) {
-    const now = clock.now();
-    const ago = (at: number) => Math.max(0, Math.round(now - at));
+    const acceptedMsAgo = Math.max(0, Math.round(clock.now() - acceptedAtMs));
+    // What lies between is the same at any time.
+    const ago = (at: number) => Math.max(0, acceptedMsAgo - Math.round(at - acceptedAtMs));
     return {
-      accepted_at_ms_ago: ago(acceptedAtMs),
+      accepted_at_ms_ago: acceptedMsAgo,
       started_at_ms_ago: startedAtMs === null ? null : ago(startedAtMs),
       ended_at_ms_ago: endedAtMs === null ? null : ago(endedAtMs),
       exit,

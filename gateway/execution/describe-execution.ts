@@ -4,23 +4,25 @@ import type { StatusAnswer } from '../link/status-asks.ts';
 
 type Described = z.infer<typeof executionStatus>;
 
-/** An agent's answer as the API tells it; null where the agent does not know the execution. */
+/**
+ * An agent's answer as the API tells it; null where the agent does not know the execution. `beganMs`: when what has this
+ * name began, by how long ago that was.
+ */
 export function describeExecution(
   executionId: string,
   cluster: string,
   { state, record }: StatusAnswer,
-  nowMs: number,
+  beganMs: (name: string, msAgo: number) => number,
 ): Described | null {
   if (state === 'unknown' || state === 'fenced') return null;
-  const at = (msAgo: number | null | undefined) =>
-    typeof msAgo === 'number' ? (nowMs - msAgo) / 1000 : null;
+  const { started_at, ended_at } = timesOf(record, (msAgo) => beganMs(executionId, msAgo));
   const result = record?.exit?.result;
   return {
     execution_id: executionId,
     cluster,
     state,
-    started_at: at(record?.started_at_ms_ago),
-    ended_at: at(record?.ended_at_ms_ago),
+    started_at,
+    ended_at,
     result: result
       ? {
           outcome: result.outcome,
@@ -36,4 +38,17 @@ export function describeExecution(
       : null,
     failure: record?.exit?.failure ?? null,
   };
+}
+
+/** Both counted from the acceptance: that is the same in every answer, and so is what lies between. */
+function timesOf(
+  record: StatusAnswer['record'],
+  beganMs: (msAgo: number) => number,
+): Pick<Described, 'started_at' | 'ended_at'> {
+  if (!record) return { started_at: null, ended_at: null };
+  const { accepted_at_ms_ago, started_at_ms_ago, ended_at_ms_ago } = record;
+  const acceptedMs = beganMs(accepted_at_ms_ago);
+  const at = (msAgo: number | null) =>
+    msAgo === null ? null : (acceptedMs + accepted_at_ms_ago - msAgo) / 1_000;
+  return { started_at: at(started_at_ms_ago), ended_at: at(ended_at_ms_ago) };
 }

@@ -3,6 +3,7 @@ import { Failure } from '../../shared/errors.ts';
 import type { IdParts } from '../../shared/ids.ts';
 import type { Caller } from '../auth/caller.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
+import { createBeginnings } from '../execution/beginnings.ts';
 import type { ReceivedBytes } from '../execution/check-exit.ts';
 import { describeExecution } from '../execution/describe-execution.ts';
 import { eventResponse, FROM_THE_START, readEventId } from '../execution/event-stream.ts';
@@ -24,6 +25,7 @@ type KeyedContext = RouteContext & { caller: Caller };
 
 /** `/v1/executions/{id}` and its events: the id alone says which instance to ask. */
 export function createExecutionRoutes({ ids, now, directory, follow }: ExecutionRoutesDeps): Route[] {
+  const beganMs = createBeginnings(now);
   const ask = async (
     { params, caller }: KeyedContext,
     question: (link: GatewayLink, id: string) => Promise<StatusAnswer | null>,
@@ -38,7 +40,7 @@ export function createExecutionRoutes({ ids, now, directory, follow }: Execution
     };
     const answer = await askOver();
     if (!answer) throw new Failure('agent_lost', 'The agent did not say in time.', { started: 'unknown' });
-    const status = describeExecution(id, parts.cluster, answer, now());
+    const status = describeExecution(id, parts.cluster, answer, beganMs);
     if (!status) throw unknown(id);
     return jsonResponse(status, { headers: { 'Podgate-Execution-Id': id } });
   };

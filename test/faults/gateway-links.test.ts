@@ -479,6 +479,24 @@ describe('/v1/executions/{id}', () => {
     });
   });
 
+  test('tells the same times in every answer, however long the answers take', async () => {
+    const { bench, links, execution } = await running();
+    const ask = async (accepted: number, started: number, ended: number | null) => {
+      const ages = { accepted_at_ms_ago: accepted, started_at_ms_ago: started, ended_at_ms_ago: ended };
+      links[0]?.records.set(execution.id, {
+        state: ended === null ? 'started' : 'ended',
+        record: { ...ages, exit: null },
+      });
+      return executionStatus.parse(await (await bench.ask(`/v1/executions/${execution.id}`)).json());
+    };
+    const now = bench.clock.wall() / 1_000;
+    expect(await ask(30, 20, null)).toMatchObject({ started_at: now - 0.02, ended_at: null });
+    await bench.clock.advance(1_013);
+    expect(await ask(1_040, 1_030, 15)).toMatchObject({ started_at: now - 0.02, ended_at: now + 0.995 });
+    await bench.clock.advance(500);
+    expect(await ask(1_538, 1_528, 513)).toMatchObject({ started_at: now - 0.02, ended_at: now + 0.995 });
+  });
+
   test('cancels', async () => {
     const { bench, links, execution } = await running();
     links[0]?.records.set(execution.id, { state: 'started', record: { ...RECORD, started_at_ms_ago: 20 } });

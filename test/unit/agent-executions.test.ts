@@ -358,6 +358,26 @@ describe('STATUS', () => {
       },
     });
   });
+
+  test('tells the same time between acceptance, start and end whenever it is asked', async () => {
+    const { begin, executions, clock } = await createBench();
+    const { run, start } = await begin();
+    await clock.advance(10.4);
+    run.started();
+    await clock.advance(20.4);
+    run.exit(resultOf());
+    for (const laterMs of [0, 0.2, 0.2, 0.2, 0.2]) {
+      await clock.advance(laterMs);
+      const { record } = executions.status({
+        ref: 5,
+        execution_id: start.execution_id,
+        refuse_if_unknown: true,
+      });
+      if (!record) throw new Error('no record');
+      expect(record.accepted_at_ms_ago - (record.started_at_ms_ago ?? 0)).toBe(10);
+      expect(record.accepted_at_ms_ago - (record.ended_at_ms_ago ?? 0)).toBe(31);
+    }
+  });
 });
 
 describe('the agent’s own clock', () => {

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import type { Caller } from '../../gateway/auth/caller.ts';
+import { BEGINNING_SLACK_MS } from '../../gateway/execution/beginnings.ts';
 import { createSessionBook, type SessionBookDeps } from '../../gateway/sessions/session-book.ts';
-import { BEGINNING_SLACK_MS, createSessionTimes } from '../../gateway/sessions/session-times.ts';
+import { createSessionTimes } from '../../gateway/sessions/session-times.ts';
 import type { SessionState } from '../../shared/session-messages.ts';
 import { resultOf } from '../fakes/fake-runner.ts';
 import { createSessionBench } from '../fakes/session-bench.ts';
