@@ -292,6 +292,40 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
     await end(id);
   });
 
+  test('that are refused or broken off leave no folder that was made for them, and every other', async () => {
+    const id = await open();
+    await bash(id, 'mkdir kept; head -c 60M /dev/zero > most');
+    for (const path of ['a/b/rest', 'kept/c/rest'])
+      expect(await codeOf(await put(id, path, new Uint8Array(10 << 20)))).toEqual([413, 'too_large']);
+    await bash(id, 'rm most');
+    for (const path of ['d/e', 'kept/f']) {
+      const none = { method: 'PUT', body: 'no tar at all' };
+      expect(await codeOf(await at(id, `tree?path=${path}`, none))).toEqual([422, 'invalid_request']);
+    }
+    const begin = (signal: AbortSignal) => {
+      const { readable, writable } = new TransformStream<Uint8Array>();
+      const writer = writable.getWriter();
+      void writer.write(new Uint8Array(1_000)).catch(() => {});
+      const init = { method: 'PUT', headers: { 'content-length': '2000' }, body: readable, duplex: 'half' };
+      return { writer, written: at(id, 'files?path=g/h/file', { ...init, signal } as RequestInit) };
+    };
+    const look = async () => (await bash(id, 'find . -mindepth 1 | sort')).stdout;
+    const leaving = new AbortController();
+    const broken = begin(leaving.signal);
+    await expect.poll(look).toContain('/.podgate-part-');
+    leaving.abort();
+    await expect(broken.written).rejects.toThrow();
+    await expect.poll(look).toBe('./kept\n');
+    const robbed = begin(new AbortController().signal);
+    await expect.poll(look).toContain('/.podgate-part-');
+    await bash(id, 'rm .podgate-part-*');
+    await robbed.writer.write(new Uint8Array(1_000));
+    await robbed.writer.close();
+    expect(await codeOf(await robbed.written)).toEqual([409, 'conflict']);
+    expect(await look()).toBe('./kept\n');
+    await end(id);
+  });
+
   test('are written where nothing is in the way, also under the names of an execution’s code', async () => {
     const id = await open();
     await bash(id, 'mkdir folder; echo x > file');

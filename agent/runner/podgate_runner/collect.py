@@ -160,7 +160,7 @@ class Reader:
 
     def __init__(self, root_fd, path):
         names = path.split(b"/")
-        parent = tree.open_parent(root_fd, names, False)
+        parent = tree.open_parent(root_fd, names)
         try:
             try:
                 self.fd = os.open(names[-1], _FILE, dir_fd=parent)

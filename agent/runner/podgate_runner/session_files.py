@@ -106,7 +106,7 @@ def move(root, asked):
     if stat.S_ISDIR(found.st_mode) and len(to) > len(names) and to[: len(names)] == names:
         raise Refusal("into_itself", "A directory cannot be moved into itself.")
     with blaming(asked["to"]):
-        target_fd, target = parent_of(root, asked["to"], True)
+        target_fd, target = parent_of(root, asked["to"], tree.make_directory)
     try:
         os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
     except OSError as error:

@@ -1,6 +1,7 @@
 """Input of one piece of a session's work. Code is not a file there: work goes on side by side, in a folder that is the user's.
 
-A file stands under its own name once it is whole: what was there before is there until then.
+A file stands under its own name once it is whole: what was there before is there until then, and folders that lead to it are
+made then.
 """
 
 import errno
@@ -22,32 +23,41 @@ class SessionInput(Staging):
     def __init__(self, language, sizes):
         super().__init__(language, sizes)
         self._code = b""
-        # Descriptor of the directory of the file that is being written, its name until it is whole, and its own.
+        # Of the file that is being written: descriptor of the deepest directory on its way that is there, its name in that
+        # until it is whole, and what is left of the way.
         self._part = None
 
     def _create(self, workspace_fd, names):
-        fd = tree.open_parent(workspace_fd, names, True, tree.pass_through)
+        fd, left = _open_deepest(workspace_fd, names)
         try:
-            if _is_directory(names[-1], fd):
+            if len(left) == 1 and _is_directory(left[0], fd):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             part = b".podgate-part-%d-%d" % (os.getpid(), next(_parts))
             file = tree.create_file(fd, [part])
         except BaseException:
             os.close(fd)
             raise
-        self._part = (fd, part, names[-1])
+        self._part = (fd, part, left)
         return file
 
     def _finish(self, kind, path, workspace_fd):
         if kind == "file":
-            fd, part, name = self._part
-            os.rename(part, name, src_dir_fd=fd, dst_dir_fd=fd)
-            self._part = None
-            os.close(fd)
+            self._name()
         if kind == "code":
             self._code, self._held = b"".join(self._held), []
         else:
             super()._finish(kind, path, workspace_fd)
+
+    def _name(self):
+        fd, part, left = self._part
+        with tree.Made() as made:
+            parent_fd = tree.open_parent(fd, left, made.make, tree.pass_through)
+            try:
+                os.rename(part, left[-1], src_dir_fd=fd, dst_dir_fd=parent_fd)
+            finally:
+                os.close(parent_fd)
+        self._part = None
+        os.close(fd)
 
     def take_code(self):
         """Once: many megabytes need not be here while they run."""
@@ -84,6 +94,23 @@ class LiveSessionInput(SessionInput):
     def __init__(self, language, sizes):
         super().__init__(language, sizes)
         self.stdin = LiveStdin()
+
+
+def _open_deepest(root_fd, names):
+    """(Descriptor of the deepest directory on the way to names[-1] that is there, the names from there on)."""
+    fd = os.dup(root_fd)
+    try:
+        for at, name in enumerate(names[:-1]):
+            try:
+                deeper = tree.pass_through(name, fd)
+            except FileNotFoundError:
+                return fd, names[at:]
+            os.close(fd)
+            fd = deeper
+        return fd, names[-1:]
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def _is_directory(name, dir_fd):

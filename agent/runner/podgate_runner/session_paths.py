@@ -61,7 +61,7 @@ def write(data):
         view = view[os.write(1, view) :]
 
 
-def parent_of(root, path, make=False):
+def parent_of(root, path, make=None):
     """(descriptor of the directory that holds it, name); the root itself is (root, ".")."""
     if path in ("", "."):
         return os.dup(root), b"."
@@ -85,10 +85,10 @@ def open_directory(root, path):
     return tree.enter(name, fd)
 
 
-def make_directory(root, asked):
-    fd, name = parent_of(root, asked["path"], True)
+def make_directory(root, asked, make=tree.make_directory):
+    fd, name = parent_of(root, asked["path"], make)
     try:
-        os.mkdir(name, 0o755, dir_fd=fd)
+        make(name, fd)
     except FileExistsError:
         if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
             raise

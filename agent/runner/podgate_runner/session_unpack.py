@@ -25,8 +25,14 @@ class Damaged(Exception):
 
 
 def unpack(root, asked):
+    with tree.Made() as made:
+        count = take_all(open_or_make(root, asked["path"], made.make))
+    yield ok({"entries": count})
+
+
+def take_all(base):
+    """How many entries it had."""
     tarfile = __import__("tarfile")
-    base = open_or_make(root, asked["path"])
     count = 0
     try:
         source = Source(sys.stdin.buffer)
@@ -41,7 +47,7 @@ def unpack(root, asked):
     except (tarfile.TarError, Damaged) as error:
         why = "It is damaged or cut short: %s. What was unpacked before that stays, %d entries." % (error, count)
         raise Refusal("bad_archive", why) from None
-    yield ok({"entries": count})
+    return count
 
 
 class Source:
@@ -99,9 +105,9 @@ def entry_type(tarfile):
     return Entry
 
 
-def open_or_make(root, path):
+def open_or_make(root, path, make):
     if path not in ("", "."):
-        for _ in make_directory(root, {"path": path}):
+        for _ in make_directory(root, {"path": path}, make):
             pass
     return open_directory(root, path)
 
@@ -118,7 +124,7 @@ def take(archive, info, base):
             for _ in make_directory(base, {"path": name}):
                 pass
             return
-        fd = tree.open_parent(base, names, True, tree.pass_through)
+        fd = tree.open_parent(base, names, tree.make_directory, tree.pass_through)
         try:
             take_into(fd, names[-1], archive, info, base)
         finally:
@@ -134,7 +140,7 @@ def take_into(fd, name, archive, info, base):
     elif info.islnk():
         with blaming(info.linkname):
             source = tree.split(info.linkname)
-            source_fd = tree.open_parent(base, source, False, tree.pass_through)
+            source_fd = tree.open_parent(base, source, None, tree.pass_through)
         unlink_file(name, fd)
         os.link(source[-1], name, src_dir_fd=source_fd, dst_dir_fd=fd, follow_symlinks=False)
         os.close(source_fd)

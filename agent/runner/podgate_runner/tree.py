@@ -59,17 +59,53 @@ def open_directory(name, dir_fd):
         return enter(name, dir_fd)
 
 
-def open_parent(root_fd, names, make, opened=open_directory):
-    """A descriptor of the directory that holds names[-1]; the caller closes it. With `pass_through`, rights stay as they are."""
+def make_directory(name, dir_fd):
+    os.mkdir(name, 0o755, dir_fd=dir_fd)
+
+
+class Made:
+    """Directories that are made within it: where that fails they go again, but for those that hold something by then."""
+
+    def __init__(self):
+        # (Descriptor of the directory that holds it, its name), the deepest last.
+        self._made = []
+
+    def make(self, name, dir_fd):
+        fd = os.dup(dir_fd)
+        try:
+            make_directory(name, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._made.append((fd, name))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        while self._made:
+            fd, name = self._made.pop()
+            try:
+                if kind is not None:
+                    os.rmdir(name, dir_fd=fd)
+            except OSError:
+                pass  # It holds something, or somebody else took it away or closed what holds it.
+            finally:
+                os.close(fd)
+
+
+def open_parent(root_fd, names, make=None, opened=open_directory):
+    """A descriptor of the directory that holds names[-1]; the caller closes it. `make` makes those that are missing on the way.
+    With `pass_through`, rights stay as they are."""
     fd = os.dup(root_fd)
     try:
         for name in names[:-1]:
             try:
                 deeper = opened(name, fd)
             except FileNotFoundError:
-                if not make:
+                if make is None:
                     raise
-                os.mkdir(name, 0o755, dir_fd=fd)
+                make(name, fd)
                 deeper = opened(name, fd)
             os.close(fd)
             fd = deeper
@@ -81,7 +117,7 @@ def open_parent(root_fd, names, make, opened=open_directory):
 
 def create_file(root_fd, names):
     """A new, empty file in place of whatever is not a directory there."""
-    fd = open_parent(root_fd, names, True) if len(names) > 1 else root_fd
+    fd = open_parent(root_fd, names, make_directory) if len(names) > 1 else root_fd
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         try:
