@@ -24,7 +24,7 @@ const TEMPLATES = [
   {
     name: 'default',
     languages: ['python', 'bash'] as ('python' | 'bash')[],
-    pool: { min: 1, max: 3 },
+    pool: { min: 1, max: 5 },
     resources: { cpu_seconds: 20 },
   },
 ];
@@ -290,37 +290,6 @@ describeStack(
       await leave(second);
     });
 
-    test('whose key is revoked while somebody looks is closed to them, and goes on', async () => {
-      const own = { sub: 'revoked-while-attached' };
-      const key = await stack().key(own);
-      const session = await new Podgate({ baseUrl: stack().url, key }).sessions.create();
-      const shell = await lookAt(session);
-      shell.type('x=kept\n');
-      const raw = await upgrade(at(session, 'raw'), [PROTOCOL], {}, key);
-      if (!(raw instanceof WebSocket)) throw new Error(raw.body);
-      const over = closed(raw);
-      await stack().revoke(key);
-      expect(await over).toBe(4401);
-      await shell.ended;
-      expect(shell.seen.error).toBe('unauthorized');
-      expect(await statusOf(at(session, 'raw'), [PROTOCOL], {}, key)).toBe(401);
-      const again = new Podgate({ baseUrl: stack().url, key: await stack().key(own) });
-      const next = await lookAt(again.sessions.open(session.id));
-      next.type('echo $x$x\n');
-      await next.shows('keptkept');
-      await leave(next);
-      await again.sessions.open(session.id).end();
-    }, 60_000);
-
-    test('ends with its session, and what runs in it', async () => {
-      const session = await begin({ ttl_seconds: 3 });
-      const shell = await lookAt(session);
-      shell.type('trap "" HUP TERM INT; (setsid sleep 1000 &); sleep 1000\n');
-      await shell.ended;
-      expect(shell.seen.error).toBe('sandbox_lost');
-      await expect(session.terminal()).rejects.toMatchObject({ status: 404 });
-    });
-
     describe('while time passes,', { concurrent: true }, () => {
       test(
         'tells who was away too long what is gone: after ORPHAN_MS nothing holds the program, and REPLAY_BYTES are kept',
@@ -378,6 +347,37 @@ describeStack(
         },
         READER_STALL_MS + 20_000,
       );
+
+      test('whose key is revoked while somebody looks is closed to them, and goes on', async ({ expect }) => {
+        const own = { sub: 'revoked-while-attached' };
+        const key = await stack().key(own);
+        const session = await new Podgate({ baseUrl: stack().url, key }).sessions.create();
+        const shell = await lookAt(session);
+        shell.type('x=kept\n');
+        const raw = await upgrade(at(session, 'raw'), [PROTOCOL], {}, key);
+        if (!(raw instanceof WebSocket)) throw new Error(raw.body);
+        const over = closed(raw);
+        await stack().revoke(key);
+        expect(await over).toBe(4401);
+        await shell.ended;
+        expect(shell.seen.error).toBe('unauthorized');
+        expect(await statusOf(at(session, 'raw'), [PROTOCOL], {}, key)).toBe(401);
+        const again = new Podgate({ baseUrl: stack().url, key: await stack().key(own) });
+        const next = await lookAt(again.sessions.open(session.id));
+        next.type('echo $x$x\n');
+        await next.shows('keptkept');
+        await leave(next);
+        await again.sessions.open(session.id).end();
+      }, 60_000);
+
+      test('ends with its session, and what runs in it', async ({ expect }) => {
+        const session = await begin({ ttl_seconds: 3 });
+        const shell = await lookAt(session);
+        shell.type('trap "" HUP TERM INT; (setsid sleep 1000 &); sleep 1000\n');
+        await shell.ended;
+        expect(shell.seen.error).toBe('sandbox_lost');
+        await expect(session.terminal()).rejects.toMatchObject({ status: 404 });
+      });
     });
   },
 );
