@@ -59,8 +59,8 @@ describeStack('An agent as a process', { agents: [] }, (stack) => {
     const agent = await start('killed');
     const marker = `3${crypto.getRandomValues(new Uint32Array(1))[0]}`;
     const code = `import subprocess; subprocess.run(["sleep", "${marker}"])`;
-    const plain = stack().post('/v1/execute', { code, cluster: 'killed', timeout_ms: 10_000 });
-    const held = await stack().hold({ cluster: 'killed', timeout_ms: 10_000 });
+    const plain = stack().post('/v1/execute', { code, cluster: 'killed', timeout_ms: 5_000 });
+    const held = await stack().hold({ cluster: 'killed', timeout_ms: 5_000 });
     await expect.poll(() => countRunning('sleep', marker), { interval: 2 }).toBe(1);
     agent.kill('SIGKILL');
     const response = await plain;
