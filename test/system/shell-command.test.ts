@@ -3,46 +3,62 @@ import { type Fleet, type FleetAgent, type FleetGateway, startFleet } from '../f
 import { Tmux, tmuxTrouble } from '../fakes/tmux.ts';
 
 const PATIENCE_MS = 120_000;
+vi.setConfig({ testTimeout: PATIENCE_MS, hookTimeout: PATIENCE_MS });
 
-describe('podgate shell on a real terminal', () => {
-  vi.setConfig({ testTimeout: PATIENCE_MS, hookTimeout: PATIENCE_MS });
+type Shell = {
+  fleet(): Fleet;
+  terminal(): Tmux;
+  /** In a shell of its own, whose prompt is known. */
+  enter(tmux: Tmux, ...args: string[]): Promise<void>;
+};
+
+/** Tests one after the other with a fleet of their own, beside those of other titles. */
+function describeShell(title: string, body: (shell: Shell) => void): void {
   const trouble = tmuxTrouble();
   let fleet: Fleet;
-  beforeAll(async () => {
-    if (trouble !== undefined) return;
-    fleet = await startFleet({
-      gateways: 1,
-      agents: [{ cluster: 'lab' }],
-      templates: [
-        {
-          name: 'default',
-          languages: ['python', 'bash'],
-          pool: { min: 1, max: 3 },
-          resources: { cpu_seconds: 20 },
-        },
-      ],
-      variables: { PODGATE_HEARTBEAT_MS: '1000' },
+  const prepare = () => {
+    beforeAll(async () => {
+      if (trouble !== undefined) return;
+      fleet = await startFleet({
+        gateways: 1,
+        agents: [{ cluster: 'lab' }],
+        templates: [
+          {
+            name: 'default',
+            languages: ['python', 'bash'],
+            pool: { min: 1, max: 3 },
+            resources: { cpu_seconds: 20 },
+          },
+        ],
+        variables: { PODGATE_HEARTBEAT_MS: '1000' },
+      });
+      await fleet.ready();
     });
-    await fleet.ready();
-  });
-  afterAll(async () => {
-    await fleet?.[Symbol.asyncDispose]();
-  });
-  beforeEach((context) => {
-    if (trouble !== undefined) context.skip(trouble);
-  });
-
-  const terminal = () => new Tmux({ PODGATE_URL: fleet.url, PODGATE_KEY: fleet.key });
-  /** In a shell of its own, whose prompt is known. */
-  const enter = async (tmux: Tmux, ...args: string[]) => {
-    tmux.type(`podgate shell ${args.join(' ')}`, 'Enter');
-    await tmux.shows(/\$ ?$/m);
-    tmux.type("PS1='in> '; clear", 'Enter');
-    await tmux.shows(/^in> *$/m);
+    afterAll(async () => {
+      await fleet?.[Symbol.asyncDispose]();
+    });
+    beforeEach((context) => {
+      if (trouble !== undefined) context.skip(trouble);
+    });
+    body({
+      fleet: () => fleet,
+      terminal: () => new Tmux({ PODGATE_URL: fleet.url, PODGATE_KEY: fleet.key }),
+      async enter(tmux, ...args) {
+        tmux.type(`podgate shell ${args.join(' ')}`, 'Enter');
+        await tmux.shows(/\$ ?$/m);
+        tmux.type("PS1='in> '; clear", 'Enter');
+        await tmux.shows(/^in> *$/m);
+      },
+    });
   };
+  describe('podgate shell', { concurrent: true }, () => {
+    describe(title, { concurrent: false }, prepare);
+  });
+}
 
+describeShell('on a real terminal', ({ fleet, terminal, enter }) => {
   test('edits and saves with vim, sees its size change, and leaves the terminal as it was', async () => {
-    await using session = await fleet.client().sessions.create();
+    await using session = await fleet().client().sessions.create();
     using tmux = terminal();
     await enter(tmux, session.id);
     tmux.type('vim -u NONE note.txt', 'Enter');
@@ -62,7 +78,7 @@ describe('podgate shell on a real terminal', () => {
   });
 
   test('interrupts what runs with Ctrl-C, and suspends it with Ctrl-Z', async () => {
-    await using session = await fleet.client().sessions.create();
+    await using session = await fleet().client().sessions.create();
     using tmux = terminal();
     await enter(tmux, session.id);
     tmux.type('echo be""gun; sleep 1000', 'Enter');
@@ -79,17 +95,17 @@ describe('podgate shell on a real terminal', () => {
   });
 
   test('makes a session where none is named, which ends with its shell', async () => {
-    const before = (await fleet.client().sessions.list()).sessions.length;
+    const before = (await fleet().client().sessions.list()).sessions.length;
     using tmux = terminal();
     await enter(tmux, '--ttl', '600');
-    expect((await fleet.client().sessions.list()).sessions.length).toBe(before + 1);
+    expect((await fleet().client().sessions.list()).sessions.length).toBe(before + 1);
     tmux.type('exit', 'Enter');
     await tmux.shows('local>');
-    expect((await fleet.client().sessions.list()).sessions.length).toBe(before);
+    expect((await fleet().client().sessions.list()).sessions.length).toBe(before);
   });
 
   test('leaves with ~. and says how to come back, to what went on meanwhile', async () => {
-    await using session = await fleet.client().sessions.create();
+    await using session = await fleet().client().sessions.create();
     using tmux = terminal();
     await enter(tmux, session.id);
     tmux.type('for n in 1 2 3; do sleep 0.3; echo done$n; done', 'Enter', '~', '.');
@@ -104,9 +120,9 @@ describe('podgate shell on a real terminal', () => {
   });
 
   test('comes back by itself after its links were cut and after its gateway was killed, with every byte and key', async () => {
-    await using session = await fleet.client().sessions.create();
-    const [gateway] = fleet.gateways as [FleetGateway];
-    const [agent] = fleet.agents as [FleetAgent];
+    await using session = await fleet().client().sessions.create();
+    const [gateway] = fleet().gateways as [FleetGateway];
+    const [agent] = fleet().agents as [FleetAgent];
     using tmux = terminal();
     await enter(tmux, session.id);
     tmux.type('for n in 1 2 3 4 5 6 7 8 9; do echo line$n; sleep 0.3; done', 'Enter');
@@ -120,7 +136,7 @@ describe('podgate shell on a real terminal', () => {
     gateway.kill('SIGKILL');
     await gateway.ended();
     tmux.type('echo typed mean""while', 'Enter');
-    await fleet.ready();
+    await fleet().ready();
     await tmux.shows('typed meanwhile');
     await tmux.shows(/row1\n(?:.*\n)*.*row6\n/);
     tmux.type('clear; stty size; exit 3', 'Enter');
@@ -129,30 +145,8 @@ describe('podgate shell on a real terminal', () => {
     await tmux.shows('status 3');
   });
 
-  test('says that its connection is lost for as long as it is, and no longer', async () => {
-    await using session = await fleet.client().sessions.create();
-    const [gateway] = fleet.gateways as [FleetGateway];
-    using tmux = terminal();
-    await enter(tmux, session.id);
-    const lose = async () => {
-      gateway.kill('SIGKILL');
-      await gateway.ended();
-      await tmux.shows('the connection is lost');
-    };
-    await lose();
-    await fleet.ready();
-    tmux.type('echo he""re', 'Enter');
-    expect(await tmux.shows(/^here$/m)).not.toContain('the connection is lost');
-    await lose();
-    tmux.type('Enter', '~', '.');
-    expect(await tmux.shows('podgate shell: it goes on; come back with')).not.toContain(
-      'the connection is lost',
-    );
-    await fleet.ready();
-  });
-
   test('does not let a program reach the terminal beyond its screen, nor leave it in disorder', async () => {
-    await using session = await fleet.client().sessions.create();
+    await using session = await fleet().client().sessions.create();
     using tmux = terminal();
     // It is a terminal that could be reached.
     tmux.type('printf \'\\033]52;c;b3duIHByb2dyYW0=\\007\'; echo sa""id', 'Enter');
@@ -178,5 +172,29 @@ describe('podgate shell on a real terminal', () => {
     await tmux.shows("Session 'none' not found");
     tmux.type('stty -a | grep -o " -*icanon"', 'Enter');
     await tmux.shows(/\n *icanon/);
+  });
+});
+
+describeShell('that loses its gateway', ({ fleet, terminal, enter }) => {
+  test('says that its connection is lost for as long as it is, and no longer', async () => {
+    // Ends with its fleet: there is no gateway then that could be asked to.
+    const session = await fleet().client().sessions.create();
+    const [gateway] = fleet().gateways as [FleetGateway];
+    using tmux = terminal();
+    await enter(tmux, session.id);
+    const lose = async () => {
+      gateway.kill('SIGKILL');
+      await gateway.ended();
+      await tmux.shows('the connection is lost');
+    };
+    await lose();
+    await fleet().ready();
+    tmux.type('echo he""re', 'Enter');
+    expect(await tmux.shows(/^here$/m)).not.toContain('the connection is lost');
+    await lose();
+    tmux.type('Enter', '~', '.');
+    expect(await tmux.shows('podgate shell: it goes on; come back with')).not.toContain(
+      'the connection is lost',
+    );
   });
 });
