@@ -33,14 +33,17 @@ class SharedPlace:
     def processes(self):
         found = {}
         for pid in processes.pids(self.proc_fd):
-            if pid not in (self._runner, self.link.pid, self.leaving):
+            if pid not in (self._runner, self.link.pid):
                 process = processes.read(self.proc_fd, pid)
                 if process is not None:
                     found[pid] = process
         return [process for process in found.values() if self._is_ours(process, found)]
 
     def _is_ours(self, process, found):
-        """Orphans come to the runner, so whatever does not lead to it entered from outside."""
+        """Orphans come to the runner, so whatever does not lead to it entered from outside. What is leaving leads there, and
+        its number may be another's as soon as the zygote has buried it."""
+        if process.pid == self.leaving and process.parent == self.link.pid:
+            return False
         for _ in range(len(found) + 1):
             parent = process.parent
             if parent == self.link.pid:
