@@ -149,6 +149,9 @@ class Execution(Intake):
                 self._output.give_up()
 
     def _look(self, now):
+        if not self.place.keeps_files:
+            # Where executions share a place, a reset waits for the memory of the one before.
+            self._memory.look()
         passed = self._watch.poll(now, self._inner_pid)
         if "memory" in passed:
             self.kill("memory_limit")

@@ -22,6 +22,11 @@ class _Span:
             self._used = cgroup.used()
             self._kills = cgroup.oom_kills()
 
+    def look(self):
+        """While it runs: what was used when this began may have been the program's before, and is being freed."""
+        if self._cgroup is not None:
+            self._used = min(self._used, self._cgroup.used())
+
     def oom_killed(self):
         return self._cgroup is not None and self._cgroup.oom_kills() > self._kills
 

@@ -71,6 +71,23 @@ describePython('a program that is killed from outside', (python) => {
     await expectUnharmed(sandbox);
   });
 
+  test('has none of the memory in its peak’s account that the one before was still giving back', async () => {
+    await using group = createGroup();
+    group.write({ 'memory.current': 200 * MIB });
+    const config = { cgroup_root: group.root, place: 'fresh' };
+    await using sandbox = await createSandbox({ python, config });
+    const ran = await sandbox.run(
+      'print("up")\nimport time; time.sleep(0.3)\nprint("looked at")\ntime.sleep(0.1)',
+      {
+        onStarted: () => group.write({ 'memory.current': 50 * MIB }),
+        onData: (_execution, { stdout }) => {
+          if (stdout.endsWith('at\n')) group.write({ 'memory.peak': 500 * MIB });
+        },
+      },
+    );
+    expect(ran.result.peak_memory_bytes).toBe(450 * MIB);
+  });
+
   test('is measured by /proc where the control group is shared with strangers', async () => {
     await using group = createGroup();
     group.write({ 'cgroup.procs': '0\n1\n2\n' });
