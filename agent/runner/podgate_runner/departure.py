@@ -53,7 +53,8 @@ def _fields(fd):
 
 
 def _is_leaving(fields):
-    return int(fields[_FLAGS]) & _EXITING and fields[_THREADS] == b"1" and fields[_START_CODE] == b"0"
+    # Of who is dead already older kernels show the first thread's code, and that may have ended before the others.
+    return fields[0] != b"Z" and int(fields[_FLAGS]) & _EXITING and fields[_THREADS] == b"1" and fields[_START_CODE] == b"0"
 
 
 def _cpu(pid):

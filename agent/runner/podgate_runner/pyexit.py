@@ -7,6 +7,7 @@ import signal
 import sys
 from _weakref import ref
 from os import _exit, closerange
+from _thread import _count as threads_left
 
 from podgate_runner import outermost
 
@@ -30,8 +31,10 @@ def leave(box, known_modules):
     if interrupted:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
-    # Wakes the runner, which sees that this is the end while the kernel still takes the memory down: departure.py.
-    closerange(1, 3)
+    if not threads_left():
+        # Wakes the runner, which sees that this is the end while the kernel still takes the memory down: departure.py.
+        # Beside a thread that never rests it would cost a turn of the interpreter's lock.
+        closerange(1, 3)
     _exit(code & 0xFF)
 
 
