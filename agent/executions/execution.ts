@@ -1,36 +1,27 @@
 import { Failure, type Started } from '../../shared/errors.ts';
-import { ORPHAN_MS, RUNNER_GRACE_MS, STREAM_WINDOW_BYTES, TERMINAL_IDLE_MS } from '../../shared/limits.ts';
+import { RUNNER_GRACE_MS } from '../../shared/limits.ts';
 import type { ExitBody } from '../../shared/messages.ts';
-import type { CancelTimer, Clock } from '../clock.ts';
+import type { Clock } from '../clock.ts';
 import type { Lease, Verdict } from '../pool/lending.ts';
 import type { SandboxHandlers } from '../pool/steady-runner.ts';
 import type { RunnerExecution } from '../runner/runner-execution.ts';
 import type { Admission } from './admission.ts';
-import { ExecutionOutput } from './execution-output.ts';
 import {
   failureExit,
   failureOf,
+  isOfRequest,
   memoryLimitExit,
   silentTimeoutExit,
   toCaller,
   withDropped,
 } from './exits.ts';
-import { createIdleWatch, type IdleWatch } from './idle-watch.ts';
-import { feedsOn, LiveInput } from './live-input.ts';
+import { OutputRelay } from './output-relay.ts';
 import type { Execution, ExecutionPort } from './port.ts';
 import type { Retention } from './retention.ts';
-import { judgeRun, judgeStaging, OPEN_SILENCE_MS, STAGE_SILENCE_MS } from './runner-silence.ts';
+import { judgeSilence, OPEN_SILENCE_MS, STAGE_SILENCE_MS } from './runner-silence.ts';
 import { RunnerWatch } from './runner-watch.ts';
+import { SessionProgram, takesNoInput } from './session-program.ts';
 import { StartInput } from './start-input.ts';
-
-/** What a runner says of a request, and nothing of the sandbox. */
-const OF_THE_REQUEST: ReadonlySet<string> = new Set([
-  'stage_failed',
-  'too_large',
-  'conflict',
-  'cancelled',
-  'busy',
-]);
 
 export type ExecutionDeps = {
   clock: Clock;
@@ -53,35 +44,23 @@ export type ExecutionDeps = {
  * Once its input is whole it outlives its link.
  */
 export function createExecution(deps: ExecutionDeps): Execution {
-  const { clock, admission, onStarted, onRefused, onEnded } = deps;
+  const { clock, admission, port, retention, onStarted, onRefused, onEnded } = deps;
   const { inputBytes, body } = admission;
-  const stageSilenceMs = body.session?.do === 'open' ? OPEN_SILENCE_MS : STAGE_SILENCE_MS;
+  const { session } = body;
+  const stageSilenceMs = session?.do === 'open' ? OPEN_SILENCE_MS : STAGE_SILENCE_MS;
   /** May run in another sandbox where this one fails it; work of a session has no other. */
-  const moves = !body.session || body.session.do === 'open';
+  const moves = !session || session.do === 'open';
   let phase: 'waiting' | 'staging' | 'started' | 'over' = 'waiting';
   let lease: Lease | undefined;
   let runner: RunnerExecution | undefined;
   let startedAtMs = 0;
-  let outputBytes = 0;
-  let dropsOutput = false;
   let cancelled = false;
-  let cancelWait: CancelTimer = () => {};
-  let idle: IdleWatch | undefined;
   const watch = new RunnerWatch(clock, look);
-  const input = new StartInput(inputBytes, deps.port);
-  const live = feedsOn(body.session) ? new LiveInput(inputBytes, () => idle?.touch()) : undefined;
-  const output = new ExecutionOutput(deps.port, {
-    retention: deps.retention,
-    documents: body.rich || body.session ? 1 : 0,
-    onLimit(limit, wasHeld) {
-      if (wasHeld) watch.sign();
-      runner?.window(limit);
-    },
-    onAwaited(isAwaited) {
-      cancelWait();
-      if (isAwaited && phase !== 'over') cancelWait = clock.after(ORPHAN_MS, orphaned);
-    },
-  });
+  const input = new StartInput(inputBytes, port);
+  const program = session && new SessionProgram({ clock, session, inputBytes, onIdle: () => cancel('idle') });
+  const documents = body.rich || session ? 1 : 0;
+  const relay = new OutputRelay({ clock, port, retention, watch, documents, onOrphaned });
+  const { output } = relay;
   const { length: sent } = output.log;
   const first = output.first;
 
@@ -93,17 +72,13 @@ export function createExecution(deps: ExecutionDeps): Execution {
       watch.lookIn(body.limits.timeout_ms + RUNNER_GRACE_MS);
       onStarted();
       output.started();
-      if (runner) live?.begin(runner);
-      if (body.session?.do === 'terminal')
-        idle = createIdleWatch(clock, TERMINAL_IDLE_MS, () => cancel('idle'));
+      if (runner) program?.begin(runner);
     },
     data(channel, _offset, bytes) {
       if (phase === 'over') return;
       watch.sign();
-      outputBytes += bytes.byteLength;
-      output.data(channel, bytes);
-      if (output.inUse) idle?.touch();
-      if (dropsOutput) runner?.window(outputBytes + STREAM_WINDOW_BYTES);
+      relay.data(channel, bytes);
+      if (output.inUse) program?.touch();
     },
     fileEnd(file) {
       watch.sign();
@@ -112,16 +87,16 @@ export function createExecution(deps: ExecutionDeps): Execution {
     inputWindow(limit) {
       watch.sign();
       input.window(limit);
-      live?.window(limit);
+      program?.window(limit);
     },
-    inputResumed: (received) => live?.resume(received),
+    inputResumed: (received) => program?.resume(received),
     exit(exit) {
-      const broken = exit.failure !== null && !OF_THE_REQUEST.has(exit.failure.code);
+      const broken = exit.failure !== null && !isOfRequest(exit.failure);
       if (broken && phase === 'staging' && moves && exit.failure.started === 'no') {
         refuseNow(failureOf(exit.failure), 'discard');
         return;
       }
-      end(dropsOutput ? withDropped(exit) : exit, broken ? 'discard' : 'reuse');
+      end(relay.isDropped ? withDropped(exit) : exit, broken ? 'discard' : 'reuse');
     },
     lost(reason, why) {
       if (phase === 'over') return;
@@ -143,9 +118,8 @@ export function createExecution(deps: ExecutionDeps): Execution {
   function close(): void {
     phase = 'over';
     watch.stop();
-    cancelWait();
-    live?.over();
-    idle?.stop();
+    relay.over();
+    program?.over();
   }
 
   function end(exit: ExitBody, verdict: Verdict): void {
@@ -179,38 +153,30 @@ export function createExecution(deps: ExecutionDeps): Execution {
 
   /** The agent's own clock: a runner is believed, but not for ever. */
   function look(): void {
-    if (cancelled) {
-      if (!dropsOutput && output.isHeld) dropOutput();
-      else kill(new Failure('cancelled', 'The runner did not confirm the end; its sandbox was discarded.'));
-      return;
-    }
-    const { silentMs } = watch;
-    const interrupted = lease?.runner.interrupted ?? false;
-    const verdict =
-      phase === 'staging'
-        ? judgeStaging({ silentMs, allowedMs: stageSilenceMs, hasInput: input.isWhole, interrupted })
-        : judgeRun({ silentMs, isHeld: output.isHeld, sendsFiles: sent[3] > 0, interrupted });
+    const verdict = judgeSilence({
+      stage: cancelled ? 'cancelled' : phase === 'staging' ? 'staging' : 'started',
+      silentMs: watch.silentMs,
+      allowedMs: stageSilenceMs,
+      hasInput: input.isWhole,
+      isHeld: output.isHeld,
+      isDropped: relay.isDropped,
+      sendsFiles: sent[3] > 0,
+      interrupted: lease?.runner.interrupted ?? false,
+    });
     if (verdict.do === 'wait') watch.lookIn(verdict.delayMs);
     else if (verdict.do === 'kill') kill(verdict.failure);
     else if (verdict.do === 'time_out')
       end(silentTimeoutExit(clock.now() - startedAtMs, sent[1], sent[2]), 'discard');
     else {
-      watch.sign();
+      if (verdict.do === 'drop') relay.drop();
+      else watch.sign();
       watch.lookIn(RUNNER_GRACE_MS);
     }
   }
 
-  /** Nobody takes the output any more: the runner gets rid of it, so that its EXIT can come. */
-  function dropOutput(): void {
-    dropsOutput = true;
-    output.dropRest();
-    runner?.window(outputBytes + STREAM_WINDOW_BYTES);
-    watch.lookIn(RUNNER_GRACE_MS);
-  }
-
   /** Whoever lost its link did not come back in time. */
-  function orphaned(): void {
-    if (output.giveUpWaiting() && !deps.detach) cancel('orphaned');
+  function onOrphaned(): void {
+    if (!deps.detach) cancel('orphaned');
   }
 
   function cancel(reason: string): void {
@@ -218,8 +184,8 @@ export function createExecution(deps: ExecutionDeps): Execution {
     cancelled = true;
     if (runner) {
       runner.cancel(reason);
-      if (reason === 'reader_stalled') dropOutput();
-      else watch.lookIn(RUNNER_GRACE_MS);
+      if (reason === 'reader_stalled') relay.drop();
+      watch.lookIn(RUNNER_GRACE_MS);
     } else refuseNow(new Failure('cancelled', 'Cancelled before it started.'), 'unused');
   }
 
@@ -227,7 +193,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
     run(given) {
       if (phase !== 'waiting') return false;
       lease = given;
-      const isFree = body.session?.do === 'open' || body.session?.do === 'files';
+      const isFree = session?.do === 'open' || session?.do === 'files';
       if (!isFree && !Object.hasOwn(given.ready.languages, body.language)) {
         refuseNow(new Failure('no_language', `The sandbox has no ${body.language}.`), 'unused');
         return true;
@@ -246,8 +212,8 @@ export function createExecution(deps: ExecutionDeps): Execution {
         return true;
       }
       // Behind START: what one turn sends leaves in the order in which it began, and the caller waits for the program.
-      deps.port.accept();
-      runner.window(output.granted);
+      port.accept();
+      relay.begin(runner);
       input.begin(runner);
       return true;
     },
@@ -265,14 +231,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
     window: first.window,
     cancel,
     refuse: (failure) => refuseNow(failure, 'unused'),
-    signal(number) {
-      if (body.session?.do !== 'bash' && body.session?.do !== 'python') return 'takes_none';
-      if (phase === 'over') return 'over';
-      if (phase !== 'started' || !runner) return 'waiting';
-      if (lease?.runner.interrupted) return 'unreachable';
-      runner.signal(number);
-      return 'sent';
-    },
+    signal: (number) => program?.signal(number, lease?.runner.interrupted ?? false) ?? 'takes_none',
     kill,
     leave(why) {
       input.unlink();
@@ -280,13 +239,13 @@ export function createExecution(deps: ExecutionDeps): Execution {
       strand();
     },
     strand,
-    feed(writer, port) {
-      if (!live) throw new Failure('conflict', 'This program takes no input while it runs.');
-      return live.open(writer, port);
+    feed(writer, writerPort) {
+      if (!program) throw takesNoInput();
+      return program.feed(writer, writerPort);
     },
     output,
     get outputBytes() {
-      return outputBytes;
+      return relay.bytes;
     },
   };
 }

@@ -3,11 +3,24 @@ import { Failure, isErrorCode, type Started } from '../../shared/errors.ts';
 import type { ExitBody } from '../../shared/messages.ts';
 
 const SIGKILL = 9;
+/** What a runner says of a request, and nothing of the sandbox. */
+const OF_THE_REQUEST: ReadonlySet<string> = new Set([
+  'stage_failed',
+  'too_large',
+  'conflict',
+  'cancelled',
+  'busy',
+]);
 
 /** EXIT of an execution that has no result. `started` is what the agent knows, whatever the failure says. */
 export function failureExit(failure: Failure, started: Started): ExitBody {
   const detail = fitSentence(failure.detail);
   return { result: null, failure: { code: failure.code, detail, started } };
+}
+
+/** Whether a runner's failure says nothing against its sandbox. */
+export function isOfRequest({ code }: NonNullable<ExitBody['failure']>): boolean {
+  return OF_THE_REQUEST.has(code);
 }
 
 /** What a runner said of its own failure. */

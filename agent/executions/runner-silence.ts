@@ -1,4 +1,4 @@
-import { Failure } from '../../shared/errors.ts';
+import { type ErrorCode, Failure } from '../../shared/errors.ts';
 import { RUNNER_GRACE_MS } from '../../shared/limits.ts';
 
 /** A runner that has all its input and says nothing for so long is given up. */
@@ -8,22 +8,48 @@ export const OPEN_SILENCE_MS = 30_000;
 /** A gateway that sends no more of the input it announced for so long loses the execution. */
 export const INPUT_SILENCE_MS = 30_000;
 
-/** What is to become of an execution whose runner says nothing. `patience`: wait, and this is no silence of its own. */
+/** An execution whose runner is looked after. */
+export type SilentExecution = {
+  /** The runner has been given its START; it has said that the program runs; it was told to end it. */
+  readonly stage: 'staging' | 'started' | 'cancelled';
+  readonly silentMs: number;
+  /** How long it may stage without a word, once it has its input. */
+  readonly allowedMs: number;
+  readonly hasInput: boolean;
+  /** The runner may send nothing. */
+  readonly isHeld: boolean;
+  /** Its output is thrown away. */
+  readonly isDropped: boolean;
+  readonly sendsFiles: boolean;
+  /** The stream to its sandbox is being replaced. */
+  readonly interrupted: boolean;
+};
+
+/**
+ * What is to become of an execution whose runner says nothing. `patience`: wait, and this is no silence of its own.
+ * `drop`: nobody takes its output any more, and its end cannot come before that is gone.
+ */
 export type SilenceVerdict =
   | { readonly do: 'wait'; readonly delayMs: number }
   | { readonly do: 'patience' }
+  | { readonly do: 'drop' }
   | { readonly do: 'kill'; readonly failure: Failure }
   | { readonly do: 'time_out' };
 
 const PATIENCE: SilenceVerdict = { do: 'patience' };
+const DROP: SilenceVerdict = { do: 'drop' };
 
-/** The runner has been given its START, and has not said that the program runs. `allowedMs`: once it has its input. */
-export function judgeStaging(stage: {
-  silentMs: number;
-  allowedMs: number;
-  hasInput: boolean;
-  interrupted: boolean;
-}): SilenceVerdict {
+export function judgeSilence(execution: SilentExecution): SilenceVerdict {
+  if (execution.stage === 'cancelled') return judgeCancelled(execution);
+  return execution.stage === 'staging' ? judgeStaging(execution) : judgeRun(execution);
+}
+
+function judgeCancelled(cancelled: SilentExecution): SilenceVerdict {
+  if (cancelled.isHeld && !cancelled.isDropped) return DROP;
+  return kill('cancelled', 'The runner did not confirm the end; its sandbox was discarded.');
+}
+
+function judgeStaging(stage: SilentExecution): SilenceVerdict {
   // Not the runner's silence: whether it has begun is asked over the next stream, and how long to wait for one is decided there.
   if (stage.interrupted) return PATIENCE;
   const allowedMs = stage.hasInput ? stage.allowedMs : INPUT_SILENCE_MS;
@@ -32,13 +58,8 @@ export function judgeStaging(stage: {
   return kill('runner_error', 'The runner did not start the program in time.');
 }
 
-/** The program's time is over and its end was not told. `isHeld`: the runner may send nothing. */
-export function judgeRun(run: {
-  silentMs: number;
-  isHeld: boolean;
-  sendsFiles: boolean;
-  interrupted: boolean;
-}): SilenceVerdict {
+/** The program's time is over and its end was not told. */
+function judgeRun(run: SilentExecution): SilenceVerdict {
   // Nobody heard the program end, or not: its time being over proves nothing.
   if (run.interrupted)
     return kill('sandbox_lost', 'The stream to the sandbox was lost and did not come back in time.');
@@ -49,6 +70,6 @@ export function judgeRun(run: {
   return { do: 'time_out' };
 }
 
-function kill(code: 'deadline_exceeded' | 'runner_error' | 'sandbox_lost', detail: string): SilenceVerdict {
+function kill(code: ErrorCode, detail: string): SilenceVerdict {
   return { do: 'kill', failure: new Failure(code, detail) };
 }
