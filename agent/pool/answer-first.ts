@@ -2,15 +2,18 @@ import type { CancelTimer, Clock } from '../clock.ts';
 
 /** Work that takes the processors on which an answer is on its way, put off until the answer is out. */
 export type AnswerFirst = {
-  /** For so long at most. Does nothing for work that is put off already. */
+  /** For so long at most, and while nobody waits for it. Work that is put off already stays as it is. */
   later(work: () => void, delayMs: number): void;
-  /** Does it now if it is put off. */
-  now(work: () => void): void;
+  /** The same until `answered`, where that is known. */
+  until(answered: Promise<void> | undefined, work: () => void, delayMs: number): void;
   /** Somebody waits for what was put off: all of it is done now. */
   hurry(): void;
+  /** The same where `isAwaited`. */
+  hurryIfAwaited(): void;
 };
 
-export function createAnswerFirst(clock: Clock): AnswerFirst {
+/** `isAwaited`: whether somebody waits for what may be put off. */
+export function createAnswerFirst(clock: Clock, isAwaited: () => boolean): AnswerFirst {
   const putOff = new Map<() => void, CancelTimer>();
 
   function begin(work: () => void): void {
@@ -25,17 +28,30 @@ export function createAnswerFirst(clock: Clock): AnswerFirst {
     begin(work);
   }
 
-  return {
-    later(work, delayMs) {
-      if (putOff.has(work)) return;
+  function later(work: () => void, delayMs: number): void {
+    if (!putOff.has(work))
       putOff.set(
         work,
         clock.after(delayMs, () => begin(work)),
       );
+    hurryIfAwaited();
+  }
+
+  function hurry(): void {
+    for (const work of [...putOff.keys()]) now(work);
+  }
+
+  function hurryIfAwaited(): void {
+    if (isAwaited()) hurry();
+  }
+
+  return {
+    later,
+    until(answered, work, delayMs) {
+      void answered?.then(() => now(work));
+      later(work, delayMs);
     },
-    now,
-    hurry() {
-      for (const work of [...putOff.keys()]) now(work);
-    },
+    hurry,
+    hurryIfAwaited,
   };
 }

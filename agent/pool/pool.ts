@@ -7,12 +7,12 @@ import { createRunnerClient, type RunnerClient, type RunnerClientDeps } from '..
 import { createAnswerFirst } from './answer-first.ts';
 import { POOL_BOUNDS, type PoolBounds } from './bounds.ts';
 import { createCreationTrouble, shortLived, type Trouble } from './creation-trouble.ts';
-import { createIdleSlots } from './idle-slots.ts';
 import { createLending, type Lease } from './lending.ts';
 import { isAged, planSweep } from './plan-sweep.ts';
+import { createPoolSlots, type SlotCounts } from './pool-slots.ts';
 import { planRefill } from './refill.ts';
-import { createSandboxLife, newSlot, type Slot } from './sandbox-life.ts';
-import { next, SANDBOX_STATES, type SandboxEvent, type SandboxState } from './sandbox-state.ts';
+import { createSandboxLife, type Slot } from './sandbox-life.ts';
+import { next, type SandboxEvent, type SandboxState } from './sandbox-state.ts';
 import { createWaitingLine } from './waiting-line.ts';
 
 export type PoolDeps = {
@@ -27,7 +27,7 @@ export type PoolDeps = {
   bounds?: PoolBounds | undefined;
 };
 
-export type PoolCounts = Readonly<Record<SandboxState, number>> & { readonly waiting: number };
+export type PoolCounts = SlotCounts & { readonly waiting: number };
 
 /** One template's sandboxes. */
 export type Pool = {
@@ -53,14 +53,11 @@ export type Pool = {
 /** Keeps `pool.min` sandboxes waiting beside those that are taken, and never more than `pool.max` in all. */
 export function createPool(deps: PoolDeps): Pool {
   const { backend, clock, log, onChange, bounds = POOL_BOUNDS } = deps;
-  const slots = new Set<Slot>();
-  const idle = createIdleSlots(backend.freshPerExecution);
+  const slots = createPoolSlots(clock, backend.freshPerExecution);
+  const { idle, counts } = slots;
   const line = createWaitingLine<Lease>();
-  const answerFirst = createAnswerFirst(clock);
-  const counts = Object.fromEntries(SANDBOX_STATES.map((state) => [state, 0])) as Record<
-    SandboxState,
-    number
-  >;
+  const answerFirst = createAnswerFirst(clock, () => closing || line.size > 0);
+  const isHopeful = () => slots.haveLived(bounds.hopefulMs);
   const closed = Promise.withResolvers<void>();
   const openRunner = deps.openRunner ?? createRunnerClient;
   const life = createSandboxLife({ ...deps, bounds, openRunner, report });
@@ -68,7 +65,6 @@ export function createPool(deps: PoolDeps): Pool {
   const trouble = createCreationTrouble({ ...deps, bounds, template: deps.template.name, retry: soon });
   const stopListening = backend.onReachable?.(trouble.retryNow);
   let { template } = deps;
-  let lastReadyMs = Number.NEGATIVE_INFINITY;
   let refillDue = false;
   let cancelSweep = clock.after(bounds.pingEveryMs, sweep);
   let closing = false;
@@ -80,14 +76,9 @@ export function createPool(deps: PoolDeps): Pool {
     const to = next(from, event);
     if (failure && to !== from) judge(slot, from, failure);
     if (to === from) return;
-    counts[from] -= 1;
-    counts[to] += 1;
-    slot.state = to;
-    if (slot.ready) lastReadyMs = clock.now();
+    slots.move(slot, to);
     if (from === 'connecting' || from === 'unreached') if (to === 'idle') trouble.succeeded();
-    if (from === 'idle') idle.remove(slot);
     if (to === 'idle') becameIdle(slot);
-    else if (to === 'gone') slots.delete(slot);
     if (to === 'retiring' || to === 'gone') settle(slot, 'discarded');
     if (closing && slots.size === 0) closed.resolve();
     const removeThenRefill = () => {
@@ -96,25 +87,16 @@ export function createPool(deps: PoolDeps): Pool {
     };
     const then = to === 'retiring' ? removeThenRefill : soon;
     // The processors are the execution's: it has just begun, or its answer is on its way. One for each sandbox at most.
-    if (event === 'spent' || (event === 'take' && idle.size() > 0)) putOff(then, bounds.answerFirstMs);
+    if (event === 'spent' || (event === 'take' && idle.size() > 0))
+      answerFirst.later(then, bounds.answerFirstMs);
     else {
       then();
-      hurryIfAwaited();
+      answerFirst.hurryIfAwaited();
     }
   }
 
   function whenAnswered(work: () => void, answered: Promise<void> | undefined): void {
-    void answered?.then(() => answerFirst.now(work));
-    putOff(work, bounds.resetAnywayMs);
-  }
-
-  function putOff(work: () => void, delayMs: number): void {
-    answerFirst.later(work, delayMs);
-    hurryIfAwaited();
-  }
-
-  function hurryIfAwaited(): void {
-    if (closing || line.size > 0) answerFirst.hurry();
+    answerFirst.until(answered, work, bounds.resetAnywayMs);
   }
 
   /** A failure that speaks against the next creation is trouble; any other costs this one sandbox. */
@@ -134,15 +116,7 @@ export function createPool(deps: PoolDeps): Pool {
     }
   }
 
-  /** Sandboxes live, or lived a moment ago: where each execution costs one, all of them may be on their way out. */
-  function isHopeful(): boolean {
-    if (clock.now() - lastReadyMs < bounds.hopefulMs) return true;
-    return [...slots].some(({ ready }) => ready !== undefined);
-  }
-
   function becameIdle(slot: Slot): void {
-    slot.idleSinceMs = clock.now();
-    idle.add(slot);
     settle(slot, slot.owner === undefined ? 'returned' : 'reset');
     const { owner } = slot;
     line.serve(
@@ -182,7 +156,8 @@ export function createPool(deps: PoolDeps): Pool {
       maxCreating: bounds.maxCreating,
     });
     if (filled) trouble.filled();
-    if (!trouble.waiting) for (let n = missing; n > 0; n -= 1) begin();
+    if (!trouble.waiting)
+      for (let n = missing; n > 0; n -= 1) void life.create(slots.add(template.hash), template);
     // What others keep for themselves makes room for those who wait.
     let unserved = line.size - counts.creating - counts.connecting - counts.retiring;
     for (; unserved > 0; unserved -= 1) {
@@ -190,13 +165,6 @@ export function createPool(deps: PoolDeps): Pool {
       if (!least) return;
       report(least, 'retire');
     }
-  }
-
-  function begin(): void {
-    const slot = newSlot(template.hash, clock.now());
-    slots.add(slot);
-    counts.creating += 1;
-    void life.create(slot, template);
   }
 
   function sweep(): void {
@@ -266,7 +234,7 @@ export function createPool(deps: PoolDeps): Pool {
       template = changed;
       if (!replaced) return;
       trouble.clear();
-      lastReadyMs = Number.NEGATIVE_INFINITY;
+      slots.forgetLived();
       retire((slot) => slot.hash !== changed.hash && slot.state !== 'retiring');
       soon();
     },
