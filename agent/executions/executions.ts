@@ -9,9 +9,9 @@ import { type Admission, type AdmissionPolicy, admit } from './admission.ts';
 import { createExecution } from './execution.ts';
 import { type ExecutionReport, endReport, type ReportedEnd, refusalReport } from './execution-report.ts';
 import { outcomeOf } from './exits.ts';
-import { createHolderCounts } from './holder-counts.ts';
 import { createKeyClaims } from './key-claims.ts';
 import type { LiveExecution } from './live-execution.ts';
+import { createLiveExecutions } from './live-executions.ts';
 import type { WriterPort } from './live-input.ts';
 import type { ExecutionInput, ExecutionPort } from './port.ts';
 import { createRegistry } from './registry.ts';
@@ -60,17 +60,11 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   const retention = new Retention(deps.maxRetainedBytes);
   const registry = createRegistry({ clock });
   const claims = createKeyClaims({ clock });
-  const running = new Map<string, LiveExecution>();
+  const running = createLiveExecutions();
   /** Over, with a sandbox that is on its way back: what is put off until the caller has the answer. */
   const unanswered = new Map<string, () => void>();
-  const holders = createHolderCounts();
-  const drained = Promise.withResolvers<void>();
   const sessions = createSessions({ clock, onChange, onReport: deps.onSession ?? (() => {}) });
   const waiting = { clock, sessions };
-  let draining = false;
-
-  /** Terminals end with this agent: nobody waits for a shell. */
-  const isIdle = () => [...running.values()].every(({ start }) => start.session?.do === 'terminal');
 
   function start(start: StartBody, port: ExecutionPort): ExecutionInput | undefined {
     let admission: Admission;
@@ -119,19 +113,18 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       throw new Failure('duplicate', 'This agent knows the execution already.');
     if (start.key !== undefined && !claims.holds(start.key, start.execution_id))
       throw new Failure('duplicate', 'The key stands for another execution.');
-    if (draining) throw new Failure('draining', 'The agent is shutting down.');
+    running.requireOpen();
     const { session: work } = start;
     const ownPool = work && work.do !== 'open' ? sessions.find(start).pool : undefined;
     const admission = admit(start, policy, ownPool);
     if (work?.do === 'open') sessions.requireRoom(start, work);
     if (work?.do === 'terminal') sessions.requireTerminal(start.principal);
-    holders.require(start.holder, start.concurrency);
+    running.requireRoom(start);
     return admission;
   }
 
   function begin(start: StartBody, admission: Admission, port: ExecutionPort): LiveExecution {
     const arrivedMs = clock.now();
-    holders.enter(start.holder);
     const execution = createExecution({
       clock,
       admission,
@@ -156,7 +149,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       over: Promise.withResolvers(),
       abort: new AbortController(),
     };
-    running.set(execution_id, live);
+    running.enter(live);
     if (start.key !== undefined) claims.began(start.key);
     return live;
   }
@@ -171,14 +164,14 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     if (live.start.key !== undefined) claims.refused(live.start.key);
     registry.forget(live.record);
     live.abort.abort(failure);
-    leave(live);
+    running.leave(live);
     void settle(live, lease, verdict, { outcome: failure.code, refused: true, started: 'no' });
   }
 
   function ended(live: LiveExecution, exit: ExitBody, lease: Lease, verdict: Verdict): void {
     if (live.start.key !== undefined) claims.ended(live.start.key);
     registry.end(live.record, exit);
-    leave(live);
+    running.leave(live);
     const started = exit.result ? 'yes' : exit.failure.started;
     void settle(live, lease, verdict, { outcome: outcomeOf(exit), refused: false, started });
   }
@@ -191,13 +184,6 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       refuse(port, error);
       return undefined;
     }
-  }
-
-  function leave({ start, over }: LiveExecution): void {
-    running.delete(start.execution_id);
-    over.resolve();
-    holders.leave(start.holder);
-    if (draining && isIdle()) drained.resolve();
   }
 
   async function settle(
@@ -243,17 +229,10 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       return { ref, state: registry.get(execution_id) ? 'over' : 'unknown' };
     },
     running: () => running.size,
-    drain() {
-      draining = true;
-      const failure = new Failure('draining', 'The agent is shutting down.');
-      for (const { acceptedMs, execution } of [...running.values()])
-        if (acceptedMs === null) execution.refuse(failure);
-      if (isIdle()) drained.resolve();
-      return drained.promise;
-    },
+    drain: running.drain,
     sessions,
     killAll(failure) {
-      for (const { execution } of [...running.values()]) execution.kill(failure);
+      running.killAll(failure);
       sessions.endAll();
     },
   };

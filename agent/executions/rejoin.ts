@@ -1,6 +1,6 @@
 import { Failure } from '../../shared/errors.ts';
 import type { FromGateway } from '../../shared/messages.ts';
-import type { LiveExecution } from './live-execution.ts';
+import type { LiveExecutions } from './live-executions.ts';
 import type { WriterPort } from './live-input.ts';
 import type { ExecutionInput, ExecutionPort } from './port.ts';
 import type { Registry } from './registry.ts';
@@ -9,7 +9,7 @@ import type { Registry } from './registry.ts';
 export function attachTo(
   request: FromGateway['ATTACH'],
   port: ExecutionPort,
-  running: ReadonlyMap<string, LiveExecution>,
+  running: LiveExecutions,
   registry: Registry,
 ): ExecutionInput | undefined {
   const { execution_id, reader, offsets, files, pending } = request;
@@ -28,7 +28,7 @@ export function attachTo(
 export function feedTo(
   { execution_id, writer }: FromGateway['INPUT'],
   port: ExecutionPort & WriterPort,
-  running: ReadonlyMap<string, LiveExecution>,
+  running: LiveExecutions,
   registry: Registry,
 ): ExecutionInput {
   const live = running.get(execution_id);
