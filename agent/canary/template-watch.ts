@@ -3,6 +3,7 @@ import { createBackoff } from '../backoff.ts';
 import type { Clock } from '../clock.ts';
 import type { Log } from '../log.ts';
 import type { Pool } from '../pool/pool.ts';
+import { createCanaryLog } from './canary-log.ts';
 import { NoSandbox, type Round } from './canary-round.ts';
 import { brokenPromises, type Finding, isPolicy, worst } from './findings.ts';
 import { nextVerdict, PROVEN_FOR_MS, type Verdict, type VerdictEvent } from './verdict.ts';
@@ -53,6 +54,7 @@ export type TemplateWatch = {
 export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
   const { pool, clock, log, everyMs } = deps;
   const name = pool.template.name;
+  const said = createCanaryLog(log, name);
   const stop = new AbortController();
   const backoff = createBackoff({
     baseMs: RETRY_BASE_MS,
@@ -69,7 +71,6 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
   let dueMs = sinceMs + (deps.firstAfterMs ?? 0);
   let lacked = false;
   let running: { abort: AbortController; over: Promise<void> } | undefined;
-  let logged: string | undefined;
   let cancel = clock.after(0, turn);
 
   function turn(): void {
@@ -145,7 +146,7 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
       });
       if (signal.aborted) return;
       take(findings, clock.wall());
-      sayFindings();
+      said.checked(findings);
       lacked = false;
       const isBroken = verdict.phase !== 'proven';
       if (!isBroken) backoff.reset();
@@ -165,9 +166,7 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
   }
 
   function failed(cause: unknown): void {
-    const detail = cause instanceof Failure ? cause.detail : 'The canary failed.';
-    if (logged !== detail) log('canary_failed', { template: name, detail, cause });
-    logged = detail;
+    const detail = said.failed(cause);
     const told = cause instanceof Failure ? troubleForCallers(cause).detail : detail;
     // A pool without sandboxes says why itself; nothing was tried.
     if (!lacked) judge({ kind: 'failed', detail: sentence(`could not be tested here: ${told}`) });
@@ -206,25 +205,6 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
     }
     tell();
     deps.onChange();
-  }
-
-  /** Once per change: every promise that does not hold or is not known. */
-  function sayFindings(): void {
-    const findings = report?.findings ?? [];
-    const lines = findings
-      .filter(({ state }) => state !== 'holds')
-      .map((each) => `${each.name}: ${each.state}`);
-    const said = lines.join(', ');
-    if (said === logged) return;
-    logged = said;
-    const named = (state: Finding['state']) => findings.filter((each) => each.state === state);
-    log('isolation_checked', {
-      template: name,
-      state: worst(findings),
-      holds: named('holds').length,
-      broken: named('broken').map((each) => `${each.name}: ${each.detail}`),
-      unknown: named('unknown').map((each) => `${each.name}: ${each.detail}`),
-    });
   }
 
   function tell(): void {
