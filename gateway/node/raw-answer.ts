@@ -4,7 +4,7 @@ import { Failure, toProblem } from '../../shared/errors.ts';
 import { problemResponse } from '../http/problem-response.ts';
 import { requestIdOf } from '../http/request-ids.ts';
 
-/** A client that goes on sending what nobody reads is cut off. */
+/** A client that does not close what was ended, or goes on sending what nobody reads, is cut off. */
 const LINGER_MS = 1_000;
 
 /** The request's own id, or one made here: as every answer has one. */
@@ -14,7 +14,7 @@ export function rawRequestId(request?: IncomingMessage): string {
   return requestIdOf(headers, (bytes) => crypto.getRandomValues(new Uint8Array(bytes)));
 }
 
-/** Writes a failure, as routes answer it, on a socket that no HTTP server answers any more, and ends it. */
+/** Writes a failure, as routes answer it, on a socket that no HTTP server answers or ends any more, and ends it. */
 export function answerRaw(socket: Duplex, failure: Failure, requestId = rawRequestId()): void {
   const body = JSON.stringify(toProblem(failure, requestId));
   const { headers } = problemResponse(failure, requestId);
@@ -26,6 +26,8 @@ export function answerRaw(socket: Duplex, failure: Failure, requestId = rawReque
     ...[...headers].map(([name, value]) => `${name}: ${value}`),
   ];
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+  socket.once('close', () => clearTimeout(timer));
 }
 
 /** What the HTTP server itself refuses, before there is a request: answered like everything else. */
@@ -44,8 +46,6 @@ export function answerClientErrors(server: Server): void {
     }
     refused.add(socket);
     answerRaw(socket, refusalOf(error.code));
-    const timer = setTimeout(() => socket.destroy(), LINGER_MS);
-    socket.once('close', () => clearTimeout(timer));
   });
 }
 

@@ -439,6 +439,13 @@ describe('a drain over real sockets', () => {
     },
   );
 
+  test('is not held up by who was refused an upgrade and does not close its connection', async () => {
+    const served = await serveTestGateway();
+    const paths = [AGENT_LINK_PATH, '/v1/nothing', '/v1/sessions/s/terminal'];
+    await Promise.all(paths.map((path) => refusedUpgrade(served, path)));
+    await served.running.drain(1_000);
+  });
+
   test('is over at once when it is closed meanwhile', async () => {
     const served = await serveTestGateway();
     const drained = served.running.drain(20_000, 20_000);
@@ -605,4 +612,18 @@ async function sendWhole(port: number, path: string, bytes: number, headers: Rec
   for (let sent = 0; sent < bytes; sent += chunk.byteLength)
     if (!socket.write(chunk.subarray(0, bytes - sent))) await once(socket, 'drain');
   return text(socket);
+}
+
+/** A connection whose upgrade was answered with a refusal, and that stays open at this end. */
+async function refusedUpgrade({ url }: ServedGateway, path: string): Promise<Socket> {
+  const { hostname, port } = new URL(url);
+  const socket = connect({ port: Number(port), host: hostname, allowHalfOpen: true });
+  onTestFinished(() => void socket.destroy());
+  socket.on('error', () => {});
+  socket.write(
+    `GET ${path} HTTP/1.1\r\nHost: ${hostname}:${port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: other\r\n\r\n`,
+  );
+  const [head] = await once(socket, 'data');
+  expect(String(head)).toMatch(/^HTTP\/1\.1 4\d\d /);
+  return socket;
 }
