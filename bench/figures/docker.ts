@@ -7,12 +7,11 @@ import { findEngine } from '../../test/fakes/find-engine.ts';
 import { type Front, startFront } from '../processes.ts';
 import { ms, type Row } from '../row.ts';
 import { interleaved, p50, p99, throughput } from '../stats.ts';
+import { warmUp } from '../warm-up.ts';
 
 const IN_FLIGHT = 32;
 const TOTAL = 1_000;
 const ROUNDS = 30;
-// As long as the gateway and the agent are still being compiled; see latency.ts.
-const WARM_UP = 1_000;
 const INSTALLATION = `bench-${process.pid}`;
 const MODES = ['single_use', 'reset'] as const;
 type Mode = (typeof MODES)[number];
@@ -70,7 +69,7 @@ async function latency(front: Front, command: Docker, image: string): Promise<Ro
   ] as const;
   const rows: Row[] = [];
   try {
-    for (let n = 0; n < WARM_UP; n += 1) await ask(front, 'reset', n);
+    await warmUp(() => ask(front, 'reset', 1));
     for (const mode of MODES)
       for (const [way, baseline] of ways) {
         const samples = await interleaved(ROUNDS, () => ask(front, mode, 1), baseline, 1);

@@ -9,12 +9,11 @@ import {
 import { type Front, startFront } from '../processes.ts';
 import { ms, type Row } from '../row.ts';
 import { p50, p99, throughput, timed } from '../stats.ts';
+import { warmUp } from '../warm-up.ts';
 
 const IMAGE = process.env.KUBERNETES_IMAGE ?? 'docker.io/library/python:3.13-slim';
 const MAX_CONTEXTS = 2;
 const POOL = 4;
-// As long as the gateway and the agent are still being compiled; see latency.ts.
-const WARM_UP = 1_000;
 const WARM_ROUNDS = 20;
 const RESETS_PER_ROUND = 10;
 const POD_ROUNDS = 15;
@@ -117,7 +116,7 @@ async function warm(bench: Bench): Promise<Row[]> {
   const { cluster } = bench;
   const waiting = await cluster.makePod();
   const [reset, single, execs, pods] = [[], [], [], []] as [number[], number[], number[], number[]];
-  for (let turn = 0; turn < WARM_UP; turn += 1) await run(bench, 'reset');
+  await warmUp(() => run(bench, 'reset'));
   for (let round = 0; round < WARM_ROUNDS; round += 1) {
     // The pods of the round before are gone, and what replaces them is there: a kubelet at work delays whatever runs.
     await cluster.settled(AT_REST);

@@ -3,6 +3,7 @@ import { type Front, startFront } from '../processes.ts';
 import { ms, type Row } from '../row.ts';
 import { PYTHON, spawnPython } from '../spawn-baseline.ts';
 import { interleaved, p50, p99 } from '../stats.ts';
+import { warmUp } from '../warm-up.ts';
 
 const PANDAS = 'import pandas as pd; print(int(pd.DataFrame({"a": [1, 2, 3]}).a.sum()))';
 const TEMPLATES = `
@@ -20,8 +21,8 @@ const ROUNDS = 40;
 const IN_A_ROW = 5 as const;
 /** As many samples as of those in a row. */
 const APART_ROUNDS = ROUNDS * IN_A_ROW;
-// The gateway and the agent are compiled as they run: their processor time of an execution falls until the thousandth.
-const WARM_UP = 1_000;
+/** What is the row's own: gateway and agent are warm by then. */
+const OWN_WARM_UP = 300;
 
 type Mode = 'fresh namespaces' | 'reset';
 type Apart = `warm print(1), ${Mode}` | `warm pandas, preloaded, ${Mode}`;
@@ -30,7 +31,7 @@ type Apart = `warm print(1), ${Mode}` | `warm pandas, preloaded, ${Mode}`;
 export async function latency(): Promise<Row[]> {
   const rows: Row[] = [];
   {
-    await using front = await startFront({ templates: TEMPLATES, warm: ['fresh', 'reset'] });
+    await using front = await startWarm(TEMPLATES);
     for (const template of ['fresh', 'reset'] as const)
       rows.push(...(await compare(front, template, 'print(1)', '1\n', `warm print(1), ${named(template)}`)));
   }
@@ -38,12 +39,18 @@ export async function latency(): Promise<Row[]> {
     process.stderr.write('skipped: warm pandas: python3-pandas is not installed\n');
     return rows;
   }
-  await using front = await startFront({ templates: PANDAS_TEMPLATES, warm: ['fresh', 'reset'] });
+  await using front = await startWarm(PANDAS_TEMPLATES);
   for (const template of ['fresh', 'reset'] as const)
     rows.push(
       ...(await compare(front, template, PANDAS, '6\n', `warm pandas, preloaded, ${named(template)}`)),
     );
   return rows;
+}
+
+async function startWarm(templates: string): Promise<Front> {
+  const front = await startFront({ templates, warm: ['fresh', 'reset'] });
+  await warmUp(() => front.client.post('/v1/execute', { code: 'print(1)', template: 'reset' }));
+  return front;
 }
 
 function named(template: 'fresh' | 'reset'): Mode {
@@ -62,7 +69,7 @@ async function compare(
     const answer = (await front.client.post('/v1/execute', { code, template })) as { stdout: string };
     if (answer.stdout !== expected) throw new Error(`${name}: answered ${JSON.stringify(answer)}`);
   };
-  for (let turn = 0; turn < WARM_UP; turn += 1) await run();
+  for (let turn = 0; turn < OWN_WARM_UP; turn += 1) await run();
   const spawn = () => spawnPython(code);
   return [
     row(name, await interleaved(APART_ROUNDS, run, spawn, 1)),

@@ -2,6 +2,7 @@ import { startFront } from '../processes.ts';
 import type { Row } from '../row.ts';
 import { PYTHON, spawnPython } from '../spawn-baseline.ts';
 import { throughput } from '../stats.ts';
+import { WARM_UP } from '../warm-up.ts';
 
 const IN_FLIGHT = 32;
 const TOTAL = 1_500;
@@ -29,7 +30,7 @@ export async function rate(): Promise<Row[]> {
       })) as { stdout: string };
       if (answer.stdout !== '1\n') throw new Error(`answered ${JSON.stringify(answer)}`);
     };
-    await throughput(IN_FLIGHT * 4, IN_FLIGHT, run);
+    await throughput(WARM_UP, IN_FLIGHT, run);
     const before = await throughput(BASELINE_TOTAL, IN_FLIGHT, () => spawnPython('print(1)'));
     const figure = await throughput(TOTAL, IN_FLIGHT, run);
     const after = await throughput(BASELINE_TOTAL, IN_FLIGHT, () => spawnPython('print(1)'));

@@ -7,6 +7,7 @@ import { startFront } from '../processes.ts';
 import { ms, type Row } from '../row.ts';
 import { PYTHON } from '../spawn-baseline.ts';
 import { interleaved, p50 } from '../stats.ts';
+import { warmUp } from '../warm-up.ts';
 
 const ROUNDS = 300;
 const TEMPLATES = `
@@ -19,10 +20,10 @@ export async function share(): Promise<Row[]> {
   await using front = await startFront({ templates: TEMPLATES, warm: ['reset'] });
   await using direct = await openDirect();
   const through = () => front.client.post('/v1/execute', { code: 'print(1)', template: 'reset' });
-  for (let turn = 0; turn < 300; turn += 1) {
+  await warmUp(async () => {
     await through();
     await direct.run();
-  }
+  });
   const samples = await interleaved(ROUNDS, through, direct.run, 1);
   const figure = p50(samples.figure);
   const baseline = p50(samples.baseline);
