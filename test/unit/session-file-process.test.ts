@@ -169,6 +169,29 @@ out.close()`;
     expect(readFileSync(join(workspace, 'c'), 'utf8')).toBe('before');
   });
 
+  test.each([
+    ['move', { op: 'move', path: 'file', to: 'made/in/file' }, 'rename'],
+    ['mkdir', { op: 'mkdir', path: 'made/in/last' }, 'mkdir'],
+  ])('leaves no directory of a %s that is refused on its way', (_, asked, call) => {
+    writeFileSync(join(workspace, 'file'), 'stays');
+    const full = `
+whole = os.${call}
+def ${call}(path, *rest, **options):
+    if path in (b"file", b"last"): raise OSError(28, "No space left on device")
+    return whole(path, *rest, **options)
+os.${call} = ${call}`;
+    expect(serve(asked, full).head.error.code).toBe('no_room');
+    expect(readdirSync(workspace)).toEqual(['file']);
+    expect(serve(asked).head.ok.name).toBe(asked.op === 'move' ? 'file' : 'last');
+  });
+
+  test('takes no directory away that was there before what is refused', () => {
+    const there = 'os.makedirs("made/in"); os.mkdir("d"); open("made/in/file", "w").close()';
+    const { head } = serve({ op: 'move', path: 'd', to: 'made/in/file' }, there);
+    expect(head.error.code).toBe('exists');
+    expect(readdirSync(join(workspace, 'made', 'in'))).toEqual(['file']);
+  });
+
   /** A chain of directories, deeper than descriptors and Python's recursion go, with names on both sides of it. */
   const deep = (depth: number) => `
 import resource

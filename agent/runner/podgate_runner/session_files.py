@@ -105,15 +105,22 @@ def move(root, asked):
     names, to = tree.split(asked["path"]), tree.split(asked["to"])
     if stat.S_ISDIR(found.st_mode) and len(to) > len(names) and to[: len(names)] == names:
         raise Refusal("into_itself", "A directory cannot be moved into itself.")
-    with blaming(asked["to"]):
-        target_fd, target = parent_of(root, asked["to"], tree.make_directory)
-    try:
-        os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
-    except OSError as error:
-        if error.errno in _IN_THE_WAY:
-            raise Refusal("exists", error.strerror, asked["to"]) from None
-        raise
+    with tree.Made() as made:
+        with blaming(asked["to"]):
+            target_fd, target = parent_of(root, asked["to"], made.make)
+        try:
+            os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+        except OSError as error:
+            if error.errno in _IN_THE_WAY:
+                raise Refusal("exists", error.strerror, asked["to"]) from None
+            raise
     yield ok(described(target, os.stat(target, dir_fd=target_fd, follow_symlinks=False), target_fd))
+
+
+def mkdir(root, asked):
+    with tree.Made() as made:
+        found = make_directory(root, asked["path"], made.make)
+    yield ok(found)
 
 
 def delete(root, asked):
@@ -145,7 +152,7 @@ _OPERATIONS = {
     "stat": stat_of,
     "list": listed,
     "read": read,
-    "mkdir": make_directory,
+    "mkdir": mkdir,
     "move": move,
     "delete": delete,
     "pack": session_archive.pack,

@@ -85,11 +85,12 @@ def open_directory(root, path):
     return tree.enter(name, fd)
 
 
-def make_directory(root, asked, make=tree.make_directory):
-    fd, name = parent_of(root, asked["path"], make)
+def make_directory(root, path, make):
+    """What it is then, made or there before."""
+    fd, name = parent_of(root, path, make)
     try:
         make(name, fd)
     except FileExistsError:
         if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
             raise
-    yield ok(described(name, os.stat(name, dir_fd=fd, follow_symlinks=False), fd))
+    return described(name, os.stat(name, dir_fd=fd, follow_symlinks=False), fd)

@@ -107,8 +107,7 @@ def entry_type(tarfile):
 
 def open_or_make(root, path, make):
     if path not in ("", "."):
-        for _ in make_directory(root, {"path": path}, make):
-            pass
+        make_directory(root, path, make)
     return open_directory(root, path)
 
 
@@ -121,8 +120,7 @@ def take(archive, info, base):
     with blaming(name):
         names = tree.split(name)
         if info.isdir():
-            for _ in make_directory(base, {"path": name}):
-                pass
+            make_directory(base, name, tree.make_directory)
             return
         fd = tree.open_parent(base, names, tree.make_directory, tree.pass_through)
         try:
