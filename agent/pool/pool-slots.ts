@@ -16,12 +16,12 @@ export type PoolSlots = Iterable<Slot> & {
   move(slot: Slot, to: SandboxState): void;
   /** One lives, or lived so lately: where each execution costs one, all of them may be on their way out. */
   haveLived(withinMs: number): boolean;
-  /** Those that lived say nothing of those to come. */
-  forgetLived(): void;
+  /** Those to come are of this hash: the others say nothing of them, however long they live. */
+  change(hash: string): void;
 };
 
-/** `inTurn`: which of those that wait is next, as for `createIdleSlots`. */
-export function createPoolSlots(clock: Clock, inTurn: boolean): PoolSlots {
+/** `wanted`: the hash of the template. `inTurn`: which of those that wait is next, as for `createIdleSlots`. */
+export function createPoolSlots(clock: Clock, wanted: string, inTurn: boolean): PoolSlots {
   const slots = new Set<Slot>();
   const idle = createIdleSlots(inTurn);
   const counts = Object.fromEntries(SANDBOX_STATES.map((state) => [state, 0])) as Record<
@@ -29,6 +29,7 @@ export function createPoolSlots(clock: Clock, inTurn: boolean): PoolSlots {
     number
   >;
   let lastReadyMs = Number.NEGATIVE_INFINITY;
+  const hasLived = ({ ready, hash }: Slot) => ready !== undefined && hash === wanted;
 
   return {
     idle,
@@ -48,7 +49,7 @@ export function createPoolSlots(clock: Clock, inTurn: boolean): PoolSlots {
       counts[from] -= 1;
       counts[to] += 1;
       slot.state = to;
-      if (slot.ready) lastReadyMs = clock.now();
+      if (hasLived(slot)) lastReadyMs = clock.now();
       if (from === 'idle') idle.remove(slot);
       if (to === 'idle') {
         slot.idleSinceMs = clock.now();
@@ -57,9 +58,10 @@ export function createPoolSlots(clock: Clock, inTurn: boolean): PoolSlots {
     },
     haveLived(withinMs) {
       if (clock.now() - lastReadyMs < withinMs) return true;
-      return [...slots].some(({ ready }) => ready !== undefined);
+      return [...slots].some(hasLived);
     },
-    forgetLived() {
+    change(hash) {
+      wanted = hash;
       lastReadyMs = Number.NEGATIVE_INFINITY;
     },
   };

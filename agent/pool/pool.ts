@@ -53,7 +53,7 @@ export type Pool = {
 /** Keeps `pool.min` sandboxes waiting beside those that are taken, and never more than `pool.max` in all. */
 export function createPool(deps: PoolDeps): Pool {
   const { backend, clock, log, onChange, bounds = POOL_BOUNDS } = deps;
-  const slots = createPoolSlots(clock, backend.freshPerExecution);
+  const slots = createPoolSlots(clock, deps.template.hash, backend.freshPerExecution);
   const { idle, counts } = slots;
   const line = createWaitingLine<Lease>();
   const answerFirst = createAnswerFirst(clock, () => closing || line.size > 0);
@@ -234,7 +234,7 @@ export function createPool(deps: PoolDeps): Pool {
       template = changed;
       if (!replaced) return;
       trouble.clear();
-      slots.forgetLived();
+      slots.change(changed.hash);
       retire((slot) => slot.hash !== changed.hash && slot.state !== 'retiring');
       soon();
     },

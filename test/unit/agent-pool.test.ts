@@ -576,6 +576,24 @@ describe('a pool whose template changes', () => {
     expect(backend.peak).toBeLessThanOrEqual(4);
   });
 
+  test('has no hope from sandboxes of the definition before: the new one proves itself', async () => {
+    const { pool, backend, clock } = await createBench();
+    await clock.settle();
+    const lease = pool.take('a');
+    backend.failure = quota;
+    pool.update(await parseTemplate({ name: 'default', pool: { min: 2, max: 4 }, image: 'other:1' }));
+    const refused = expect(pool.wait('a', never())).rejects.toMatchObject({ code: 'quota_exceeded' });
+    await clock.settle();
+    await refused;
+    expect([pool.counts().condemned, pool.hopeful]).toEqual([1, false]);
+    await lease?.release('reuse');
+    await clock.settle();
+    expect(pool.hopeful).toBe(false);
+    backend.failure = undefined;
+    await clock.advance(60_000);
+    expect([pool.trouble, pool.counts().idle]).toEqual([null, 2]);
+  });
+
   test('leaves everything as it is when the definition is the same', async () => {
     const { pool, backend, clock } = await createBench();
     await clock.settle();
