@@ -18,7 +18,9 @@ const MANY_PROCESSES = 4_096;
 /** Beside a program's: the runner, its zygote, and the execs that reach them. */
 const OWN_PROCESSES = 8;
 
-const limitsSchema = z.object({ threads: z.int().min(0), refused: z.boolean() });
+/** `refused`: what was wanting for one thread more. */
+const limitsSchema = z.object({ threads: z.int().min(0), refused: z.enum(['pids', 'else']).nullable() });
+type Limits = z.output<typeof limitsSchema>;
 
 /** What a failed creation is about. */
 const ABOUT: Readonly<Partial<Record<Failure['code'], string>>> = {
@@ -86,7 +88,7 @@ async function countThreads(
   runner: Parameters<typeof startProbe>[0],
   clock: Clock,
   { template, signal }: { template: Template; signal: AbortSignal },
-): Promise<z.output<typeof limitsSchema>> {
+): Promise<Limits> {
   using deadline = createDeadline(clock, PROBE_WAIT_MS, late('The probe came to no end.'), signal);
   const request = { mode: 'limits', targets: {}, peer: null, mark: '', wait_ms: 0 } as const;
   const run = startProbe(runner, 1, { template, request });
@@ -98,11 +100,18 @@ async function countThreads(
 
 /** What the node grants, beside what the template promises. */
 export function pidCheck(
-  { threads, refused }: { threads: number; refused: boolean },
+  { threads, refused }: Limits,
   { name: template, resources }: Pick<Template, 'name' | 'resources'>,
 ): Check {
   const name = 'pid limit';
   const promised = resources.processes;
+  if (refused === 'else')
+    return {
+      name,
+      state: 'unknown',
+      detail: `a thread beside ${threads} was refused, and no limit on processes was why; '${template}' takes ${promised}`,
+      advice: ["See that the template's resources.memory_mb has room for as many as it promises."],
+    };
   if (!refused)
     return {
       name,

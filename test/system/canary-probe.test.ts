@@ -133,4 +133,31 @@ export KUBERNETES_PORT=1`;
     expect(found['files.write']?.detail).toContain('/home');
     expect(found['sandbox.shared']?.state).toBe('unknown');
   });
+
+  // Whoever is root has no limit on processes.
+  const user =
+    process.getuid?.() === 0 ? ['setpriv', '--reuid=65532', '--regid=65532', '--clear-groups'] : [];
+  const apart = [
+    ...user,
+    'unshare',
+    '--map-current-user',
+    ...APART.filter((flag) => flag !== '--map-root-user'),
+  ];
+  const PAGES = 'int(open("/proc/self/statm").read().split()[0])';
+
+  test.for([
+    ['a pid', 'resource.setrlimit(resource.RLIMIT_NPROC, (40, 40))', /^\(\d\d?, 'pids'\)\n$/],
+    [
+      'memory',
+      `resource.setrlimit(resource.RLIMIT_AS, ((${PAGES} + 256) * 4096,) * 2)`,
+      /^\(\d\d?, 'else'\)\n$/,
+    ],
+    ['nothing', '', /^\(100, None\)\n$/],
+  ] as const)('says that %s was wanting for one thread more', ([, bound, said]) => {
+    const source = readFileSync(new URL('probe_limits.py', SOURCES));
+    const program = `${source}\nimport resource\n${bound}\nprint(threads(100))`;
+    const [command, ...args] = [...apart, PYTHON, '-c', program];
+    const { stdout } = spawnSync(command as string, args, { encoding: 'utf8' });
+    expect(stdout).toMatch(said);
+  });
 });

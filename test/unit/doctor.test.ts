@@ -32,9 +32,10 @@ test('a server that does not say its time leaves the clock unknown', () => {
 
 test.for([
   // What its limit is, or whether it has one, was not found out.
-  [{ threads: 1_024, refused: false }, 'unknown', /none below 1024 threads was met.*'default' takes 128/],
-  [{ threads: 136, refused: true }, 'ok', /about 136 threads/],
-  [{ threads: 135, refused: true }, 'warn', /less than the 128 of template 'default'/],
+  [{ threads: 1_024, refused: null }, 'unknown', /none below 1024 threads was met.*'default' takes 128/],
+  [{ threads: 20, refused: 'else' }, 'unknown', /beside 20 was refused, and no limit on processes was why/],
+  [{ threads: 136, refused: 'pids' }, 'ok', /about 136 threads/],
+  [{ threads: 135, refused: 'pids' }, 'warn', /less than the 128 of template 'default'/],
 ] as const)('a node that gives %j is %s', async ([found, state, words]) => {
   const check = pidCheck(found, await parseTemplate({ name: 'default' }));
   expect(check).toMatchObject({ state, detail: expect.stringMatching(words) });

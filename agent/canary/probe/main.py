@@ -3,7 +3,7 @@
 stdin: {"mode": "sandbox" | "network" | "peer" | "limits", "targets": {kind: ["host:port", ...]}, "peer": null or what a peer printed,
 "mark": text, "wait_ms": n}
 stdout: one line of JSON. `sandbox` and `network`: {"findings": [[name, state, detail], ...]}; `peer`: where it can be met,
-and then it stays until it is ended; `limits`: {"threads": n, "refused": bool}.
+and then it stays until it is ended; `limits`: {"threads": n, "refused": null | "pids" | "else"}.
 """
 
 import json
