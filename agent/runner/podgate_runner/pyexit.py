@@ -8,6 +8,7 @@ import sys
 from _weakref import ref
 from os import _exit, closerange
 from _thread import _count as threads_left
+from sys import __excepthook__ as show
 
 from podgate_runner import outermost
 
@@ -19,7 +20,7 @@ def leave(box, known_modules):
     code = 0
     interrupted = False
     if box[0] is not None:
-        interrupted = isinstance(box[0], KeyboardInterrupt)
+        interrupted = issubclass(type(box[0]), KeyboardInterrupt)
         code = report(box)
     box.clear()
     try:
@@ -31,6 +32,8 @@ def leave(box, known_modules):
     if interrupted:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
+        # Where the program blocks it.
+        code = 128 + signal.SIGINT
     if not threads_left():
         # Wakes the runner, which sees that this is the end while the kernel still takes the memory down: departure.py.
         # Beside a thread that never rests it would cost a turn of the interpreter's lock.
@@ -39,19 +42,21 @@ def leave(box, known_modules):
 
 
 def report(box):
-    """The exit code for an exception, after it was shown as the interpreter shows it."""
+    """The exit code for an exception, after it was shown as the interpreter shows it. Its class may be the program's: like
+    the interpreter this asks no attribute of it that a class can have in place of the real one."""
     error = box.pop()
     box.append(None)
-    if isinstance(error, SystemExit):
+    kind = type(error)
+    if issubclass(kind, SystemExit):
         return exit_code(error)
-    kind, trace = type(error), error.__traceback__
+    trace = _trace_of(error)
     sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace
     if sys.version_info >= (3, 12):
         sys.last_exc = error
     hook = getattr(sys, "excepthook", None)
     if hook is None:
         write("sys.excepthook is missing\n")
-        sys.__excepthook__(kind, error, trace)
+        show(kind, error, trace)
         return 1
     failed = None
     try:
@@ -59,23 +64,35 @@ def report(box):
     except SystemExit as leaving:
         return exit_code(leaving)
     except BaseException as raised:
-        failed = raised.with_traceback(raised.__traceback__.tb_next)
+        failed = BaseException.with_traceback(raised, _trace_of(raised).tb_next)
     if failed is not None:
         write("Error in sys.excepthook:\n")
-        sys.__excepthook__(type(failed), failed, failed.__traceback__)
+        show(type(failed), failed, _trace_of(failed))
         write("\nOriginal exception was:\n")
-        sys.__excepthook__(kind, error, trace)
+        show(kind, error, trace)
     return 1
 
 
+def _trace_of(error):
+    return BaseException.__traceback__.__get__(error)
+
+
 def exit_code(error):
-    value = error.code
+    try:
+        value = error.code
+    except BaseException:
+        value = error
     if value is None:
         return 0
-    if isinstance(value, int):
+    if issubclass(type(value), int):
+        number = int.__index__(value)
         # Beyond a C long the interpreter says -1.
-        return int(value) if -(2**63) <= value < 2**63 else -1
-    write("%s\n" % (value,))
+        return number if -(2**63) <= number < 2**63 else -1
+    try:
+        write("%s" % (value,))
+    except BaseException:
+        pass
+    write("\n")
     return 1
 
 
@@ -93,7 +110,7 @@ def finish(known_modules):
         try:
             threading._shutdown()
         except BaseException as error:
-            sys.__excepthook__(type(error), error, error.__traceback__)
+            show(type(error), error, _trace_of(error))
     outermost.call(atexit._run_exitfuncs)
     flush()
     release(known_modules)

@@ -50,6 +50,53 @@ describeSandbox('an outcome', (sandbox) => {
   });
 
   test.each([
+    [
+      'a number that converts to nothing',
+      'class Odd(int): __int__ = __ge__ = None\nraise SystemExit(Odd(5))',
+      5,
+      '',
+    ],
+    ['words that cannot be had', 'class Odd: __str__ = None\nraise SystemExit(Odd())', 1, '\n'],
+    ['no code', 'class Odd(SystemExit): code = property(odd)\nraise Odd("words")', 1, 'words\n'],
+    [
+      'a trace of its own',
+      'class Odd(Exception): __traceback__ = property(odd)\nraise Odd("x")',
+      1,
+      'Odd: x\n',
+    ],
+    ['another class’s face', 'class Odd(Exception): __class__ = SystemExit\nraise Odd("x")', 1, 'Odd: x\n'],
+    ['no face', 'class Odd(Exception): __class__ = property(odd)\nraise Odd("x")', 1, 'Odd: x\n'],
+    [
+      'a hook that fails so',
+      'class Odd(Exception): with_traceback = None\ndef hook(*_): raise Odd("x")\nsys.excepthook = hook\n1 / 0',
+      1,
+      'ZeroDivisionError: division by zero\n',
+    ],
+    [
+      'no hook at all',
+      'del sys.excepthook, sys.__excepthook__\n1 / 0',
+      1,
+      'ZeroDivisionError: division by zero\n',
+    ],
+    [
+      'an interrupt that it blocks',
+      'signal.pthread_sigmask(0, {2})\nraise KeyboardInterrupt',
+      130,
+      'KeyboardInterrupt\n',
+    ],
+  ])(
+    'of an end with %s is that of the interpreter, which ends as always',
+    async (_name, code, exitCode, said) => {
+      const ran = await sandbox().run(
+        `import atexit, signal, sys\natexit.register(print, "at exit")\ndef odd(_): raise OSError("odd")\n${code}`,
+      );
+      expect(ran.result).toMatchObject({ outcome: 'exited', exit_code: exitCode, signal: null });
+      expect([ran.stdout, ran.stderr.slice(-said.length || ran.stderr.length)]).toEqual(['at exit\n', said]);
+      expect(ran.stderr).not.toContain('podgate');
+    },
+  );
+
+  test.each([
     ['os.kill(os.getpid(), 9)', 9, 137],
     ['os.kill(os.getpid(), 15)', 15, 143],
     ['os.abort()', 6, 134],
