@@ -49,7 +49,7 @@ def report(box):
     kind = type(error)
     if issubclass(kind, SystemExit):
         return exit_code(error)
-    trace = _trace_of(error)
+    trace = trace_of(error)
     sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace
     if sys.version_info >= (3, 12):
         sys.last_exc = error
@@ -64,16 +64,16 @@ def report(box):
     except SystemExit as leaving:
         return exit_code(leaving)
     except BaseException as raised:
-        failed = BaseException.with_traceback(raised, _trace_of(raised).tb_next)
+        failed = BaseException.with_traceback(raised, trace_of(raised).tb_next)
     if failed is not None:
         write("Error in sys.excepthook:\n")
-        show(type(failed), failed, _trace_of(failed))
+        show(type(failed), failed, trace_of(failed))
         write("\nOriginal exception was:\n")
         show(kind, error, trace)
     return 1
 
 
-def _trace_of(error):
+def trace_of(error):
     return BaseException.__traceback__.__get__(error)
 
 
@@ -110,7 +110,7 @@ def finish(known_modules):
         try:
             threading._shutdown()
         except BaseException as error:
-            show(type(error), error, _trace_of(error))
+            show(type(error), error, trace_of(error))
     outermost.call(atexit._run_exitfuncs)
     flush()
     release(known_modules)

@@ -102,13 +102,13 @@ class Interpreter:
         if error is None:
             return 0
         # The class may be the program's, with methods of its own.
-        BaseException.with_traceback(error, results.outside(error.__traceback__))
+        BaseException.with_traceback(error, results.outside(pyexit.trace_of(error)))
         try:
             results.failed(error)
             code = report(error) & 0xFF
         except BaseException:
             code = 1
-        self._leave_no_figures(results, isinstance(error, KeyboardInterrupt))
+        self._leave_no_figures(results, issubclass(type(error), KeyboardInterrupt))
         return code
 
     def _leave_no_figures(self, results, interrupted):
@@ -165,10 +165,15 @@ class Interpreter:
 
 def report(error):
     """As pyexit, but that of code which is in no file the lines are shown."""
-    if isinstance(error, SystemExit) or sys.excepthook is not sys.__excepthook__:
+    kind, trace = type(error), pyexit.trace_of(error)
+    if issubclass(kind, SystemExit) or sys.excepthook is not pyexit.show:
         return pyexit.report([error])
-    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
-    __import__("traceback").print_exception(type(error), error, error.__traceback__)
+    sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace
+    try:
+        __import__("traceback").print_exception(kind, error, trace)
+    except Exception:
+        # It asks attributes that a class may have of its own.
+        pyexit.show(kind, error, trace)
     return 1
 
 

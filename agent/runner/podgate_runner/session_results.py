@@ -71,13 +71,14 @@ class Results:
 
     def failed(self, error):
         frames = []
-        trace = error.__traceback__
+        # Its class and that one's may be the program's, with attributes of their own.
+        trace, kind = BaseException.__traceback__.__get__(error), type.__dict__["__name__"].__get__(type(error))
         while trace is not None and len(frames) < MAX_FRAMES:
             code = trace.tb_frame.f_code
             file, name = cut(code.co_filename, MAX_NAME_CHARS), cut(code.co_name, MAX_NAME_CHARS)
             frames.append({"file": file, "line": trace.tb_lineno or 0, "name": name})
             trace = trace.tb_next
-        self._error = {"name": cut(type(error).__name__, MAX_NAME_CHARS), "value": cut(text_of(error)), "frames": frames}
+        self._error = {"name": cut(kind, MAX_NAME_CHARS), "value": cut(text_of(error)), "frames": frames}
 
     def document(self):
         body = {"results": self._results, "omitted": self._omitted, "error": self._error}
@@ -186,7 +187,7 @@ def text_for(part):
 def text_of(error):
     try:
         return str(error)
-    except Exception:
+    except BaseException:
         return ""
 
 

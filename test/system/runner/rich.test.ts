@@ -30,6 +30,22 @@ describeSandbox('an execution whose results are wanted', (sandbox) => {
     await expectUnharmed(sandbox());
   });
 
+  test.each([
+    ['a trace', '__traceback__ = property(odd)'],
+    ['a face', '__class__ = property(odd)'],
+    ['words that end a program', '__str__ = exit'],
+  ])('tells an error that has %s of its own', async (_name, own) => {
+    const { ran, document } = await run(
+      `import atexit\natexit.register(print, "at exit")\ndef odd(_): raise OSError("odd")\nclass Odd(Exception): ${own}\nraise Odd("x")`,
+    );
+    expect([ran.result.exit_code, ran.stdout]).toEqual([1, 'at exit\n']);
+    expect(JSON.parse(document).error).toMatchObject({
+      name: 'Odd',
+      frames: [{ line: 5, name: '<module>' }],
+    });
+    expect(ran.stderr).not.toContain('podgate');
+  });
+
   test('takes what its program wrote in place of the document, which is empty past its bound', async () => {
     const scribble = (bytes: number) => py`
       import os

@@ -168,6 +168,20 @@ describePython('a sandbox that is kept', (python) => {
       expect((await python('x')).stdout).toBe('1\n');
     });
 
+    test(`shows an error whose class has attributes of its own, and keeps its interpreter (${place})`, async () => {
+      await using sandbox = await kept();
+      const python = (code: string) =>
+        sandbox.run(code, { session: { do: 'python', context: 'main', rich: false } });
+      await python('x = 1\ndef odd(_): raise OSError("odd")');
+      for (const own of ['__traceback__', '__class__']) {
+        const ran = await python(`class Odd(Exception): ${own} = property(odd)\nraise Odd("x")`);
+        expect(ran.result).toMatchObject({ outcome: 'exited', exit_code: 1, context: 'kept' });
+        expect(ran.stderr).toMatch(/"<execution \d>", line 2, in <module>\n.*Odd: x\n$/s);
+        expect(ran.stderr).not.toContain('podgate');
+      }
+      expect((await python('x')).stdout).toBe('1\n');
+    });
+
     test(`ends an interpreter that has more than half of what may live there, where it is not to be waited for (${place})`, async () => {
       await using sandbox = await kept();
       const python = (code: string, options: RunOptions = {}) =>
