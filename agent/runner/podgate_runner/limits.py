@@ -92,6 +92,9 @@ MAX_CONTEXT_LINE_BYTES = 4096
 MAX_RESULTS_BYTES = 8 << 20
 
 MAX_LEFTOVERS = 50
+# A reset waits so long for the room of files that only sockets held, and looks so often.
+FREE_SECONDS = 2
+FREE_PAUSE_SECONDS = 0.001
 MAX_PRELOAD_ERRORS = 64
 MAX_DETAIL_CHARS = 1000
 MAX_TRACE_CHARS = 128

@@ -24,7 +24,10 @@ class SharedPlace:
         self._runner = os.getpid()
         self._reaper = reaper
         self._watched = _unbounded_mounts(config)
-        self.modes = {path: _mode(path) for path in [config["workspace"]] + config["scratch"]}
+        places = [config["workspace"]] + config["scratch"]
+        self.modes = {path: _mode(path) for path in places}
+        # A preloaded module may hold some.
+        self.inodes = {path: inodes(path) for path in places if _is_tmpfs(config["proc_root"], path)}
         # The zygote's one child, if there is one, is not the user's yet.
         self.waiting = False
         # The main process of an execution that said EXIT, while the kernel takes it down; or 0.
@@ -208,6 +211,12 @@ def _mode(path):
         return None
 
 
+def inodes(path):
+    """How many there are, with those that have no name any more."""
+    size = os.statvfs(path)
+    return size.f_files - size.f_ffree
+
+
 def _unbounded_mounts(config):
     """(path, bytes of memory a byte, bytes of memory a file): places whose own mount is larger than its budget, or may have
     more files than pages. There a full disk is a full memory."""
@@ -227,8 +236,11 @@ def _unbounded_mounts(config):
 
 
 def _is_tmpfs(proc_root, path):
-    with open(proc_root + "/self/mounts", "rb") as file:
-        mounts = [line.split() for line in file]
+    try:
+        with open(proc_root + "/self/mounts", "rb") as file:
+            mounts = [line.split() for line in file]
+    except OSError:
+        return False
     return any(len(parts) > 2 and parts[1] == os.fsencode(path) and parts[2] == b"tmpfs" for parts in mounts)
 
 

@@ -2,9 +2,12 @@
 
 import os
 import stat
+import time
+import _socket
 
 from podgate_runner import sysvipc, wipe
-from podgate_runner.limits import MAX_LEFTOVERS
+from podgate_runner.limits import FREE_PAUSE_SECONDS, FREE_SECONDS, MAX_LEFTOVERS
+from podgate_runner.place import inodes
 
 # A pod's, out of reach of user code unless the image's /root is open to all: backends/kubernetes/pod-spec.ts names it.
 _TERMINATION_LOG = "/root/.podgate-termination"
@@ -22,6 +25,8 @@ def reset(place, config):
             clean = False
         if not clean:
             leftovers.append("files in " + path)
+        elif path in place.inodes and not _is_freed(path, place.inodes[path]):
+            leftovers.append("removed files in " + path)
     if os.getpid() == 1:
         leftovers.extend(sysvipc.remove_all(config["proc_root"]))
         leftovers.extend("queue %r" % name for name in _remove_queues(_QUEUES))
@@ -34,6 +39,19 @@ def reset(place, config):
 def _is_shared(path):
     """A runner that is no sandbox's PID 1 may be looking at the /tmp of a whole machine."""
     return os.getpid() != 1 and os.stat(path).st_mode & stat.S_ISVTX != 0
+
+
+def _is_freed(path, most):
+    """Sockets that were sent over each other outlive their processes with every descriptor sent beside them, so that a file
+    without a name keeps its room. The kernel looks for such sockets when any other is closed, and a moment later."""
+    deadline = time.monotonic() + FREE_SECONDS
+    while inodes(path) > most:
+        if time.monotonic() > deadline:
+            return False
+        for end in _socket.socketpair():
+            end.close()
+        time.sleep(FREE_PAUSE_SECONDS)
+    return True
 
 
 def _restore(path, mode):
