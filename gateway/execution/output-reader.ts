@@ -77,11 +77,12 @@ export class OutputReader {
     }
   }
 
-  /** Says that bytes are gone, behind what waits. */
-  gap(gap: OutputGap): void {
-    if (this.#dismissed || this.#isIgnored) return;
-    this.#queue.pushGap(gap);
+  /** Says that bytes are gone, behind what waits. False where more gaps wait than an honest agent tells of. */
+  gap(gap: OutputGap): boolean {
+    if (this.#dismissed || this.#isIgnored) return true;
+    if (!this.#queue.pushGap(gap)) return false;
     this.#serve();
+    return true;
   }
 
   /** Nobody reads any more, and what comes is thrown away until the end, which waits for nobody. */

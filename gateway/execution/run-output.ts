@@ -135,7 +135,7 @@ export class RunOutput {
     return this.#hasFiles && (!this.#isStoring || this.#files.end(end));
   }
 
-  /** These bytes will not come. Always true: whoever reads is told. */
+  /** These bytes will not come, and whoever reads is told. False where the agent breaks the protocol. */
   gap({ channel, from, to }: OutputGap): boolean {
     if (channel === CHANNEL.files) {
       this.#fileBytes = to;
@@ -144,8 +144,7 @@ export class RunOutput {
       return true;
     }
     this.received[channel === CHANNEL.stdout ? 'stdout' : 'stderr'] = to;
-    this.reader.gap({ channel, from, to });
-    return true;
+    return this.reader.gap({ channel, from, to });
   }
 
   /** Resolves when every file is stored or given up. Throws where the result does not hold together. */
