@@ -13,7 +13,7 @@ import type { GatewayDeps } from './gateway-deps.ts';
 import type { RequestInfo } from './http/route.ts';
 import { createRouter } from './http/router.ts';
 import { LinkDoor } from './link/link-door.ts';
-import type { LinkHandlers, LinkSocketPort } from './link/link-socket.ts';
+import type { AcceptedLink, LinkSocketPort } from './link/link-socket.ts';
 import { SlotQueue } from './queue/slot-queue.ts';
 import { createAgentRoutes } from './routes/agents.ts';
 import { createClusterRoutes } from './routes/clusters.ts';
@@ -46,7 +46,7 @@ export type Gateway = {
   /** Whether another agent may dial in now; adapters answer 503 where not. */
   acceptsLinks(): boolean;
   /** Takes an upgraded WebSocket of the agents' endpoint; CHALLENGE goes out at once. */
-  acceptLink(socket: LinkSocketPort): LinkHandlers;
+  acceptLink(socket: LinkSocketPort): AcceptedLink;
   /** Opens a terminal of a session for a WebSocket; throws the Failure to refuse the upgrade with. */
   openTerminal(request: Request): Promise<OpenedTerminal>;
   /** Is not ready any more and takes no more agents; callers are served as before. */

@@ -9,7 +9,7 @@ import type { GatewayDeps } from '../gateway-deps.ts';
 import { LinkIdentity } from './link-identity.ts';
 import { LinkPulse } from './link-pulse.ts';
 import { LinkQuestions } from './link-questions.ts';
-import type { LinkHandlers, LinkSocketPort } from './link-socket.ts';
+import type { AcceptedLink, LinkSocketPort } from './link-socket.ts';
 import { firstLinkState, type LinkEffect, type LinkEvent, type LinkState, nextLink } from './link-state.ts';
 import { LinkStreams } from './link-streams.ts';
 
@@ -33,7 +33,7 @@ export type LinkDeps = Pick<
 >;
 
 /** The gateway's end of one link: carries out what `nextLink` says, and lends streams to executions. */
-export class GatewayLink implements LinkHandlers {
+export class GatewayLink implements AcceptedLink {
   readonly #deps: LinkDeps;
   readonly #socket: LinkSocketPort;
   readonly #owner: LinkOwner;

@@ -2,7 +2,7 @@ import { MAX_PEERS } from '../../shared/limits.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { COMEBACK_MS } from '../execution/sister-link.ts';
 import { GatewayLink, type LinkDeps } from './gateway-link.ts';
-import type { LinkHandlers, LinkSocketPort } from './link-socket.ts';
+import type { AcceptedLink, LinkSocketPort } from './link-socket.ts';
 
 /** Agents wait this long before they dial again after GOAWAY; they add jitter. */
 const RECONNECT_AFTER_MS = 1_000;
@@ -28,7 +28,7 @@ export class LinkDoor {
     return this.#draining || this.#pending.size >= this.#deps.config.maxPendingLinks;
   }
 
-  accept(socket: LinkSocketPort): LinkHandlers {
+  accept(socket: LinkSocketPort): AcceptedLink {
     const directory = this.#directory;
     const link = new GatewayLink(
       socket,

@@ -1,3 +1,5 @@
+import type { ErrorCode } from '../../shared/errors.ts';
+
 /** A WebSocket that an adapter has accepted, as the gateway's core sees it. */
 export type LinkSocketPort = {
   /** `sent` runs when the message has left the process, or can no longer. */
@@ -12,4 +14,11 @@ export type LinkSocketPort = {
 export type LinkHandlers = {
   message(data: Uint8Array | string): void;
   closed(): void;
+};
+
+/** The same of a link that a gateway has taken in. */
+export type AcceptedLink = LinkHandlers & {
+  /** WELCOME is out: messages may be larger than HELLO. */
+  readonly joined: boolean;
+  close(code: ErrorCode): void;
 };

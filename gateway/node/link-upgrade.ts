@@ -2,9 +2,9 @@ import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type RawData, type WebSocket, WebSocketServer } from 'ws';
 import { Failure } from '../../shared/errors.ts';
-import { MAX_MESSAGE_BYTES } from '../../shared/limits.ts';
+import { MAX_HELLO_BYTES, MAX_MESSAGE_BYTES } from '../../shared/limits.ts';
 import type { Gateway } from '../create-gateway.ts';
-import type { LinkSocketPort } from '../link/link-socket.ts';
+import type { AcceptedLink, LinkSocketPort } from '../link/link-socket.ts';
 import { AGENT_LINK_PATH, AGENT_SUBPROTOCOL } from '../routes/agents.ts';
 import { isTerminalPath } from '../terminals/terminal-request.ts';
 import { answerRaw, rawRequestId } from './raw-answer.ts';
@@ -15,6 +15,10 @@ const WS_TOO_LARGE = 1009;
 const TOO_LARGE = 4413;
 /** A peer that does not finish the closing handshake is cut off. */
 const CLOSE_TIMEOUT_MS = 5_000;
+/** What anybody may send before WELCOME: HELLO, and the WebSocket's own frames around it. */
+const MAX_GREETING_BYTES = MAX_HELLO_BYTES + 1_024;
+/** Whoever sends more is read no further, and has this long to see why. */
+const LINGER_MS = 1_000;
 
 /** Upgrades agents and terminals on a server's sockets and refuses every other upgrade. Call `close` to end those that are left. */
 export function acceptLinkUpgrades(server: Server, gateway: Gateway): { close(): void } {
@@ -62,12 +66,29 @@ function refusalOf(request: IncomingMessage, gateway: Gateway): Failure | null {
 
 function join(webSocket: WebSocket, socket: Duplex, gateway: Gateway): void {
   nameOversizedMessages(webSocket);
-  const handlers = gateway.acceptLink(portOf(webSocket, socket));
+  const link = gateway.acceptLink(portOf(webSocket, socket));
   webSocket.on('message', (data: RawData, isBinary: boolean) => {
-    handlers.message(isBinary ? (data as Buffer) : data.toString());
+    link.message(isBinary ? (data as Buffer) : data.toString());
   });
   webSocket.on('error', () => {});
-  webSocket.on('close', () => handlers.closed());
+  webSocket.on('close', () => link.closed());
+  boundGreeting(webSocket, socket, link);
+}
+
+/** ws keeps a message until it is whole: `maxPayload` is what an agent may send, and too much for nobody knows whom. */
+function boundGreeting(webSocket: WebSocket, socket: Duplex, link: AcceptedLink): void {
+  let bytes = 0;
+  const count = (chunk: Buffer) => {
+    bytes += chunk.byteLength;
+    if (!link.joined && bytes <= MAX_GREETING_BYTES) return;
+    socket.off('data', count);
+    if (link.joined) return;
+    link.close('too_large');
+    webSocket.pause();
+    const timer = setTimeout(() => webSocket.terminate(), LINGER_MS);
+    webSocket.once('close', () => clearTimeout(timer));
+  };
+  socket.on('data', count);
 }
 
 function portOf(webSocket: WebSocket, socket: Duplex): LinkSocketPort {

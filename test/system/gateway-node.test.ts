@@ -35,6 +35,8 @@ test('what a gateway is asked while it begins is answered once it can, like ever
 });
 
 describe('the agents’ endpoint over real sockets', () => {
+  const UPGRADE_HEAD = `GET ${AGENT_LINK_PATH} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: podgate.v1\r\nSec-WebSocket-Version: 13\r\n`;
+
   async function upgrade(
     { url }: ServedGateway,
     { path = AGENT_LINK_PATH, protocols = [AGENT_SUBPROTOCOL], headers = {} } = {},
@@ -88,6 +90,27 @@ describe('the agents’ endpoint over real sockets', () => {
     expect(served.running.gateway.status()).toMatchObject({ links: 0, pendingLinks: 0 });
   });
 
+  test('reads no more than a HELLO of whoever has not joined, and waits for no message to be whole', async () => {
+    const served = await serveTestGateway();
+    const sockets = Array.from({ length: 4 }, () =>
+      connect(served.running.port, '127.0.0.1').on('error', () => {}),
+    );
+    const key = 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==';
+    const announced = Buffer.from([0x82, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0]);
+    const cut = Buffer.concat([announced, Buffer.alloc(MAX_MESSAGE_BYTES - 1)]);
+    const closing = sockets.map(async (socket) => {
+      socket.write(`${UPGRADE_HEAD}${key}\r\n\r\n`);
+      await once(socket, 'data');
+      socket.write(cut);
+      const received: Buffer[] = [];
+      socket.on('data', (bytes) => received.push(bytes));
+      await new Promise((resolve) => socket.once('close', resolve));
+      return Buffer.concat(received);
+    });
+    for (const received of await Promise.all(closing)) expect(received.includes('too_large')).toBe(true);
+    expect(served.running.gateway.status()).toMatchObject({ pendingLinks: 0 });
+  });
+
   test('survives sockets that break off at any point', async () => {
     const served = await serveTestGateway();
     const open = (bytes: string): Promise<Socket> =>
@@ -97,7 +120,7 @@ describe('the agents’ endpoint over real sockets', () => {
         );
         socket.on('error', () => {});
       });
-    const head = `GET ${AGENT_LINK_PATH} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: podgate.v1\r\nSec-WebSocket-Version: 13\r\n`;
+    const head = UPGRADE_HEAD;
     for (const bytes of [
       '',
       'GET',
