@@ -1,3 +1,8 @@
+import { MAX_CLUSTERS, MAX_TEMPLATES } from '../../shared/announcement.ts';
+
+/** Templates that one link may be granted: as many as it may announce. */
+export const MAX_GRANTS = MAX_CLUSTERS * MAX_TEMPLATES;
+
 /**
  * Grants of one link: how many STARTs its agent will take, by cluster and template. Both numbers are cumulative and
  * only rise, so a message that comes late or twice cannot free a slot that is taken.
@@ -6,11 +11,12 @@ export class Grants {
   readonly #byTemplate = new Map<string, { granted: number; spent: number }>();
   #void = false;
 
-  /** Returns whether anything became free; undefined when a grant falls, which is a protocol error. */
+  /** Returns whether anything became free; undefined for a protocol error: a grant that falls, or one too many. */
   raise(cluster: string, template: string, granted: number): boolean | undefined {
     const name = keyOf(cluster, template);
     const known = this.#byTemplate.get(name);
     if (!known) {
+      if (this.#byTemplate.size >= MAX_GRANTS) return undefined;
       this.#byTemplate.set(name, { granted, spent: 0 });
       return granted > 0;
     }

@@ -1,4 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
+import { MAX_GRANTS } from '../../gateway/clusters/grants.ts';
 import { COMEBACK_MS } from '../../gateway/execution/sister-link.ts';
 import { REFRESH_AHEAD_MS } from '../../gateway/link/token-watch.ts';
 import { encodeBody } from '../../shared/control.ts';
@@ -203,6 +204,27 @@ describe('instances', () => {
       expect(agent.closed?.code).toBe(4403);
       await until(() => bench.gateway.status().links === 0);
     }
+  });
+
+  test('may grant as many templates as may be announced, and not one more', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent({ slots: 0 });
+    const cluster = 'lab';
+    const grant = (from: number, to: number) => {
+      const grants = Array.from({ length: to - from }, (_, index) => `template-${from + index}`);
+      agent.send('SLOTS', {
+        grants: grants.map((template) => ({ cluster, template, granted: 1 })),
+        clusters: null,
+      });
+    };
+    // `default` is one of them.
+    for (let from = 1; from < MAX_GRANTS; from += 1_000) grant(from, Math.min(from + 1_000, MAX_GRANTS));
+    grant(1, 2);
+    await bench.clock.settle();
+    expect(agent.closed).toBeUndefined();
+    grant(MAX_GRANTS, MAX_GRANTS + 1);
+    await until(() => agent.closed !== undefined);
+    expect(agent.closed?.code).toBe(4400);
   });
 
   test('may not take a grant back', async () => {
