@@ -1,5 +1,6 @@
 import type { ErrorCode } from '../../shared/errors.ts';
 import { CHANNEL } from '../../shared/frame-type.ts';
+import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { LinkPeer } from '../../shared/link-peer.ts';
 import type { FROM_AGENT, FromGateway, StartBody } from '../../shared/messages.ts';
 import type { AgentMessage } from './link-state.ts';
@@ -83,9 +84,10 @@ export class LinkStreams {
     return this.#peer.outbox.limit(stream);
   }
 
-  /** Bytes of input that the agent would take now. */
+  /** Bytes of input that the agent would take now. However far it opens its window, what waits here is one at most. */
   room(stream: number): number {
-    return this.#peer.outbox.room(stream);
+    const { outbox } = this.#peer;
+    return Math.max(0, Math.min(outbox.room(stream), STREAM_WINDOW_BYTES - outbox.queuedBytes(stream)));
   }
 
   /** The consumer took bytes of output: the agent may send as many more. */
