@@ -15,7 +15,7 @@ import {
 } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import { createGatewayBench } from '../fakes/gateway-bench.ts';
-import { announceCluster, MockAgent, RESULT } from '../fakes/mock-agent.ts';
+import { announceCluster, type Door, MockAgent, RESULT } from '../fakes/mock-agent.ts';
 import { until } from '../fakes/until.ts';
 
 describe('joining', () => {
@@ -434,6 +434,38 @@ describe('a frame that breaks the protocol', () => {
     expect(agent.closed?.code).toBe(4400);
     await response.body?.cancel();
   });
+
+  test.for(['heartbeats that want an answer', 'output that is acknowledged'])(
+    '%s from an agent that does not read close the link',
+    async (what) => {
+      const bench = await createGatewayBench();
+      let reads = true;
+      const door: Door = {
+        acceptLink: (socket) =>
+          bench.gateway.acceptLink({ ...socket, send: (...sent) => reads && socket.send(...sent) }),
+      };
+      const identity = await bench.identity();
+      const agent = await new MockAgent(door, { identity, now: () => bench.clock.wall() }).joined();
+      const answer = bench.ask('/v1/execute', { body: { code: '' } });
+      const { stream } = await agent.next();
+      agent.send('NACK', { code: 'stage_failed', detail: 'No.', retry_after_ms: null }, stream);
+      expect((await answer).status).toBe(422);
+      reads = false;
+      const output = encodeFrame({
+        type: TYPE.DATA,
+        channel: 1,
+        stream,
+        sequence: 0,
+        body: new Uint8Array(MAX_DATA_BYTES),
+      });
+      for (let sent = 0; sent < 20_000 && !agent.closed; sent += 1)
+        if (what.startsWith('output')) agent.message(output);
+        else agent.send('HEARTBEAT', { id: sent, reply: true, echo: null, running: 0 });
+      await bench.clock.settle();
+      expect(agent.closed?.code).toBe(4400);
+      expect(bench.gateway.status()).toMatchObject({ links: 0, running: 0 });
+    },
+  );
 
   test('frames on a stream that has ended are dropped', async () => {
     const bench = await createGatewayBench();
