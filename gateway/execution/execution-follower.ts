@@ -17,7 +17,7 @@ import { type MemoryBudget, noMemory, type Reservation } from './memory-budget.t
 import type { OutputSource, Taken } from './output-reader.ts';
 import type { ResultShelf, StoredFiles } from './result-shelf.ts';
 import { type DocumentPlace, RunOutput } from './run-output.ts';
-import { joinedSister } from './sister-link.ts';
+import { joinedSister, OPEN_TIMEOUT_MS } from './sister-link.ts';
 
 const READER_BYTES = 12;
 
@@ -56,6 +56,8 @@ export class ExecutionFollower implements OutputSource {
   readonly #stored: Promise<StoredFiles | null> | undefined;
   readonly #opened = Promise.withResolvers<void>();
   readonly #unwatch: () => void;
+  /** Until there is such an execution, or none. */
+  readonly #openTimer: unknown;
   #state: FollowState = FIRST_FOLLOW_STATE;
   #stream: AgentStream | undefined;
   #queueMs = 0;
@@ -86,6 +88,10 @@ export class ExecutionFollower implements OutputSource {
     });
     this.#opened.promise.catch(() => {});
     this.#unwatch = watchKey(deps, caller, () => this.stop('unauthorized', 'The key is no longer accepted.'));
+    this.#openTimer = deps.timers.setTimeout(
+      () => this.stop('deadline_exceeded', 'The agent did not answer in time.'),
+      OPEN_TIMEOUT_MS,
+    );
     this.#attachTo(link);
   }
 
@@ -133,6 +139,7 @@ export class ExecutionFollower implements OutputSource {
         void this.#attach();
         break;
       case 'open':
+        this.#deps.timers.clearTimeout(this.#openTimer);
         this.#opened.resolve();
         break;
       case 'leave':
@@ -197,6 +204,7 @@ export class ExecutionFollower implements OutputSource {
 
   #fail(failure: Failure): void {
     if (this.#output.reader.ended) return;
+    this.#deps.timers.clearTimeout(this.#openTimer);
     this.#opened.reject(failure);
     this.#output.discard();
     this.#output.reader.end({ type: 'failed', failure });

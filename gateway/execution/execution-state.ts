@@ -20,7 +20,13 @@ export type ExecutionState = { attempts: number } & (
   | { at: 'over' }
 );
 
-export type StopCode = 'cancelled' | 'unauthorized' | 'reader_stalled' | 'draining' | 'at_capacity';
+export type StopCode =
+  | 'cancelled'
+  | 'unauthorized'
+  | 'reader_stalled'
+  | 'draining'
+  | 'at_capacity'
+  | 'deadline_exceeded';
 
 export type ExecutionEvent =
   /** A slot was taken for it. */

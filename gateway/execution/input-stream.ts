@@ -6,7 +6,7 @@ import type { TerminalSize } from '../../shared/session-messages.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import type { AgentMessage } from '../link/link-state.ts';
 import { refusalCode } from './agent-codes.ts';
-import { joinedSister, type SisterDeps, type Whereabouts } from './sister-link.ts';
+import { joinedSister, OPEN_TIMEOUT_MS, type SisterDeps, type Whereabouts } from './sister-link.ts';
 
 export type InputStreamOptions = Whereabouts & {
   /** A newer stream of the same writer takes the place of the older. */
@@ -43,11 +43,12 @@ export class InputStream {
     this.#over.promise.catch(() => {});
   }
 
-  /** Resolves once the agent takes input. Throws `not_found`, `conflict`, `rate_limited`, `no_agent`. */
+  /** Resolves once the agent takes input. Throws `not_found`, `conflict`, `rate_limited`, `no_agent`, `deadline_exceeded`. */
   static async open(deps: SisterDeps, options: InputStreamOptions): Promise<InputStream> {
     const stream = new InputStream(deps, options);
     void stream.#open();
-    await stream.#opened.promise;
+    const timer = deps.timers.setTimeout(() => stream.#unanswered(), OPEN_TIMEOUT_MS);
+    await stream.#opened.promise.finally(() => deps.timers.clearTimeout(timer));
     return stream;
   }
 
@@ -159,6 +160,11 @@ export class InputStream {
     if (this.#base !== undefined)
       this.#held?.forget(this.#base + streams.inputLimit(this.#stream) - STREAM_WINDOW_BYTES);
     this.#wake();
+  }
+
+  #unanswered(): void {
+    this.#link?.streams.detach(this.#stream);
+    this.#fail(new Failure('deadline_exceeded', 'The agent did not say in time whether it takes input.'));
   }
 
   #lost(): void {

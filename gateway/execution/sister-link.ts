@@ -13,6 +13,8 @@ export const COMEBACK_MS = DEAD_MS + 10_000;
 export const STATUS_TIMEOUT_MS = 2_000;
 /** A link that stalls is dead by silence in the end, and another takes its place: as many questions as fill that time. */
 export const MAX_UNANSWERED = Math.ceil(COMEBACK_MS / STATUS_TIMEOUT_MS);
+/** Whoever opens a stream at an agent may have to wait for a link, and is told at once then; an agent that says nothing says no more. */
+export const OPEN_TIMEOUT_MS = COMEBACK_MS + STATUS_TIMEOUT_MS;
 /** A cancellation is answered when the runner has confirmed the end, or has been given up: it has its grace twice. */
 export const CANCEL_TIMEOUT_MS = 2 * RUNNER_GRACE_MS + STATUS_TIMEOUT_MS;
 

@@ -2,8 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { MAX_CLAIMS_PER_HOLDER } from '../../agent/executions/key-claims.ts';
 import { createGateway } from '../../gateway/create-gateway.ts';
 import { CLAIM_POLL_MS } from '../../gateway/execution/key-claim.ts';
-import { COMEBACK_MS, STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
-import { READER_STALL_MS, RECORD_TTL_MS } from '../../shared/limits.ts';
+import { COMEBACK_MS, OPEN_TIMEOUT_MS, STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
+import { READER_STALL_MS, RECORD_TTL_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import { createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
 import { announceCluster, MockAgent } from '../fakes/mock-agent.ts';
 import type { MockExecution } from '../fakes/mock-execution.ts';
@@ -186,6 +186,22 @@ describe('/v1/executions/{id}/events', () => {
       { path: 'gone', reason: 'not_kept' },
       { path: 'half', reason: 'not_kept' },
     ]);
+  });
+
+  test('that an agent does not even refuse are given up, and keep no memory', async () => {
+    const made = await begun();
+    made.execution.exit();
+    await made.response.text();
+    const { bench, agent } = made;
+    const { answer, stream } = await follow(made);
+    expect(bench.gateway.status().outputBytes).toBe(STREAM_WINDOW_BYTES);
+    await bench.clock.advance(OPEN_TIMEOUT_MS);
+    expect(await problemOf(await answer)).toMatchObject({ status: 502, code: 'deadline_exceeded' });
+    expect(bench.gateway.status().outputBytes).toBe(0);
+    await agent.seen('DETACH');
+    stream.resume().exit();
+    await bench.clock.settle();
+    expect(agent.closed).toBeUndefined();
   });
 
   test('that nobody reads any more ends the reading and not the execution', async () => {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { COMEBACK_MS } from '../../gateway/execution/sister-link.ts';
+import { COMEBACK_MS, OPEN_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
 import { createGatewayBench, problemOf } from '../fakes/gateway-bench.ts';
 
 /** A program that runs, whose stdin the agent has agreed to take. */
@@ -42,4 +42,21 @@ test.each([undefined, 'text'])(
 test('a key that is revoked before the agent agrees to take anything is refused', async () => {
   const { answer } = await fed({ method: 'POST', revoked: true });
   expect(await problemOf(await answer)).toMatchObject({ status: 401, code: 'unauthorized' });
+});
+
+test('an agent that does not say whether it takes input is given up, and nothing of the body is kept', async () => {
+  const bench = await createGatewayBench();
+  const agent = await bench.agent();
+  await bench.clock.settle();
+  void bench.ask('/v1/execute/stream', { body: { code: '', detach: true, timeout_ms: 60_000 } });
+  const { id } = (await agent.next()).begin();
+  await bench.clock.settle();
+  const kept = bench.gateway.status().requestBytes;
+  const answer = bench.ask(`/v1/executions/${id}/stdin`, { method: 'POST', body: 'text' });
+  await agent.seen('INPUT');
+  agent.peer.open(agent.received.find(({ name }) => name === 'INPUT')?.stream ?? 0);
+  expect(bench.gateway.status().requestBytes).toBeGreaterThan(kept);
+  await bench.clock.advance(OPEN_TIMEOUT_MS);
+  expect(await problemOf(await answer)).toMatchObject({ status: 502, code: 'deadline_exceeded' });
+  expect(bench.gateway.status().requestBytes).toBe(kept);
 });
