@@ -40,6 +40,8 @@ export class AgentStream {
   readonly #stream: number;
   #sender: InputSender | undefined;
   #isLost = false;
+  /** From CANCEL to the agent's last word. */
+  #graceTimer: unknown;
 
   private constructor(options: AgentStreamOptions, open: (handlers: StreamHandlers) => number) {
     this.#options = options;
@@ -49,7 +51,7 @@ export class AgentStream {
       room: () => this.#sender?.room(),
       lost: () => {
         this.#isLost = true;
-        this.#sender?.stop();
+        this.#end();
         options.apply({ type: 'link_lost' });
       },
     });
@@ -90,12 +92,18 @@ export class AgentStream {
     const { link, timers } = this.#options;
     this.#sender?.stop();
     link.streams.cancel(this.#stream, reason);
-    timers.setTimeout(() => link.streams.release(this.#stream), CANCEL_GRACE_MS);
+    this.#graceTimer = timers.setTimeout(() => link.streams.release(this.#stream), CANCEL_GRACE_MS);
   }
 
   /** Reads no more; the execution goes on. */
   detach(): void {
     this.#options.link.streams.detach(this.#stream);
+  }
+
+  /** Nothing more is said on it. */
+  #end(): void {
+    this.#sender?.stop();
+    this.#options.timers.clearTimeout(this.#graceTimer);
   }
 
   #control(message: AgentMessage): ErrorCode | null {
@@ -109,7 +117,7 @@ export class AgentStream {
         return !this.#sender && phase() === 'running' ? null : apply({ type: 'started' });
       case 'NACK': {
         const { code, detail, retry_after_ms } = message.body;
-        this.#sender?.stop();
+        this.#end();
         return apply({ type: 'nack', code, detail, retryAfterMs: retry_after_ms });
       }
       case 'END':
@@ -119,6 +127,7 @@ export class AgentStream {
         return this.#gap(message.body);
       case 'EXIT':
         if (output.inFile && phase() !== 'over' && isWhole(message.body)) return 'protocol_error';
+        this.#end();
         return apply({ type: 'exit', body: message.body });
       default:
         return 'protocol_error';

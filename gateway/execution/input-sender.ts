@@ -18,6 +18,7 @@ export class InputSender {
   readonly #options: InputSenderOptions;
   readonly #stop = new AbortController();
   #wake: (() => void) | undefined;
+  #isSending = false;
 
   constructor(options: InputSenderOptions) {
     this.#options = options;
@@ -38,12 +39,15 @@ export class InputSender {
 
   /** Sends no more. */
   stop(): void {
+    // An abort costs microseconds, and most have nothing left to send.
+    if (!this.#isSending) return;
     this.#stop.abort();
     this.#wake?.();
   }
 
   async #sendFiles(): Promise<void> {
     const { streams, stream, input, failed } = this.#options;
+    this.#isSending = true;
     try {
       for (const file of input.files) {
         if ('bytes' in file) streams.input(stream, file.bytes);
@@ -59,6 +63,8 @@ export class InputSender {
           ? error
           : new Failure('internal', 'An input file could not be read.', { cause: error }),
       );
+    } finally {
+      this.#isSending = false;
     }
   }
 

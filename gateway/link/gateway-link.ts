@@ -198,6 +198,7 @@ export class GatewayLink implements AcceptedLink {
   }
 
   #join(agent: AuthenticatedAgent, hello: FromAgent['HELLO']): void {
+    this.#deps.timers.clearTimeout(this.#helloTimer);
     this.#identity.take(agent);
     this.instance = hello.instance;
     const refusal = this.#owner.join(this, hello);

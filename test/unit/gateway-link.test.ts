@@ -100,6 +100,14 @@ describe('joining', () => {
     expect(bench.gateway.status().pendingLinks).toBe(0);
   });
 
+  test('ends the wait for HELLO: no timer but that of its heartbeats is left', async () => {
+    const bench = await createGatewayBench();
+    const idle = bench.clock.pending;
+    await bench.agent();
+    await bench.clock.settle();
+    expect(bench.clock.pending).toBe(idle + 1);
+  });
+
   test('is bounded by the links that have not joined', async () => {
     const bench = await createGatewayBench({ config: { maxPendingLinks: 1 } });
     expect(bench.gateway.acceptsLinks()).toBe(true);

@@ -254,6 +254,26 @@ describe('a caller that goes away', () => {
     expect(bench.gateway.status().running).toBe(0);
   });
 
+  test('leaves nothing that waits, once its agent has had the last word', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent();
+    await bench.clock.settle();
+    const timers = bench.clock.pending;
+    for (const path of ['/v1/execute', '/v1/execute/stream']) {
+      const leaving = new AbortController();
+      const answer = bench.ask(path, { body: { code: '' }, signal: leaving.signal });
+      const execution = (await agent.next()).begin();
+      await bench.clock.settle();
+      leaving.abort();
+      await until(() => execution.cancelled === 'cancelled');
+      execution.exit({ outcome: 'cancelled', exit_code: null });
+      await answer;
+      await bench.clock.settle();
+    }
+    expect(bench.clock.pending).toBe(timers);
+    expect(bench.gateway.status()).toMatchObject({ running: 0, requestBytes: 0, outputBytes: 0 });
+  });
+
   test('leaves the queue, and its slot goes to the next', async () => {
     const bench = await createGatewayBench();
     const agent = await bench.agent({ slots: 0 });
