@@ -7,6 +7,8 @@ export class FairQueue<T> {
   /** Owners in the order of their turns: a Map keeps insertion order, and whoever was served goes to its end. */
   readonly #owners = new Map<string, Map<string, Entry<T>[]>>();
   readonly #sizes = new Map<string, number>();
+  /** By how many owners each lane is waited in. */
+  readonly #lanes = new Map<string, number>();
   #size = 0;
   #arrivals = 0;
 
@@ -25,19 +27,24 @@ export class FairQueue<T> {
       lanes = new Map();
       this.#owners.set(owner, lanes);
     }
-    const entries = lanes.get(lane) ?? [];
-    lanes.set(lane, entries);
+    let entries = lanes.get(lane);
+    if (!entries) {
+      entries = [];
+      lanes.set(lane, entries);
+      this.#lanes.set(lane, (this.#lanes.get(lane) ?? 0) + 1);
+    }
     this.#arrivals += 1;
     const entry: Entry<T> = { item, arrival: at === 'end' ? this.#arrivals : -this.#arrivals };
     if (at === 'end') entries.push(entry);
     else entries.unshift(entry);
     this.#count(owner, 1);
+    const own = entries;
     return {
       remove: () => {
-        const index = entries.indexOf(entry);
+        const index = own.indexOf(entry);
         if (index === -1) return false;
-        entries.splice(index, 1);
-        this.#tidy(owner, lane, entries);
+        own.splice(index, 1);
+        this.#tidy(owner, lane, own);
         this.#count(owner, -1);
         return true;
       },
@@ -51,6 +58,7 @@ export class FairQueue<T> {
   take(accept: (item: T, lane: string) => boolean): T | undefined {
     const declined = new Set<string>();
     for (const [owner, lanes] of this.#owners) {
+      if (declined.size === this.#lanes.size) return undefined;
       const heads = [...lanes].flatMap(([lane, entries]) => {
         const [head] = entries;
         return head && !declined.has(lane) ? [{ lane, entries, head }] : [];
@@ -79,6 +87,7 @@ export class FairQueue<T> {
     );
     this.#owners.clear();
     this.#sizes.clear();
+    this.#lanes.clear();
     this.#size = 0;
     return items;
   }
@@ -86,7 +95,12 @@ export class FairQueue<T> {
   #tidy(owner: string, lane: string, entries: readonly Entry<T>[]): void {
     if (entries.length > 0) return;
     const lanes = this.#owners.get(owner);
-    if (lanes?.get(lane) === entries) lanes.delete(lane);
+    if (lanes?.get(lane) === entries) {
+      lanes.delete(lane);
+      const waitedBy = (this.#lanes.get(lane) ?? 0) - 1;
+      if (waitedBy > 0) this.#lanes.set(lane, waitedBy);
+      else this.#lanes.delete(lane);
+    }
     if (lanes?.size === 0) this.#owners.delete(owner);
   }
 

@@ -74,3 +74,25 @@ test('an item that comes back to the front is served before its owner’s others
   queue.push('a', 'y', 'zeroth', 'front');
   expect([1, 2, 3].map(() => queue.take(() => true))).toEqual(['zeroth', 'first', 'second']);
 });
+
+test('asks nobody more than once a lane, and takes as long for ten thousand owners as for ten', () => {
+  const tookMs = (owners: number) => {
+    const queue = new FairQueue<number>();
+    for (let index = 0; index < owners; index += 1) queue.push(`owner ${index}`, `lane ${index % 2}`, index);
+    const runs = Array.from({ length: 20 }, () => {
+      const began = performance.now();
+      let asked = 0;
+      for (let times = 0; times < 50; times += 1)
+        queue.take(() => {
+          asked += 1;
+          return false;
+        });
+      expect(asked).toBe(100);
+      return performance.now() - began;
+    });
+    return Math.min(...runs);
+  };
+  tookMs(10);
+  // Looking at every owner takes some hundred times as long.
+  expect(tookMs(10_000)).toBeLessThan(20 * tookMs(10));
+});
