@@ -91,6 +91,8 @@ export function jsonExcess(
   let commas = 0;
   let nameStart = 0;
   let nameEnd = 0;
+  // Between two commas there is one name: what has more is no JSON, and all of them would be remembered.
+  let isNamed = false;
   for (let index = 0; index < text.length; index += 1) {
     const code = text.charCodeAt(index);
     if (code === QUOTE) {
@@ -98,10 +100,12 @@ export function jsonExcess(
       index = stringEnd(text, index);
       nameEnd = index;
     } else if (code === COLON) {
-      if (depth === 1 && nameEnd - nameStart <= MAX_SPELLED)
-        onMember?.(text.slice(nameStart, nameEnd), index + 1);
+      if (depth !== 1 || isNamed) continue;
+      isNamed = true;
+      if (nameEnd - nameStart <= MAX_SPELLED) onMember?.(text.slice(nameStart, nameEnd), index + 1);
     } else if (code === COMMA) {
       commas += 1;
+      if (depth === 1) isNamed = false;
       if (commas > MAX_JSON_COMMAS) return `holds more than ${MAX_JSON_COMMAS} values`;
     } else if (code === OPEN_ARRAY || code === OPEN_OBJECT) {
       depth += 1;

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { DISCARD_BOUNDS } from '../../gateway/http/discard.ts';
-import { parseJson } from '../../gateway/http/parse-json.ts';
+import { jsonExcess, parseJson } from '../../gateway/http/parse-json.ts';
 import { problemResponse } from '../../gateway/http/problem-response.ts';
 import { EAGER_BODY_BYTES } from '../../gateway/http/read-body.ts';
 import { problem } from '../../shared/api.ts';
@@ -167,6 +167,19 @@ describe('a request that is not valid', () => {
         else expect(parse).toThrow('timeout_ms: Invalid input: expected int');
       }),
     );
+  });
+
+  test.for([
+    ['colons', `{"\\u0061"${':'.repeat(10_000)}`, 1],
+    ['names that no comma parts', `{${'"\\\\":'.repeat(10_000)}`, 1],
+    ['objects that no comma parts', '{"\\\\":}'.repeat(10_000), 1],
+    ['names behind what is nested', '{"a":{"b":1,"c":2},"d":[3,{"e":4}],"f":5}', 3],
+  ] as const)('names no more members than its commas part: %s', ([, text, members]) => {
+    let named = 0;
+    jsonExcess(text, () => {
+      named += 1;
+    });
+    expect(named).toBe(members);
   });
 
   test('is not one for what its strings hold', async () => {
