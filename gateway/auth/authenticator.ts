@@ -81,7 +81,9 @@ export function createAuthenticator(deps: AuthenticatorDeps): Authenticator {
   const denyList = createDenyList({ source, readDocument, log, onChange });
 
   function isRevoked(key: Revocable): boolean {
-    return denyList.refuses(key) !== null || keySets.current(key.kind, key.issuer, key.kid) === undefined;
+    return (
+      denyList.refuses(key) !== null || keySets.current(key.kind, key.issuer, key.kid)?.x !== key.signedBy
+    );
   }
 
   function refuse(kind: KeyKind, reason: Reason, token?: string): Failure {
@@ -174,6 +176,7 @@ async function toCaller(
     user,
     jti: claims.jti,
     kid: signer.kid,
+    signedBy: signer.x,
     issuer: claims.iss,
     scopes: parseScopes(claims.scope),
     clusters: claims.clusters ?? null,
@@ -192,6 +195,7 @@ async function toAgent({ claims, tenant, signer }: Accepted<'agents'>): Promise<
     sub: claims.sub,
     jti: claims.jti,
     kid: signer.kid,
+    signedBy: signer.x,
     issuer: claims.iss,
     thumbprint: await thumbprint(claims.cnf.jwk),
     maxInstances: claims.max_instances ?? null,

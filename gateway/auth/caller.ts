@@ -15,6 +15,8 @@ export type Caller = {
   readonly user: string | null;
   readonly jti: string;
   readonly kid: string;
+  /** Public half of the signer's key, `x` of its JWK: another under the same `kid` is another key. */
+  readonly signedBy: string;
   readonly issuer: string;
   readonly scopes: readonly Scope[];
   readonly clusters: readonly string[] | null;
@@ -34,6 +36,7 @@ export type AuthenticatedAgent = {
   readonly sub: string;
   readonly jti: string;
   readonly kid: string;
+  readonly signedBy: string;
   readonly issuer: string;
   /** RFC 7638, of the key that it proved to hold. */
   readonly thumbprint: string;

@@ -3,7 +3,11 @@ import type { Deniable } from './deny-list.ts';
 import type { AuthLog } from './documents.ts';
 
 /** What of an accepted key may be taken back: a `Caller` and an `AuthenticatedAgent` both have it. */
-export type Revocable = Deniable & { readonly kind: KeyKind; readonly kid: string };
+export type Revocable = Deniable & {
+  readonly kind: KeyKind;
+  readonly kid: string;
+  readonly signedBy: string;
+};
 
 /** Aborts when its key is revoked; disposing of it ends the watch. */
 export type Revocation = { readonly signal: AbortSignal } & Disposable;

@@ -15,6 +15,7 @@ const CALLER: Caller = {
   user: null,
   jti: 'jti',
   kid: 'kid',
+  signedBy: 'x',
   issuer: 'issuer',
   scopes: ['files'],
   clusters: null,

@@ -38,6 +38,7 @@ describe('an agent', () => {
       sub: 'agent-1',
       jti: 'token-1',
       kid: 'a1',
+      signedBy: agents.jwks.keys[0]?.x,
       issuer: agents.issuer,
       thumbprint: pair.kid,
       maxInstances: 2,

@@ -64,6 +64,7 @@ describe('a caller', () => {
       user: null,
       jti: 'token-1',
       kid: 'k1',
+      signedBy: callers.jwks.keys[0]?.x,
       issuer: callers.issuer,
       scopes: ['execute', 'files'],
       clusters: ['lab', 'eu-*'],

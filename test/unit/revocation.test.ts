@@ -159,13 +159,16 @@ describe('what a key keeps alive', () => {
     ]);
   });
 
-  test('ends when its signer’s key is withdrawn from the JWKS', async () => {
+  test.for([
+    ['is withdrawn from the JWKS', 'k2'],
+    ['gives its name to another', 'k1'],
+  ] as const)('ends when its signer’s key %s', async ([, kid]) => {
     const bench = createAuthBench([{ issuer: callers, entry: { jwks_file: '/jwks' } }]);
     bench.documents.set('/jwks', JSON.stringify(callers.jwks));
     await bench.authenticator.refresh();
     const caller = await bench.authenticator.authenticate(bearer(token));
     const watch = bench.authenticator.watchRevocation(caller);
-    const next = await createKeyIssuer({ kid: 'k2' });
+    const next = await createKeyIssuer({ kid });
     bench.documents.set('/jwks', JSON.stringify(next.jwks));
     await bench.authenticator.refresh();
     expect(watch.signal.aborted).toBe(true);
