@@ -10,7 +10,7 @@ import { type AgentHttp, serveAgentHttp } from './http.ts';
 import { dial } from './link/dial.ts';
 import { createLink, type Link } from './link/link.ts';
 import { createLinkSet } from './link/link-set.ts';
-import type { LinkState } from './link/link-state.ts';
+import type { LinkEnd, LinkState } from './link/link-state.ts';
 import { createPeers } from './link/peers.ts';
 import type { Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
@@ -54,6 +54,8 @@ export type AgentStatus = {
     readonly phase: LinkState['phase'];
     readonly roundTripMs: number | null;
   }[];
+  /** Why a link was refused or lost, the newest; null while none was. */
+  readonly lastLinkEnd: LinkEnd | null;
   readonly clusters: readonly (ClusterAnnouncement & {
     readonly pools: Readonly<Record<string, PoolCounts>>;
   })[];
@@ -206,6 +208,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       draining,
       running: executions.running(),
       links: linkSet.links().map(({ serverId, phase, roundTripMs }) => ({ serverId, phase, roundTripMs })),
+      lastLinkEnd: linkSet.lastEnd(),
       clusters: [...clusters.values()].map((cluster) => ({
         ...cluster.announcement(),
         pools: Object.fromEntries([...cluster.pools()].map((pool) => [pool.template.name, pool.counts()])),

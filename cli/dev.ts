@@ -1,12 +1,10 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { AGENT_VARIABLE_NAMES, readAgentConfig } from '../agent/config.ts';
 import { createJsonLog } from '../agent/log.ts';
 import { isLoopback } from '../agent/loopback.ts';
 import { startConfiguredAgent } from '../agent/run-agent.ts';
-import type { AgentStatus } from '../agent/start-agent.ts';
 import { GATEWAY_VARIABLE_NAMES, readGatewayConfig } from '../gateway/node/config.ts';
 import { type RunningGateway, serveGateway } from '../gateway/node/serve-gateway.ts';
 import { readToken } from '../shared/keys.ts';
@@ -17,6 +15,7 @@ import { hasKeyFolder, initKeyFolder, KEY_FILES } from './key-folder.ts';
 import { parseCommand } from './parse-command.ts';
 import { shellQuote } from './shell-quote.ts';
 import { VERSION } from './version.ts';
+import { waitUntilReady } from './wait-until-ready.ts';
 
 const HELP = `Usage: podgate dev [--log] [--allow-remote]
 
@@ -36,9 +35,6 @@ const LOCAL_WARNING = ` The local backend isolates code with namespaces, seccomp
 kernel: it is for development. For code of strangers run an agent in a cluster.`;
 /** A key with less left than this is replaced at the start. */
 const KEY_MARGIN_MS = 86_400_000;
-const READY_LOOK_MS = 5;
-/** What the first sandbox, or the reason why there is none, has to come before the greeting. */
-const WARM_MS = 2_000;
 
 /** `podgate dev`: runs until it is interrupted. */
 export async function runDev(args: string[], io: Io): Promise<number> {
@@ -79,7 +75,7 @@ export async function runDev(args: string[], io: Io): Promise<number> {
     log: log.agent,
   });
   stack.defer(() => agent.close());
-  const obstacle = await ready(gateway, agent.status, io.signal);
+  const obstacle = await waitUntilReady(gateway, agent.status, io);
   if (io.signal.aborted) return 0;
   await write(io.stdout, greeting(gateway.url, dir, obstacle, isLocal));
   await aborted(io.signal);
@@ -168,37 +164,6 @@ function devLog(loud: boolean, io: Io): DevLog {
     gateway: ({ event, ...fields }) => line(event, { of: 'gateway', ...fields }),
     agent: (event, fields) => line(event, { of: 'agent', ...fields }),
   };
-}
-
-/** Waits until the first execution would find a warm sandbox, or for the reason why none comes. */
-async function ready(
-  gateway: RunningGateway,
-  status: () => Pick<AgentStatus, 'clusters'>,
-  signal: AbortSignal,
-): Promise<string | undefined> {
-  let greetMs = Number.POSITIVE_INFINITY;
-  while (!signal.aborted) {
-    const { clusters } = status();
-    const trouble = troubleOf(clusters);
-    if (trouble !== undefined) return trouble;
-    const { ok } = await gateway.gateway.fetch(new Request(`${gateway.url}/ready`));
-    if (ok) greetMs = Math.min(greetMs, performance.now() + WARM_MS);
-    const isWarm = clusters.some(({ pools }) => Object.values(pools).some(({ idle }) => idle > 0));
-    if ((ok && isWarm) || performance.now() >= greetMs) return undefined;
-    await sleep(READY_LOOK_MS, undefined, { signal }).catch(() => undefined);
-  }
-  return undefined;
-}
-
-/** Of clusters none of which can serve, the first that says why. */
-function troubleOf(clusters: AgentStatus['clusters']): string | undefined {
-  if (clusters.some(({ state }) => state !== 'unavailable')) return undefined;
-  for (const { detail, templates } of clusters) {
-    const trouble = templates.find((template) => template.trouble !== null)?.trouble?.detail;
-    // The template's words are for callers; its cluster's name the engine or the context.
-    if (trouble !== undefined) return detail === trouble ? trouble : [trouble, detail].join(' ');
-  }
-  return undefined;
 }
 
 function greeting(url: string, dir: string, obstacle: string | undefined, isLocal: boolean): string {

@@ -27,6 +27,8 @@ export type LinkSet = {
   start(): void;
   /** Every link that there is, also those on their way and on their way out. */
   links(): readonly Link[];
+  /** Why a link was refused or lost, the newest; null while none was. */
+  lastEnd(): LinkEnd | null;
   /** Dials no more; the links there are stay. */
   hold(): void;
   /** Lets every link go. */
@@ -43,6 +45,7 @@ export function createLinkSet({ connect, clock, random, log, onJoined, onGone }:
   let replicas = 1;
   let cancelWait: CancelTimer | undefined;
   let held = false;
+  let lastEnd: LinkEnd | null = null;
 
   function planned() {
     return [...links].map(([link, { joined, leaving }]) => ({
@@ -100,6 +103,7 @@ export function createLinkSet({ connect, clock, random, log, onJoined, onGone }:
     }
     if (!known?.joined) schedule.failed();
     else if (!known.leaving && why.code !== 'let_go') schedule.lost();
+    lastEnd = why;
     const { code, detail } = why;
     log('link_ended', { server_id: link.serverId, code, detail, failures: schedule.failures });
     reconcile('link_ended');
@@ -108,6 +112,7 @@ export function createLinkSet({ connect, clock, random, log, onJoined, onGone }:
   return {
     start: () => reconcile('boot'),
     links: () => [...links.keys()],
+    lastEnd: () => lastEnd,
     hold() {
       held = true;
       cancelWait?.();

@@ -222,6 +222,15 @@ describeSandboxed('podgate dev', () => {
     await expect.poll(ready, { interval: 5 }).toBe(503);
   });
 
+  test('says after a while that its own agent does not join, and why', async () => {
+    const env = { PODGATE_DIR: await newFolder(), PORT: '0', PODGATE_ORIGINS: 'https://gateway.example' };
+    const dev = startPodgate(['dev'], { env });
+    const [, why] = await dev.shows(/still waiting for its own agent to join http:\S+ (.*)/);
+    expect(why).toMatch(/No gateway is connected\. The agent's last link: .*4401 \(unauthorized\)/);
+    dev.kill('SIGINT');
+    expect((await dev.ended).status).toBe(0);
+  });
+
   test('that is killed leaves no process, whatever ran on it', async () => {
     const { dev, url, key } = await start();
     const held = await holdRun({ url, key });
