@@ -1,4 +1,4 @@
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { AGENT_VARIABLE_NAMES, readAgentConfig } from '../agent/config.ts';
@@ -11,7 +11,7 @@ import { readToken } from '../shared/keys.ts';
 import { CLI_VARIABLE_NAMES, environment, podgateFolder } from './config.ts';
 import { type Io, UsageError, write } from './io.ts';
 import { issueAgentToken, issueCallerKey } from './issue-keys.ts';
-import { hasKeyFolder, initKeyFolder, KEY_FILES } from './key-folder.ts';
+import { hasKeyFolder, initKeyFolder, KEY_FILES, writeText } from './key-folder.ts';
 import { parseCommand } from './parse-command.ts';
 import { shellQuote } from './shell-quote.ts';
 import { VERSION } from './version.ts';
@@ -97,9 +97,7 @@ async function prepareKeys(dir: string): Promise<void> {
     { sub: 'dev', scopes: ['execute', 'files', 'sessions', 'clusters'] },
     nowMs,
   );
-  await mkdir(dir, { recursive: true, mode: 0o700 });
-  await writeFile(`${file}.new`, `${text}\n`, { mode: 0o600 });
-  await rename(`${file}.new`, file);
+  await writeText(file, `${text}\n`, 0o600, true);
 }
 
 /** Whether the key in `file` was signed by the keys of this folder and has time left. */

@@ -58,7 +58,11 @@ export async function initKeyFolder(
       `'${tenant}' cannot be a tenant: use 1 to 100 letters, digits, dots, underscores and hyphens`,
     );
   }
-  await mkdir(dir, { recursive: true, mode: 0o700 });
+  try {
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new UsageError(`The folder ${dir} cannot be made ${elsewhere(error)}`);
+  }
   const present = await presentFiles(dir);
   if (present.length > 0 && !force) {
     throw new UsageError(
@@ -107,7 +111,7 @@ export async function readKeyFile(dir: string, name: string): Promise<string> {
     return await readFile(join(dir, name), 'utf8');
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code !== 'ENOENT') throw new UsageError(`${join(dir, name)} cannot be read (${code})`);
+    if (code !== 'ENOENT') throw new UsageError(`${join(dir, name)} cannot be read ${elsewhere(error)}`);
     throw new UsageError(
       `there are no keys in ${dir}: make them with 'podgate keys init${dirOption(dir)}', or name the folder with --dir`,
     );
@@ -176,7 +180,13 @@ async function isSameFile(a: string, b: string): Promise<boolean> {
   return !!first && !!second && first.ino === second.ino && first.dev === second.dev;
 }
 
-async function writeText(path: string, text: string, mode: number, replace: boolean): Promise<void> {
+function elsewhere(error: unknown): string {
+  const { code } = error as NodeJS.ErrnoException;
+  return `(${code}): let this user read and write there, or name another folder of keys with PODGATE_DIR`;
+}
+
+/** Writes a file in one step. Throws UsageError that says what to do. */
+export async function writeText(path: string, text: string, mode: number, replace: boolean): Promise<void> {
   // Without `replace` the name itself is opened exclusively: of two that start at once, one must lose.
   const target = replace ? `${path}.${randomUUID()}.tmp` : path;
   try {
@@ -187,13 +197,13 @@ async function writeText(path: string, text: string, mode: number, replace: bool
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'EEXIST') throw new UsageError(`${path} exists already and is kept`);
-    throw new UsageError(`${path} cannot be written (${code})`);
+    throw new UsageError(`${path} cannot be written ${elsewhere(error)}`);
   }
   if (!replace) return;
   try {
     await rename(target, path);
   } catch (error) {
     await rm(target, { force: true });
-    throw new UsageError(`${path} cannot be replaced (${(error as NodeJS.ErrnoException).code})`);
+    throw new UsageError(`${path} cannot be replaced ${elsewhere(error)}`);
   }
 }

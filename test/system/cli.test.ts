@@ -121,6 +121,12 @@ describe('podgate', () => {
     [['clusters', '--nonsense'], { PODGATE_KEY: 'x' }, 2, /'--nonsense' is no option of clusters/],
     [['dev', '--nonsense'], {}, 2, /'podgate dev --help'/],
     [['dev'], { HOST: '0.0.0.0' }, 2, /HOST 0.0.0.0 is more than this machine.*--allow-remote/],
+    [
+      ['dev'],
+      { PODGATE_DIR: '/dev/null/keys', PORT: '0' },
+      2,
+      /The folder \/dev\/null\/keys cannot be made \(ENOTDIR\): .* name another folder of keys with PODGATE_DIR/,
+    ],
     // Pods are made for code of strangers: with them it may listen, and comes as far as the cluster.
     [
       ['dev'],
@@ -167,6 +173,17 @@ describe('podgate', () => {
     const folder = join(dir, 'none-made');
     const ended = await podgate(['dev'], { env: { PODGATE_DIR: folder, PORT: '99999' }, cwd: dir });
     expect([ended.status, existsSync(folder)]).toEqual([1, false]);
+  });
+
+  test('dev that cannot write its key says what to do', async () => {
+    const folder = join(await newFolder(), 'keys');
+    await podgate(['keys', 'init', '--dir', folder]);
+    await mkdir(join(folder, 'dev-key'));
+    const { status, stderr } = await podgate(['dev'], { env: { PODGATE_DIR: folder, PORT: '0' } });
+    expect(status).toBe(2);
+    expect(stderr).toMatch(
+      /dev-key cannot be replaced \(EISDIR\): .* name another folder of keys with PODGATE_DIR/,
+    );
   });
 
   test.concurrent.each(errors)('%j with %j says what to do', async (args, env, status, says) => {
