@@ -76,23 +76,28 @@ describe('a request that is not valid', () => {
     [
       { code: '', files: [{ path: 'a' }] },
       'files.0',
-      'give exactly one of file_id, content and content_base64',
+      'files.0: give exactly one of file_id, content and content_base64',
     ],
     [
       { code: '', language: 'cobol' },
       'language',
       'language: Invalid option: expected one of "python"|"bash"|"node"',
     ],
-    [{ code: '\ud800' }, 'code', 'must be valid Unicode: a lone surrogate has no UTF-8 form'],
+    [{ code: '\ud800' }, 'code', 'code: must be valid Unicode: a lone surrogate has no UTF-8 form'],
     [
       { code: '', env: { 'A=B': '' } },
       'env.A=B',
-      "names must not be empty, contain '=' or NUL, or be invalid Unicode",
+      "env.A=B: names must not be empty, contain '=' or NUL, or be invalid Unicode",
     ],
     [
       { code: '', env: { '': '' } },
       'env.',
-      "names must not be empty, contain '=' or NUL, or be invalid Unicode",
+      "env.: names must not be empty, contain '=' or NUL, or be invalid Unicode",
+    ],
+    [
+      { code: '', files: [{ path: 'a\0b', content: '' }] },
+      'files.0.path',
+      'files.0.path: must not contain NUL',
     ],
     [JSON.parse('{"code":"","env":{"__proto__":"x"}}'), 'env', "env must not name '__proto__'"],
     [
