@@ -110,6 +110,15 @@ describe('the local backend', () => {
     });
   });
 
+  test('says that the sandbox UID is missing, and not Python, where a user namespace has no such UID', async () => {
+    const find: typeof findInterpreter = (options) =>
+      // Invalid in every namespace: the kernel answers as it does for a UID that is not mapped.
+      findInterpreter({ ...options, user: { uid: -1, gid: -1 } });
+    await expect(createLocalBackend(deps({ find }))).rejects.toThrow(
+      /The sandbox UID does not exist in the agent's user namespace\. Run the agent as an ordinary user/,
+    );
+  });
+
   test('without namespaces starts only when told to, and cleans up behind itself', async (context) => {
     context.skip(trouble !== undefined, trouble);
     const refusal = new Failure('backend_unavailable', 'no namespaces here');

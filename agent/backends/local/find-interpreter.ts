@@ -92,6 +92,12 @@ function judgeError(error: { code?: unknown; killed?: boolean | undefined }, std
   if (error.code === 'EACCES') return { unfit: "cannot be run by the sandbox's user" };
   if (error.code === 'EPERM')
     return { refused: 'This machine does not let the agent change to the sandbox UID.' };
+  // As root of a user namespace that has few UIDs, such as a rootless container's.
+  if (error.code === 'EINVAL')
+    return {
+      refused:
+        "The sandbox UID does not exist in the agent's user namespace. Run the agent as an ordinary user, or map more UIDs.",
+    };
   if (error.killed) return { unfit: 'did not answer in time' };
   return { unfit: `failed (${words.split('\n').at(-1) || String(error.code)})` };
 }
