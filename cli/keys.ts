@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { dirOption, podgateFolder } from './config.ts';
 import { addToDenyFile } from './deny-file.ts';
@@ -148,7 +149,10 @@ async function revoke(args: string[], io: Io): Promise<void> {
     throw new UsageError('say what to revoke: the id of a key (jti), the key itself, or --sub NAME');
   }
   const jti: string[] = [];
-  for (const each of positionals) jti.push(readTokenId(await readKey(each, io)));
+  for (const each of positionals) {
+    await refuseFile(each, dir);
+    jti.push(readTokenId(await readKey(each, io)));
+  }
   const sub: { issuer: string; sub: string }[] = [];
   if (values.sub !== undefined) {
     const kind = values.agent ? 'agents' : 'callers';
@@ -160,6 +164,15 @@ async function revoke(args: string[], io: Io): Promise<void> {
   await write(
     io.stdout,
     `Revoked ${printable(what)}. Gateways that read this deny-list act on it within 15 s.\n`,
+  );
+}
+
+/** Any word may be an id: a key's file that is taken for one leaves its key good. */
+async function refuseFile(given: string, dir: string): Promise<void> {
+  const isFile = given !== '-' && (await stat(given).catch(() => undefined))?.isFile();
+  if (!isFile) return;
+  throw new UsageError(
+    `${given} is a file: revoke the key in it with 'podgate keys revoke -${dirOption(dir)} < ${given}'`,
   );
 }
 

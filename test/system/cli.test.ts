@@ -175,6 +175,16 @@ describe('podgate', () => {
     expect([ended.status, existsSync(folder)]).toEqual([1, false]);
   });
 
+  test('keys revoke takes no file for an id, which would leave the key in it good', async () => {
+    const folder = await newFolder();
+    await writeFile(join(folder, 'alice.key'), 'any\n');
+    const { status, stdout, stderr } = await podgate(['keys', 'revoke', 'alice.key'], { cwd: folder });
+    expect([status, stdout]).toEqual([2, '']);
+    expect(stderr).toMatch(
+      /alice.key is a file: revoke the key in it with 'podgate keys revoke - < alice.key'/,
+    );
+  });
+
   test('dev that cannot write its key says what to do', async () => {
     const folder = join(await newFolder(), 'keys');
     await podgate(['keys', 'init', '--dir', folder]);
