@@ -14,9 +14,7 @@ const MAX_WAITING = 511;
 export function listen(server: Server, host: string, port: number, setting: string): Promise<number> {
   return new Promise((resolve, reject) => {
     const onError = (cause: NodeJS.ErrnoException) => {
-      const why =
-        cause.code === 'EADDRINUSE' ? 'something listens there already' : (cause.code ?? cause.message);
-      const detail = `The gateway cannot listen on ${host}:${port}: ${why}. Choose another port with ${setting}.`;
+      const detail = `The gateway cannot listen on ${host}:${port}: ${whatToDo(cause, setting)}`;
       reject(new Failure('internal', detail, { cause }));
     };
     server.once('error', onError);
@@ -25,6 +23,13 @@ export function listen(server: Server, host: string, port: number, setting: stri
       resolve((server.address() as AddressInfo).port);
     });
   });
+}
+
+function whatToDo({ code, message }: NodeJS.ErrnoException, setting: string): string {
+  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
+    return `that is no address of this machine (${code}). Choose another with HOST.`;
+  const why = code === 'EADDRINUSE' ? 'something listens there already' : (code ?? message);
+  return `${why}. Choose another port with ${setting}.`;
 }
 
 /** Takes no more connections. Resolves when the last one has ended. */

@@ -127,6 +127,12 @@ describe('podgate', () => {
       2,
       /The folder \/dev\/null\/keys cannot be made \(ENOTDIR\): .* name another folder of keys with PODGATE_DIR/,
     ],
+    [
+      ['dev', '--allow-remote'],
+      { HOST: '203.0.113.9', PORT: '0', PODGATE_DIR: 'elsewhere' },
+      1,
+      /cannot listen on 203\.0\.113\.9:0: that is no address of this machine \(EADDRNOTAVAIL\)\. Choose another with HOST/,
+    ],
     // Pods are made for code of strangers: with them it may listen, and comes as far as the cluster.
     [
       ['dev'],
