@@ -150,6 +150,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       abort: new AbortController(),
     };
     running.enter(live);
+    sessions.enter(start);
     if (start.key !== undefined) claims.began(start.key);
     return live;
   }
@@ -196,6 +197,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     const { promise, resolve } = Promise.withResolvers<void>();
     unanswered.set(live.start.execution_id, resolve);
     const settled = lease?.release(verdict, promise);
+    sessions.leave(live.start);
     onChange();
     const became = (await settled) ?? null;
     unanswered.delete(live.start.execution_id);

@@ -25,6 +25,10 @@ export type SessionsDeps = {
 export type Sessions = {
   /** Throws where the holder has as many as it may, counting those that are being opened. */
   requireRoom(start: StartBody, work: Extract<SessionWork, { do: 'open' }>): void;
+  /** A START was admitted: where it opens a session that counts from here on, also while it waits for a sandbox. */
+  enter(start: StartBody): void;
+  /** It is over: what it opened is kept, or is none. */
+  leave(start: StartBody): void;
   /** A sandbox from the pool for a session that opens in it: kept where that works, else discarded. */
   keep(start: StartBody, work: Extract<SessionWork, { do: 'open' }>, pool: Pool, lease: Lease): Lease;
   /** Throws where the principal has as many terminals as it may. */
@@ -41,10 +45,12 @@ export type Sessions = {
 
 export function createSessions({ clock, onChange, onReport }: SessionsDeps): Sessions {
   const sessions = new Map<string, Session>();
-  const opening = new Map<string, number>();
+  /** Who opens each that is no session yet. */
+  const opening = new Map<string, string>();
 
   function heldBy(holder: string): number {
-    let count = opening.get(holder) ?? 0;
+    let count = 0;
+    for (const opener of opening.values()) if (opener === holder) count += 1;
     for (const session of sessions.values()) if (session.holder === holder) count += 1;
     return count;
   }
@@ -72,15 +78,22 @@ export function createSessions({ clock, onChange, onReport }: SessionsDeps): Ses
 
   return {
     requireRoom({ holder }, { ceiling, id }) {
-      if (sessions.has(id)) throw new Failure('duplicate', 'This agent knows the session already.');
+      if (sessions.has(id) || opening.has(id))
+        throw new Failure('duplicate', 'This agent knows the session already.');
       if (ceiling !== null && heldBy(holder) >= ceiling)
         throw new Failure('rate_limited', `At most ${ceiling} sessions of this key live at once.`, {
           retryAfterMs: 5_000,
         });
-      if (sessions.size >= MAX_SESSIONS)
+      if (sessions.size + opening.size >= MAX_SESSIONS)
         throw new Failure('at_capacity', 'This agent keeps as many sessions as it can.', {
           retryAfterMs: 5_000,
         });
+    },
+    enter({ holder, session }) {
+      if (session?.do === 'open') opening.set(session.id, holder);
+    },
+    leave({ session }) {
+      if (session?.do === 'open') opening.delete(session.id);
     },
     requireTerminal(principal) {
       let count = 0;
@@ -97,7 +110,6 @@ export function createSessions({ clock, onChange, onReport }: SessionsDeps): Ses
     },
     keep(start, work, pool, lease) {
       let works = false;
-      opening.set(start.holder, (opening.get(start.holder) ?? 0) + 1);
       return {
         ...lease,
         runner: {
@@ -115,9 +127,6 @@ export function createSessions({ clock, onChange, onReport }: SessionsDeps): Ses
             }),
         },
         release(verdict) {
-          const left = (opening.get(start.holder) ?? 1) - 1;
-          if (left === 0) opening.delete(start.holder);
-          else opening.set(start.holder, left);
           if (verdict === 'unused') return lease.release('unused');
           if (verdict === 'discard' || !works) return lease.release('discard');
           adopt(start, work, pool, lease);

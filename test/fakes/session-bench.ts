@@ -79,6 +79,7 @@ export async function createSessionBench(sandboxes: number) {
     clock,
     executions,
     reports,
+    begin: start,
     async open(principal: string, id: string, times: Partial<OpenSession> = {}) {
       const { run } = await start(principal, {
         do: 'open',

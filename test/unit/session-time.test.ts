@@ -100,3 +100,21 @@ test('what a session has lived and has left add up to the same at any time', asy
     expect((state?.created_ms_ago ?? 0) + (state?.expires_in_ms ?? 0)).toBe(3_000);
   }
 });
+
+test('sessions that wait for their sandbox count, by holder and by id, until they are kept or refused', async () => {
+  const bench = await createSessionBench(1);
+  const beginning = (id: string) =>
+    bench.begin('acme/alice', { do: 'open', id, ttl_ms: 60_000, idle_ms: null, ceiling: 2 });
+  const first = await beginning('a');
+  expect(first.answer).toBe('accepted');
+  const waiting = await beginning('b');
+  expect([waiting.answer, (await beginning('c')).answer]).toEqual(['none', 'rate_limited']);
+  const namesake = { do: 'open', id: 'b', ttl_ms: 60_000, idle_ms: null, ceiling: null } as const;
+  expect((await bench.begin('acme/bob', namesake)).answer).toBe('duplicate');
+  await bench.executions.cancel(waiting.id, 'caller_left');
+  expect((await beginning('c')).answer).toBe('none');
+  first.run.started();
+  first.run.exit(resultOf());
+  await bench.clock.settle();
+  expect([bench.executions.sessions.size, (await beginning('d')).answer]).toEqual([1, 'rate_limited']);
+});
