@@ -1,7 +1,16 @@
 import { Chunk } from './chunk.ts';
 
-/** `bytes` have not left; once small data has joined, they are the end of `chunk`. */
-export type DataItem = { kind: 'data'; channel: number; bytes: Uint8Array; chunk?: Chunk };
+/**
+ * `bytes` have not left; once small data has joined, they are the end of `chunk`. `channel` is that of the first of them;
+ * where they are of several, `runs` says whose the next are, each length × 4 + channel.
+ */
+export type DataItem = {
+  kind: 'data';
+  channel: number;
+  bytes: Uint8Array;
+  chunk?: Chunk;
+  runs?: { readonly list: number[]; head: number };
+};
 /** What waits on a stream: data, control frames behind it, gaps in it. */
 export type Item =
   | DataItem
@@ -29,15 +38,48 @@ export function newStream(
   return { id, items: [], head: 0, offsets: [...offsets], sent, limit, queuedBytes: 0, ready: false };
 }
 
-/** Lets small data join small data of its channel that waits: byte by byte it would cost an object and a frame a byte. */
+/** Lets small data join small data that waits, of whatever channel: byte by byte it would cost an object a byte. */
 export function joinsLast({ items, head }: Stream, channel: number, bytes: Uint8Array): boolean {
   const last = items.length > head ? items.at(-1) : undefined;
-  if (last?.kind !== 'data' || last.channel !== channel) return false;
+  if (last?.kind !== 'data') return false;
   const chunk = last.chunk ?? new Chunk(last.bytes);
   if (!chunk.append(bytes)) return false;
+  const waiting = last.bytes.byteLength;
   last.chunk = chunk;
-  last.bytes = chunk.bytes.subarray(chunk.length - last.bytes.byteLength - bytes.byteLength);
+  last.bytes = chunk.bytes.subarray(chunk.length - waiting - bytes.byteLength);
+  extend(last, channel, bytes.byteLength, waiting);
   return true;
+}
+
+function extend(item: DataItem, channel: number, bytes: number, waiting: number): void {
+  if (!item.runs && item.channel === channel) return;
+  item.runs ??= { list: [waiting * 4 + item.channel], head: 0 };
+  const { list } = item.runs;
+  const last = list.length - 1;
+  if ((list[last] as number) % 4 === channel) list[last] = (list[last] as number) + bytes * 4;
+  else list.push(bytes * 4 + channel);
+}
+
+/** Bytes of `channel` that are next, before those of another. */
+export function nextLength({ bytes, runs }: DataItem): number {
+  return runs ? Math.floor((runs.list[runs.head] as number) / 4) : bytes.byteLength;
+}
+
+/** So many of them have left. */
+export function advance(stream: Stream, item: DataItem, size: number): void {
+  item.bytes = item.bytes.subarray(size);
+  if (item.bytes.byteLength === 0) {
+    dropFirst(stream);
+    return;
+  }
+  const { runs } = item;
+  if (!runs) return;
+  const left = (runs.list[runs.head] as number) - size * 4;
+  if (left >= 4) runs.list[runs.head] = left;
+  else {
+    runs.head += 1;
+    item.channel = (runs.list[runs.head] as number) % 4;
+  }
 }
 
 /** The first item has left. */

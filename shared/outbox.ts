@@ -1,7 +1,15 @@
 import type { Frame } from './frame.ts';
 import { TYPE } from './frame-type.ts';
 import { LINK_IN_FLIGHT_BYTES, LINK_WINDOW_BYTES, MAX_DATA_BYTES, STREAM_WINDOW_BYTES } from './limits.ts';
-import { dropFirst, type Item, joinsLast, newStream, type Stream } from './outbox-stream.ts';
+import {
+  advance,
+  dropFirst,
+  type Item,
+  joinsLast,
+  newStream,
+  nextLength,
+  type Stream,
+} from './outbox-stream.ts';
 
 export type OutboxOptions = {
   streamWindow?: number;
@@ -215,12 +223,7 @@ export class Outbox {
       const sequence = item.type === TYPE.END ? offset : ++this.#counter;
       return { type: item.type, channel: item.channel, stream: stream.id, sequence, body: item.body };
     }
-    const size = Math.min(
-      item.bytes.byteLength,
-      MAX_DATA_BYTES,
-      stream.limit - stream.sent,
-      this.#linkRoom(),
-    );
+    const size = Math.min(nextLength(item), MAX_DATA_BYTES, stream.limit - stream.sent, this.#linkRoom());
     const channel = item.channel as 0 | 1 | 2 | 3;
     const frame: Frame = {
       type: TYPE.DATA,
@@ -233,8 +236,7 @@ export class Outbox {
     stream.sent += size;
     stream.queuedBytes -= size;
     this.#linkSent += size;
-    if (size === item.bytes.byteLength) dropFirst(stream);
-    else item.bytes = item.bytes.subarray(size);
+    advance(stream, item, size);
     return frame;
   }
 }

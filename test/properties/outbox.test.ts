@@ -1,7 +1,14 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { TYPE } from '../../shared/frame-type.ts';
-import { MAX_DATA_BYTES } from '../../shared/limits.ts';
+import {
+  LINK_ACK_BYTES,
+  LINK_WINDOW_BYTES,
+  MAX_DATA_BYTES,
+  STREAM_WINDOW_BYTES,
+} from '../../shared/limits.ts';
 import { Outbox } from '../../shared/outbox.ts';
 
 const EMPTY = new Uint8Array();
@@ -191,6 +198,40 @@ describe('an outbox', () => {
     expect(outbox.next()).toMatchObject({ channel: 2, sequence: 0, body: bytesAt(0, 3) });
     expect(outbox.next()).toMatchObject({ type: TYPE.END, sequence: 3 });
     expect(outbox.next()).toMatchObject({ channel: 2, sequence: 3, body: bytesAt(3, 3) });
+    expect(outbox.empty).toBe(true);
+  });
+
+  test('holds small data of channels that take turns in what it has bytes, and sends it in its order', () => {
+    setFlagsFromString('--expose-gc');
+    const collect: () => void = runInNewContext('gc');
+    const outbox = new Outbox({ streamWindow: 3 });
+    outbox.open(1);
+    collect();
+    const before = process.memoryUsage();
+    for (let at = 0; at < STREAM_WINDOW_BYTES; at += 1)
+      outbox.data(1, at % 2 === 0 ? 1 : 2, bytesAt(Math.floor(at / 2), 1));
+    collect();
+    const { heapUsed, arrayBuffers } = process.memoryUsage();
+    expect(heapUsed + arrayBuffers - before.heapUsed - before.arrayBuffers).toBeLessThan(
+      32 * STREAM_WINDOW_BYTES,
+    );
+    for (const [channel, at] of [
+      [1, 0],
+      [2, 0],
+      [1, 1],
+    ] as const)
+      expect(outbox.next()).toMatchObject({ channel, sequence: at, body: bytesAt(at, 1) });
+    expect(outbox.next()).toBeUndefined();
+    outbox.data(1, 2, bytesAt(STREAM_WINDOW_BYTES / 2, 4));
+    outbox.grant(1, STREAM_WINDOW_BYTES + 4);
+    expect(outbox.next()).toMatchObject({ channel: 2, sequence: 1, body: bytesAt(1, 1) });
+    let last: unknown;
+    for (let frame = outbox.next(); frame; frame = outbox.next()) {
+      last = frame;
+      if (outbox.linkSent % LINK_ACK_BYTES < 4) outbox.grantLink(LINK_WINDOW_BYTES + outbox.linkSent);
+    }
+    const end = STREAM_WINDOW_BYTES / 2;
+    expect(last).toMatchObject({ channel: 2, sequence: end, body: bytesAt(end, 4) });
     expect(outbox.empty).toBe(true);
   });
 
