@@ -133,6 +133,11 @@ export class Outbox {
     return this.#streams.get(stream)?.limit ?? 0;
   }
 
+  /** Bytes that this side has sent on a stream, in all. */
+  sent(stream: number): number {
+    return this.#streams.get(stream)?.sent ?? 0;
+  }
+
   /** Control frames that wait: a peer that asks and does not read lets them grow. */
   get controlWaiting(): number {
     return this.#control.length - this.#controlHead;

@@ -136,7 +136,8 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
     },
     room(stream) {
       const port = ports.get(stream);
-      port?.input?.window(port.limit);
+      if (port?.isOpenedTooFar) broke('a window for bytes that were never taken');
+      else port?.input?.window(port.limit);
     },
     lose() {
       isLost = true;

@@ -1,5 +1,6 @@
 import { fitSentence } from '../../shared/announcement.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
+import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { LinkPeer } from '../../shared/link-peer.ts';
 import type { AttachedBody, ExitBody, FileEnd, FROM_GATEWAY, FromAgent } from '../../shared/messages.ts';
 import type { WriterPort } from '../executions/live-input.ts';
@@ -74,6 +75,11 @@ export class StreamPort implements ExecutionPort, WriterPort {
 
   consumed(bytes: number): void {
     this.#peer.consumed(this.#stream, bytes);
+  }
+
+  /** Whether the gateway lets more come than its window holds: as much as the program writes would wait here. */
+  get isOpenedTooFar(): boolean {
+    return this.limit > this.#peer.outbox.sent(this.#stream) + STREAM_WINDOW_BYTES;
   }
 
   /** The gateway's limit for this stream, as WINDOW gave it. */

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { clampTimings } from '../../agent/link/timings.ts';
 import { TYPE } from '../../shared/frame-type.ts';
+import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import { resultOf } from '../fakes/fake-runner.ts';
 import {
   controlFrame,
@@ -301,6 +302,14 @@ describe('a gateway that misbehaves on a joined link', () => {
     [
       'acknowledges what was not sent',
       (link) => link.send('WINDOW' as never, { limit: 9_000_000 } as never),
+      4400,
+    ],
+    [
+      'opens a window for output that it was never sent',
+      (link) => {
+        const stream = link.start();
+        link.send('WINDOW' as never, { limit: STREAM_WINDOW_BYTES + 1 } as never, stream);
+      },
       4400,
     ],
     ['sends CANCEL for nothing', (link) => link.send('CANCEL', { reason: 'x' }), 4400],
