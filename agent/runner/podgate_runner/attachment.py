@@ -44,24 +44,24 @@ class Attachment:
             self.over = True
 
     def flush(self):
-        """True when what waited has left: there is room for more."""
+        """True when all that waited has left, and somebody may have stopped for want of room."""
         stream = self._raw
         if stream is None:
             return False
+        stopped = self._writing or stream.full
         try:
             stream.flush()
         except OSError:
             self.lose()
             return False
         waits = stream.queued > 0
-        if waits == self._writing:
-            return False
-        self._writing = waits
-        if waits:
-            self._poller.write(stream.out_fd, _nothing)
-        else:
-            self._poller.forget(stream.out_fd)
-        return not waits
+        if waits != self._writing:
+            self._writing = waits
+            if waits:
+                self._poller.write(stream.out_fd, _nothing)
+            else:
+                self._poller.forget(stream.out_fd)
+        return stopped and not waits
 
     def lose(self):
         stream, self._raw, self.stream = self._raw, None, None

@@ -72,10 +72,12 @@ class Runner(AgentSide):
         return -1 if first is None else max(0.0, first - time.monotonic())
 
     def _pump(self):
-        if self._execution is not None:
-            self._execution.pump()
-        if self._attachment.flush() and self._execution is not None:
-            self._execution.pump()
+        # What is queued behind a flush nobody would send: there is no event for it.
+        flushed = True
+        while flushed:
+            if self._execution is not None:
+                self._execution.pump()
+            flushed = self._attachment.flush()
 
     # What the agent says
 

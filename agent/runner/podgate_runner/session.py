@@ -63,13 +63,11 @@ class SessionRunner(Runner):
                 work.tick(now)
         if self._expires is not None and now >= self._expires:
             self._attachment.over = True
-        self._pump_work()
-        if self._attachment.flush():
-            self._pump_work()
-
-    def _pump_work(self):
-        for work in list(self._work.values()):
-            work.pump()
+        flushed = True
+        while flushed:
+            for work in list(self._work.values()):
+                work.pump()
+            flushed = self._attachment.flush()
 
     # What the agent says
 

@@ -136,6 +136,17 @@ describeSandbox('files staged', (sandbox) => {
 });
 
 describeSandbox('files collected', (sandbox) => {
+  test('are sent on where a window is wider than what waits in the runner, with no word of the agent', async () => {
+    for (let round = 0; round < 3; round += 1) {
+      const ran = await sandbox().run(
+        'for name in "abc": open(name, "wb").write(name.encode() * 2_000_000)\nNone',
+        { grant: 64 * MIB },
+      );
+      expect([...ran.files.values()].map(({ byteLength }) => byteLength)).toEqual(Array(3).fill(2_000_000));
+      await expectUnharmed(sandbox());
+    }
+  });
+
   test('are those that are new or changed, by content', async () => {
     const ran = await sandbox().run(
       py`
