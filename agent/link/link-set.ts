@@ -1,5 +1,5 @@
 import { closeCode } from '../../shared/errors.ts';
-import { MAX_REPLICAS } from '../../shared/limits.ts';
+import { LINKS_PER_REPLICA, MAX_REPLICAS } from '../../shared/limits.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
 import type { Log } from '../log.ts';
 import { createDialSchedule } from './dial-schedule.ts';
@@ -7,6 +7,9 @@ import type { Link, LinkDeps } from './link.ts';
 import type { LinkEnd } from './link-state.ts';
 import { isSurplus, wantsLink } from './plan-links.ts';
 import { STABLE_MS } from './timings.ts';
+
+/** Links that are on their way out at once: as many as there are at most, all sent away together. */
+export const MAX_LEAVING = MAX_REPLICAS * LINKS_PER_REPLICA;
 
 /** Why the set looked at itself: for the log, and so that every cause has a name. */
 export type WakeReason = 'boot' | 'joined' | 'surplus' | 'goaway' | 'link_ended' | 'wait_over';
@@ -87,8 +90,15 @@ export function createLinkSet({ connect, clock, random, log, onJoined, onGone }:
     if (!known || known.leaving) return;
     known.leaving = true;
     onGone(link);
+    letOldestGo();
     schedule.sentAway(reconnectAfterMs);
     reconcile('goaway');
+  }
+
+  /** A gateway that sends away whoever joins must not gather links. */
+  function letOldestGo(): void {
+    const going = [...links].filter(([, { leaving }]) => leaving);
+    if (going.length > MAX_LEAVING) going[0]?.[0].letGo(closeCode('draining'), 'draining');
   }
 
   function ended(link: Link, why: LinkEnd): void {

@@ -1,7 +1,7 @@
 import { closeCode, type ErrorCode } from '../../shared/errors.ts';
 import { PROTOCOL_VERSION } from '../../shared/frame.ts';
 import type { FromGateway } from '../../shared/messages.ts';
-import { clampTimings, JOIN_TIMEOUT_MS, type Timings } from './timings.ts';
+import { clampTimings, JOIN_TIMEOUT_MS, MAX_GOAWAY_WAIT_MS, MAX_LEAVE_MS, type Timings } from './timings.ts';
 
 /** WebSocket close code of a link that is let go because its replica has enough. */
 const NORMAL_CLOSURE = 1000;
@@ -146,14 +146,22 @@ function onJoined(state: JoinedState, event: JoinedEvent): LinkStep {
     case 'heartbeat':
       return event.body.reply ? stay(state, { do: 'beat', reply: false, echo: event.body.id }) : stay(state);
     case 'goaway':
-      return stay(
-        { ...state, phase: 'leaving' },
-        { do: 'leave', reconnectAfterMs: event.body.reconnect_after_ms, reason: event.body.reason },
-        { do: 'arm', timer: 'leave', afterMs: event.body.deadline_ms },
-      );
+      return state.phase === 'leaving' ? stay(state) : onGoaway(state, event.body);
     case 'work':
       return stay(state);
   }
+}
+
+function onGoaway(state: JoinedState, body: FromGateway['GOAWAY']): LinkStep {
+  return stay(
+    { ...state, phase: 'leaving' },
+    {
+      do: 'leave',
+      reconnectAfterMs: Math.min(body.reconnect_after_ms, MAX_GOAWAY_WAIT_MS),
+      reason: body.reason,
+    },
+    { do: 'arm', timer: 'leave', afterMs: Math.min(body.deadline_ms, MAX_LEAVE_MS) },
+  );
 }
 
 /** Ends the link with the close code that goes with `code`. */

@@ -15,6 +15,9 @@ export const STABLE_MS = 30_000;
 export const MAX_FLAPS = 4;
 /** Agents that a gateway sends away come back over at least this long. */
 export const MIN_GOAWAY_SPREAD_MS = 1_000;
+/** What GOAWAY may ask for at most: an agent that was sent away is back, and a link that is going is gone. */
+export const MAX_GOAWAY_WAIT_MS = 60_000;
+export const MAX_LEAVE_MS = 3_600_000;
 
 export type Timings = { readonly heartbeatMs: number; readonly deadMs: number };
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Link } from '../../agent/link/link.ts';
-import { createLinkSet, type LinkSet, type LinkSetDeps } from '../../agent/link/link-set.ts';
+import { createLinkSet, type LinkSet, type LinkSetDeps, MAX_LEAVING } from '../../agent/link/link-set.ts';
 import { type LinkEvent, type LinkState, next } from '../../agent/link/link-state.ts';
 import { isSurplus, wantsLink } from '../../agent/link/plan-links.ts';
 import { createFakeClock, type FakeClock } from '../fakes/fake-clock.ts';
@@ -131,6 +131,22 @@ describe('the states of a link', () => {
       { type: 'work' } as const,
     ])
       expect(walk(...ended, event).effects).toEqual([]);
+  });
+
+  test('follow the first GOAWAY, and no further than an agent can wait', () => {
+    const goaway = (ms: number): LinkEvent => ({
+      type: 'goaway',
+      body: { reason: 'x', deadline_ms: ms, reconnect_after_ms: ms },
+    });
+    let state: LinkState = { phase: 'dialing' };
+    for (const event of joined) ({ state } = next(state, event));
+    const told = next(state, goaway(Number.MAX_SAFE_INTEGER));
+    expect(told.effects).toMatchObject([
+      { do: 'leave', reconnectAfterMs: 60_000 },
+      { do: 'arm', timer: 'leave', afterMs: 3_600_000 },
+    ]);
+    expect(next(told.state, goaway(1)).effects).toEqual([]);
+    expect(next(state, goaway(1)).effects).toMatchObject([{ reconnectAfterMs: 1 }, { afterMs: 1 }]);
   });
 
   test('answer a heartbeat that asks, and no other', () => {
@@ -323,6 +339,21 @@ describe('the set of links', () => {
     old.end();
     expect(known.filter((word) => word === 'gone')).toHaveLength(1);
     expect(await waitAfter(last())).toBe(500);
+  });
+
+  test('keeps sixteen links that are going, and lets the oldest go where a gateway sends away whoever joins', async () => {
+    const { clock, dials, set, last, known } = createBench(0);
+    set.start();
+    for (let n = 0; n <= MAX_LEAVING; n += 1) {
+      const link = last();
+      link.join('a');
+      link.handlers.onLeave(link, 0);
+      await clock.advance(1);
+    }
+    expect(dials[0]?.link.phase).toBe('ended');
+    expect(dials[1]?.link.phase).toBe('joined');
+    expect(set.links()).toHaveLength(MAX_LEAVING + 1);
+    expect(known.filter((word) => word === 'gone')).toHaveLength(MAX_LEAVING + 1);
   });
 
   test('looks for a replica that it does not find in rounds of as many dials as there are replicas, ever more apart', async () => {
