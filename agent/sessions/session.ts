@@ -6,8 +6,8 @@ import type { CancelTimer, Clock } from '../clock.ts';
 import { createDeadline } from '../deadline.ts';
 import type { Lease } from '../pool/lending.ts';
 import type { Pool } from '../pool/pool.ts';
-import { extendRunner } from './extend-runner.ts';
 import { type HeardExit, hearingExit } from './heard-exit.ts';
+import { createRunnerTerm, type RunnerTerm } from './runner-term.ts';
 import { ENDINGS, type SessionEnd, type SessionReport } from './session-report.ts';
 import { requireRoom, type Underway } from './underway.ts';
 
@@ -15,8 +15,6 @@ import { requireRoom, type Underway } from './underway.ts';
 export const LATE_EXIT_MS = 15_000;
 /** How often a sandbox whose stream is being replaced is looked at. */
 const LOOK_MS = 20;
-/** A runner's own clock is told this much more than the agent's. */
-const RUNNER_GRACE_SECONDS = 30;
 
 export type SessionDeps = {
   clock: Clock;
@@ -44,6 +42,7 @@ export class Session {
   readonly #onReport: (report: SessionReport) => void;
   readonly #start: StartBody;
   readonly #ttlMs: number;
+  readonly #term: RunnerTerm;
   #works = 0;
   /** What ends a piece of work that is under way, and what it is. */
   readonly #work = new Map<(failure: Failure) => void, Underway>();
@@ -70,6 +69,14 @@ export class Session {
     this.#createdMs = clock.now();
     this.#expiresMs = this.#createdMs + work.ttl_ms;
     this.#lastStream = lease.streamId;
+    this.#term = createRunnerTerm({
+      clock,
+      runner: lease.runner,
+      nextStream: () => {
+        this.#lastStream += 1;
+        return this.#lastStream;
+      },
+    });
     this.#armExpiry();
     this.#armIdle();
     this.#report(null);
@@ -162,7 +169,7 @@ export class Session {
     if (this.over || untilMs <= this.#expiresMs) return;
     this.#expiresMs = untilMs;
     this.#armExpiry();
-    this.#tellRunner(Math.ceil((untilMs - this.#clock.now()) / 1_000) + RUNNER_GRACE_SECONDS);
+    this.#term.extend(untilMs);
   }
 
   /** Ends it and all that runs in it. Resolves when its sandbox is on its way out. */
@@ -178,6 +185,7 @@ export class Session {
   async #end(why: SessionEnd): Promise<void> {
     this.#cancelExpiry();
     this.#cancelIdle();
+    this.#term.stop();
     this.#onEnded(why);
     const failure = new Failure('sandbox_lost', ENDINGS[why]);
     for (const kill of [...this.#work.keys()]) kill(failure);
@@ -223,11 +231,5 @@ export class Session {
       deadline.signal.throwIfAborted();
       await new Promise<void>((resolve) => this.#clock.after(LOOK_MS, resolve));
     }
-  }
-
-  #tellRunner(ttlSeconds: number): void {
-    if (this.#lease.runner.interrupted) return;
-    this.#lastStream += 1;
-    extendRunner(this.#lease.runner, this.#lastStream, ttlSeconds);
   }
 }

@@ -27,9 +27,9 @@ export const NOBODY: ExecutionPort & { taking(): void; inputOver(): void } = {
 type OpenSession = Extract<NonNullable<StartBody['session']>, { do: 'open' }>;
 
 /** Sessions in sandboxes that do what the test says. */
-export async function createSessionBench(sandboxes: number) {
+export async function createSessionBench(sandboxes: number, reconnects = false) {
   const clock = createFakeClock();
-  const backend = createFakeBackend();
+  const backend = createFakeBackend({ reconnects });
   const known = new Set<FakeRun>();
   const reports: SessionReport[] = [];
   backend.onRunner = (runner) => {
@@ -77,6 +77,7 @@ export async function createSessionBench(sandboxes: number) {
   };
   return {
     clock,
+    backend,
     executions,
     reports,
     begin: start,

@@ -118,3 +118,42 @@ test('sessions that wait for their sandbox count, by holder and by id, until the
   await bench.clock.settle();
   expect([bench.executions.sessions.size, (await beginning('d')).answer]).toEqual([1, 'rate_limited']);
 });
+
+test('a runner is told of the newest extension once it can be reached, one at a time, and again where that was lost', async () => {
+  const bench = await createSessionBench(1, true);
+  await bench.open('acme/alice', 's', { ttl_ms: 60_000 });
+  const extend = (ttl_ms: number) =>
+    bench.executions.sessions.answer({
+      ref: 1,
+      principal: 'acme/alice',
+      action: 'extend',
+      session_id: 's',
+      ttl_ms,
+      skip: 0,
+    });
+  const told = () =>
+    bench.backend.made.flatMap(({ runner }) =>
+      runner.runs.flatMap(({ body }) => (body.session?.do === 'extend' ? body.session.ttl_seconds : [])),
+    );
+  bench.backend.unreachable = true;
+  bench.backend.made[0]?.runner.die();
+  await bench.clock.settle();
+  await extend(100_000);
+  await extend(200_000);
+  await bench.clock.advance(1_000);
+  expect(told()).toEqual([]);
+  bench.backend.unreachable = false;
+  await bench.clock.advance(10_000);
+  expect(told()).toHaveLength(1);
+  expect(told()[0]).toBeGreaterThan(200);
+  await extend(300_000);
+  expect(told()).toHaveLength(1);
+  const lost = { code: 'sandbox_lost', detail: '', started: 'no' } as const;
+  bench.backend.made[0]?.runner.runs[0]?.exit({ result: null, failure: lost });
+  await bench.clock.advance(200);
+  expect(told().slice(1)).toEqual([330]);
+  bench.backend.made[0]?.runner.runs[1]?.started();
+  bench.backend.made[0]?.runner.runs[1]?.exit(resultOf());
+  await bench.clock.advance(1_000);
+  expect(told()).toHaveLength(2);
+});
