@@ -24,6 +24,9 @@ import {
 import { createQuestions, notWhileBusy } from './questions.ts';
 import { createRunnerExecution, type RunnerExecution } from './runner-execution.ts';
 
+/** What a runner may leave unread: the input of all that a session runs, and much beside it. Signals and sizes have no window. */
+export const MAX_UNREAD_BYTES = 16_777_216;
+
 export type RunnerClientDeps = {
   /** To the sandbox's runner; ended and destroyed with the client. */
   stream: Duplex;
@@ -137,7 +140,11 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
   }
 
   function control(type: number, streamId: number, body: unknown): void {
-    if (reason) return;
+    if (reason || stream.destroyed) return;
+    if (stream.writableLength > MAX_UNREAD_BYTES) {
+      stream.destroy(new Error('the runner does not read'));
+      return;
+    }
     sent += 1;
     writer.send({
       type,

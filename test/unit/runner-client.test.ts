@@ -1,7 +1,7 @@
-import { type Duplex, duplexPair } from 'node:stream';
+import { Duplex, duplexPair } from 'node:stream';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { createRunnerClient, type RunnerClient } from '../../agent/runner/client.ts';
+import { createRunnerClient, MAX_UNREAD_BYTES, type RunnerClient } from '../../agent/runner/client.ts';
 import type { ExecutionHandlers } from '../../agent/runner/execution-stream.ts';
 import { createFrameReader } from '../../agent/runner/frame-stream.ts';
 import type { RunnerStartBody } from '../../agent/runner/messages.ts';
@@ -283,6 +283,21 @@ describe('a stream to a runner', () => {
     execution.write(Buffer.alloc(STREAM_WINDOW_BYTES));
     expect(() => execution.write(Buffer.alloc(1))).toThrow(RangeError);
   });
+});
+
+test('a runner that does not read loses the stream, and not the agent its memory', async () => {
+  let queued = 0;
+  // Takes what it is sent and never asks for more.
+  const stream = new Duplex({ read() {}, write() {}, writev() {} });
+  const client = createRunnerClient({ stream, epoch: 1 });
+  const silent = { started() {}, data() {}, fileEnd() {}, inputWindow() {}, exit() {}, lost() {} };
+  const execution = client.start(1, START, silent);
+  for (let n = 0; n < 600_000; n += 1) {
+    execution.signal(2);
+    queued = Math.max(queued, stream.writableLength);
+  }
+  expect(queued).toBeLessThan(MAX_UNREAD_BYTES + MAX_CONTROL_BYTES);
+  expect(await client.closed).toMatchObject({ code: 'sandbox_lost' });
 });
 
 describe('a runner that breaks its protocol loses the stream', () => {
