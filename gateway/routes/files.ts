@@ -7,6 +7,7 @@ import type { FileStore } from '../files/file-store.ts';
 import { receiveUpload } from '../files/upload.ts';
 import type { DiscardBounds } from '../http/discard.ts';
 import { readPage } from '../http/page.ts';
+import type { RequestInfo } from '../http/route.ts';
 
 export type FileRoutesDeps = WatchKeyDeps & {
   store: FileStore;
@@ -59,7 +60,8 @@ export function createFileRoutes(deps: FileRoutesDeps): Hono {
         ? { meta: await store.stat(principal, id), body: null }
         : await store.open(principal, id);
     const watch = (denied: (failure: Error) => void) => watchKey(deps, caller, () => denied(keyEnded()));
-    return new Response(body && downloadOf(body, watch), {
+    const { info } = (context.env ?? {}) as { info?: RequestInfo };
+    return new Response(body && downloadOf(body, { ...info, watch, timers }), {
       headers: {
         'Content-Type': 'application/octet-stream',
         'Content-Length': String(meta.size_bytes),
