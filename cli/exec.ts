@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
+import { addAbortSignal } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { parseArgs } from 'node:util';
 import { Podgate } from '../client/podgate.ts';
@@ -179,7 +180,7 @@ async function source(values: Values, positionals: string[], io: Io) {
     if (values.stdin === '-')
       throw new UsageError("standard input cannot be both the code and the program's input");
     return {
-      code: utf8(await buffer(io.stdin), 'standard input'),
+      code: await wholeInput(io),
       language: language(values.language),
       rest,
     };
@@ -208,13 +209,18 @@ function utf8(bytes: Uint8Array, name: string): string {
 
 async function standardInput(from: string | undefined, io: Io): Promise<string | null> {
   if (from === undefined) return null;
-  if (from === '-') return utf8(await buffer(io.stdin), 'standard input');
+  if (from === '-') return wholeInput(io);
   return utf8(
     await readFile(from).catch((cause: Error) => {
       throw new UsageError(`cannot read ${from}: ${cause.message}`);
     }),
     from,
   );
+}
+
+/** Whoever interrupts the command does not wait for its input to end. */
+async function wholeInput({ stdin, signal }: Io): Promise<string> {
+  return utf8(await buffer(addAbortSignal(signal, stdin)), 'standard input');
 }
 
 function variables(pairs: string[]): Record<string, string> {

@@ -9,7 +9,8 @@ const MAIN = fileURLToPath(new URL('../../cli/main.ts', import.meta.url));
 export type CommandOptions = {
   /** The whole environment beside PATH and COMPILE_CACHE. */
   env?: Record<string, string>;
-  stdin?: string | Uint8Array;
+  /** Null leaves it open. */
+  stdin?: string | Uint8Array | null;
   cwd?: string;
 };
 
@@ -49,7 +50,7 @@ function spawnPodgate(args: readonly string[], { env = {}, stdin, cwd }: Command
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   child.stdin.on('error', () => {});
-  child.stdin.end(stdin);
+  if (stdin !== null) child.stdin.end(stdin);
   const said = { stdout: '', stderr: '' };
   const watchers = new Set<() => void>();
   for (const name of ['stdout', 'stderr'] as const)

@@ -374,6 +374,18 @@ for at in range(0, 400 << 20, 4096): shared[at] = 1`;
     await expect.poll(() => countRunning('sleep', marker), { interval: 2 }).toBe(0);
   });
 
+  test.for([
+    ['SIGINT', 130, ['-']],
+    ['SIGTERM', 143, ['--stdin', '-', '-c', '1']],
+  ] as const)('exec that gets %s while its input is open ends', async ([signal, status, args]) => {
+    const command = startPodgate(['exec', ...args], { env: env(), stdin: null });
+    const { stdin } = command.child;
+    // More than waits in a pipe: it reads by then.
+    await new Promise((resolve) => stdin?.write('#'.repeat(4 << 20), resolve));
+    command.kill(signal);
+    expect(await command.ended).toMatchObject({ status, stderr: 'podgate exec: interrupted\n' });
+  });
+
   test('exec whose reader leaves ends, and the program with it', async () => {
     const code = 'import time\nwhile True: print("line"); time.sleep(0.01)';
     const command = startPodgate(['exec', '--timeout', '30000', '-c', code], { env: env() });
