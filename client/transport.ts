@@ -146,6 +146,8 @@ function waitBeforeRetry(error: unknown, retries: number): number | undefined {
 
 function urlOf(base: URL, path: string, query: Call['query']): URL {
   const url = new URL(base);
+  // A URL resolves these away, and what is left is another request.
+  if (/\/\.{0,2}(?=\/|$)/.test(path)) throw invalidOption('id', "or name must not be empty, '.' or '..'");
   url.pathname = base.pathname.replace(/\/+$/, '') + path;
   for (const [name, value] of Object.entries(query ?? {})) {
     if (value !== undefined) url.searchParams.set(name, String(value));

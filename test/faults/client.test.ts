@@ -265,6 +265,20 @@ describe('a client that is given what cannot be sent', () => {
     expect(requests).toEqual([]);
   });
 
+  test.for(['', '.', '..'])('as the id or name %j rejects, and asks for nothing else', async (id) => {
+    const { podgate, requests } = await start((_request, response) => answer(response, 200, END));
+    const calls = [
+      podgate.sessions.open(id).execute('x'),
+      podgate.sessions.open(id).end(),
+      podgate.sessions.open('s').endTerminal(id),
+      podgate.files.download(id),
+      podgate.executions.cancel(id),
+    ];
+    for (const call of calls)
+      expect(await rejection(call)).toMatchObject({ code: 'invalid_request', started: 'no', status: null });
+    expect(requests).toEqual([]);
+  });
+
   test('as the key of a terminal rejects', async () => {
     const { podgate } = await start((_request, response) => response.end(), { key: 'a key with blanks' });
     expect(await rejection(podgate.sessions.open('s').terminal())).toMatchObject({
