@@ -301,6 +301,15 @@ describe('a client whose connection breaks', () => {
     expect(requests).toHaveLength(2);
   });
 
+  test('behind the id of what was begun resolves to it', async () => {
+    const headers = { 'podgate-execution-id': 'e1' };
+    const broken = new ReadableStream({
+      start: (controller) => controller.error(new TypeError('terminated')),
+    });
+    const fetch = () => Promise.resolve(new Response(broken, { headers }));
+    expect(await new Podgate({ baseUrl: 'http://podgate.invalid', fetch }).start('x')).toBe('e1');
+  });
+
   test('within a JSON answer rejects', async () => {
     const { podgate } = await start((_request, response) => {
       response.writeHead(200, { 'Content-Length': '1000' });
