@@ -3,7 +3,8 @@ import { type Caller, requireScope } from '../auth/caller.ts';
 import { keyEnded, type WatchKeyDeps, watchKey } from '../auth/watch-key.ts';
 import { attachmentDisposition } from '../files/disposition.ts';
 import { downloadOf } from '../files/download.ts';
-import type { FileStore } from '../files/file-store.ts';
+import { Downloads } from '../files/downloads.ts';
+import type { FileMeta, FileStore } from '../files/file-store.ts';
 import { receiveUpload } from '../files/upload.ts';
 import type { DiscardBounds } from '../http/discard.ts';
 import { readPage } from '../http/page.ts';
@@ -24,6 +25,7 @@ export function createFileRoutes(deps: FileRoutesDeps): Hono {
     requireScope(caller, 'files');
     return caller;
   };
+  const downloads = new Downloads();
   const routes = new Hono();
 
   routes.post('/', async (context) => {
@@ -51,25 +53,26 @@ export function createFileRoutes(deps: FileRoutesDeps): Hono {
 
   routes.get('/:id', async (context) => {
     const caller = permitted(context);
-    const { principal } = caller;
+    const { principal, holder } = caller;
     const id = context.req.param('id');
-    // A body that nobody reads would hold the file open. When the client leaves, the server cancels it: a signal here
-    // would turn every such leaving into an error in the server's log.
-    const { meta, body } =
-      context.req.method === 'HEAD'
-        ? { meta: await store.stat(principal, id), body: null }
-        : await store.open(principal, id);
-    const watch = (denied: (failure: Error) => void) => watchKey(deps, caller, () => denied(keyEnded()));
-    const { info } = (context.env ?? {}) as { info?: RequestInfo };
-    return new Response(body && downloadOf(body, { ...info, watch, timers }), {
-      headers: {
-        'Content-Type': 'application/octet-stream',
-        'Content-Length': String(meta.size_bytes),
-        'Content-Disposition': attachmentDisposition(meta.filename),
-        'X-Content-Type-Options': 'nosniff',
-        'Cache-Control': 'private, no-store',
-      },
+    if (context.req.method === 'HEAD')
+      return new Response(null, { headers: headersOf(await store.stat(principal, id)) });
+    const ended = downloads.begin(holder);
+    // When the client leaves, the server cancels the body: a signal here would turn every such leaving into an error in
+    // the server's log.
+    const { meta, body } = await store.open(principal, id).catch((error: unknown) => {
+      ended();
+      throw error;
     });
+    const watch = (denied: (failure: Error) => void) => {
+      const unwatch = watchKey(deps, caller, () => denied(keyEnded()));
+      return () => {
+        unwatch();
+        ended();
+      };
+    };
+    const { info } = (context.env ?? {}) as { info?: RequestInfo };
+    return new Response(downloadOf(body, { ...info, watch, timers }), { headers: headersOf(meta) });
   });
 
   routes.delete('/:id', async (context) => {
@@ -79,4 +82,14 @@ export function createFileRoutes(deps: FileRoutesDeps): Hono {
   });
 
   return routes;
+}
+
+function headersOf({ size_bytes, filename }: FileMeta): Record<string, string> {
+  return {
+    'Content-Type': 'application/octet-stream',
+    'Content-Length': String(size_bytes),
+    'Content-Disposition': attachmentDisposition(filename),
+    'X-Content-Type-Options': 'nosniff',
+    'Cache-Control': 'private, no-store',
+  };
 }

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { MAX_DOWNLOADS_PER_HOLDER } from '../../gateway/files/downloads.ts';
 import type { DISCARD_BOUNDS } from '../../gateway/http/discard.ts';
 import { fileList, fileUploaded } from '../../shared/api.ts';
 import { createFileRoutesApp } from '../fakes/file-routes-app.ts';
@@ -296,6 +297,34 @@ describe('GET /v1/files/{id}', () => {
     }
     routes.clock.ms += LIMITS.ttlMs;
     expect((await ask(file_id)).status).toBe(404);
+  });
+});
+
+describe('downloads at once', () => {
+  const anna = (user: string) => ({ headers: { 'Test-Caller': JSON.stringify({ user }) } });
+
+  test('are bounded for each holder of a key, whichever user it names, until one ends', async () => {
+    const routes = start();
+    const { file_id } = await upload(routes, 'x', 'a');
+    const open: Response[] = [];
+    for (let index = 0; index < MAX_DOWNLOADS_PER_HOLDER; index += 1)
+      open.push(await routes.request(`/${file_id}`, anna(String(index))));
+    expect(new Set(open.map(({ status }) => status))).toEqual(new Set([200]));
+    const refused = await routes.request(`/${file_id}`);
+    expect([refused.status, await problemOf(refused)]).toMatchObject([429, { code: 'rate_limited' }]);
+    expect((await routes.request(`/${file_id}`, { method: 'HEAD' })).status).toBe(200);
+    const ben = { 'Test-Caller': JSON.stringify({ holder: 'acme/ben' }) };
+    expect((await routes.request(`/${file_id}`, { headers: ben })).status).toBe(200);
+    await open[0]?.body?.cancel();
+    expect(await open[1]?.text()).toBe('x');
+    const ask = async () => (await routes.request(`/${file_id}`)).status;
+    expect([await ask(), await ask(), await ask()]).toEqual([200, 200, 429]);
+  });
+
+  test('do not count those that are refused', async () => {
+    const routes = start();
+    for (let index = 0; index <= MAX_DOWNLOADS_PER_HOLDER; index += 1)
+      expect((await routes.request('/none')).status).toBe(404);
   });
 });
 
