@@ -121,8 +121,9 @@ export class FileLedger {
   expired(): { owner: string; id: string }[] {
     const found: { owner: string; id: string }[] = [];
     for (const [id, { owner, meta }] of this.#files) {
-      if (!this.#isExpired(meta)) break;
-      found.push({ owner, id });
+      if (this.#isExpired(meta)) found.push({ owner, id });
+      // One that was stored while the clock was ahead stands before those that expire first.
+      else if (meta.upload_time * 1000 <= this.#now()) break;
     }
     return found;
   }

@@ -273,6 +273,19 @@ export function describeFileStore(name: string, make: MakeStore): void {
       expect(await store.usage(ANNA)).toEqual({ bytes: 0, count: 0 });
     });
 
+    test('a file that was stored while the clock was ahead keeps no other from going', async () => {
+      const { store, sweep, clock } = await start({ maxBytes: 100 });
+      clock.ms += 1_000_000_000;
+      const ahead = await put(store, ANNA, 50);
+      clock.ms -= 1_000_000_000;
+      await put(store, ANNA, 50);
+      clock.ms += LIMITS.ttlMs;
+      await put(store, ANNA, 50);
+      clock.ms += LIMITS.ttlMs;
+      expect(await sweep()).toBe(1);
+      expect((await store.list(ANNA, { limit: 10 })).files).toEqual([ahead]);
+    });
+
     test('the sweeper takes what has expired and nothing else', async () => {
       const { store, sweep, clock } = await start();
       await put(store, ANNA, 1);
