@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { constants } from 'node:fs';
+import { type BigIntStats, constants } from 'node:fs';
 import { lstat, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 import { printable, UsageError } from './io.ts';
@@ -26,14 +26,18 @@ export function safeParts(path: string, separator: string = sep): string[] {
   return parts;
 }
 
+/** Files that one command has saved, by device and inode: what file system holds two names for one, no name tells. */
+export type SavedFiles = Set<string>;
+
 /**
  * Saves one file below `directory`. No link on the way is followed, an existing link at the end is not written
- * through; the file appears whole or not at all. Returns its digest.
+ * through, nor is one of `saved`; the file appears whole or not at all. Returns its digest.
  */
 export async function saveFile(
   directory: string,
   path: string,
   chunks: AsyncIterable<Uint8Array>,
+  saved: SavedFiles = new Set(),
 ): Promise<string> {
   const parts = safeParts(path);
   await mkdir(directory, { recursive: true });
@@ -43,12 +47,13 @@ export async function saveFile(
     await enterFolder(folder, path);
   }
   const target = join(folder, parts.at(-1) as string);
-  const existing = await lstat(target).catch(() => undefined);
-  if (existing && !existing.isFile())
-    throw new UsageError(
-      `refusing to save '${printable(path)}': something that is no regular file is there`,
-      1,
-    );
+  const existing = await lstat(target, { bigint: true }).catch(() => undefined);
+  const refuse = (why: string): never => {
+    throw new UsageError(`refusing to save '${printable(path)}': ${why}`, 1);
+  };
+  if (existing && !existing.isFile()) refuse('something that is no regular file is there');
+  if (existing && saved.has(identityOf(existing)))
+    refuse('to this file system its name is that of another that was just saved');
   const temporary = join(dirname(target), `.podgate-${randomUUID()}`);
   const digest = createHash('sha256');
   try {
@@ -62,11 +67,16 @@ export async function saveFile(
       await file.writeFile(chunk);
     }
     await rename(temporary, target);
+    saved.add(identityOf(await file.stat({ bigint: true })));
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
   }
   return digest.digest('hex');
+}
+
+function identityOf({ dev, ino }: BigIntStats): string {
+  return `${dev}:${ino}`;
 }
 
 async function enterFolder(folder: string, path: string): Promise<void> {

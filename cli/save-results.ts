@@ -1,6 +1,6 @@
 import type { PythonValue, ResultEvent } from '../client/types.ts';
 import { type Io, printable, write } from './io.ts';
-import { saveFile } from './save-files.ts';
+import { type SavedFiles, saveFile } from './save-files.ts';
 
 const ENDINGS: Record<string, string> = {
   'text/plain': 'txt',
@@ -18,10 +18,14 @@ export type ShowResultsOptions = {
   io: Io;
   /** Folder for what a terminal cannot show. */
   saveTo?: string | undefined;
+  saved?: SavedFiles;
 };
 
 /** Prints a last value as text, and saves its other forms and figures, or says that they are there. */
-export async function showResults(event: ResultEvent, { io, saveTo }: ShowResultsOptions): Promise<void> {
+export async function showResults(
+  event: ResultEvent,
+  { io, saveTo, saved }: ShowResultsOptions,
+): Promise<void> {
   const taken = new Set(event.files.map(({ path }) => path));
   const counts = { result: 0, figure: 0 };
   for (const { kind, data } of event.results ?? []) {
@@ -39,7 +43,7 @@ export async function showResults(event: ResultEvent, { io, saveTo }: ShowResult
         continue;
       }
       const name = freeName(`${kind}-${counts[kind]}`, ending, taken);
-      await saveFile(saveTo, name, chunks(bytesOf(type, value)));
+      await saveFile(saveTo, name, chunks(bytesOf(type, value)), saved);
       await write(io.stderr, `podgate: saved ${name}\n`);
     }
   }

@@ -2,7 +2,7 @@ import type { Podgate } from '../client/podgate.ts';
 import type { ResultEvent, StreamEvent } from '../client/types.ts';
 import { EXIT_STATUS } from './exit-status.ts';
 import { type Io, printable, write } from './io.ts';
-import { saveFile } from './save-files.ts';
+import { type SavedFiles, saveFile } from './save-files.ts';
 import { showResults } from './save-results.ts';
 
 export type ShowOptions = {
@@ -19,8 +19,9 @@ export async function showExecution(
 ): Promise<number> {
   const result = await follow(events, io);
   if (result === undefined) return EXIT_STATUS.readerGone;
-  await showResults(result, { io, saveTo });
-  if (saveTo !== undefined) await download(podgate, result, saveTo, io);
+  const saved: SavedFiles = new Set();
+  await showResults(result, { io, saveTo, saved });
+  if (saveTo !== undefined) await download(podgate, result, { io, saveTo, saved });
   return exitStatus(result, io);
 }
 
@@ -39,10 +40,14 @@ async function follow(events: AsyncIterable<StreamEvent>, io: Io): Promise<Resul
   throw new Error('the stream ended without a result');
 }
 
-async function download(podgate: Podgate, result: ResultEvent, directory: string, io: Io): Promise<void> {
+async function download(
+  podgate: Podgate,
+  result: ResultEvent,
+  { io, saveTo, saved }: { io: Io; saveTo: string; saved: SavedFiles },
+): Promise<void> {
   for (const { path, file_id } of result.files) {
     const { body } = await podgate.files.download(file_id, { signal: io.signal });
-    await saveFile(directory, path, body);
+    await saveFile(saveTo, path, body, saved);
     await write(io.stderr, `podgate: saved ${printable(path)}\n`);
   }
   for (const { path, reason } of result.files_omitted)
