@@ -2,6 +2,7 @@ import { basename, dirname } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Podgate } from '../client/podgate.ts';
 import { clientConfig } from './config.ts';
+import { EXIT_STATUS } from './exit-status.ts';
 import { type Io, printable, UsageError, write } from './io.ts';
 import { openFile } from './open-file.ts';
 import { parseCommand } from './parse-command.ts';
@@ -21,7 +22,7 @@ export async function runFiles(args: string[], io: Io): Promise<number> {
     await write(values.help ? io.stdout : io.stderr, HELP);
     return values.help ? 0 : 2;
   }
-  const verbs: Record<string, (podgate: Podgate) => Promise<void>> = {
+  const verbs: Record<string, (podgate: Podgate) => Promise<number>> = {
     upload: (podgate) => upload(podgate, needed(rest, 'a FILE'), io),
     list: (podgate) => list(podgate, io),
     get: (podgate) => get(podgate, needed(rest, 'an ID')[0] as string, values.o, io),
@@ -30,8 +31,7 @@ export async function runFiles(args: string[], io: Io): Promise<number> {
   const act = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined;
   if (!act) throw new UsageError(`there is no 'files ${verb}': use upload, list, get or delete`);
   const config = await clientConfig();
-  await act(new Podgate({ baseUrl: config.baseUrl, key: config.key }));
-  return 0;
+  return act(new Podgate({ baseUrl: config.baseUrl, key: config.key }));
 }
 
 function parse(args: string[]) {
@@ -49,7 +49,7 @@ function needed(rest: string[], what: string): string[] {
   return rest;
 }
 
-async function upload(podgate: Podgate, files: string[], io: Io): Promise<void> {
+async function upload(podgate: Podgate, files: string[], io: Io): Promise<number> {
   for (const file of files) {
     const stored = await podgate.files.upload(await openFile(file), {
       filename: basename(file),
@@ -57,9 +57,10 @@ async function upload(podgate: Podgate, files: string[], io: Io): Promise<void> 
     });
     await write(io.stdout, `${stored.file_id}  ${printable(stored.filename)}\n`);
   }
+  return 0;
 }
 
-async function list(podgate: Podgate, io: Io): Promise<void> {
+async function list(podgate: Podgate, io: Io): Promise<number> {
   let cursor: string | null = null;
   do {
     const page: Awaited<ReturnType<Podgate['files']['list']>> = await podgate.files.list({
@@ -68,24 +69,25 @@ async function list(podgate: Podgate, io: Io): Promise<void> {
     });
     for (const file of page.files) {
       const time = new Date(file.upload_time * 1000).toISOString();
-      await write(
-        io.stdout,
-        `${file.file_id}  ${time}  ${String(file.size_bytes).padStart(11)}  ${printable(file.filename)}\n`,
-      );
+      const line = `${file.file_id}  ${time}  ${String(file.size_bytes).padStart(11)}  ${printable(file.filename)}\n`;
+      if (!(await write(io.stdout, line))) return EXIT_STATUS.readerGone;
     }
     cursor = page.next_cursor;
   } while (cursor !== null);
+  return 0;
 }
 
-async function get(podgate: Podgate, id: string, to: string | undefined, io: Io): Promise<void> {
+async function get(podgate: Podgate, id: string, to: string | undefined, io: Io): Promise<number> {
   const { body } = await podgate.files.download(id, { signal: io.signal });
   if (to !== undefined) {
     await saveFile(dirname(to), basename(to), body);
-    return;
+    return 0;
   }
-  for await (const chunk of body) if (!(await write(io.stdout, chunk))) return;
+  for await (const chunk of body) if (!(await write(io.stdout, chunk))) return EXIT_STATUS.readerGone;
+  return 0;
 }
 
-async function remove(podgate: Podgate, ids: string[], io: Io): Promise<void> {
+async function remove(podgate: Podgate, ids: string[], io: Io): Promise<number> {
   for (const id of ids) await podgate.files.delete(id, { signal: io.signal });
+  return 0;
 }

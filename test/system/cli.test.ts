@@ -485,6 +485,19 @@ Shown()`;
     ]);
   });
 
+  test('files get whose reader leaves says so by its status, as exec does', async () => {
+    const { url } = await startHttpServer((_request, response) => {
+      const more = (error?: Error | null) => {
+        if (!error) response.write('x'.repeat(65_536), more);
+      };
+      more();
+    });
+    const command = startPodgate(['files', 'get', 'id'], { env: { PODGATE_URL: url, PODGATE_KEY: 'x' } });
+    await command.shows(/x/);
+    command.child.stdout?.destroy();
+    expect(await command.ended).toMatchObject({ status: 141, stderr: '' });
+  });
+
   test('clusters lists what the key may use, for people and for programs', async () => {
     const { stdout } = await podgate(['clusters'], { env: env() });
     expect(stdout).toMatch(
