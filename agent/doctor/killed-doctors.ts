@@ -1,7 +1,8 @@
 import { LEASE_SECONDS, leasesPath } from '../backends/kubernetes/held-lease.ts';
 import type { KubeClient } from '../backends/kubernetes/kube-client.ts';
-import type { Lease, ObjectList } from '../backends/kubernetes/kube-objects.ts';
+import type { Lease } from '../backends/kubernetes/kube-objects.ts';
 import { LEASE_SLACK_MS } from '../backends/kubernetes/lease-book.ts';
+import { listObjects } from '../backends/kubernetes/list-objects.ts';
 import { buryLease } from '../backends/kubernetes/reaper.ts';
 import { LABEL, MANAGED_BY } from '../backends/labels.ts';
 import type { Clock } from '../clock.ts';
@@ -35,9 +36,12 @@ export async function lookForDoctors({
   signal,
 }: KilledDoctorsDeps): Promise<() => AsyncGenerator<Check>> {
   async function list(): Promise<Lease[]> {
-    const query = { labelSelector: `${LABEL.managedBy}=${MANAGED_BY}` };
-    const call = { method: 'GET', path: leasesPath(namespace), query, signal } as const;
-    const { items = [] } = await client.call<ObjectList<Lease>>(call);
+    const labelSelector = `${LABEL.managedBy}=${MANAGED_BY}`;
+    const { items } = await listObjects<Lease>(client, {
+      path: leasesPath(namespace),
+      labelSelector,
+      signal,
+    });
     return items.filter(isDoctors);
   }
 

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { createKubeClient } from '../../agent/backends/kubernetes/kube-client.ts';
 import { createKubernetesCluster } from '../../agent/backends/kubernetes/kubernetes-cluster.ts';
+import { listObjects, MAX_LIST_PAGES } from '../../agent/backends/kubernetes/list-objects.ts';
 import { CONTAINER } from '../../agent/backends/kubernetes/pod-spec.ts';
 import { createPodWatch } from '../../agent/backends/kubernetes/pod-watch.ts';
 import { createRightsBook } from '../../agent/backends/kubernetes/rights.ts';
@@ -71,6 +72,45 @@ describe('a list of pods of more than one page', () => {
     expect(watch.lists).toBe(2);
     watch.close();
     for (const name of ['two', 'three', 'four', 'five']) drop(name);
+  });
+});
+
+describe('a list that is none', () => {
+  const refused = { code: 'backend_unavailable' };
+  const read = (answer: object | null) =>
+    listObjects({ call: async () => answer as never }, { path: '/api/v1/pods', labelSelector: '' });
+
+  test('is not taken for one without pods, where a refusal comes as a success', async () => {
+    const backend = await cluster.backend({ log });
+    const sandbox = await backend.create(await cluster.template(), soon());
+    fake.fault = ({ verb }) => (verb === 'list' || verb === 'watch' ? { status: 200 } : undefined);
+    fake.dropWatches();
+    fake.compact();
+    await expect(backend.list()).rejects.toMatchObject(refused);
+    await vi.waitFor(() => expect(log).toHaveBeenCalledWith('pod_watch_interrupted', expect.anything()));
+    fake.fault = undefined;
+    expect((await backend.list()).map(({ id }) => id)).toContain(sandbox.id);
+    await backend.close();
+  });
+
+  test.for([{}, [], { items: 'none' }])('is refused: %j', async (answer) => {
+    await expect(read(answer)).rejects.toMatchObject(refused);
+  });
+
+  test('has as many pages as a list may have, and not one more', async () => {
+    let pages = 0;
+    const call = async () => {
+      pages += 1;
+      return { items: [], metadata: { continue: pages === MAX_LIST_PAGES + 1 ? '' : 'more' } } as never;
+    };
+    await expect(listObjects({ call }, { path: '', labelSelector: '' })).rejects.toMatchObject(refused);
+    expect(pages).toBe(MAX_LIST_PAGES);
+    pages = 1;
+    expect(await listObjects({ call }, { path: '', labelSelector: '' })).toMatchObject({ items: [] });
+  });
+
+  test('is empty where its items are null', async () => {
+    expect((await read({ items: null })).items).toEqual([]);
   });
 });
 

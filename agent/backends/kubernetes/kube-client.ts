@@ -3,9 +3,10 @@ import { request as httpsRequest } from 'node:https';
 import { Failure } from '../../../shared/errors.ts';
 import { orAborted } from '../../deadline.ts';
 import { readLines, readText } from '../bounded-text.ts';
+import { bodyOf, codeOf, isFailure, parseStatus } from './kube-answer.ts';
 import type { Connection, KubeAccess } from './kube-config.ts';
 import { isRefused, KubeRefusal, statusFailure } from './kube-failure.ts';
-import type { Status, WatchEvent } from './kube-objects.ts';
+import type { WatchEvent } from './kube-objects.ts';
 import { type RightsBook, rightOf } from './rights.ts';
 
 /** A list of some thousands of pods, each with the runner in its command. */
@@ -101,11 +102,11 @@ export function createKubeClient(access: KubeAccess, rights?: RightsBook): KubeC
       serverDate = response.headers.date;
       const text = await readText(response, MAX_BODY_BYTES);
       const status = response.statusCode ?? 0;
-      if (status >= 200 && status < 300) {
-        learn(wanted);
-        return JSON.parse(text) as T;
-      }
-      throw refusal(response, text, wanted);
+      if (status < 200 || status >= 300) throw refusal(response, text, wanted);
+      const body = bodyOf(text, access);
+      if (isFailure(body)) throw refusal(response, text, wanted, codeOf(body));
+      learn(wanted);
+      return body as T;
     } catch (cause) {
       if (cause instanceof KubeRefusal) learn(wanted, cause);
       if (cause instanceof Failure || wanted.signal?.aborted) throw cause;
@@ -178,25 +179,19 @@ export async function connectionOf(access: KubeAccess, signal: AbortSignal): Pro
 
 type Asked = Call & { isWatch?: boolean };
 
-function refusal(response: IncomingMessage, text: string, wanted: Asked): KubeRefusal {
+function refusal(
+  response: IncomingMessage,
+  text: string,
+  wanted: Asked,
+  status = response.statusCode ?? 0,
+): KubeRefusal {
   const { method, path } = wanted;
   return statusFailure(parseStatus(text), {
-    status: response.statusCode ?? 0,
+    status,
     retryAfter: response.headers['retry-after'],
     what: `${method} ${path}`,
     right: rightOf(wanted),
   });
-}
-
-/** A refusal's body; a proxy's is HTML. */
-export function parseStatus(text: string): Status {
-  try {
-    const status: unknown = JSON.parse(text);
-    if (typeof status === 'object' && status !== null) return status as Status;
-  } catch {
-    // Not the API server's.
-  }
-  return { message: text.slice(0, 512) };
 }
 
 const REASONS: Readonly<Record<string, string>> = {

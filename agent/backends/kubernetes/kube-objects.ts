@@ -56,6 +56,9 @@ export type Status = {
   details?: { retryAfterSeconds?: number; causes?: { reason?: string; message?: string; field?: string }[] };
 };
 
-export type ObjectList<T> = { metadata?: { resourceVersion?: string; continue?: string }; items?: T[] };
+export type ObjectList<T> = {
+  metadata?: { resourceVersion?: string; continue?: string };
+  items?: T[] | null;
+};
 
 export type WatchEvent<T> = { type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK' | 'ERROR'; object: T };

@@ -5,7 +5,8 @@ import type { Log } from '../../log.ts';
 import { pause } from '../../pause.ts';
 import type { KubeClient } from './kube-client.ts';
 import { isRefused, type KubeRefusal, lacksRight } from './kube-failure.ts';
-import type { ObjectList, Pod, Status, WatchEvent } from './kube-objects.ts';
+import type { Pod, Status, WatchEvent } from './kube-objects.ts';
+import { listObjects } from './list-objects.ts';
 
 /** The server ends a watch after this; bookmarks come about once a minute before. */
 const WATCH_SECONDS = 290;
@@ -13,7 +14,6 @@ const WATCH_SECONDS = 290;
 export const WATCH_IDLE_MS = 90_000;
 /** A watch that ends sooner is not asked for again at once: a proxy that ends each would be asked in a circle. */
 export const SHORT_WATCH_MS = 1_000;
-const LIST_PAGE = 500;
 
 export type PodWatchDeps = {
   client: KubeClient;
@@ -82,17 +82,10 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
 
   async function list(): Promise<void> {
     const found = new Map<string, Pod>();
-    let listed: string | undefined;
-    let next: string | undefined;
-    do {
-      const query = { labelSelector, limit: String(LIST_PAGE), ...(next ? { continue: next } : {}) };
-      const page = await client.call<ObjectList<Pod>>({ method: 'GET', path, query, signal: stop.signal });
-      for (const pod of page.items ?? []) found.set(pod.metadata?.name ?? '', pod);
-      next = page.metadata?.continue;
-      listed = page.metadata?.resourceVersion;
-    } while (next);
+    const listed = await listObjects<Pod>(client, { path, labelSelector, signal: stop.signal });
+    for (const pod of listed.items) found.set(pod.metadata?.name ?? '', pod);
     // Only now: a list that broke off is read again, and not gone on from.
-    version = listed;
+    version = listed.version;
     lists += 1;
     heardAtMs = clock.now();
     refused = undefined;
@@ -117,6 +110,7 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
     };
     const signal = AbortSignal.any([stop.signal, current.signal]);
     for await (const event of client.watch<Pod>(path, query, { signal, idleMs, onOpen })) {
+      if (typeof event?.object !== 'object' || event.object === null) throw new WatchFailed('is no event');
       heardAtMs = clock.now();
       if (event.type === 'ERROR') throw watchError(event);
       const { name, resourceVersion } = event.object.metadata ?? {};

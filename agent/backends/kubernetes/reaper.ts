@@ -5,9 +5,10 @@ import type { HeldLease } from './held-lease.ts';
 import { leasesPath } from './held-lease.ts';
 import type { KubeClient } from './kube-client.ts';
 import { isRefused, lacksRight } from './kube-failure.ts';
-import type { Lease, ObjectList, Pod } from './kube-objects.ts';
+import type { Lease, Pod } from './kube-objects.ts';
 import { labelSelector } from './labels.ts';
 import { LeaseBook } from './lease-book.ts';
+import { listObjects } from './list-objects.ts';
 
 export const REAP_MS = 5_000;
 /** Every so many rounds pods are looked for whose instance has no Lease at all. */
@@ -55,17 +56,14 @@ export function createReaper(deps: ReaperDeps): Reaper {
   }
 
   async function observe(): Promise<void> {
-    const query = { labelSelector: labelSelector(installation) };
-    const call = {
-      method: 'GET',
+    const { items } = await listObjects<Lease>(client, {
       path: leasesPath(namespace),
-      query,
+      labelSelector: labelSelector(installation),
       signal: stop.signal,
       vital: true,
-    } as const;
-    const list = await client.call<ObjectList<Lease>>(call);
+    });
     // While the cluster took nothing from this instance, it may have taken nothing from the others: they live.
-    book.observe(list.items ?? [], clock.now(), lease.steadySinceMs);
+    book.observe(items, clock.now(), lease.steadySinceMs);
   }
 
   async function reap(): Promise<void> {
@@ -84,6 +82,8 @@ export function createReaper(deps: ReaperDeps): Reaper {
     });
     // The Leases after the pods: an instance makes its Lease before its first pod.
     if (looksForOrphans) await observe();
+    // A list without this instance's own Lease is not to be believed in what else it lacks.
+    if (!leads()) return;
     const known = book.instances();
     const left = pods.filter((pod) => {
       const instance = pod.metadata?.labels?.[LABEL.instance] ?? '';
@@ -121,26 +121,14 @@ export async function buryLease(
   }
 }
 
-/** Every pod that a selector names, page by page. */
+/** Every pod that a selector names. */
 export async function listPods(
   client: KubeClient,
   { namespace, selector, signal }: { namespace: string; selector: string; signal?: AbortSignal },
 ): Promise<Pod[]> {
-  const pods: Pod[] = [];
-  let next: string | undefined;
-  do {
-    const query = { labelSelector: selector, limit: '500', ...(next ? { continue: next } : {}) };
-    const path = `/api/v1/namespaces/${namespace}/pods`;
-    const page = await client.call<ObjectList<Pod>>({
-      method: 'GET',
-      path,
-      query,
-      ...(signal ? { signal } : {}),
-    });
-    pods.push(...(page.items ?? []));
-    next = page.metadata?.continue;
-  } while (next);
-  return pods;
+  const path = `/api/v1/namespaces/${namespace}/pods`;
+  const listed = { path, labelSelector: selector, ...(signal ? { signal } : {}) };
+  return (await listObjects<Pod>(client, listed)).items;
 }
 
 /** Deletes exactly this pod: another of its name is left alone. Resolves also when it is gone already. */

@@ -33,10 +33,10 @@ async function listPods(path: string): Promise<object> {
   return client.call<object>(PODS);
 }
 
-/** An API server without TLS: what it answers says with which credential it was asked. */
-async function startPlainServer(): Promise<string> {
+/** An API server without TLS: what it answers says with which credential it was asked, unless it answers always the same. */
+async function startPlainServer(always?: string): Promise<string> {
   const server = createServer(({ headers }, response) => {
-    response.end(JSON.stringify({ asked: headers.authorization ?? 'nobody' }));
+    response.end(always ?? JSON.stringify({ asked: headers.authorization ?? 'nobody' }));
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -60,6 +60,34 @@ describe('a context without a user', () => {
   test('is served without TLS too, as kubectl proxy has it', async () => {
     await expect(listPods(kubeconfig({ server: await startPlainServer() }))).resolves.toEqual({
       asked: 'nobody',
+    });
+  });
+});
+
+describe('an answer that says yes', () => {
+  const status = { kind: 'Status', status: 'Failure', message: 'no', reason: 'Gone' };
+
+  test.for([
+    [410, 410],
+    [undefined, 500],
+    [200, 500],
+  ])('to a refusal of code %s is one, of %s', async ([code, httpStatus]) => {
+    const server = await startPlainServer(JSON.stringify({ ...status, code }));
+    const refused = { code: 'backend_unavailable', httpStatus, words: 'no', reason: 'Gone' };
+    await expect(listPods(kubeconfig({ server }))).rejects.toMatchObject(refused);
+  });
+
+  test('to what was done is taken', async () => {
+    const done = { ...status, status: 'Success' };
+    const server = await startPlainServer(JSON.stringify(done));
+    expect(await listPods(kubeconfig({ server }))).toEqual(done);
+  });
+
+  test.for(['', 'null', '7', '<html>', '{"items":['])('and is no object is refused: %j', async (text) => {
+    const server = await startPlainServer(text);
+    await expect(listPods(kubeconfig({ server }))).rejects.toMatchObject({
+      code: 'backend_unavailable',
+      detail: "What answers for the API server of context 'one' is none, or its answer broke off.",
     });
   });
 });

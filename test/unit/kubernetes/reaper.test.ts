@@ -67,6 +67,7 @@ function start() {
     reap,
     pods,
     deletions,
+    remove: (kind: keyof typeof stores, name: string) => stores[kind].remove(NAMESPACE, name),
     whenListed(listener: (kind: string) => void) {
       onListed = listener;
     },
@@ -129,4 +130,21 @@ test('one that does not lead deletes nothing', async () => {
   await clock.advance(2 * ORPHAN_ROUNDS * REAP_MS);
   expect(reaper.leads()).toBe(false);
   expect(pods()).toEqual(['orphan']);
+});
+
+test('a list of Leases that lacks its own deletes nobody, whatever else it lacks', async () => {
+  const { clock, add, reap, pods, whenListed, remove } = start();
+  const { name } = add('leases', 'own-lease', 'own').metadata;
+  add('leases', 'sister-lease', 'sister');
+  add('pods', 'own-pod', 'own');
+  add('pods', 'sister-pod', 'sister');
+  // Between the pods and the Leases that are read after them.
+  whenListed((kind) => {
+    if (kind !== 'pods') return;
+    remove('leases', name);
+    remove('leases', 'sister-lease');
+  });
+  reap(name);
+  await clock.settle();
+  expect(pods()).toEqual(['own-pod', 'sister-pod']);
 });
