@@ -109,9 +109,35 @@ describe('a list that is none', () => {
     expect(await listObjects({ call }, { path: '', labelSelector: '' })).toMatchObject({ items: [] });
   });
 
+  test('holds objects that are none, or have no name, is read without them', async () => {
+    const items = [null, 7, {}, { metadata: { name: '' } }, { metadata: { name: 'one' } }];
+    expect((await read({ items })).items).toEqual([{ metadata: { name: 'one' } }]);
+  });
+
   test('is empty where its items are null', async () => {
     expect((await read({ items: null })).items).toEqual([]);
   });
+});
+
+test('a server that passes over selectors shows nobody the pods of others', async () => {
+  const labelSelector = 'app=podgate,instance=own';
+  const add = (name: string, instance: string) =>
+    fake.store('pods').add({
+      metadata: { name, namespace: cluster.namespace, labels: { app: 'podgate', instance } },
+      spec: { nodeSelector: { none: 'here' }, containers: [{ name: CONTAINER }] },
+    });
+  fake.fault = ({ query }) => void query.delete('labelSelector');
+  add('sister', 'sister');
+  add('own', 'own');
+  const watch = createPodWatch({ ...cluster, labelSelector, clock: testClock, random: () => 0, log });
+  await watch.synced;
+  add('sister-later', 'sister');
+  add('own-later', 'own');
+  await watch.until('own-later', (pod) => pod, soon());
+  expect([...watch.all()].map(({ metadata }) => metadata?.name)).toEqual(['own', 'own-later']);
+  watch.close();
+  const path = `/api/v1/namespaces/${cluster.namespace}/pods`;
+  expect((await listObjects(cluster.client, { path, labelSelector })).items).toHaveLength(2);
 });
 
 describe('a cluster whose pods cannot be listed', () => {

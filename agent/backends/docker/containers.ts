@@ -9,15 +9,22 @@ import { isRefused } from './engine-failure.ts';
 /** A container as the engine lists it. */
 export type Container = z.infer<typeof ANSWER.containers>[number];
 
-/** What one installation made on this engine, or one instance of it: in every state, and never another's. */
-export function listContainers(
+/**
+ * What one installation made on this engine, or one instance of it: in every state, and never another's. What is listed
+ * may be removed: an engine, or a proxy before it, that passes over the filters must not have a stranger's removed.
+ */
+export async function listContainers(
   client: EngineClient,
   { installation, instance, signal }: { installation: string; instance?: string; signal?: AbortSignal },
 ): Promise<Container[]> {
-  const label = [`${LABEL.managedBy}=${MANAGED_BY}`, `${LABEL.installation}=${installation}`];
-  if (instance !== undefined) label.push(`${LABEL.instance}=${instance}`);
+  const wanted: [name: string, value: string][] = [
+    [LABEL.managedBy, MANAGED_BY],
+    [LABEL.installation, installation],
+  ];
+  if (instance !== undefined) wanted.push([LABEL.instance, instance]);
+  const label = wanted.map(([name, value]) => `${name}=${value}`);
   const query = { all: 'true', filters: JSON.stringify({ label }) };
-  return client.call(
+  const listed = await client.call(
     {
       method: 'GET',
       path: '/containers/json',
@@ -27,6 +34,7 @@ export function listContainers(
     },
     ANSWER.containers,
   );
+  return listed.filter((each) => wanted.every(([name, value]) => labelOf(each, name) === value));
 }
 
 /** Its state; undefined where it is not there. */

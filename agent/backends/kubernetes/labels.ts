@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { LABEL, MANAGED_BY } from '../labels.ts';
+import type { ObjectMeta } from './kube-objects.ts';
 
 /** Holds the instance's name where a label cannot. */
 export const INSTANCE_ANNOTATION = 'podgate.dev/instance';
@@ -23,6 +24,22 @@ export function labelSelector(installation: string, instance?: string): string {
 /** An instance's Lease; a name of an object is lower case, an instance's is not. */
 export function leaseName(installation: string, instance: string): string {
   return `podgate-${digest(`${installation}\n${instance}`, 24)}`;
+}
+
+/**
+ * Whether an object is one, and what `labelSelector()` made selects it. What is listed may be deleted: a server, or what
+ * stands between, that passes over the selector must not have another's pods deleted.
+ */
+export function isSelected(object: { metadata?: ObjectMeta } | null, selector: string): boolean {
+  const { name = '', labels } = object?.metadata ?? {};
+  const wanted = selector.split(',').filter(Boolean);
+  return (
+    name !== '' &&
+    wanted.every((part) => {
+      const [label = '', value] = part.split('=');
+      return labels?.[label] === value;
+    })
+  );
 }
 
 function digest(text: string, length: number): string {

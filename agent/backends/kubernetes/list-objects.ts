@@ -1,6 +1,7 @@
 import { Failure } from '../../../shared/errors.ts';
 import type { KubeClient } from './kube-client.ts';
 import type { ObjectList, ObjectMeta } from './kube-objects.ts';
+import { isSelected } from './labels.ts';
 
 const PAGE = 500;
 /** 50,000 objects of one installation in a namespace. */
@@ -31,7 +32,7 @@ export async function listObjects<T extends { metadata?: ObjectMeta }>(
     // Null is an empty list of some servers.
     if (page.items !== null && !Array.isArray(page.items))
       throw new Failure('backend_unavailable', 'The API server answers a list with what is none.');
-    for (const item of page.items ?? []) items.push(item);
+    for (const item of page.items ?? []) if (isSelected(item, labelSelector)) items.push(item);
     next = page.metadata?.continue;
     if (!next) return { items, version: page.metadata?.resourceVersion };
   }

@@ -6,6 +6,7 @@ import { pause } from '../../pause.ts';
 import type { KubeClient } from './kube-client.ts';
 import { isRefused, type KubeRefusal, lacksRight } from './kube-failure.ts';
 import type { Pod, Status, WatchEvent } from './kube-objects.ts';
+import { isSelected } from './labels.ts';
 import { listObjects } from './list-objects.ts';
 
 /** The server ends a watch after this; bookmarks come about once a minute before. */
@@ -117,7 +118,8 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
       if (resourceVersion !== undefined) version = resourceVersion;
       backoff.reset();
       if (event.type === 'BOOKMARK' || name === undefined) continue;
-      set(name, event.type === 'DELETED' ? undefined : event.object);
+      const isThere = event.type !== 'DELETED' && isSelected(event.object, labelSelector);
+      set(name, isThere ? event.object : undefined);
     }
   }
 

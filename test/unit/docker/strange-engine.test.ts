@@ -97,6 +97,26 @@ describe('an engine whose answer', () => {
   });
 });
 
+test('an engine that passes over filters shows nobody the containers of others', async () => {
+  const labels = (installation: string, instance: string) => ({
+    'app.kubernetes.io/managed-by': 'podgate',
+    'podgate.dev/installation': installation,
+    'podgate.dev/instance': instance,
+  });
+  const listed = [
+    { Id: 'own', Labels: labels('a', 'own') },
+    { Id: 'sister', Labels: labels('a', 'sister') },
+    { Id: 'other', Labels: labels('b', 'own') },
+    { Id: 'database', Labels: { 'podgate.dev/installation': 'a' } },
+    { Id: 'bare', Labels: null },
+  ];
+  const client = await engineThat(says(listed));
+  const ids = async (instance?: string) =>
+    (await listContainers(client, { installation: 'a', ...(instance && { instance }) })).map(({ Id }) => Id);
+  expect(await ids()).toEqual(['own', 'sister']);
+  expect(await ids('own')).toEqual(['own']);
+});
+
 describe('an engine that speaks', () => {
   test.for([
     ['1.41', undefined, '1.41'],
