@@ -67,14 +67,27 @@ export function createReaper(deps: ReaperDeps): Reaper {
   }
 
   async function reap(): Promise<void> {
+    const failures: unknown[] = [];
     const dead = new Set<string>();
     for (const expired of book.expired(clock.now())) {
-      if (await buryLease(client, namespace, expired))
-        dead.add(expired.metadata?.labels?.[LABEL.instance] ?? '');
+      const isBuried = await buryLease(client, namespace, expired).catch(
+        (cause) => void failures.push(cause),
+      );
+      if (isBuried) dead.add(expired.metadata?.labels?.[LABEL.instance] ?? '');
     }
+    for (const pod of await findLeft(dead)) {
+      if (stop.signal.aborted) return;
+      await deletePod(client, namespace, pod.metadata ?? {}).catch((cause) => failures.push(cause));
+    }
+    // Only now: one that cannot be deleted keeps no other.
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** The pods of the dead, and now and then of those who have no Lease at all. */
+  async function findLeft(dead: ReadonlySet<string>): Promise<Pod[]> {
     const looksForOrphans = round % ORPHAN_ROUNDS === 0;
     round += 1;
-    if (dead.size === 0 && !looksForOrphans) return;
+    if (dead.size === 0 && !looksForOrphans) return [];
     const pods = await listPods(client, {
       namespace,
       selector: labelSelector(installation),
@@ -83,14 +96,15 @@ export function createReaper(deps: ReaperDeps): Reaper {
     // The Leases after the pods: an instance makes its Lease before its first pod.
     if (looksForOrphans) await observe();
     // A list without this instance's own Lease is not to be believed in what else it lacks.
-    if (!leads()) return;
+    if (!leads()) return [];
     const known = book.instances();
-    const left = pods.filter((pod) => {
-      const instance = pod.metadata?.labels?.[LABEL.instance] ?? '';
-      return dead.has(instance) || (looksForOrphans && !known.has(instance));
+    const left = pods.filter(({ metadata }) => {
+      const instance = metadata?.labels?.[LABEL.instance] ?? '';
+      const isLeft = dead.has(instance) || (looksForOrphans && !known.has(instance));
+      return isLeft && metadata?.deletionTimestamp === undefined;
     });
-    for (const pod of left) await deletePod(client, namespace, pod.metadata ?? {});
     if (left.length > 0) log('pods_reaped', { namespace, pods: left.length, instances: dead.size });
+    return left;
   }
 
   return {

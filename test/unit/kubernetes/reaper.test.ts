@@ -2,6 +2,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import type { HeldLease } from '../../../agent/backends/kubernetes/held-lease.ts';
 import type { Call, KubeClient } from '../../../agent/backends/kubernetes/kube-client.ts';
 import { createReaper, ORPHAN_ROUNDS, REAP_MS } from '../../../agent/backends/kubernetes/reaper.ts';
+import { Failure } from '../../../shared/errors.ts';
 import { createFakeClock } from '../../fakes/fake-clock.ts';
 import {
   createObjectStore,
@@ -28,13 +29,17 @@ function start() {
   const revision = createRevision();
   const stores = { pods: createObjectStore(revision), leases: createObjectStore(revision) };
   const deletions: { name: string; preconditions: unknown }[] = [];
+  const undeletable = new Set<string>();
   let onListed: ((kind: string) => void) | undefined;
+  let onDeleted: (() => void) | undefined;
 
   async function call<T>({ method, path, query, body }: Call): Promise<T> {
     const [, kind = '', name = ''] = /\/(pods|leases)(?:\/(.+))?$/.exec(path) ?? [];
     const store = stores[kind as keyof typeof stores];
     if (method === 'DELETE') {
       deletions.push({ name, preconditions: (body as { preconditions?: unknown }).preconditions });
+      onDeleted?.();
+      if (undeletable.has(name)) throw new Failure('backend_unavailable', 'No.');
       return store.remove(NAMESPACE, name) as T;
     }
     const items = store.list(NAMESPACE, selectorOf(query?.labelSelector ?? null));
@@ -67,6 +72,15 @@ function start() {
     reap,
     pods,
     deletions,
+    undeletable,
+    terminate: (pod: KubeObject) =>
+      stores.pods.put({
+        ...pod,
+        metadata: { ...pod.metadata, deletionTimestamp: '2026-11-22T00:00:00Z' },
+      }),
+    whenDeleted(listener: () => void) {
+      onDeleted = listener;
+    },
     remove: (kind: keyof typeof stores, name: string) => stores[kind].remove(NAMESPACE, name),
     whenListed(listener: (kind: string) => void) {
       onListed = listener;
@@ -147,4 +161,34 @@ test('a list of Leases that lacks its own deletes nobody, whatever else it lacks
   reap(name);
   await clock.settle();
   expect(pods()).toEqual(['own-pod', 'sister-pod']);
+});
+
+test('a pod that cannot be deleted keeps none of those after it', async () => {
+  const { clock, add, reap, pods, undeletable } = start();
+  add('leases', 'own-lease', 'own');
+  for (const name of ['stuck', 'second', 'third']) add('pods', name, 'gone');
+  undeletable.add('stuck');
+  reap('own-lease');
+  await clock.settle();
+  expect(pods()).toEqual(['stuck']);
+});
+
+test('a pod that is being deleted already is not deleted again', async () => {
+  const { clock, add, reap, pods, deletions, terminate } = start();
+  add('leases', 'own-lease', 'own');
+  terminate(add('pods', 'on-lost-node', 'gone'));
+  reap('own-lease');
+  await clock.settle();
+  expect(pods()).toEqual(['on-lost-node']);
+  expect(deletions).toEqual([]);
+});
+
+test('a reaper that is closed among its deletions deletes no more', async () => {
+  const { clock, add, reap, deletions, whenDeleted } = start();
+  add('leases', 'own-lease', 'own');
+  for (const name of ['first', 'second', 'third']) add('pods', name, 'gone');
+  const reaper = reap('own-lease');
+  whenDeleted(() => reaper.close());
+  await clock.settle();
+  expect(deletions.map(({ name }) => name)).toEqual(['first']);
 });
