@@ -151,13 +151,24 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
   }
 
   async function replace(): Promise<void> {
+    if (released) return;
     try {
       lease = await make();
+      // Nobody else would delete it: an instance that has ended comes back to no Lease.
+      if (released) return await remove();
       renewed();
       log('lease_replaced', { namespace });
       deps.onReplaced();
     } catch (cause) {
       notRenewed(cause);
+    }
+  }
+
+  async function remove(): Promise<void> {
+    try {
+      await client.call({ method: 'DELETE', path: `${path}/${name}` });
+    } catch (cause) {
+      if (!isRefused(cause, 404) && !lacksRight(cause)) log('lease_not_released', { namespace, cause });
     }
   }
 
@@ -179,11 +190,7 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
     async release() {
       released = true;
       cancel();
-      try {
-        await client.call({ method: 'DELETE', path: `${path}/${name}` });
-      } catch (cause) {
-        if (!isRefused(cause, 404) && !lacksRight(cause)) log('lease_not_released', { namespace, cause });
-      }
+      await remove();
     },
   };
 }
