@@ -19,12 +19,12 @@ import type { KubeClient } from './kube-client.ts';
 import { isPassing } from './kube-failure.ts';
 import { BOARD_ANNOTATION, labelSelector } from './labels.ts';
 import { createPodExecs } from './pod-execs.ts';
+import { createPodRemoval } from './pod-removal.ts';
 import { drawUid, podSpec } from './pod-spec.ts';
 import { createPodStart, START_TIMEOUT_MS, UNSCHEDULABLE_MS } from './pod-start.ts';
 import { type PodEnd, podState } from './pod-state.ts';
 import { createPodWatch } from './pod-watch.ts';
 import { createReaper, deletePods, listPods } from './reaper.ts';
-import { removePod } from './remove-pod.ts';
 import { lackText } from './rights.ts';
 import { sandboxOf } from './sandbox-of.ts';
 import { sweepUnwantedPods } from './unwanted-pods.ts';
@@ -104,6 +104,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     open: (name, signal) => execs.open(name, known.get(name)?.python ?? 'python3', signal),
   });
   const closing = new AbortController();
+  const removal = createPodRemoval({ ...deps, signal: closing.signal });
   const stopSweeping = sweepUnwantedPods({ watch, clock, isKnown: (name) => known.has(name), remove });
 
   async function create(
@@ -157,7 +158,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     const { uid = seenUid, first } = known.get(name) ?? {};
     known.delete(name);
     first?.destroy();
-    return removePod({ ...deps, signal: closing.signal }, { name, ...(uid === undefined ? {} : { uid }) });
+    return removal({ name, uid });
   }
 
   async function list(): Promise<Sandbox[]> {

@@ -8,7 +8,7 @@ import { deletePod } from './reaper.ts';
 
 const DESTROY_TRIES = 12;
 
-export type RemovePodDeps = {
+export type PodRemovalDeps = {
   client: KubeClient;
   namespace: string;
   clock: Clock;
@@ -18,19 +18,32 @@ export type RemovePodDeps = {
   signal: AbortSignal;
 };
 
-/** Tries for minutes, as nobody waits for it. What is left then ends itself: its stream is gone. */
-export async function removePod(deps: RemovePodDeps, pod: { name: string; uid?: string }): Promise<void> {
+export type RemovedPod = { name: string; uid?: string | undefined };
+
+/** Deletes a pod, for as long as that takes. Never rejects; who asks while it goes on waits for the same. */
+export function createPodRemoval(deps: PodRemovalDeps): (pod: RemovedPod) => Promise<void> {
   const { client, namespace, clock, random, log, signal } = deps;
-  const backoff = createBackoff({ baseMs: 500, maxMs: 30_000, random });
-  for (;;) {
-    try {
-      return await deletePod(client, namespace, pod);
-    } catch (cause) {
-      if (signal.aborted || !isPassing(cause) || backoff.tries >= DESTROY_TRIES) {
-        if (!lacksRight(cause)) log('pod_not_deleted', { namespace, pod: pod.name, cause });
-        return;
+  const underWay = new Map<string, Promise<void>>();
+
+  /** Tries for minutes, as nobody waits for it. What is left then ends itself: its stream is gone. */
+  async function tryToRemove(pod: RemovedPod): Promise<void> {
+    const backoff = createBackoff({ baseMs: 500, maxMs: 30_000, random });
+    for (;;) {
+      try {
+        return await deletePod(client, namespace, pod);
+      } catch (cause) {
+        if (signal.aborted || !isPassing(cause) || backoff.tries >= DESTROY_TRIES) {
+          if (!lacksRight(cause)) log('pod_not_deleted', { namespace, pod: pod.name, cause });
+          return;
+        }
+        await pause(clock, backoff.next(), signal).catch(() => {});
       }
-      await pause(clock, backoff.next(), signal).catch(() => {});
     }
   }
+
+  return (pod) => {
+    const removal = underWay.get(pod.name) ?? tryToRemove(pod).finally(() => underWay.delete(pod.name));
+    underWay.set(pod.name, removal);
+    return removal;
+  };
 }

@@ -149,7 +149,7 @@ export async function listPods(
 export async function deletePod(
   client: KubeClient,
   namespace: string,
-  { name, uid }: { name?: string; uid?: string },
+  { name, uid }: { name?: string; uid?: string | undefined },
 ): Promise<void> {
   const preconditions = uid === undefined ? {} : { preconditions: { uid } };
   const body = { kind: 'DeleteOptions', apiVersion: 'v1', ...preconditions };
