@@ -1,4 +1,5 @@
 import { Failure } from '../../../shared/errors.ts';
+import { wordsOf } from './kube-answer.ts';
 import type { Status } from './kube-objects.ts';
 
 /** How an exec ended, from its last frame on channel 3. */
@@ -15,22 +16,27 @@ export type ExecStatus = {
  * else that is not `Success` never was a result. Throws a Failure for what is no status at all.
  */
 export function parseExecStatus(text: string): ExecStatus {
-  let status: Status;
-  try {
-    status = JSON.parse(text) as Status;
-  } catch (cause) {
-    throw new Failure('sandbox_lost', 'The exec ended with a status that cannot be read.', {
-      cause,
-      started: 'unknown',
-    });
-  }
-  const words = status.message ?? '';
+  const status = readStatus(text);
+  const words = wordsOf(status);
   if (status.status === 'Success') return { exitCode: 0, reason: 'Completed', words };
-  const cause = status.details?.causes?.find(({ reason }) => reason === 'ExitCode');
+  const { causes } = status.details ?? {};
+  const cause = Array.isArray(causes) ? causes.find((each) => each?.reason === 'ExitCode') : undefined;
   const isCode = status.reason === 'NonZeroExitCode' && /^\d{1,3}$/.test(cause?.message ?? '');
   return {
     exitCode: isCode ? Number(cause?.message) : null,
-    reason: status.reason ?? 'Unknown',
+    reason: typeof status.reason === 'string' ? status.reason : 'Unknown',
     words,
   };
+}
+
+function readStatus(text: string): Status {
+  let cause: unknown;
+  try {
+    const status: unknown = JSON.parse(text);
+    if (typeof status === 'object' && status !== null) return status;
+  } catch (error) {
+    cause = error;
+  }
+  const detail = 'The exec ended with a status that cannot be read.';
+  throw new Failure('sandbox_lost', detail, { cause, started: 'unknown' });
 }

@@ -2,6 +2,9 @@ import { Failure } from '../../../shared/errors.ts';
 import type { KubeAccess } from './kube-config.ts';
 import type { Status } from './kube-objects.ts';
 
+/** Of what a cluster says in its own words. */
+export const MAX_WORDS = 2_048;
+
 /** An answer that says yes. Throws a Failure for one that is no object. */
 export function bodyOf(text: string, { context }: KubeAccess): object {
   let body: unknown;
@@ -34,5 +37,10 @@ export function parseStatus(text: string): Status {
   } catch {
     // Not the API server's.
   }
-  return { message: text.slice(0, 512) };
+  return { message: text };
+}
+
+/** Of what the cluster says in its own words as much as goes to a log. */
+export function wordsOf({ message }: Status): string {
+  return typeof message === 'string' ? message.slice(0, MAX_WORDS) : '';
 }

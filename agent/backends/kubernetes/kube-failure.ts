@@ -1,4 +1,5 @@
 import { type ErrorCode, Failure } from '../../../shared/errors.ts';
+import { wordsOf } from './kube-answer.ts';
 import type { Status } from './kube-objects.ts';
 import { lackText, type Right } from './rights.ts';
 
@@ -70,7 +71,7 @@ export function statusFailure(
   },
 ): KubeRefusal {
   const { status, retryAfter, what } = answer;
-  const words = body.message ?? '';
+  const words = wordsOf(body);
   const right = status === 403 ? missingRight(words, answer.right) : undefined;
   const [code, detail] = right
     ? (['backend_unavailable', lackText([right])] as const)
@@ -78,7 +79,7 @@ export function statusFailure(
   const retryAfterMs = status === 429 || status === 503 ? retryMs(retryAfter, body) : undefined;
   return new KubeRefusal(code, detail, {
     httpStatus: status,
-    reason: body.reason ?? '',
+    reason: typeof body.reason === 'string' ? body.reason : '',
     words,
     right,
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
