@@ -78,6 +78,7 @@ export async function openRunnerStream<Stream extends Duplex>({
   stream.once('error', onError);
   try {
     if (stream.destroyed) refuse('');
+    if (signal.aborted) onAbort();
     await there.promise;
     return stream;
   } catch (cause) {
