@@ -34,8 +34,8 @@ const CONFIG_REASONS: ReadonlySet<string> = new Set([
 /** What a pod's status says of its sandbox. Undefined: the pod is not there. */
 export function podState(pod: Pod | undefined): PodState {
   if (pod === undefined) return ended('deleted', 'sandbox_lost', 'The pod was deleted.');
-  const { status = {} } = pod;
-  const container = status.containerStatuses?.find(({ name }) => name === CONTAINER)?.state;
+  const status = pod.status ?? {};
+  const container = find(status.containerStatuses, ({ name }) => name === CONTAINER)?.state;
   if (container?.terminated) return terminated(pod, container.terminated);
   if (status.phase === 'Failed' || status.phase === 'Succeeded') return failed(status.reason ?? '');
   if (pod.metadata?.deletionTimestamp !== undefined)
@@ -64,7 +64,7 @@ function pending(pod: Pod, waiting: { reason?: string; message?: string } | unde
       unschedulable: false,
     };
   }
-  const scheduled = pod.status?.conditions?.find(({ type }) => type === 'PodScheduled');
+  const scheduled = find(pod.status?.conditions, ({ type }) => type === 'PodScheduled');
   if (scheduled?.status === 'False' && scheduled.reason === 'Unschedulable') {
     const detail = 'No node of the cluster has room for the sandbox.';
     return {
@@ -118,6 +118,12 @@ function failed(reason: string): PodState {
   if (/^(OutOf|Unexpected|Node|UnexpectedAdmissionError|Topology)/.test(reason))
     return ended('node_refused', 'unschedulable', 'The node had no room for the sandbox after all.');
   return ended('exited', 'sandbox_lost', 'The sandbox ended.');
+}
+
+/** Who looks at a pod may be a timer: no server's untidiness may throw there. */
+function find<T extends object>(list: readonly T[] | undefined, fits: (each: T) => boolean): T | undefined {
+  if (!Array.isArray(list)) return undefined;
+  return list.find((each) => typeof each === 'object' && each !== null && fits(each));
 }
 
 function ended(why: PodEnd['why'], code: ErrorCode, detail: string): PodState {

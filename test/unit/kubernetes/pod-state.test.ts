@@ -111,3 +111,13 @@ describe('a pod that has ended', () => {
     expect(podState(given)).toMatchObject({ phase: 'ended', end: { why, failure: { code } } });
   });
 });
+
+test.for([
+  null,
+  'none',
+  { containerStatuses: 'none', conditions: 7 },
+  { containerStatuses: [null, 7, { name: 'sandbox', state: null }], conditions: [null] },
+])('a status that no server gives is one that says nothing yet: %j', (status) => {
+  const state = podState({ metadata: { name: 'p' }, status } as unknown as Pod);
+  expect(state).toEqual({ phase: 'pending', trouble: null, unschedulable: false });
+});
