@@ -43,6 +43,8 @@ export type DockerBackendDeps = {
   keepMs?: number;
   unwantedMs?: number;
   silentMs?: number;
+  /** Gives up what is not ready yet. */
+  signal?: AbortSignal;
 };
 
 export type DockerBackend = Backend & {
@@ -68,14 +70,20 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
   /** Creations and removals under way: an end waits for them, as each may leave a container. */
   const underWay = new Set<Promise<unknown>>();
   const removal = createContainerRemoval({ ...deps, signal: closing.signal });
-  const watch = await createEngineWatch({ ...deps, signal: closing.signal });
+  const untilReady = deps.signal ? AbortSignal.any([closing.signal, deps.signal]) : closing.signal;
+  const watch = await createEngineWatch({ ...deps, signal: untilReady });
   const keeper = createContainerKeeper({
     ...deps,
     isWanted: (name) => known.has(name),
     remove,
     onLook: (failure) => void watch.look(failure),
   });
-  await keeper.first;
+  try {
+    await orAborted(keeper.first, untilReady);
+  } catch (cause) {
+    keeper.close();
+    throw cause;
+  }
 
   function tracked<T>(work: Promise<T>): Promise<T> {
     underWay.add(work);

@@ -36,9 +36,10 @@ export function createDockerCluster(deps: DockerClusterDeps): {
     reconnects: true,
     freshPerExecution: false,
     what: `the engine at ${client.shown}`,
-    open: () =>
+    open: (signal) =>
       createDockerBackend({
         ...deps.keeperTimes,
+        signal,
         client,
         installation: config.docker.installation,
         instance,

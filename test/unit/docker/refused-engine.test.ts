@@ -17,6 +17,17 @@ const ROOTLESS = {
   SecurityOptions: ['name=seccomp,profile=default', 'name=rootless'],
 };
 
+function openCluster(host: string, unsafe = false) {
+  const docker = { host, tlsVerify: false, certPath: undefined, sockets: [], installation: 'refused' };
+  return createDockerCluster({
+    config: { docker, unsafe },
+    instance: 'one',
+    clock: testClock,
+    random: Math.random,
+    log: () => {},
+  });
+}
+
 test.for([
   [
     'holds no limits',
@@ -32,14 +43,7 @@ test.for([
   'an engine that %s is isolation_failed to callers, and its owner learns why',
   async ([, info, why]) => {
     const host = `unix://${await strangeEngine(says(info))}`;
-    const docker = { host, tlsVerify: false, certPath: undefined, sockets: [], installation: 'refused' };
-    const { backend, facts } = createDockerCluster({
-      config: { docker, unsafe: false },
-      instance: 'one',
-      clock: testClock,
-      random: Math.random,
-      log: () => {},
-    });
+    const { backend, facts } = openCluster(host);
     onTestFinished(backend.close);
     const template = await parseTemplate({ name: 'default', image: 'any' });
     await expect(backend.create(template, AbortSignal.timeout(5_000))).rejects.toMatchObject({
@@ -48,5 +52,20 @@ test.for([
     });
     expect(facts().unavailable).toMatch(why);
     expect(facts().unavailable).toContain(host);
+  },
+);
+
+test.for(['/info', '/containers/json'])(
+  'an engine that says nothing when it is asked for %s does not hold an agent that ends',
+  { timeout: 10_000 },
+  async (silent) => {
+    const asked = Promise.withResolvers<void>();
+    const engine = await strangeEngine((response) => {
+      if (response.req.url?.includes(silent)) asked.resolve();
+      else says(ROOTLESS)(response);
+    });
+    const { backend } = openCluster(`unix://${engine}`, true);
+    await asked.promise;
+    await backend.close();
   },
 );
