@@ -7,6 +7,9 @@ export type GatewayMessage = {
   [Name in keyof FromGateway]: { name: Name; body: FromGateway[Name] };
 }[keyof FromGateway];
 
+/** Questions of one link whose answers are not known yet: each is remembered until it is. */
+export const MAX_ASKED = 10_000;
+
 /** The executions that came over one link, by stream. */
 export type LinkStreams = {
   message(message: GatewayMessage, stream: number): void;
@@ -29,6 +32,7 @@ export type LinkStreamsDeps = {
 export function createLinkStreams({ peer, executions, broke, onStart }: LinkStreamsDeps): LinkStreams {
   const ports = new Map<number, StreamPort>();
   let isLost = false;
+  let asked = 0;
   const forget = (stream: number) => void ports.delete(stream);
 
   function start(body: FromGateway['START'], stream: number): void {
@@ -69,9 +73,15 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
       return;
     }
     const question = { ref: 0, execution_id, refuse_if_unknown: false };
-    void executions.cancel(execution_id, reason).then(() => {
-      if (!isLost) peer.control('STATUS', 0, executions.status(question));
-    });
+    if (asked >= MAX_ASKED) broke('a flood of questions');
+    else void tellEnd(question, executions.cancel(execution_id, reason));
+  }
+
+  async function tellEnd(question: FromGateway['STATUS'], ended: Promise<void>): Promise<void> {
+    asked += 1;
+    await ended;
+    asked -= 1;
+    if (!isLost) peer.control('STATUS', 0, executions.status(question));
   }
 
   async function tellSessions(ask: FromGateway['SESSION']): Promise<void> {

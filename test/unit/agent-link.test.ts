@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest';
+import { MAX_ASKED } from '../../agent/link/link-streams.ts';
 import { clampTimings } from '../../agent/link/timings.ts';
 import { TYPE } from '../../shared/frame-type.ts';
 import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
@@ -338,6 +339,23 @@ describe('a gateway that misbehaves on a joined link', () => {
     expect(stream).toBe(1);
     expect((await link.closed).code).toBe(4400);
     await until(() => backend.made.some(({ runner }) => runner.runs[0]?.cancelled !== undefined));
+  });
+
+  test('cancels one execution again and again: the agent does not remember every question', async () => {
+    const { link, backend } = await join();
+    for (const { runner } of backend.made) {
+      runner.onRun = (run) => run.started();
+      runner.onCancel = () => {};
+    }
+    link.start({ execution_id: 'asked-for' });
+    await link.next('STARTED');
+    const ask = () => link.send('CANCEL', { reason: 'cancelled', execution_id: 'asked-for' });
+    for (let n = 0; n < MAX_ASKED; n += 1) ask();
+    link.send('HEARTBEAT', { id: 1, reply: true, echo: null, running: 0 });
+    await link.next('HEARTBEAT', ({ echo }) => echo === 1);
+    ask();
+    expect((await link.closed).code).toBe(4400);
+    expect(link.seen.some(({ name }) => name === 'STATUS')).toBe(false);
   });
 
   test('asks without reading: the agent does not keep every answer', async () => {
