@@ -72,6 +72,7 @@ export function createLink(deps: LinkDeps): Link {
   let state: LinkState = { phase: 'dialing' };
   let lastFrameMs = clock.now();
   let beats = 0;
+  let proving = false;
   let asked: { id: number; atMs: number } | undefined;
   /** Who waits for the echo of a heartbeat. */
   const echoes = new Map<number, () => void>();
@@ -226,9 +227,15 @@ export function createLink(deps: LinkDeps): Link {
   }
 
   async function prove(as: 'HELLO' | 'AUTH_REFRESH', nonce: string): Promise<void> {
+    if (proving) {
+      broke('AUTH_REFRESH before the last one was answered');
+      return;
+    }
+    proving = true;
     let proof: FromAgent['AUTH_REFRESH'];
     try {
       proof = await deps.prove(nonce);
+      proving = false;
     } catch (cause) {
       log('credential_unusable', { code: 'unauthorized', cause });
       apply({ type: 'fault', code: 'unauthorized', detail: "The agent's credential cannot be used." });

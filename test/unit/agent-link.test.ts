@@ -313,6 +313,13 @@ describe('a gateway that misbehaves on a joined link', () => {
       },
       4400,
     ],
+    [
+      'asks for another proof before it has one',
+      (link) => {
+        for (let n = 0; n < 2; n += 1) link.send('AUTH_REFRESH', { nonce: 'm'.repeat(43) });
+      },
+      4400,
+    ],
     ['sends CANCEL for nothing', (link) => link.send('CANCEL', { reason: 'x' }), 4400],
   ];
   test.for(faults)('%s: this link closes with its code, its sister lives on', async ([, misbehave, code]) => {
