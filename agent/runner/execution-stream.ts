@@ -117,6 +117,8 @@ export function createExecutionStream(
 
   function onWindow(limit: number, received: number | undefined): FrameFault | undefined {
     if (limit < at.inputLimit) return broken('a window fell');
+    // Each is a sign of life: one that says nothing new would be one for ever.
+    if (limit === at.inputLimit && received === undefined) return broken('a window that does not rise');
     if (received !== undefined && (!at.inputUnknown || received > at.inputOffset))
       return broken('more input was received than was sent');
     if (limit > at.inputOffset + STREAM_WINDOW_BYTES)

@@ -302,6 +302,11 @@ test('a runner that does not read loses the stream, and not the agent its memory
 
 describe('a runner that breaks its protocol loses the stream', () => {
   const cases: [string, RegExp, (peer: Peer) => void][] = [
+    [
+      'a window that says nothing new',
+      /does not rise/,
+      (peer) => peer.control(TYPE.WINDOW, 1, { limit: STREAM_WINDOW_BYTES }),
+    ],
     ['a type that nobody knows', /type 0x7f/, (peer) => peer.control(0x7f, 0, {})],
     ["a type that is the agent's", /type 0x44/, (peer) => peer.control(TYPE.RESET, 0, {})],
     ["a type of the link's", /type 0x5/, (peer) => peer.control(TYPE.HEARTBEAT, 0, {})],
