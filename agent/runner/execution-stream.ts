@@ -1,10 +1,13 @@
 import { Failure } from '../../shared/errors.ts';
 import type { FrameFault } from '../../shared/frame.ts';
 import { CHANNEL } from '../../shared/frame-type.ts';
-import { MAX_RESULT_FILES, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import { MAX_RESULT_FILES, MAX_RESULT_FILES_BYTES, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { ExitBody, FileEnd } from '../../shared/messages.ts';
 
 export type OutputChannel = 1 | 2 | 3;
+
+/** Of channel 3: all files that a runner collects, and a document of results. */
+export const MAX_FILES_CHANNEL_BYTES = MAX_RESULT_FILES_BYTES + 8_388_608;
 
 /** What an execution tells its owner, in the order in which the runner said it. All are called synchronously. */
 export type ExecutionHandlers = {
@@ -95,6 +98,8 @@ export function createExecutionStream(
     const next = offset + body.byteLength;
     if (channel !== CHANNEL.files && next > at.maxOutputBytes)
       return broken('more output than was asked for');
+    if (next > MAX_FILES_CHANNEL_BYTES && channel === CHANNEL.files)
+      return broken('more bytes of files than were asked for');
     if (at.offsets[1] + at.offsets[2] + at.offsets[3] + body.byteLength > at.limit) {
       return broken('more DATA than the window allows');
     }

@@ -2,7 +2,12 @@ import { Duplex, duplexPair } from 'node:stream';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createRunnerClient, MAX_UNREAD_BYTES, type RunnerClient } from '../../agent/runner/client.ts';
-import type { ExecutionHandlers } from '../../agent/runner/execution-stream.ts';
+import {
+  createExecutionStream,
+  type ExecutionHandlers,
+  freshCheckpoint,
+  MAX_FILES_CHANNEL_BYTES,
+} from '../../agent/runner/execution-stream.ts';
 import { createFrameReader } from '../../agent/runner/frame-stream.ts';
 import type { RunnerStartBody } from '../../agent/runner/messages.ts';
 import type { Failure } from '../../shared/errors.ts';
@@ -282,6 +287,18 @@ describe('a stream to a runner', () => {
     const execution = client.start(1, START, handlers);
     execution.write(Buffer.alloc(STREAM_WINDOW_BYTES));
     expect(() => execution.write(Buffer.alloc(1))).toThrow(RangeError);
+  });
+});
+
+test('a runner sends as many bytes of files as it may collect, and not one more', () => {
+  const at = freshCheckpoint(1, MAX_OUTPUT);
+  const offsets = { 1: 0, 2: 0, 3: MAX_FILES_CHANNEL_BYTES - 1 };
+  const silent = { started() {}, data() {}, fileEnd() {}, inputWindow() {}, exit() {}, lost() {} };
+  const running = { ...at, started: true, offsets, limit: 2 * MAX_FILES_CHANNEL_BYTES };
+  const stream = createExecutionStream(running, silent);
+  expect(stream.onData(3, MAX_FILES_CHANNEL_BYTES - 1, new Uint8Array(1))).toBeUndefined();
+  expect(stream.onData(3, MAX_FILES_CHANNEL_BYTES, new Uint8Array(1))).toMatchObject({
+    detail: 'more bytes of files than were asked for',
   });
 });
 
