@@ -196,9 +196,11 @@ function executeCall(path: string, request: string | ExecuteRequest, options: Ex
   return { method: 'POST' as const, path, headers, body: () => body, signal: options.signal, mayStart: true };
 }
 
-/** `filename*` of RFC 6266, else the plain one. */
+const QUOTED = /"((?:[^"\\]|\\.)*)"/g;
+
+/** `filename*` of RFC 6266, else the plain one. What stands in quotes is a name, whatever it looks like. */
 function readFilename(disposition: string): string | undefined {
-  const extended = /filename\*=UTF-8''([^;\s]+)/i.exec(disposition)?.[1];
+  const extended = /filename\*=UTF-8''([^;\s]+)/i.exec(disposition.replace(QUOTED, '""'))?.[1];
   if (extended !== undefined) {
     try {
       return decodeURIComponent(extended);

@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Podgate, PodgateError, type StreamEvent } from '../../client/podgate.ts';
 import { readServerSentEvents } from '../../client/server-sent-events.ts';
+import { attachmentDisposition } from '../../gateway/files/disposition.ts';
 import { type Handler, startHttpServer } from '../fakes/http-server.ts';
 
 const END = {
@@ -142,6 +143,19 @@ describe('a client', () => {
     await podgate.executions.cancel('e1');
     expect(requests.at(-1)).toMatchObject({ method: 'DELETE', url: '/v1/executions/e1' });
   });
+});
+
+test.for([
+  "a; filename*=UTF-8''..%2F..%2F.bashrc; b",
+  `a"; filename*=UTF-8''..%2Fb`,
+  "filename*=UTF-8''b",
+  'a\\"b 100%.txt',
+  '日本; "x".bin',
+])('a client names a download as the gateway does, whatever its name says: %j', async (name) => {
+  const headers = { 'Content-Disposition': attachmentDisposition(name) };
+  const fetch = () => Promise.resolve(new Response('abc', { headers }));
+  const podgate = new Podgate({ baseUrl: 'http://podgate.invalid', fetch });
+  expect((await podgate.files.download('f1')).filename).toBe(name);
 });
 
 describe('a client that is refused', () => {
