@@ -47,6 +47,7 @@ export class IndexedFileStore implements FileStore {
   readonly #writers = new Set<FileWriter>();
   /** Expired files that could not be removed. They count until they are. */
   readonly #stuck = new Set<string>();
+  #closed = false;
 
   constructor({ blobs, limits, now, existing = [], onFault = () => {} }: IndexedFileStoreDeps) {
     this.#blobs = blobs;
@@ -73,6 +74,7 @@ export class IndexedFileStore implements FileStore {
         onEnd: () => this.#writers.delete(writer),
       });
       this.#writers.add(writer);
+      if (this.#closed) await writer.abort();
       return writer;
     } catch (failure) {
       reservation.release();
@@ -122,8 +124,9 @@ export class IndexedFileStore implements FileStore {
     return this.#remove(this.#ledger.expired());
   }
 
-  /** Aborts the writers that are still open. */
+  /** Aborts the writers that are still open, and those that are being opened. */
   async close(): Promise<void> {
+    this.#closed = true;
     await Promise.allSettled([...this.#writers].map((writer) => writer.abort()));
   }
 

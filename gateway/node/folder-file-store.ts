@@ -65,6 +65,8 @@ function withLifeCycle(
   const sweep = () => guarded(() => store.sweep());
   const timer = setInterval(() => void sweep().catch(onFault), sweepEveryMs);
   timer.unref();
+  // What they publish nobody would find, count or sweep.
+  lock.lost.addEventListener('abort', () => void store.close(), { once: true });
   const guarded = async <Result>(call: () => Promise<Result>): Promise<Result> => {
     if (closing !== undefined) throw new Failure('draining', 'The file store is closed');
     if (lock.lost.aborted) {

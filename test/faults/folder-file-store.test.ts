@@ -244,6 +244,17 @@ describe('a folder store', () => {
     expect(await readdir(join(directory, 'incoming'))).toEqual([]);
     await openStore(directory);
   });
+
+  test('aborts a writer that was just being opened when it closed', async () => {
+    const directory = await makeFolder();
+    const store = await openStore(directory);
+    const opening = store.create(OWNER, { ceilings: CEILINGS });
+    await store.close();
+    const writer = await opening;
+    await expect(writer.commit({ filename: 'a' })).rejects.toMatchObject({ code: 'cancelled' });
+    expect(await readdir(join(directory, 'incoming'))).toEqual([]);
+    expect(await readdir(join(directory, 'owners'))).toEqual([]);
+  });
 });
 
 describe('the lock of a folder store', () => {
@@ -300,9 +311,12 @@ describe('the lock of a folder store', () => {
     onTestFinished(() => void vi.useRealTimers());
     const directory = await makeFolder();
     const store = await openStore(directory);
+    const writer = await store.create(OWNER, { ceilings: CEILINGS });
     await writeLock(directory, holder({}));
     vi.advanceTimersByTime(5_000);
     await expect.poll(() => store.list(OWNER, { limit: 1 }).catch(({ code }) => code)).toBe('internal');
+    await expect(writer.commit({ filename: 'a' })).rejects.toMatchObject({ code: 'cancelled' });
+    expect(await readdir(join(directory, 'owners'))).toEqual([]);
     await store.close();
     await expect(openStore(directory)).rejects.toThrow('process 1 of another machine');
   });
