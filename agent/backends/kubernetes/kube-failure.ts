@@ -123,10 +123,13 @@ function missingRight(words: string, asked: Right | undefined): Right | undefine
   return isOther ? undefined : asked;
 }
 
-/** 403 has six meanings, and only the words tell them apart. */
+/** 403 has many meanings, and only the words tell them apart. */
 function classifyForbidden(words: string): [ErrorCode, string] {
   if (/exceeded quota|failed quota/.test(words))
     return ['quota_exceeded', "The namespace's quota has no room for another sandbox."];
+  // A controller counts a new quota a moment after it is made.
+  if (words.includes('status unknown for quota'))
+    return ['backend_unavailable', "The namespace's quota is not counted yet."];
   if (words.includes('violates PodSecurity'))
     return ['policy_denied', "The namespace's Pod Security Standard refuses the template's pod."];
   if (/admission webhook .* denied/.test(words))

@@ -57,6 +57,13 @@ const rows: [status: number, words: string, code: string, detail: RegExp, passes
   ],
   [
     403,
+    'pods "p" is forbidden: status unknown for quota: podgate-sandboxes, resources: pods,requests.cpu',
+    'backend_unavailable',
+    /not counted/,
+    false,
+  ],
+  [
+    403,
     'pods "p" is forbidden: error looking up service account ns/default: serviceaccount "default" not found',
     'backend_unavailable',
     /service account/,
