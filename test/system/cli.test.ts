@@ -344,9 +344,11 @@ describeStack('podgate', { variables: { POOL_SIZE: '3' } }, (stack) => {
   });
 
   test('exec ends with 137 where memory ran out, and says so', async () => {
-    const code = `import mmap
+    // Memory is looked at ten times a second here: what is full for less may go unseen.
+    const code = `import mmap, time
 shared = mmap.mmap(-1, 400 << 20)
-for at in range(0, 400 << 20, 4096): shared[at] = 1`;
+for at in range(0, 400 << 20, 4096): shared[at] = 1
+time.sleep(60)`;
     expect(await exec(['--timeout', '20000', '-c', code])).toMatchObject({
       status: 137,
       stderr: 'podgate: the program ran out of memory\n',
