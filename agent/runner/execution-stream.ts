@@ -3,11 +3,12 @@ import type { FrameFault } from '../../shared/frame.ts';
 import { CHANNEL } from '../../shared/frame-type.ts';
 import { MAX_RESULT_FILES, MAX_RESULT_FILES_BYTES, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { ExitBody, FileEnd } from '../../shared/messages.ts';
+import { MAX_RESULT_DOCUMENT_BYTES } from '../../shared/result-api.ts';
 
 export type OutputChannel = 1 | 2 | 3;
 
 /** Of channel 3: all files that a runner collects, and a document of results. */
-export const MAX_FILES_CHANNEL_BYTES = MAX_RESULT_FILES_BYTES + 8_388_608;
+export const MAX_FILES_CHANNEL_BYTES = MAX_RESULT_FILES_BYTES + MAX_RESULT_DOCUMENT_BYTES;
 
 /** What an execution tells its owner, in the order in which the runner said it. All are called synchronously. */
 export type ExecutionHandlers = {
