@@ -1,7 +1,7 @@
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import type { Gateway } from '../create-gateway.ts';
-import { watchIdleConnections } from './idle-connections.ts';
+import { watchConnections } from './connections.ts';
 import { answerClientErrors } from './raw-answer.ts';
 
 /** A request's headers must be here within; a token has 8 KiB at most, other headers the rest. */
@@ -25,6 +25,8 @@ export type HttpServer = {
   leave(): void;
   /** Connections on which nothing is asked end. */
   dismiss(): void;
+  /** All connections end at once, upgraded ones too. */
+  cut(): void;
 };
 
 /** What is asked before there is a gateway waits for it: its port is known before its keys are read. */
@@ -62,7 +64,7 @@ export function createHttpServer(opening: Promise<Gateway>): HttpServer {
   answerClientErrors(server);
   return {
     server,
-    dismiss: watchIdleConnections(server, answering).dismiss,
+    ...watchConnections(server, answering),
     leave() {
       leaving = true;
       // An answer that was told to keep its connection keeps it: cut, its caller's next request would be lost.

@@ -57,17 +57,24 @@ async function takeWaiting(server: Server): Promise<void> {
   server.off('connection', onConnection);
 }
 
+export type CloseServerOptions = {
+  /** That of a server which was told to listen no more. */
+  closed?: Promise<void>;
+  /** Ends every connection. HTTP's own passes over those that are upgraded. */
+  cut?: () => void;
+};
+
 /** Waits for a server that listens no more, at most `deadlineMs`, then cuts what is left. */
 export async function closeServer(
   server: Server,
   deadlineMs: number,
-  closed: Promise<void> = stopListening(server),
+  { closed = stopListening(server), cut = () => server.closeAllConnections() }: CloseServerOptions = {},
 ): Promise<void> {
   // As long as whoever stops it takes who waits: this would end the listener at once, and them with it.
   await takeWaiting(server);
   // Once more: those that are idle end now.
   server.close();
-  const timer = setTimeout(() => server.closeAllConnections(), deadlineMs);
+  const timer = setTimeout(cut, deadlineMs);
   await closed;
   clearTimeout(timer);
 }

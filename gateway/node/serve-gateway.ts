@@ -13,11 +13,11 @@ import { openFolderFileStore } from './folder-file-store.ts';
 import { createHttpServer } from './http-server.ts';
 import { createJsonLog } from './json-log.ts';
 import { readIssuers, readKeyring } from './key-files.ts';
-import { acceptLinkUpgrades } from './link-upgrade.ts';
 import { closeServer, listen, stopListening } from './listen.ts';
 import { createGatewayMetrics } from './metrics.ts';
 import { createMetricsServer } from './metrics-server.ts';
 import { createRandomSource } from './random-source.ts';
+import { acceptUpgrades } from './upgrades.ts';
 
 const CLOSE_MS = 2_000;
 /** For a request that is on its way over a connection that was taken before the gateway listened no more, or kept. */
@@ -72,14 +72,15 @@ export async function serveGateway({
     : createNoFileStore();
 
   const gateway = Promise.withResolvers<Gateway>();
-  const { server, leave, dismiss } = createHttpServer(gateway.promise);
+  const { server, leave, dismiss, cut } = createHttpServer(gateway.promise);
+  const upgrades = acceptUpgrades(server, gateway.promise);
   const port = await listen(server, config.host, config.port, 'PORT');
   let stopped: Promise<void> | undefined;
   const stop = () => {
     stopped ??= stopListening(server);
     return stopped;
   };
-  stack.defer(() => closeServer(server, CLOSE_MS, stop()));
+  stack.defer(() => closeServer(server, CLOSE_MS, { closed: stop(), cut }));
 
   const authenticator = createAuthenticator({
     issuers,
@@ -124,7 +125,6 @@ export async function serveGateway({
   };
   const opened = createGateway(deps);
   gateway.resolve(opened);
-  const upgrades = acceptLinkUpgrades(server, opened);
   stack.defer(() => {
     opened.close();
     upgrades.close();

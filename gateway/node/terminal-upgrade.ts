@@ -16,7 +16,7 @@ const CLOSE_TIMEOUT_MS = 5_000;
 const PING_MS = 20_000;
 
 /** WebSockets on which terminals of sessions are shown. */
-export function createTerminalUpgrades(gateway: Gateway) {
+export function createTerminalUpgrades() {
   const sockets = new WebSocketServer({
     noServer: true,
     clientTracking: true,
@@ -25,7 +25,12 @@ export function createTerminalUpgrades(gateway: Gateway) {
     handleProtocols: () => TERMINAL_SUBPROTOCOL,
   });
 
-  async function open(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+  async function open(
+    gateway: Gateway,
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+  ): Promise<void> {
     const requestId = rawRequestId(request);
     let opened: OpenedTerminal;
     try {
@@ -49,7 +54,7 @@ export function createTerminalUpgrades(gateway: Gateway) {
   }
 
   return {
-    open: (request: IncomingMessage, socket: Duplex, head: Buffer) => void open(request, socket, head),
+    open: (...upgrade: Parameters<typeof open>) => void open(...upgrade),
     close() {
       for (const webSocket of sockets.clients) webSocket.terminate();
       sockets.close();

@@ -34,6 +34,26 @@ test('what a gateway is asked while it begins is answered once it can, like ever
   expect(new Set(answers)).toEqual(new Set(['503 application/problem+json']));
 });
 
+test('an agent that dials while a gateway begins is answered, and its socket does not keep the gateway from its end', async () => {
+  const port = await freePort();
+  const opening = serveTestGateway({ PORT: String(port) });
+  const answers: Promise<string>[] = [];
+  const dial = async () => {
+    const socket = connect({ port, host: '127.0.0.1' });
+    onTestFinished(() => void socket.destroy());
+    socket.write(
+      `GET ${AGENT_LINK_PATH} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: ${AGENT_SUBPROTOCOL}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`,
+    );
+    const isTaken = await new Promise<boolean>((resolve) => {
+      socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    });
+    if (isTaken) answers.push(once(socket, 'data').then(([head]) => String(head).split('\r\n', 1)[0] ?? ''));
+  };
+  while ((await Promise.race([opening, dial()])) === undefined);
+  expect(new Set(await Promise.all(answers))).toEqual(new Set(['HTTP/1.1 101 Switching Protocols']));
+  await (await opening).running.drain(1_000);
+});
+
 describe('the agents’ endpoint over real sockets', () => {
   const UPGRADE_HEAD = `GET ${AGENT_LINK_PATH} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: podgate.v1\r\nSec-WebSocket-Version: 13\r\n`;
 

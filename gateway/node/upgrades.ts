@@ -20,8 +20,11 @@ const MAX_GREETING_BYTES = MAX_HELLO_BYTES + 1_024;
 /** Whoever sends more is read no further, and has this long to see why. */
 const LINGER_MS = 1_000;
 
-/** Upgrades agents and terminals on a server's sockets and refuses every other upgrade. Call `close` to end those that are left. */
-export function acceptLinkUpgrades(server: Server, gateway: Gateway): { close(): void } {
+/**
+ * Upgrades agents and terminals on a server's sockets and refuses every other upgrade; what comes before there is a
+ * gateway waits for it. Call `close` to end those that are left.
+ */
+export function acceptUpgrades(server: Server, opening: Promise<Gateway>): { close(): void } {
   const sockets = new WebSocketServer({
     noServer: true,
     clientTracking: true,
@@ -30,11 +33,16 @@ export function acceptLinkUpgrades(server: Server, gateway: Gateway): { close():
     skipUTF8Validation: true,
     handleProtocols: () => AGENT_SUBPROTOCOL,
   });
-  const terminals = createTerminalUpgrades(gateway);
-  server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+  const terminals = createTerminalUpgrades();
+  let opened: Gateway | undefined;
+  void opening.then((gateway) => {
+    opened = gateway;
+  });
+  server.on('upgrade', async (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', () => socket.destroy());
+    const gateway = opened ?? (await opening);
     if (isTerminalPath((request.url ?? '').split('?', 1)[0] ?? '')) {
-      terminals.open(request, socket, head);
+      terminals.open(gateway, request, socket, head);
       return;
     }
     const refusal = refusalOf(request, gateway);
