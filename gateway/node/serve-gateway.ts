@@ -1,5 +1,5 @@
 import { hash, randomUUID } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { createIdSealer, generateKeyring, importKeyring, type Keyring, openId } from '../../shared/ids.ts';
 import { createAuthenticator } from '../auth/authenticator.ts';
 import { createRateLimiter } from '../auth/rate-limiter.ts';
@@ -22,6 +22,7 @@ import { acceptUpgrades } from './upgrades.ts';
 const CLOSE_MS = 2_000;
 /** For a request that is on its way over a connection that was taken before the gateway listened no more, or kept. */
 const LAST_REQUEST_MS = 500;
+const WAIT_TURNS = 10;
 
 const sha256 = (text: string) => hash('sha256', text, 'hex');
 
@@ -153,15 +154,15 @@ export async function serveGateway({
     async drain(deadlineMs, delayMs = 0) {
       leave();
       opened.leave();
-      if (delayMs > 0) await pause(delayMs, hurry.signal);
+      if (delayMs > 0) await waitForOthers(delayMs, hurry.signal);
       if (config.gateway.replicas > 1) {
         void stop();
-        await pause(lastRequestMs, hurry.signal);
+        await waitForOthers(lastRequestMs, hurry.signal);
       }
       await opened.drain(deadlineMs);
       // Whoever had the last answers on a connection to keep is told, not cut off.
       if (config.gateway.replicas > 1) {
-        await pause(lastRequestMs, hurry.signal);
+        await waitForOthers(lastRequestMs, hurry.signal);
         dismiss();
       }
       await close();
@@ -173,6 +174,18 @@ export async function serveGateway({
 /** Resolves when the time is over or the signal is aborted. */
 function pause(ms: number, signal: AbortSignal): Promise<void> {
   return sleep(ms, undefined, { signal, ref: false }).catch(() => {});
+}
+
+/**
+ * A pause for what others send meanwhile, in turns that this process had: after a while without one, that the time is over
+ * would be seen before what came in time.
+ */
+async function waitForOthers(ms: number, signal: AbortSignal): Promise<void> {
+  for (let turn = 0; turn < WAIT_TURNS && !signal.aborted; turn += 1) {
+    await pause(ms / WAIT_TURNS, signal);
+    // The look at the sockets comes behind that at the timers.
+    await nextTurn();
+  }
 }
 
 async function keyringOf({ idKeysFile, gateway }: GatewayProcessConfig, log: Log): Promise<Keyring> {

@@ -404,6 +404,28 @@ describe('a drain over real sockets', () => {
     await drained;
   });
 
+  test('of one replica of several takes what was asked in time, though it had no turn until the time was over', async () => {
+    const lastRequestMs = 1_000;
+    const served = await serveTestGateway(
+      { PODGATE_REPLICAS: '2', PODGATE_FILE_STORE: 'none' },
+      { lastRequestMs },
+    );
+    const agent = await served.agent();
+    const socket = connect(served.running.port, '127.0.0.1');
+    await once(socket, 'connect');
+    const drained = served.running.drain(20_000);
+    await expect.poll(() => refusalOf(served.running.port)).toBe('ECONNREFUSED');
+    const body = '{"code":""}';
+    socket.write(
+      `POST /v1/execute HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer ${served.key}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
+    // A machine with too much to do: neither this process nor the gateway in it has a turn.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, lastRequestMs);
+    (await agent.next()).succeed('taken');
+    expect(await text(socket)).toMatch(/^HTTP\/1\.1 200 OK\r\n[\s\S]*"stdout":"taken"/);
+    await drained;
+  });
+
   test('of one replica of several tells whoever asks on a connection that it keeps, while what runs ends and a moment after', async () => {
     const served = await serveTestGateway(
       { PODGATE_REPLICAS: '2', PODGATE_FILE_STORE: 'none' },
