@@ -174,15 +174,23 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
 
   async function ready(): Promise<void> {
     for (const each of [...gateways, ...agents]) if (each.pid === undefined) each.start();
-    const clusters = [...new Set(agents.map(({ cluster }) => cluster))];
+    const runs = await Promise.all(
+      agents.map(async (agent) => ({
+        cluster: agent.cluster,
+        instance: (await agent.logged(({ event }) => event === 'agent_started')).instance,
+      })),
+    );
     for (const gateway of gateways) {
-      await linked(gateway, agents.length * LINKS);
       await eventually(`sandboxes through ${gateway.name}`, async () => {
-        const { clusters: known } = await client(gateway).clusters.list();
-        return clusters.every((name) =>
-          known.find((each) => each.name === name)?.templates.every(({ slots_free }) => slots_free > 0),
-        );
+        const { clusters } = await client(gateway).clusters.list();
+        return runs.every((run) => {
+          const known = clusters.find(({ name }) => name === run.cluster);
+          // As many links may be those of a run that has just ended.
+          const links = known?.instances?.find(({ instance }) => instance === run.instance)?.links;
+          return links === LINKS && known?.templates.every(({ slots_free }) => slots_free > 0);
+        });
       });
+      await linked(gateway, agents.length * LINKS);
     }
   }
 
