@@ -23,6 +23,8 @@ export default defineConfig({
     // Ends what hangs, and is no bar: the longest test that names no time of its own takes 30 s, 43 s on a busy machine.
     testTimeout: 90_000,
     hookTimeout: 90_000,
+    // No bar either: what is polled is on its way in another process, which waits for its turn on a busy machine.
+    expect: { poll: { timeout: 15_000 } },
     // A machine that is shared may starve a test once; what fails twice is broken. By hand nothing is tried again.
     retry: process.env.CI ? 1 : 0,
     reporters: ['default', createCountingReporter()],
