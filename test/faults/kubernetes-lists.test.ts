@@ -87,7 +87,7 @@ describe('a list that is none', () => {
     fake.dropWatches();
     fake.compact();
     await expect(backend.list()).rejects.toMatchObject(refused);
-    await vi.waitFor(() => expect(log).toHaveBeenCalledWith('pod_watch_interrupted', expect.anything()));
+    await expect.poll(() => log).toHaveBeenCalledWith('pod_watch_interrupted', expect.anything());
     fake.fault = undefined;
     expect((await backend.list()).map(({ id }) => id)).toContain(sandbox.id);
     await backend.close();
@@ -167,7 +167,7 @@ describe('a cluster whose pods cannot be listed', () => {
       rights: createRightsBook({ clock: testClock, log }),
       connect: async () => ({ client: createKubeClient(cluster.client.access), namespace }),
     });
-    await vi.waitFor(() => expect(leases()).toHaveLength(1));
+    await expect.poll(leases).toHaveLength(1);
     await backend.close();
     expect(leases()).toEqual([]);
     expect(log).not.toHaveBeenCalledWith('cluster_unavailable', expect.anything());

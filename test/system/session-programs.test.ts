@@ -1,4 +1,4 @@
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Program } from '../../client/program.ts';
 import type { BashEnd } from '../../client/session-types.ts';
 import type { Session } from '../../client/sessions.ts';
@@ -140,7 +140,7 @@ describeStack('a program of a session, while it runs,', { templates: TEMPLATES }
       expect((await session.bash(seen)).stdout.trim()).toBe('sleep 1004');
       expect((await session.execute('kept.poll() is None')).stdout).toBe('True\n');
       await session.restart();
-      await vi.waitFor(async () => expect((await session.bash(seen)).stdout).toBe(''));
+      await expect.poll(async () => (await session.bash(seen)).stdout).toBe('');
     }));
 
   test('is sent signals, which it heeds as it likes', () =>
