@@ -142,7 +142,9 @@ export function sessionsContract(name: string, place: SessionsPlace): void {
         expect(snake).toMatchObject({ outcome: 'timed_out' });
         await eventually(async () => (await session.bash('cat f').catch(() => null))?.stdout === 'kept\n');
         expect((await session.execute('x')).stdout).toBe('1\n');
-        expect((await session.execute({ code: '1 + 1', context: 'bomb' })).stdout).toBe('2\n');
+        // A machine with too much to do may be at killing it still, though its caller had the answer.
+        const again = () => session.execute({ code: '1 + 1', context: 'bomb' }).catch(() => null);
+        await eventually(async () => (await again())?.stdout === '2\n');
       }));
 
     test('give files in and out, whole and in parts, and none from outside', () =>
