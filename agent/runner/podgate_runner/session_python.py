@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import _socket
+from select import select
 
 from podgate_runner import outermost, pyexit, session_results
 
@@ -30,11 +31,13 @@ def serve(told):
     """Never returns. `told` is called when it is ready for the first piece."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, _SOCKET_FD)
     os.set_inheritable(_SOCKET_FD, False)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    interpreter = Interpreter()
+    early = EarlyInterrupt(sock)
+    early.wait()
+    interpreter = Interpreter(early)
     outermost.warm()
     told()
     while True:
+        early.until_readable()
         line, fds = receive(sock)
         if line is None:
             os._exit(0)
@@ -55,8 +58,30 @@ def receive(sock):
     return data, list(fds)
 
 
+class EarlyInterrupt:
+    """One that comes while no code runs. The runner says of a piece that it runs once it is on its way to here: an interrupt
+    behind it is for that piece. One before it is for the piece that is over, and nobody's."""
+
+    def __init__(self, sock):
+        self._sock = sock
+        self._came = False
+        self.struck = False
+
+    def wait(self):
+        self._came = self.struck = False
+        signal.signal(signal.SIGINT, self._strike)
+
+    def until_readable(self):
+        select([self._sock], [], [])
+        self._came = True
+
+    def _strike(self, *_):
+        self.struck = self._came or bool(select([self._sock], [], [], 0)[0])
+
+
 class Interpreter:
-    def __init__(self):
+    def __init__(self, early):
+        self._early = early
         self._count = 0
         self._pid = os.getpid()
         self._loop = None
@@ -88,6 +113,7 @@ class Interpreter:
         for number in range(3):
             os.dup2(nothing, number)
         os.close(nothing)
+        self._early.wait()
         return code
 
     def _run(self, source, interactive, results):
@@ -96,6 +122,8 @@ class Interpreter:
         error = None
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            if self._early.struck:
+                raise KeyboardInterrupt
             self._execute(name, source, interactive, results)
         except BaseException as raised:
             error = raised

@@ -1,0 +1,45 @@
+import { readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { createSandbox } from '../../fakes/runner-process.ts';
+import type { RunOptions } from '../../fakes/runner-run.ts';
+import { until } from '../../fakes/until.ts';
+import { describePython, py } from './suite.ts';
+
+const SIGINT = 2;
+
+function isPending(pid: number, signal: number): boolean {
+  const [, mask = '0'] = /^ShdPnd:\s+(\w+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+  return ((BigInt(`0x${mask}`) >> BigInt(signal - 1)) & 1n) === 1n;
+}
+
+describePython('an interrupt of a piece of code', (python) => {
+  test('is heeded before its interpreter had a turn to begin, and none is left for the next piece', async () => {
+    await using sandbox = await createSandbox({ python, config: { languages: ['python', 'bash'] } });
+    await sandbox.run('', { language: 'bash', session: { do: 'open', ttl_seconds: 600 } });
+    const run = (code: string, options: RunOptions = {}) =>
+      sandbox.run(code, { session: { do: 'python', context: 'main', rich: false }, ...options });
+    await run(py`
+      import ctypes
+      ctypes.CDLL(None).prctl(15, b"context", 0, 0, 0)
+      x = 1
+    `);
+    const context = () => sandbox.processes().find(({ comm }) => comm === 'context');
+    const pid = context()?.pid as number;
+    // A machine with too much to do.
+    process.kill(pid, 'SIGSTOP');
+    const struck = await run('print("begun")\nimport time; time.sleep(600)', {
+      timeoutMs: 30_000,
+      onStarted: async (execution) => {
+        execution.signal(SIGINT);
+        await until(() => isPending(pid, SIGINT));
+        process.kill(pid, 'SIGCONT');
+      },
+    });
+    expect(struck.result).toMatchObject({ outcome: 'exited', exit_code: 1, context: 'kept' });
+    expect([struck.stdout, struck.stderr]).toEqual(['', expect.stringContaining('KeyboardInterrupt')]);
+
+    process.kill(pid, 'SIGINT');
+    await until(() => !isPending(pid, SIGINT) && context()?.state === 'S');
+    expect((await run('x')).stdout).toBe('1\n');
+  });
+});
