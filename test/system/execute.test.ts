@@ -87,11 +87,11 @@ os.setpriority(os.PRIO_PROCESS, 0, ${own - 1})
   });
 
   test('says in so many words that a program ran out of time, and gives no exit code', async () => {
-    const { status, body } = await answerOf({ code: 'print("begun")\nwhile True: pass', timeout_ms: 300 });
+    const { status, body } = await answerOf({ code: 'print("begun")\nwhile True: pass', timeout_ms: 700 });
     expect(status).toBe(200);
     expect(body).toMatchObject({ stdout: 'begun\n', exit_code: null, timed_out: true, outcome: 'timed_out' });
-    expect(body.duration_ms).toBeGreaterThanOrEqual(300);
-    expect(body.duration_ms).toBeLessThan(1_300);
+    expect(body.duration_ms).toBeGreaterThanOrEqual(700);
+    expect(body.duration_ms).toBeLessThan(2_000);
   });
 
   test('gives a program two seconds unless told otherwise', async () => {

@@ -49,7 +49,7 @@ describeStack('a session', { templates: TEMPLATES }, (stack) => {
     const ran = await bash(session.session_id, 'echo out; echo err >&2; exit 3');
     expect(ran).toMatchObject({ stdout: 'out\n', stderr: 'err\n', exit_code: 3, timed_out: false });
     expect(Number.isInteger(ran.duration_ms)).toBe(true);
-    const slow = await bash(session.session_id, 'echo begun; sleep 60', { timeout_ms: 200 });
+    const slow = await bash(session.session_id, 'echo begun; sleep 60', { timeout_ms: 1_000 });
     expect(slow).toMatchObject({ stdout: 'begun\n', exit_code: null, timed_out: true });
     expect((await end(session.session_id)).status).toBe(204);
     const gone = await end(session.session_id);
@@ -163,7 +163,8 @@ describeStack('a session', { templates: TEMPLATES }, (stack) => {
       cmd: 'echo x; sleep 100',
       timeout_ms: 20_000,
     });
-    expect(Date.now() / 1_000 - second.expires_at).toBeLessThan(1);
+    // No other of its clocks ends it so soon.
+    expect(Date.now() / 1_000 - second.expires_at).toBeLessThan(5);
     expect(cut.status).toBe(502);
     expect(await cut.json()).toMatchObject({
       code: 'sandbox_lost',
