@@ -83,7 +83,10 @@ def _fields(proc_fd, name):
     for line in data.split(b"\n"):
         if line.endswith(b" kB"):
             key, _, value = line.partition(b":")
-            fields[key] = int(value[:-3]) * 1024
+            number = value[:-3].strip()
+            # The name that a program gives itself may end so too.
+            if number.isdigit():
+                fields[key] = int(number) * 1024
     return fields
 
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { describeSandbox, expectUnharmed, NR, py } from './suite.ts';
+import { describeSandbox, expectUnharmed, MIB, NR, py } from './suite.ts';
 
 /** A child in a session of its own that ignores what can be ignored, started as `how` says; it never ends by itself. */
 const SURVIVOR = py`
@@ -164,6 +164,23 @@ describeSandbox('a program that signals', (sandbox) => {
     `);
     expect([ran.result.outcome, ran.stdout, ran.stderr]).toEqual(['exited', '-15\n-9\n', '']);
   });
+});
+
+describeSandbox('a program that names itself', (sandbox) => {
+  test.each(['a kB', 'VmHWM:\t1 kB', '1 kB', 'a\nb: c kB', ') Z 1 1', ' '])(
+    '%j is measured as any other',
+    async (name) => {
+      const ran = await sandbox().run(py`
+      import ctypes, time
+      assert ctypes.CDLL(None).prctl(15, ${JSON.stringify(name)}.encode(), 0, 0, 0) == 0
+      held = b"x" * (64 << 20)
+      time.sleep(0.2)
+    `);
+      expect(ran.result).toMatchObject({ outcome: 'exited', exit_code: 0 });
+      expect(ran.result.peak_memory_bytes).toBeGreaterThan(64 * MIB);
+      await expectUnharmed(sandbox());
+    },
+  );
 });
 
 describeSandbox('the runner and its zygote are closed to a program by', (sandbox) => {
