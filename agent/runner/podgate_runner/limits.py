@@ -22,7 +22,6 @@ MAX_NAME_BYTES = 255
 MAX_PATH_DEPTH = 256
 # stdin up to here is held in memory until the program starts; the rest in an unlinked file of the workspace.
 STDIN_MEMORY_BYTES = 1 << 20
-PIPE_BYTES = 65536
 
 ZYGOTE_READY_SECONDS = 120
 ZYGOTE_RESPAWNS = 1

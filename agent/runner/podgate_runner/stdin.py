@@ -2,7 +2,7 @@
 
 import os
 
-from podgate_runner.limits import PIPE_BYTES, STDIN_MEMORY_BYTES
+from podgate_runner.limits import STDIN_MEMORY_BYTES
 
 _SPLICE_BYTES = 1 << 20
 
@@ -35,13 +35,10 @@ class Stdin:
     def open(self):
         """The descriptor for the program; `write_fd` is -1 when there is nothing more to feed."""
         read_fd, self.write_fd = os.pipe()
-        if self._size > PIPE_BYTES:
+        if self._size:
+            # However little it is: of a user who has many pipes, new ones hold a page or two.
             os.set_blocking(self.write_fd, False)
-            self.feed()
-        else:
-            if self._size:
-                os.write(self.write_fd, self._held)
-            self.close()
+        self.feed()
         return read_fd
 
     def feed(self):

@@ -7,7 +7,7 @@ import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
 import type { RunOptions } from '../../fakes/runner-run.ts';
 import { describePython, py } from './suite.ts';
 
-/** What a pipe holds here: the runner's PIPE_BYTES. */
+/** What a pipe holds here. */
 const PIPE_BYTES = 65_536;
 
 const open = { language: 'bash', session: { do: 'open', ttl_seconds: 600 } } as const;

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
-import { describeSandbox, expectNext, MIB } from './suite.ts';
+import { createSandbox } from '../../fakes/runner-process.ts';
+import { describePython, describeSandbox, expectNext, MIB, patience, py } from './suite.ts';
 
 describeSandbox('stdin', (sandbox) => {
   test.each([
@@ -66,5 +67,35 @@ describeSandbox('stdin', (sandbox) => {
     );
     expect(ran.stdout).toContain('False False\n');
     expect(ran.result.outcome).toBe('exited');
+  });
+});
+
+describePython('stdin in a session', (python) => {
+  test('that finds little room in a pipe, as its user has many, waits for its reader and holds nothing up', async () => {
+    await using sandbox = await createSandbox({ python });
+    await sandbox.run('', { language: 'bash', session: { do: 'open', ttl_seconds: 600 } });
+    const full = py`
+      import fcntl, os
+      held = []
+      def capacity(): return fcntl.fcntl(held[-1][1], fcntl.F_GETPIPE_SZ)
+      def more():
+          held.append(os.pipe())
+          return capacity()
+      fcntl.F_SETPIPE_SZ, fcntl.F_GETPIPE_SZ = 1031, 1032
+      usual = more()
+      while more() == usual:
+          try: fcntl.fcntl(held[-1][1], fcntl.F_SETPIPE_SZ, 1 << 20)
+          except PermissionError: pass
+      print(usual > 20_000 > capacity())
+    `;
+    const filled = await sandbox.run(full, { session: { do: 'python', context: 'main', rich: false } });
+    expect(filled.stdout).toBe('True\n');
+    const ran = sandbox.run('wc -c', {
+      language: 'bash',
+      session: { do: 'bash' },
+      stdin: Buffer.alloc(20_000),
+    });
+    await sandbox.client.ping(patience());
+    expect((await ran).stdout).toBe('20000\n');
   });
 });
