@@ -85,6 +85,8 @@ MAX_CONTEXTS = 8
 INTERRUPT_SECONDS = 1
 # Of the processes that a sandbox may have: an interpreter that has more than that at its interrupt is ended at once.
 CROWD_SHARE = 0.5
+# Who watches over a program and was told to end it has so long, or is ended with it: less than KILL_SECONDS.
+WARDEN_SECONDS = 2
 # What an interrupted piece of code had started is ended in this time, or its interpreter with it.
 SWEEP_SECONDS = 2
 MAX_CONTEXT_LINE_BYTES = 4096

@@ -15,7 +15,8 @@ import time
 import _socket
 
 from podgate_runner import confine, courier, session_warden, syscalls, terminal_device
-from podgate_runner.session_tree import below, children_of
+from podgate_runner.limits import WARDEN_SECONDS
+from podgate_runner.session_tree import below
 
 _ROUNDS_SECONDS = 0.0005
 
@@ -50,6 +51,8 @@ class Keeper:
         self._receiver = courier.Receiver(sock)
         # Warden's pid → its end of the wire, what reads it, and the program's id.
         self._wardens = {}
+        # When those that were told to end their programs must have done so: whoever lives here can stop them.
+        self._due = {}
         self._wake = session_warden.wakened_by_children()
 
     def run(self):
@@ -59,19 +62,25 @@ class Keeper:
             poll = select.poll()
             for fd in [self._sock.fileno(), self._wake] + [wire.fileno() for wire, _, _ in self._wardens.values()]:
                 poll.register(fd, select.POLLIN)
-            ready = {fd for fd, _ in poll.poll()}
+            ready = {fd for fd, _ in poll.poll(self._wait_ms())}
             for pid, (wire, words, program) in list(self._wardens.items()):
                 if wire.fileno() in ready:
                     self._hear(pid, words, program)
+            for pid, due in list(self._due.items()):
+                if time.monotonic() >= due:
+                    self._lose(pid, self._wardens[pid][2])
             if self._wake in ready:
                 session_warden.empty(self._wake)
-                self._bury()
+                session_warden.bury()
             if self._sock.fileno() in ready:
                 messages = self._receiver.read()
                 if messages is None:
                     os._exit(0)
                 for message, fds in messages:
                     self._obey(message, fds)
+
+    def _wait_ms(self):
+        return max(0.0, min(self._due.values()) - time.monotonic()) * 1000 if self._due else None
 
     def _obey(self, message, fds):
         kind, program = message[0], message[1]
@@ -82,6 +91,8 @@ class Keeper:
             return
         for pid, (wire, _, own) in self._wardens.items():
             if own == program:
+                if kind == "kill":
+                    self._due.setdefault(pid, time.monotonic() + WARDEN_SECONDS)
                 try:
                     os.kill(pid, signal.SIGCONT)
                     courier.send(wire, (kind,) + message[2:])
@@ -108,6 +119,8 @@ class Keeper:
             finally:
                 os._exit(1)
         theirs.close()
+        # Nobody waits for a warden that reads nothing.
+        ours.setblocking(False)
         self._wardens[pid] = (ours, courier.Receiver(ours), program)
 
     def _open_terminal(self, program, size):
@@ -131,38 +144,27 @@ class Keeper:
             if message[0] == "exit":
                 self._forget(pid)
         if messages is None:
-            # Killed by what it watched: whatever it had comes to this process.
-            self._forget(pid)
-            kill_strays(self._wardens)
-            courier.send(self._sock, ("exit", program, int(signal.SIGKILL), None, time.monotonic()))
+            # Killed by what it watched.
+            self._lose(pid, program)
+
+    def _lose(self, pid, program):
+        """Whatever such a warden had comes to this process."""
+        self._forget(pid)
+        kill_strays(self._wardens)
+        courier.send(self._sock, ("exit", program, int(signal.SIGKILL), None, time.monotonic()))
 
     def _forget(self, pid):
         self._wardens.pop(pid)[0].close()
-
-    def _bury(self):
-        while True:
-            try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        self._due.pop(pid, None)
 
 
 def kill_strays(known):
     """Everything below this process that is not a warden's."""
     own = os.getpid()
     while True:
-        strays = [pid for pid in children_of(own) if pid not in known]
-        if not strays:
+        left = session_warden.freeze(lambda: below(own, known))
+        if not left:
             return
-        for pid in strays:
-            session_warden.signal_all(below(pid) + [pid], signal.SIGKILL)
-        try:
-            while True:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
-                if pid == 0:
-                    break
-        except ChildProcessError:
-            return
+        session_warden.signal_all(left, signal.SIGKILL)
+        session_warden.bury()
         time.sleep(_ROUNDS_SECONDS)

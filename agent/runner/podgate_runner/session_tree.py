@@ -8,14 +8,10 @@ from podgate_runner import processes
 _ENDED = (b"Z", b"X")
 
 
-def children_of(pid):
-    return [own for own, process in _all().items() if process.parent == pid]
-
-
-def below(pid):
-    """Every process that descends from `pid`."""
+def below(pid, but=()):
+    """Every process that descends from `pid` and from none of `but`, which are none of them either."""
     found = _all()
-    parents = {own: process.parent for own, process in found.items()}
+    parents = {own: 0 if own in but else process.parent for own, process in found.items()}
     return [own for own in found if own != pid and descends(own, pid, parents)]
 
 

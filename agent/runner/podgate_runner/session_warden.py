@@ -105,12 +105,19 @@ def end_all():
     own = os.getpid()
     while True:
         signal_all(freeze(lambda: below(own)), signal.SIGKILL)
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
+        if not bury():
             return
         time.sleep(_ROUNDS_SECONDS)
+
+
+def bury():
+    """Whether this process has any child then."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
 
 
 def freeze(find, until=math.inf):
