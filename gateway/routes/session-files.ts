@@ -64,8 +64,10 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
     if (found instanceof Response) return found;
     const { facts, rest, run } = found;
     const { start, end, size } = facts as { start: number; end: number; size: number };
+    // An empty file has no part that a Content-Range could name: it is answered whole.
+    const isPart = range !== undefined && end > start;
     return new Response(bytesOf(run, rest, end - start, context.info), {
-      status: range ? 206 : 200,
+      status: isPart ? 206 : 200,
       headers: {
         'Content-Type': 'application/octet-stream',
         'Content-Length': String(end - start),
@@ -73,7 +75,7 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
         'X-Content-Type-Options': 'nosniff',
         'Cache-Control': 'private, no-store',
         'Accept-Ranges': 'bytes',
-        ...(range && { 'Content-Range': `bytes ${start}-${end - 1}/${size}` }),
+        ...(isPart && { 'Content-Range': `bytes ${start}-${end - 1}/${size}` }),
       },
     });
   }

@@ -68,11 +68,16 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
       expect([part.status, part.headers.get('content-range')]).toEqual([206, `bytes ${from}-${to}/300000`]);
       expect(new Uint8Array(await part.arrayBuffer())).toEqual(bytes.slice(from, to + 1));
     }
-    const beyond = await at(id, path, { headers: { range: 'bytes=300000-' } });
-    expect(beyond.headers.get('content-range')).toBe('bytes */300000');
-    expect(await codeOf(beyond)).toEqual([416, 'range_not_satisfiable']);
+    for (const range of ['bytes=300000-', 'bytes=-0']) {
+      const beyond = await at(id, path, { headers: { range } });
+      expect(beyond.headers.get('content-range')).toBe('bytes */300000');
+      expect(await codeOf(beyond)).toEqual([416, 'range_not_satisfiable']);
+    }
     await put(id, 'empty', '');
-    expect((await (await at(id, 'files?path=empty')).arrayBuffer()).byteLength).toBe(0);
+    for (const headers of [{}, { range: 'bytes=0-' }, { range: 'bytes=-5' }] as Record<string, string>[]) {
+      const { status, headers: given, body } = await at(id, 'files?path=empty', { headers });
+      expect([status, given.get('content-range'), await new Response(body).text()]).toEqual([200, null, '']);
+    }
     const post = (rest: string, body: object) => stack().post(`/v1/sessions/${id}/files/${rest}`, body);
     expect((await post('mkdir', { path: 'd/e' })).status).toBe(200);
     expect((await post('mkdir', { path: 'd/e' })).status).toBe(200);

@@ -86,7 +86,7 @@ def read(root, asked):
         start, end = (0, size) if last is None else (max(0, size - last), size)
     else:
         start, end = first, size if last is None else min(last + 1, size)
-    if start > size or (start == size and first):
+    if start > size or (start == size and size):
         raise Refusal("no_range", str(size))
     yield ok({"size": size, "start": start, "end": max(start, end), "modified_at": found.st_mtime})
     at = start
