@@ -33,3 +33,22 @@ export async function discardUnread(request: Request, timers: Timers): Promise<v
   if (request.bodyUsed || request.body === null || request.body.locked) return;
   await discardRest(request.body.getReader(), timers);
 }
+
+/** A body that does not end with whoever takes it: what a refusal leaves of it is still there to be discarded. */
+export function keptBody(source: ReadableStream<Uint8Array>): {
+  body: ReadableStream<Uint8Array>;
+  discard(timers: Timers): Promise<void>;
+} {
+  const reader = source.getReader();
+  const body = new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const { done, value } = await reader.read();
+        if (done) controller.close();
+        else controller.enqueue(value);
+      },
+    },
+    { highWaterMark: 0 },
+  );
+  return { body, discard: (timers) => discardRest(reader, timers) };
+}

@@ -15,6 +15,7 @@ import {
 import type { FileWork } from '../../shared/session-messages.ts';
 import type { ExecutionRun } from '../execution/execution-run.ts';
 import { attachmentDisposition } from '../files/disposition.ts';
+import { keptBody } from '../http/discard.ts';
 import { PAGE_QUERY, readPage } from '../http/page.ts';
 import { checkSchema } from '../http/parse-json.ts';
 import { jsonResponse, problemResponse } from '../http/problem-response.ts';
@@ -54,6 +55,18 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
     const answer = await ask(context, files, upload);
     await requests.whileHeard(context, answer.run, () => finish(answer.run));
     return answer.facts as T;
+  }
+
+  /** The same with the request's body; what is refused of it is read to its end before that is said. */
+  async function send<T>(context: KeyedContext, files: FileWork, as?: string): Promise<T> {
+    const { size, source } = bodyOf(context);
+    const { body, discard } = keptBody(source);
+    try {
+      return await facts(context, files, { size, body, ...(as !== undefined && { as }) });
+    } catch (error) {
+      await discard(deps.timers);
+      throw error;
+    }
   }
 
   async function read(context: KeyedContext): Promise<Response> {
@@ -125,8 +138,7 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
       scope: 'sessions',
       handle: async (context) => {
         const { path } = queryOf(context, filePathQuery);
-        const upload = { ...bodyOf(context), as: path };
-        return jsonResponse(await facts(context, { op: 'stat', path }, upload));
+        return jsonResponse(await send(context, { op: 'stat', path }, path));
       },
       doc: doc('Write a file of a session, with the folders that lead to it', entry, {
         requestContent: BYTES,
@@ -202,7 +214,7 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
       scope: 'sessions',
       handle: async (context) => {
         const { path } = queryOf(context, treePathQuery);
-        return jsonResponse(await facts(context, { op: 'unpack', path }, bodyOf(context)));
+        return jsonResponse(await send(context, { op: 'unpack', path }));
       },
       doc: doc(
         'Unpack a tar, compressed or not, into a folder of a session; one that is damaged is refused, what was unpacked before that stays',
@@ -221,12 +233,12 @@ function outOfRange(error: unknown, requestId: string): Response {
 }
 
 /** A body whose size is known before it comes: the sandbox is told it first. */
-function bodyOf({ request }: KeyedContext): Upload {
+function bodyOf({ request }: KeyedContext): { size: number; source: ReadableStream<Uint8Array> } {
   const length = request.headers.get('content-length');
   const size = length === null ? (request.body === null ? 0 : Number.NaN) : Number(length);
   if (!Number.isSafeInteger(size))
     throw new Failure('invalid_request', 'Send the body with a Content-Length.');
   if (size > MAX_SESSION_FILE_BYTES)
     throw new Failure('too_large', `The body exceeds ${MAX_SESSION_FILE_BYTES} bytes.`);
-  return { size, body: request.body ?? new Blob([]).stream() };
+  return { size, source: request.body ?? new Blob([]).stream() };
 }

@@ -1,7 +1,11 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { pipeline } from 'node:stream/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { BashResponse, SessionResponse, WorkspaceEntry } from '../../shared/session-api.ts';
 import { describeStack } from './suite.ts';
@@ -274,6 +278,21 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
       { code: 'stage_failed', detail: 'The workspace has no room for stdin.' },
     ]);
     expect((await bash(id, 'rm -f most rest; echo ok')).stdout).toBe('ok\n');
+    await end(id);
+  });
+
+  test('are read to their end before they are refused: who sends first has the answer and no broken pipe', async () => {
+    const id = await open();
+    const port = Number(new URL(stack().url).port);
+    for (const path of ['files?path=large', 'tree']) {
+      const socket = connect(port, '127.0.0.1');
+      socket.write(
+        `PUT /v1/sessions/${id}/${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n` +
+          `Authorization: Bearer ${stack().ownKey}\r\nContent-Length: ${80 << 20}\r\n\r\n`,
+      );
+      await pipeline(Readable.from(Array(80).fill(Buffer.alloc(1 << 20))), socket, { end: false });
+      expect(await text(socket)).toMatch(/^HTTP\/1\.1 413 /);
+    }
     await end(id);
   });
 
