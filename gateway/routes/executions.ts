@@ -1,6 +1,6 @@
 import { errorEvent, executionStatus, gapEvent, outputEvent, resultEvent } from '../../shared/api.ts';
 import { Failure } from '../../shared/errors.ts';
-import type { IdParts } from '../../shared/ids.ts';
+import { type IdParts, MAX_ID_CHARS } from '../../shared/ids.ts';
 import type { Caller } from '../auth/caller.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { createBeginnings } from '../execution/beginnings.ts';
@@ -41,7 +41,7 @@ export function createExecutionRoutes({ ids, now, directory, follow }: Execution
     const answer = await askOver();
     if (!answer) throw new Failure('agent_lost', 'The agent did not say in time.', { started: 'unknown' });
     const status = describeExecution(id, parts.cluster, answer, beganMs);
-    if (!status) throw unknown(id);
+    if (!status) throw unknownExecution(id);
     return jsonResponse(status, { headers: { 'Podgate-Execution-Id': id } });
   };
   const events = async ({ params, caller, request, info }: KeyedContext): Promise<Response> => {
@@ -103,12 +103,13 @@ export function createExecutionRoutes({ ids, now, directory, follow }: Execution
 /** The parts of the caller's own id; whatever else it is answers alike. */
 export async function openOwn(ids: GatewayDeps['ids'], id: string, caller: Caller): Promise<IdParts> {
   const parts = await ids.open('x', id);
-  if (parts?.tenant !== caller.tenant || parts.principalDigest !== caller.principalDigest) throw unknown(id);
+  if (parts?.tenant !== caller.tenant || parts.principalDigest !== caller.principalDigest)
+    throw unknownExecution(id);
   return parts;
 }
 
-function unknown(id: string): Failure {
-  return new Failure('not_found', `Execution '${id.slice(0, 64)}' not found`);
+export function unknownExecution(id: string): Failure {
+  return new Failure('not_found', `Execution '${id.slice(0, MAX_ID_CHARS)}' not found`);
 }
 
 function lastEventOf(headers: Headers): ReceivedBytes {

@@ -15,7 +15,7 @@ import { checkSchema } from '../http/parse-json.ts';
 import { jsonResponse } from '../http/problem-response.ts';
 import type { Route } from '../http/route.ts';
 import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
-import { openOwn } from './executions.ts';
+import { openOwn, unknownExecution } from './executions.ts';
 import type { KeyedContext } from './take-order.ts';
 
 const WRITER_BYTES = 12;
@@ -149,7 +149,7 @@ function notHere(): Failure {
 function unsent(state: Exclude<SignalState, 'sent'>, id: string): Failure {
   switch (state) {
     case 'unknown':
-      return new Failure('not_found', `Execution '${id.slice(0, 64)}' not found`);
+      return unknownExecution(id);
     case 'over':
       return new Failure('conflict', 'The program has ended.');
     case 'takes_none':

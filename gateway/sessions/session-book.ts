@@ -1,5 +1,5 @@
 import { Failure } from '../../shared/errors.ts';
-import type { IdParts } from '../../shared/ids.ts';
+import { type IdParts, MAX_ID_CHARS } from '../../shared/ids.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import type { SessionResponse } from '../../shared/session-api.ts';
 import { MAX_SESSIONS_LISTED, type SessionAsk, type SessionState } from '../../shared/session-messages.ts';
@@ -125,5 +125,5 @@ export function createSessionBook({ ids, now, directory }: SessionBookDeps): Ses
 }
 
 export function noSession(id: string): Failure {
-  return new Failure('not_found', `Session '${id.slice(0, 64)}' not found`);
+  return new Failure('not_found', `Session '${id.slice(0, MAX_ID_CHARS)}' not found`);
 }

@@ -55,7 +55,7 @@ describeStack('a session', { templates: TEMPLATES }, (stack) => {
     const gone = await end(session.session_id);
     expect(gone.status).toBe(404);
     expect(await gone.json()).toMatchObject({
-      detail: `Session '${session.session_id.slice(0, 64)}' not found`,
+      detail: `Session '${session.session_id}' not found`,
     });
   });
 
