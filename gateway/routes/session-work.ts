@@ -39,26 +39,29 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
   const placeOf = ({ caller, params, pathCluster }: KeyedContext) =>
     book.find(caller, params.id ?? '', pathCluster);
 
-  async function bash(context: KeyedContext, schema: z.ZodType<BashRequest>): Promise<Work> {
+  async function bash(context: KeyedContext, streamed: boolean): Promise<Work> {
+    const schema: z.ZodType<BashRequest> = streamed ? bashStreamRequest : bashRequest;
     const asked = await requests.read(context, schema);
-    const order = async () => orders.bash(context, await placeOf(context), asked);
+    const order = async () => orders.bash(context, await placeOf(context), asked, streamed);
     return { run: await requests.beginOnce(context, asked, undefined, order), describe: commandResultOf };
   }
 
-  async function python(context: KeyedContext, schema: z.ZodType<PythonRequest>): Promise<Work> {
+  async function python(context: KeyedContext, streamed: boolean): Promise<Work> {
+    const schema: z.ZodType<PythonRequest> = streamed ? pythonStreamRequest : pythonRequest;
     const asked = await requests.read(context, schema);
-    const order = async () => orders.python(context, await placeOf(context), asked);
+    const order = async () => orders.python(context, await placeOf(context), asked, streamed);
     const run = await requests.beginOnce(context, asked, 'in_place_of_files', order);
     return { run, describe: pythonResultOf(asked.asked.context) };
   }
 
-  const whole = (begin: (context: KeyedContext) => Promise<Work>) => async (context: KeyedContext) => {
-    const { run, describe } = await begin(context);
+  type Begin = (context: KeyedContext, streamed: boolean) => Promise<Work>;
+  const whole = (begin: Begin) => async (context: KeyedContext) => {
+    const { run, describe } = await begin(context, false);
     const answer = await requests.answer(context, run, describe);
     return jsonResponse(answer, { headers: { 'Podgate-Execution-Id': run.executionId } });
   };
-  const streamed = (begin: (context: KeyedContext) => Promise<Work>) => async (context: KeyedContext) => {
-    const { run, describe } = await begin(context);
+  const streamed = (begin: Begin) => async (context: KeyedContext) => {
+    const { run, describe } = await begin(context, true);
     return requests.stream(context, run, describe);
   };
 
@@ -76,7 +79,7 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
       path: '/v1/sessions/{id}/bash',
       scope: 'sessions',
       takesKey: true,
-      handle: whole((context) => bash(context, bashRequest)),
+      handle: whole(bash),
       doc: {
         summary: 'Run a shell command in a session',
         request: bashRequest,
@@ -89,7 +92,7 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
       path: '/v1/sessions/{id}/bash/stream',
       scope: 'sessions',
       takesKey: true,
-      handle: streamed((context) => bash(context, bashStreamRequest)),
+      handle: streamed(bash),
       doc: {
         summary: 'Run a shell command in a session and stream its output as server-sent events',
         request: bashStreamRequest,
@@ -108,7 +111,7 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
       path: '/v1/sessions/{id}/execute',
       scope: 'sessions',
       takesKey: true,
-      handle: whole((context) => python(context, pythonRequest)),
+      handle: whole(python),
       doc: {
         summary: 'Run Python in a session, in an interpreter that remembers',
         request: pythonRequest,
@@ -121,7 +124,7 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
       path: '/v1/sessions/{id}/execute/stream',
       scope: 'sessions',
       takesKey: true,
-      handle: streamed((context) => python(context, pythonStreamRequest)),
+      handle: streamed(python),
       doc: {
         summary: 'Run Python in a session and stream its output as server-sent events',
         request: pythonStreamRequest,

@@ -34,8 +34,18 @@ const REACH_TIMEOUT_MS = 5_000;
 export type SessionOrders = {
   /** Files, then the place: the order in which a request may be refused. */
   open(context: KeyedContext, request: Asked<CreateSessionRequest>): Promise<ExecutionOrder>;
-  bash(context: KeyedContext, place: SessionPlace, request: Asked<BashRequest>): Promise<ExecutionOrder>;
-  python(context: KeyedContext, place: SessionPlace, request: Asked<PythonRequest>): Promise<ExecutionOrder>;
+  bash(
+    context: KeyedContext,
+    place: SessionPlace,
+    request: Asked<BashRequest>,
+    streamed: boolean,
+  ): Promise<ExecutionOrder>;
+  python(
+    context: KeyedContext,
+    place: SessionPlace,
+    request: Asked<PythonRequest>,
+    streamed: boolean,
+  ): Promise<ExecutionOrder>;
   files(
     context: KeyedContext,
     place: SessionPlace,
@@ -100,17 +110,18 @@ export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
         },
       };
     },
-    async bash(context, place, request) {
+    async bash(context, place, request, streamed) {
       const { cmd, env, stdin, input } = request.asked;
       const work: SessionWork = { do: 'bash', id: place.id, ...(input && { input }) };
       return {
         ...common(context, request, cmd),
+        streamed,
         ...inSession(context, place, work, 'bash'),
         input: await inputOf(context, { code: cmd, env, stdin }),
         timeoutMs: timeoutOf(request.asked, request.raw, context.caller),
       };
     },
-    async python(context, place, request) {
+    async python(context, place, request, streamed) {
       const { code, stdin, files, rich, input, last_line_interactive } = request.asked;
       const { context: name } = request.asked;
       const work: SessionWork = {
@@ -122,6 +133,7 @@ export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
       };
       return {
         ...common(context, request, code),
+        streamed,
         ...inSession(context, place, work, 'python'),
         input: await inputOf(context, { code, stdin, files }),
         timeoutMs: timeoutOf(request.asked, request.raw, context.caller),

@@ -45,6 +45,16 @@ describeStack('a program of a session, while it runs,', { templates: TEMPLATES }
       });
     }));
 
+  test('that was streamed is told again by its id, since nobody knows how much of it arrived', () =>
+    opened(async (session) => {
+      for (const begin of [() => session.spawn('echo said'), () => session.begin('print("said")')]) {
+        const program = await begin();
+        expect((await follow(program)).stdout).toBe('said\n');
+        const events = await stack().fetch(`/v1/executions/${program.id}/events`);
+        expect(await events.text()).toContain('{"stream":"stdout","data":"said\\n"}');
+      }
+    }));
+
   test('feeds Python of a session, which asks for its input where it stands, and none to the next piece', () =>
     opened(async (session) => {
       const asks =
