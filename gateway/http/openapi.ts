@@ -1,12 +1,13 @@
 import * as z from 'zod';
 import { problem } from '../../shared/api.ts';
+import { MAX_USER_CHARS } from '../../shared/principal.ts';
 import type { Route, RouteAnswer, RouteDoc } from './route.ts';
 
 type Json = Record<string, unknown>;
 
 /** The bodies that answers and requests share, by the name they have in the document. */
 const PROBLEM_REF = { $ref: '#/components/schemas/Problem' };
-const KEYED_PROBLEMS = [401, 403, 429];
+const KEYED_PROBLEMS = [401, 403, 422, 429];
 const PROBLEM_TITLES: Record<number, string> = {
   401: 'The key was not accepted',
   403: 'The key or the cluster does not allow this',
@@ -21,6 +22,12 @@ const PROBLEM_TITLES: Record<number, string> = {
   503: 'The cluster or the service cannot take it now; see Retry-After',
 };
 
+const USER_HEADER = {
+  'Podgate-User': {
+    description: 'The end user behind the key: what is theirs is nobody else’s of that key',
+    schema: { type: 'string', minLength: 1, maxLength: MAX_USER_CHARS },
+  },
+};
 const KEY_HEADER = {
   'Idempotency-Key': {
     description:
@@ -71,7 +78,10 @@ function pathItem(path: string): Json {
 
 function operation({ method, path, scope, takesKey }: Route, doc: NonNullable<RouteDoc>): Json {
   const { query, headers } = doc;
-  const named = { query, headers: { ...headers, ...(takesKey && KEY_HEADER) } };
+  const named = {
+    query,
+    headers: { ...headers, ...(takesKey && KEY_HEADER), ...(scope !== null && USER_HEADER) },
+  };
   const parameters = (['query', 'headers'] as const).flatMap((place) =>
     Object.entries(named[place] ?? {}).map(([name, { description, schema }]) => ({
       name,

@@ -14,7 +14,13 @@ import type { ExecutionOrder } from '../execution/execution-order.ts';
 import type { ExecutionRun } from '../execution/execution-run.ts';
 import { jsonResponse } from '../http/problem-response.ts';
 import type { Route } from '../http/route.ts';
-import { type Asked, type KeyedContext, type TakeOrderDeps, takeOrder } from './take-order.ts';
+import {
+  type Asked,
+  CLUSTER_HEADER,
+  type KeyedContext,
+  type TakeOrderDeps,
+  takeOrder,
+} from './take-order.ts';
 
 export type ExecuteRoutesDeps = TakeOrderDeps & {
   /** Throws where the run may not even wait. */
@@ -69,6 +75,7 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
       doc: {
         summary: 'Run code and answer with its output',
         request: schema,
+        headers: CLUSTER_HEADER,
         responses: { 200: { description: 'The code ran, whatever became of it', schema: executeResponse } },
         problems,
       },
@@ -82,6 +89,7 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
       doc: {
         summary: 'Run code and stream its output as server-sent events',
         request: schema,
+        headers: CLUSTER_HEADER,
         responses: {
           200: {
             description:

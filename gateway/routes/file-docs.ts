@@ -27,7 +27,7 @@ export const FILE_DOCS: readonly Route[] = [
         },
       },
       responses: { 201: { description: 'It is stored until FILE_TTL_SEC is over', schema: fileUploaded } },
-      problems: [413, 422, 503],
+      problems: [413, 501, 503],
     },
   },
   {
@@ -39,7 +39,6 @@ export const FILE_DOCS: readonly Route[] = [
       summary: 'List files, the oldest first',
       query: PAGE_QUERY,
       responses: { 200: { description: 'Those of this caller', schema: fileList } },
-      problems: [422],
     },
   },
   {

@@ -25,12 +25,10 @@ import { bytesOf, type FileAnswer, finish, takeFacts } from '../sessions/file-an
 import type { SessionBook } from '../sessions/session-book.ts';
 import { createSessionOrders, type Upload } from '../sessions/session-orders.ts';
 import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
+import { BYTES, PATH, RANGE, RECURSIVE, TAR } from './session-file-docs.ts';
 import type { KeyedContext } from './take-order.ts';
 
 const PROBLEMS = [403, 404, 409, 413, 422, 429, 502, 503];
-const PATH = { path: { description: 'In the workspace', schema: { type: 'string' } } };
-const BYTES = { 'application/octet-stream': { schema: { type: 'string', format: 'binary' } } };
-const TAR = { 'application/x-tar': { schema: { type: 'string', format: 'binary' } } };
 
 /** Files of a session, as streams: nothing is held here, and nothing outside the workspace can be named. */
 export function createSessionFileRoutes(deps: SessionRequestsDeps, book: SessionBook): Route[] {
@@ -129,7 +127,7 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
       doc: doc(
         'Read a file of a session, whole or the bytes that Range names',
         { 200: { description: 'The file', content: BYTES }, 206: { description: 'A part', content: BYTES } },
-        { problems: [...PROBLEMS, 416] },
+        { headers: RANGE, problems: [...PROBLEMS, 416] },
       ),
     },
     {
@@ -153,7 +151,11 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
         await facts(context, { op: 'delete', path, recursive: recursive === 'true' });
         return new Response(null, { status: 204 });
       },
-      doc: doc('Delete a file or folder of a session', { 204: { description: 'It is gone' } }),
+      doc: doc(
+        'Delete a file or folder of a session',
+        { 204: { description: 'It is gone' } },
+        { query: { ...PATH, ...RECURSIVE } },
+      ),
     },
     {
       method: 'GET',

@@ -15,7 +15,7 @@ import { createSessionRequests, type SessionRequestsDeps } from '../sessions/ses
 import { createSessionFileRoutes } from './session-files.ts';
 import { createSessionTerminalRoutes } from './session-terminals.ts';
 import { createSessionWorkRoutes } from './session-work.ts';
-import type { KeyedContext } from './take-order.ts';
+import { CLUSTER_HEADER, type KeyedContext } from './take-order.ts';
 
 /** `/v1/sessions*`: sandboxes that stay. */
 export function createSessionRoutes(deps: SessionRequestsDeps): Route[] {
@@ -59,6 +59,7 @@ export function createSessionRoutes(deps: SessionRequestsDeps): Route[] {
       doc: {
         summary: 'Make a sandbox that stays',
         request: createSessionRequest,
+        headers: CLUSTER_HEADER,
         responses: { 201: { description: 'It stays until expires_at', schema: sessionResponse } },
         problems: [...problems, 409, 413],
       },

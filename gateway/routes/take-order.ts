@@ -39,6 +39,14 @@ export type TakeOrderDeps = Pick<
   keyed: KeyedExecutions;
 };
 
+/** What OpenAPI says of the cluster's name where no body or path gives one. */
+export const CLUSTER_HEADER = {
+  'Podgate-Cluster': {
+    description: 'Where to run, unless the body or the path says so',
+    schema: { type: 'string', minLength: 1, maxLength: 63 },
+  },
+} as const;
+
 /** What a request asks for: an execution that is to begin, or one that another request with its key has begun. */
 export type Asked = Pick<ExecutionOrder, 'maxOutputBytes' | 'survives'> &
   ({ order: ExecutionOrder; key: RequestKey | null } | { repeats: KeyedExecution });

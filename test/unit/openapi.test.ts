@@ -126,6 +126,44 @@ describe('/openapi.json', () => {
     expect(new Set(references)).toEqual(new Set(['#/components/schemas/Problem']));
   });
 
+  test('names the headers and queries that routes heed', () => {
+    const named = (path: string, method: string) =>
+      ((document.paths[path]?.[method] as Operation | undefined)?.parameters ?? []).map(
+        (each) => `${each.in} ${each.name}`,
+      );
+    const execute = ['header Podgate-Cluster', 'header Idempotency-Key', 'header Podgate-User'];
+    expect(named('/v1/execute', 'post')).toEqual(execute);
+    expect(named('/v1/execute/stream', 'post')).toEqual(execute);
+    expect(named('/v1/sessions', 'post')).toEqual(['header Podgate-Cluster', 'header Podgate-User']);
+    expect(named('/v1/sessions/{id}/files', 'get')).toEqual([
+      'query path',
+      'header Range',
+      'header Podgate-User',
+    ]);
+    expect(named('/v1/sessions/{id}/files', 'delete')).toEqual([
+      'query path',
+      'query recursive',
+      'header Podgate-User',
+    ]);
+    for (const [path, method, { security }] of operations())
+      expect([path, named(path, method).includes('header Podgate-User')]).toEqual([
+        path,
+        security.length > 0,
+      ]);
+  });
+
+  test('lists the refusal of a user that is none for every route that a key opens', async () => {
+    for (const [path, method, { security, responses }] of operations()) {
+      if (security.length === 0) continue;
+      const response = await bench.ask(path.replace('{id}', 'x').replace('{name}', 'y'), {
+        method: method.toUpperCase(),
+        headers: { 'Podgate-User': 'x'.repeat(129) },
+      });
+      expect([path, response.status]).toEqual([path, 422]);
+      expect([path, Object.keys(responses).includes('422')]).toEqual([path, true]);
+    }
+  });
+
   test('comes from the schemas that check requests, ceilings of the configuration among them', () => {
     const execute = document.paths['/v1/execute']?.post as Operation;
     const body = execute.requestBody?.content['application/json'] as { schema: Json };
