@@ -104,7 +104,10 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     clock,
     random,
     log,
-    onJoined: slots.joined,
+    onJoined(link) {
+      slots.joined(link);
+      if (drainUntilMs !== undefined) tellDrain(link, drainUntilMs);
+    },
     onGone: slots.gone,
     connect: (handlers) =>
       createLink({
@@ -128,6 +131,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     sessionsIn: executions.sessions.countOf,
   });
   let draining = false;
+  let drainUntilMs: number | undefined;
   let http: AgentHttp | undefined;
   let closed: Promise<void> | undefined;
 
@@ -139,6 +143,10 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     if (announced.every(({ state }) => state === 'unavailable'))
       for (const { name, detail } of announced) found.push(`Cluster '${name}': ${detail ?? 'unavailable'}`);
     return found;
+  }
+
+  function tellDrain(link: Link, untilMs: number): void {
+    link.send('DRAIN', { deadline_ms: Math.max(0, Math.round(untilMs - clock.now())) });
   }
 
   async function flush(links: readonly Link[]): Promise<void> {
@@ -177,10 +185,11 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     if (!draining) {
       draining = true;
       const untilMs = clock.now() + deadlineMs;
+      // Links are dialled as before: what runs reaches its callers over new ones where others break.
+      drainUntilMs = untilMs;
       log('agent_draining', { deadline_ms: deadlineMs, running: executions.running() });
       slots.hold();
-      linkSet.hold();
-      for (const link of linkSet.links()) link.send('DRAIN', { deadline_ms: deadlineMs });
+      for (const link of linkSet.links()) tellDrain(link, untilMs);
       const ended = executions.drain();
       // A START that crossed DRAIN is on its way: it must find somebody who refuses it, or its caller never knows.
       const heard = Promise.all(linkSet.links().map((link) => link.heard()));

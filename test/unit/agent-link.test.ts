@@ -546,6 +546,28 @@ describe('an agent that drains', () => {
     expect(backend.closed).toBe(true);
   });
 
+  test('dials again where its links break, says on each that it drains, and what runs ends whole', async () => {
+    const { agent, link, mock, backend } = await join();
+    const sister = await mock.nextLink();
+    for (const { runner } of backend.made) runner.onRun = (run) => run.started();
+    link.start({ execution_id: 'lost' });
+    await link.next('STARTED');
+    const drained = agent.drain(30_000);
+    await Promise.all([link.next('DRAIN'), sister.next('DRAIN')]);
+    for (const { socket } of [link, sister]) socket.terminate();
+    const next = await mock.nextLink();
+    const { body } = await next.next('DRAIN');
+    expect(body.deadline_ms).toBeLessThanOrEqual(30_000);
+    expect(next.granted.size).toBe(0);
+    const stream = next.attach('lost', {});
+    const run = backend.made.flatMap(({ runner }) => runner.runs)[0];
+    run?.output(1, 'bye');
+    await until(() => next.text(stream, 1) === 'bye');
+    run?.exit(resultOf({ stdout_bytes: 3 }));
+    expect((await next.next('EXIT', (_body, on) => on === stream)).body.result?.outcome).toBe('exited');
+    await drained;
+  });
+
   test('ends what still runs at its deadline with a clear code', async () => {
     const { agent, link, backend } = await join();
     for (const { runner } of backend.made) runner.onRun = (run) => run.started();
