@@ -149,10 +149,13 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     link.send('DRAIN', { deadline_ms: Math.max(0, Math.round(untilMs - clock.now())) });
   }
 
-  async function flush(links: readonly Link[]): Promise<void> {
-    const until = clock.now() + FLUSH_MS;
-    while (clock.now() < until && links.some((link) => !link.flushed))
+  async function waitWhile(untilMs: number, isSo: () => boolean): Promise<void> {
+    while (clock.now() < untilMs && isSo())
       await new Promise<void>((resolve) => clock.after(FLUSH_LOOK_MS, resolve));
+  }
+
+  function flush(links: readonly Link[]): Promise<void> {
+    return waitWhile(clock.now() + FLUSH_MS, () => links.some((link) => !link.flushed));
   }
 
   async function within(ms: number, done: Promise<unknown>): Promise<void> {
@@ -195,6 +198,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       const heard = Promise.all(linkSet.links().map((link) => link.heard()));
       await within(Math.min(HEARD_MS, deadlineMs), heard);
       await within(Math.max(0, untilMs - clock.now()), ended);
+      await waitWhile(untilMs, () => !closed && executions.hasUntold());
     }
     await close();
   }

@@ -62,6 +62,11 @@ export class ExecutionOutput implements Retained {
     return this.#readers.size > 0;
   }
 
+  /** It is over, and whoever lost its link has not come back to hear so. */
+  get isUntold(): boolean {
+    return this.#exit !== undefined && this.#isAwaited;
+  }
+
   /** Whether the runner may send nothing now. */
   get isHeld(): boolean {
     return this.log.total >= this.#granted;
@@ -145,12 +150,12 @@ export class ExecutionOutput implements Retained {
       if ('file' in item) port.fileEnd(item.file);
       else port.data(item.channel, item.bytes);
     }
+    if (reader === null) this.#isAwaited = false;
     if (this.#exit) {
       port.exit(this.#exit);
       return NO_READER;
     }
     this.#readers.add(joined);
-    if (reader === null) this.#isAwaited = false;
     if (!this.#isAwaited) this.#runs?.onAwaited(false);
     this.#grant();
     return this.#handle(joined);
@@ -164,7 +169,9 @@ export class ExecutionOutput implements Retained {
 
   /** The caller has the result: its output may go, its outcome stays. */
   acknowledge(): void {
-    if (this.#exit && !this.inUse) this.log.clear();
+    if (!this.#exit) return;
+    this.#isAwaited = false;
+    if (!this.inUse) this.log.clear();
   }
 
   /** There is no room for it any more. */

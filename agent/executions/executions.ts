@@ -50,6 +50,8 @@ export type Executions = {
   running(): number;
   /** Refuses every START from now on. Resolves when nothing runs but terminals. */
   drain(): Promise<void>;
+  /** Whether somebody who lost its link may still come for the end of an execution. */
+  hasUntold(): boolean;
   readonly sessions: Sessions;
   /** Ends what still runs, with this failure, and every session. */
   killAll(failure: Failure): void;
@@ -232,6 +234,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     },
     running: () => running.size,
     drain: running.drain,
+    hasUntold: registry.hasUntold,
     sessions,
     killAll(failure) {
       running.killAll(failure);

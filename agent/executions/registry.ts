@@ -1,4 +1,4 @@
-import { MAX_RECORDS, RECORD_TTL_MS } from '../../shared/limits.ts';
+import { MAX_RECORDS, ORPHAN_MS, RECORD_TTL_MS } from '../../shared/limits.ts';
 import type { AttachedBody, ExitBody, FromAgent } from '../../shared/messages.ts';
 import type { Clock } from '../clock.ts';
 import type { ExecutionOutput } from './execution-output.ts';
@@ -31,6 +31,8 @@ export type Registry = {
   forget(record: ExecutionRecord): void;
   /** Answers STATUS. With `refuse` an unknown id is fenced first. */
   status(executionId: string, refuse: boolean): Pick<FromAgent['STATUS'], 'state' | 'record'>;
+  /** Whether one has ended that somebody who lost its link may still come for. */
+  hasUntold(): boolean;
   readonly size: number;
 };
 
@@ -108,6 +110,11 @@ export function createRegistry({
       records.delete(record.executionId);
     },
     status,
+    hasUntold() {
+      const after = clock.now() - ORPHAN_MS;
+      for (const { endedAtMs, output } of ended) if ((endedAtMs ?? 0) > after && output.isUntold) return true;
+      return false;
+    },
     get size() {
       return records.size + fences.size;
     },

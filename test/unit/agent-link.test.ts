@@ -568,6 +568,30 @@ describe('an agent that drains', () => {
     await drained;
   });
 
+  test('waits for whoever lost its link before the end, and tells it, but not when it is told to hurry', async () => {
+    for (const hurry of [false, true]) {
+      const { agent, link, mock, backend } = await join();
+      const sister = await mock.nextLink();
+      for (const { runner } of backend.made) runner.onRun = (run) => run.started();
+      link.start({ execution_id: 'lost' });
+      await link.next('STARTED');
+      const drained = agent.drain(30_000);
+      await Promise.all([link.next('DRAIN'), sister.next('DRAIN')]);
+      for (const { socket } of [link, sister]) socket.terminate();
+      await until(() => agent.status().links.every(({ phase }) => phase !== 'joined'));
+      backend.made.flatMap(({ runner }) => runner.runs)[0]?.exit(resultOf({}));
+      const next = await mock.nextLink();
+      await next.next('DRAIN');
+      if (hurry) await agent.close();
+      else {
+        const stream = next.attach('lost', {});
+        const { body } = await next.next('EXIT', (_body, on) => on === stream);
+        expect(body.result?.outcome).toBe('exited');
+      }
+      await drained;
+    }
+  });
+
   test('ends what still runs at its deadline with a clear code', async () => {
     const { agent, link, backend } = await join();
     for (const { runner } of backend.made) runner.onRun = (run) => run.started();
