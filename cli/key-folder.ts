@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { DEFAULT_MAX_LIFETIME_SECONDS, type IssuerEntry } from '../gateway/auth/issuers.ts';
 import { readIssuers } from '../gateway/node/key-files.ts';
 import { KEY_KINDS, type KeyKind } from '../shared/claims.ts';
@@ -42,6 +42,8 @@ const PRIVATE_FILES: readonly string[] = [
 /** Names of the two issuers that `keys init` sets up. */
 export const ISSUER = { callers: 'podgate:callers', agents: 'podgate:agents' } as const;
 
+type Contents = Partial<Record<keyof typeof KEY_FILES, unknown>>;
+
 export type InitOptions = {
   tenant?: string;
   /** Replaces keys that are there, after which nothing that they signed is accepted. */
@@ -66,11 +68,11 @@ export async function initKeyFolder(
   const present = await presentFiles(dir);
   if (present.length > 0 && !force) {
     throw new UsageError(
-      `${dir} has keys already (${present.join(', ')}) and they are kept. --force replaces them: every key and token made with them stops working`,
+      `${dir} has keys already (${present.join(', ')}) and they are kept. 'podgate keys init --force${dirOption(dir)}' replaces them: every key and token made with them stops working`,
     );
   }
   const [callers, agents] = await Promise.all([generateKeyPair(), generateKeyPair()]);
-  const contents: Record<keyof typeof KEY_FILES, unknown> = {
+  const contents: Contents = {
     callersPrivate: { keys: [callers] },
     agentsPrivate: { keys: [agents] },
     callersPublic: toKeySetDocument([callers]),
@@ -80,13 +82,34 @@ export async function initKeyFolder(
     // Last: a folder with this file is whole.
     issuers: issuersDocument(tenant),
   };
-  for (const [name, content] of Object.entries(contents)) {
-    // What was revoked stays so: the list may name keys of other issuers too.
-    if (name === 'deny' && present.includes(KEY_FILES.deny)) continue;
-    await writeKeyFile(dir, KEY_FILES[name as keyof typeof KEY_FILES], content, { replace: force });
+  // What was revoked stays so: the list may name keys of other issuers too.
+  if (present.includes(KEY_FILES.deny)) delete contents.deny;
+  if (!(await appearsWhole(dir, contents))) await writeContents(dir, contents, force);
+}
+
+/**
+ * Fills an empty folder in one step: who is ended on the way leaves none of its files, and not half of them. False where
+ * there is something in it, or another cannot take its place.
+ */
+async function appearsWhole(dir: string, contents: Contents): Promise<boolean> {
+  if ((await readdir(dir)).length > 0) return false;
+  const made = `${resolve(dir)}.${randomUUID()}.tmp`;
+  try {
+    await mkdir(made, { mode: 0o700 });
+    await writeContents(made, contents, false);
+    await rename(made, dir);
+    return true;
+  } catch {
+    await rm(made, { recursive: true, force: true });
+    return false;
   }
+}
+
+async function writeContents(dir: string, contents: Contents, replace: boolean): Promise<void> {
   // Whoever makes the folder inside a repository must not commit it.
   await writeText(join(dir, '.gitignore'), '*\n', 0o644, true);
+  for (const [name, content] of Object.entries(contents))
+    await writeKeyFile(dir, KEY_FILES[name as keyof typeof KEY_FILES], content, { replace });
 }
 
 /** True where `keys init` has been. */

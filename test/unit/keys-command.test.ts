@@ -1,7 +1,8 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { Readable, Writable } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { runAgentsCommand } from '../../cli/agents.ts';
 import { addToDenyFile } from '../../cli/deny-file.ts';
@@ -116,6 +117,17 @@ describe('podgate keys init', () => {
     expect(both.filter(({ status }) => status === 'fulfilled').length).toBeLessThanOrEqual(1);
     for (const outcome of both)
       if (outcome.status === 'rejected') expect(outcome.reason).toBeInstanceOf(UsageError);
+  });
+
+  test('has every file or none at any instant, so that whoever is killed on the way leaves no half', async () => {
+    const made = initKeyFolder(dir);
+    const seen = new Set<number>();
+    for (let over = false; !over; ) {
+      seen.add(existsSync(dir) ? readdirSync(dir).length : 0);
+      over = await Promise.race([made.then(() => true), setImmediate(false)]);
+    }
+    expect([...seen].filter((files) => files > 0 && files < readdirSync(dir).length)).toEqual([]);
+    expect(readdirSync(parent)).toEqual([basename(dir)]);
   });
 
   test('with --force makes other keys and keeps what was revoked', async () => {
