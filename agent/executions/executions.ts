@@ -18,6 +18,7 @@ import { createRegistry } from './registry.ts';
 import { attachTo, feedTo } from './rejoin.ts';
 import { Retention } from './retention.ts';
 import { waitForSandbox, waitForSession } from './sandbox-wait.ts';
+import { createWaitingRoom } from './waiting-room.ts';
 
 export type ExecutionsDeps = {
   clock: Clock;
@@ -66,7 +67,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   /** Over, with a sandbox that is on its way back: what is put off until the caller has the answer. */
   const unanswered = new Map<string, () => void>();
   const sessions = createSessions({ clock, onChange, onReport: deps.onSession ?? (() => {}) });
-  const waiting = { clock, sessions };
+  const waiting = { clock, sessions, room: createWaitingRoom() };
 
   function start(start: StartBody, port: ExecutionPort): ExecutionInput | undefined {
     let admission: Admission;
@@ -88,7 +89,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     const lease = admission.pool.take(start.principal);
     if (lease) run(live, kept(live, admission, lease));
     else {
-      const free = waitForSandbox(waiting, start, admission.pool, live.abort.signal);
+      const free = waitForSandbox(waiting, live, admission, port.link);
       void runWith(
         live,
         free.then((given) => kept(live, admission, given)),

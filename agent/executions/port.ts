@@ -8,6 +8,8 @@ import type { WriterPort } from './live-input.ts';
 
 /** What an execution says to the gateway, over whatever stream of whatever link it has now. */
 export type ExecutionPort = {
+  /** What it goes over, the same for all its streams. */
+  readonly link: object;
   accept(): void;
   /** Definite: nothing ran and nothing will. Ends the stream and cancels what it has queued. */
   nack(code: ErrorCode, detail: string, retryAfterMs: number | null): void;

@@ -1,3 +1,4 @@
+import { Chunk } from '../../shared/chunk.ts';
 import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { RunnerExecution } from '../runner/runner-execution.ts';
 import type { ExecutionPort } from './port.ts';
@@ -9,7 +10,7 @@ import type { ExecutionPort } from './port.ts';
 export class StartInput {
   readonly #announced: number;
   readonly #port: Pick<ExecutionPort, 'consumed'>;
-  #early: Uint8Array[] | undefined;
+  #early: Chunk[] = [];
   #sink: Pick<RunnerExecution, 'write'> | undefined;
   #received = 0;
   #taken = 0;
@@ -37,15 +38,14 @@ export class StartInput {
 
   push(bytes: Uint8Array): void {
     if (this.#sink) this.#sink.write(bytes);
-    else if (this.#early) this.#early.push(bytes);
-    else this.#early = [bytes];
+    else if (!this.#early.at(-1)?.append(bytes)) this.#early.push(new Chunk(bytes));
   }
 
   /** The runner is there: what waits may go. */
   begin(sink: Pick<RunnerExecution, 'write'>): void {
     this.#sink = sink;
-    for (const bytes of this.#early ?? []) sink.write(bytes);
-    this.#early = undefined;
+    for (const { bytes } of this.#early) sink.write(bytes);
+    this.#early = [];
   }
 
   /** The runner's WINDOW. */
@@ -63,6 +63,6 @@ export class StartInput {
 
   /** Nothing will run: what waits goes. */
   drop(): void {
-    this.#early = undefined;
+    this.#early = [];
   }
 }

@@ -22,6 +22,10 @@ export class StreamPort implements ExecutionPort, WriterPort {
     this.#onEnd = onEnd;
   }
 
+  get link(): object {
+    return this.#peer;
+  }
+
   accept(): void {
     this.#peer.control('ACCEPT', this.#stream);
   }

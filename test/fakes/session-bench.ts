@@ -10,6 +10,7 @@ import { START } from './start-body.ts';
 
 /** A link that leaves what it is told alone. */
 export const NOBODY: ExecutionPort & { taking(): void; inputOver(): void } = {
+  link: {},
   accept() {},
   nack() {},
   started() {},

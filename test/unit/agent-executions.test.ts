@@ -2,6 +2,8 @@ import { describe, expect, test } from 'vitest';
 import type { ExecutionReport } from '../../agent/executions/execution-report.ts';
 import { createExecutions, type Executions } from '../../agent/executions/executions.ts';
 import type { ExecutionInput, ExecutionPort } from '../../agent/executions/port.ts';
+import { StartInput } from '../../agent/executions/start-input.ts';
+import { MAX_WAITING_LINK_BYTES, WAITING_START_BYTES } from '../../agent/executions/waiting-room.ts';
 import { POOL_BOUNDS } from '../../agent/pool/bounds.ts';
 import type { Pool } from '../../agent/pool/pool.ts';
 import { Failure } from '../../shared/errors.ts';
@@ -32,9 +34,12 @@ type Heard = {
   files: FileEnd[];
 };
 
+const LINK = {};
+
 function listen(): { port: ExecutionPort; heard: Heard } {
   const heard: Heard = { words: [], consumed: 0, bytes: 0, text: '', files: [] };
   const port: ExecutionPort = {
+    link: LINK,
     accept: () => void heard.words.push('ACCEPT'),
     nack(code) {
       heard.words.push('NACK');
@@ -196,6 +201,36 @@ describe('an execution', () => {
     expect(heard.words).toEqual([]);
     await clock.advance(1);
     expect(heard.nack).toBe('at_capacity');
+  });
+
+  test('that waits for a sandbox is refused, and may run elsewhere, where too many wait for one already', async () => {
+    const { begin, executions, clock, pool, reports } = await createBench({ pool: { min: 1, max: 1 } });
+    const first = await begin();
+    const most = MAX_WAITING_LINK_BYTES / WAITING_START_BYTES - 1;
+    const sizes = { manifest: 0, code: 0, stdin: null, files: 0 };
+    for (let count = 0; count < most; count += 1) executions.start(startBody({ sizes }), listen().port);
+    await clock.settle();
+    expect([pool.counts().waiting, reports]).toEqual([most, []]);
+    const { heard, start } = await begin({ sizes: { ...sizes, code: WAITING_START_BYTES } });
+    expect([heard.words, heard.nack]).toEqual([['NACK'], 'at_capacity']);
+    expect(reports).toMatchObject([{ outcome: 'at_capacity', started: 'no' }]);
+    expect(
+      executions.status({ ref: 0, execution_id: start.execution_id, refuse_if_unknown: false }).state,
+    ).toBe('unknown');
+    first.run.started();
+    first.run.exit(resultOf());
+    await clock.settle();
+    expect(pool.counts()).toMatchObject({ taken: 1, waiting: most - 1 });
+  });
+
+  test('keeps input that comes byte by byte before its sandbox in what it has bytes', () => {
+    const input = new StartInput(STREAM_WINDOW_BYTES, { consumed() {} });
+    for (let byte = 0; byte < STREAM_WINDOW_BYTES; byte += 1) input.push(Uint8Array.of(byte % 251));
+    const written: Uint8Array[] = [];
+    input.begin({ write: (bytes) => void written.push(bytes) });
+    expect(written.length).toBeLessThan(10);
+    const expected = Uint8Array.from({ length: STREAM_WINDOW_BYTES }, (_, at) => at % 251);
+    expect(Buffer.concat(written).equals(expected)).toBe(true);
   });
 
   test('passes on to the gateway what room the runner has, and the reverse', async () => {
