@@ -4,6 +4,9 @@ export const MAX_HELLO_BYTES = 16_384;
 export const MAX_DATA_BYTES = 32_768;
 export const MAX_CONTROL_BYTES = 65_536;
 export const MAX_START_BYTES = 65_536;
+/** Control frames that wait for a peer which does not read, and their bodies, before its link is closed. */
+export const MAX_CONTROL_WAITING = 10_000;
+export const MAX_CONTROL_WAITING_BYTES = 16_777_216;
 export const STREAM_WINDOW_BYTES = 262_144;
 export const LINK_WINDOW_BYTES = 8_388_608;
 export const LINK_IN_FLIGHT_BYTES = 131_072;

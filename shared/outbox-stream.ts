@@ -17,6 +17,9 @@ export type Item =
   | { kind: 'behind'; type: number; channel: number; body: Uint8Array }
   | { kind: 'gap'; skips: number; to: number; body: Uint8Array };
 
+/** Items that have left and are in the way, before the rest moves up. */
+const MAX_LEFT = 1_024;
+
 /** One stream of an outbox. */
 export type Stream = {
   id: number;
@@ -86,8 +89,8 @@ export function advance(stream: Stream, item: DataItem, size: number): void {
 export function dropFirst(stream: Stream): void {
   stream.items[stream.head] = undefined as unknown as Item;
   stream.head += 1;
-  if (stream.head === stream.items.length) {
-    stream.items = [];
+  if (stream.head === stream.items.length || stream.head > MAX_LEFT) {
+    stream.items = stream.items.slice(stream.head);
     stream.head = 0;
   }
 }

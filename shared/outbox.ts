@@ -1,3 +1,4 @@
+import { ControlQueue } from './control-queue.ts';
 import type { Frame } from './frame.ts';
 import { TYPE } from './frame-type.ts';
 import { LINK_IN_FLIGHT_BYTES, LINK_WINDOW_BYTES, MAX_DATA_BYTES, STREAM_WINDOW_BYTES } from './limits.ts';
@@ -26,8 +27,7 @@ export type OutboxOptions = {
  * Memory: bounded by what callers queue. Whoever queues data keeps within the peer's window (`room`).
  */
 export class Outbox {
-  readonly #control: Omit<Frame, 'sequence'>[] = [];
-  #controlHead = 0;
+  readonly #control = new ControlQueue();
   #counter = 0;
   readonly #streams = new Map<number, Stream>();
   #ready: Stream[] = [];
@@ -138,14 +138,14 @@ export class Outbox {
     return this.#streams.get(stream)?.sent ?? 0;
   }
 
-  /** Control frames that wait: a peer that asks and does not read lets them grow. */
-  get controlWaiting(): number {
-    return this.#control.length - this.#controlHead;
+  /** More control frames wait than a peer that reads leaves. */
+  get isFlooded(): boolean {
+    return this.#control.isFlooded;
   }
 
   /** Nothing waits to be sent, whether or not it could be. */
   get empty(): boolean {
-    if (this.#control.length > 0) return false;
+    if (!this.#control.isEmpty) return false;
     for (const stream of this.#streams.values()) if (stream.items.length > 0) return false;
     return true;
   }
@@ -156,15 +156,8 @@ export class Outbox {
 
   /** The next frame to send, or undefined when nothing may go now. */
   next(): Frame | undefined {
-    const control = this.#control[this.#controlHead];
-    if (control) {
-      this.#controlHead += 1;
-      if (this.#controlHead === this.#control.length) {
-        this.#control.length = 0;
-        this.#controlHead = 0;
-      }
-      return { ...control, sequence: ++this.#counter };
-    }
+    const control = this.#control.shift();
+    if (control) return { ...control, sequence: ++this.#counter };
     for (;;) {
       const stream = this.#ready[this.#readyHead];
       if (!stream) {

@@ -20,9 +20,6 @@ import { ownEvent } from './own-event.ts';
 import type { Peers } from './peers.ts';
 import type { AgentPeer } from './stream-port.ts';
 
-/** Answers that may wait for a gateway which asks and does not read. */
-export const MAX_CONTROL_WAITING = 10_000;
-
 /** Proves that this agent holds the key its token is bound to. */
 export type Prove = (nonce: string) => Promise<FromAgent['AUTH_REFRESH']>;
 
@@ -84,7 +81,7 @@ export function createLink(deps: LinkDeps): Link {
       if (state.phase === 'ended') return;
       lastFrameMs = clock.now();
       peer.receive(bytes);
-      if (peer.outbox.controlWaiting > MAX_CONTROL_WAITING) broke('a flood of questions');
+      if (peer.outbox.isFlooded) broke('a flood of questions');
     },
     broke,
     closed: (end) => apply({ type: 'socket_closed', end }),

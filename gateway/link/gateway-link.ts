@@ -13,9 +13,6 @@ import type { AcceptedLink, LinkSocketPort } from './link-socket.ts';
 import { firstLinkState, type LinkEffect, type LinkEvent, type LinkState, nextLink } from './link-state.ts';
 import { LinkStreams } from './link-streams.ts';
 
-/** Control frames that may wait for the socket: more is a peer that sends, or asks, and does not read. */
-const MAX_CONTROL_WAITING = 10_000;
-
 /** What a link tells the gateway that holds it. */
 export type LinkOwner = {
   /** Takes the link in; a code refuses it. */
@@ -116,7 +113,7 @@ export class GatewayLink implements AcceptedLink {
       if (typeof data === 'string') this.#apply({ type: 'fault', code: 'protocol_error' });
       else if (this.#state.at !== 'closed') this.#peer.receive(data);
       // Much is answered, acknowledged if nothing else: what waits for a peer that does not read would fill the memory.
-      if (this.#peer.outbox.controlWaiting > MAX_CONTROL_WAITING) this.#judge('protocol_error');
+      if (this.#peer.outbox.isFlooded) this.#judge('protocol_error');
     } catch (cause) {
       // A fault of ours that a frame brought to light must end its link, not the process with everybody's.
       const what = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);

@@ -6,6 +6,9 @@ import { TYPE } from '../../shared/frame-type.ts';
 import {
   LINK_ACK_BYTES,
   LINK_WINDOW_BYTES,
+  MAX_CONTROL_BYTES,
+  MAX_CONTROL_WAITING,
+  MAX_CONTROL_WAITING_BYTES,
   MAX_DATA_BYTES,
   STREAM_WINDOW_BYTES,
 } from '../../shared/limits.ts';
@@ -233,6 +236,40 @@ describe('an outbox', () => {
     const end = STREAM_WINDOW_BYTES / 2;
     expect(last).toMatchObject({ channel: 2, sequence: end, body: bytesAt(end, 4) });
     expect(outbox.empty).toBe(true);
+  });
+
+  test('is flooded by one control frame past their number, and by one byte past their bytes', () => {
+    const flooded = (frames: number, bytes: number) => {
+      const outbox = new Outbox();
+      for (let each = 0; each < frames; each += 1) outbox.control(TYPE.STATUS, 0, new Uint8Array(bytes));
+      const before = outbox.isFlooded;
+      outbox.next();
+      outbox.control(TYPE.STATUS, 0, new Uint8Array(bytes));
+      expect(outbox.isFlooded).toBe(before);
+      outbox.control(TYPE.STATUS, 0, new Uint8Array(1));
+      return [before, outbox.isFlooded];
+    };
+    expect(flooded(MAX_CONTROL_WAITING, 0)).toEqual([false, true]);
+    expect(flooded(MAX_CONTROL_WAITING_BYTES / MAX_CONTROL_BYTES, MAX_CONTROL_BYTES)).toEqual([false, true]);
+  });
+
+  test('that never empties keeps what waits, and nothing that has left', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect: () => void = runInNewContext('gc');
+    const outbox = new Outbox();
+    outbox.open(1);
+    const gone: WeakRef<Uint8Array>[] = [];
+    for (let each = 0; each < 5_000; each += 1) {
+      const body = new Uint8Array(1_000);
+      gone.push(new WeakRef(body));
+      outbox.control(TYPE.STATUS, 0, body);
+      if (each > 0) outbox.next();
+    }
+    // What a WeakRef was made of lives to the end of its turn.
+    await new Promise(setImmediate);
+    collect();
+    expect(gone.filter((body) => body.deref() !== undefined).length).toBeLessThan(10);
+    expect(outbox.empty).toBe(false);
   });
 
   test('takes no window that falls, and no acknowledgement of what was not sent', () => {
