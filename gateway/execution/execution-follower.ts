@@ -56,8 +56,8 @@ export class ExecutionFollower implements OutputSource {
   readonly #stored: Promise<StoredFiles | null> | undefined;
   readonly #opened = Promise.withResolvers<void>();
   readonly #unwatch: () => void;
-  /** Until there is such an execution, or none. */
-  readonly #openTimer: unknown;
+  /** Until its stream was taken or refused. */
+  #openTimer: unknown;
   #state: FollowState = FIRST_FOLLOW_STATE;
   #stream: AgentStream | undefined;
   #queueMs = 0;
@@ -88,10 +88,7 @@ export class ExecutionFollower implements OutputSource {
     });
     this.#opened.promise.catch(() => {});
     this.#unwatch = watchKey(deps, caller, () => this.stop('unauthorized', 'The key is no longer accepted.'));
-    this.#openTimer = deps.timers.setTimeout(
-      () => this.stop('deadline_exceeded', 'The agent did not answer in time.'),
-      OPEN_TIMEOUT_MS,
-    );
+    this.#armOpen();
     this.#attachTo(link);
   }
 
@@ -136,6 +133,7 @@ export class ExecutionFollower implements OutputSource {
   #carryOut(effect: Exclude<FollowEffect, { do: 'fault' }>): void {
     switch (effect.do) {
       case 'attach':
+        this.#armOpen();
         void this.#attach();
         break;
       case 'open':
@@ -152,6 +150,16 @@ export class ExecutionFollower implements OutputSource {
         this.#fail(effect.failure);
         break;
     }
+  }
+
+  /** Again whenever its link was lost: an agent that answered once may not answer the next time. */
+  #armOpen(): void {
+    const { timers } = this.#deps;
+    timers.clearTimeout(this.#openTimer);
+    this.#openTimer = timers.setTimeout(
+      () => this.stop('deadline_exceeded', 'The agent did not answer in time.'),
+      OPEN_TIMEOUT_MS,
+    );
   }
 
   async #attach(): Promise<void> {

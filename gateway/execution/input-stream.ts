@@ -35,6 +35,8 @@ export class InputStream {
   #isOver = false;
   #size: TerminalSize | undefined;
   #wake: () => void = () => {};
+  /** Until the stream under way was taken or refused. */
+  #openTimer: unknown;
 
   private constructor(deps: SisterDeps, options: InputStreamOptions) {
     this.#deps = deps;
@@ -47,8 +49,7 @@ export class InputStream {
   static async open(deps: SisterDeps, options: InputStreamOptions): Promise<InputStream> {
     const stream = new InputStream(deps, options);
     void stream.#open();
-    const timer = deps.timers.setTimeout(() => stream.#unanswered(), OPEN_TIMEOUT_MS);
-    await stream.#opened.promise.finally(() => deps.timers.clearTimeout(timer));
+    await stream.#opened.promise;
     return stream;
   }
 
@@ -99,7 +100,9 @@ export class InputStream {
     return this.#base !== undefined && (this.#link?.streams.room(this.#stream) ?? 0) > 0;
   }
 
+  /** Again whenever its link was lost: an agent that answered once may not answer the next time. */
   async #open(): Promise<void> {
+    this.#openTimer = this.#deps.timers.setTimeout(() => this.#unanswered(), OPEN_TIMEOUT_MS);
     const link = await joinedSister(this.#deps, this.#options, () => !this.#isOver);
     if (this.#isOver) return;
     if (!link) {
@@ -145,6 +148,7 @@ export class InputStream {
       this.#fail(new Failure('agent_lost', 'The agent does not know how much input came before.'));
       return null;
     }
+    this.#stopClock();
     this.#base = taken;
     this.#held.forget(taken);
     if (this.#size) this.#link?.streams.resize(this.#stream, this.#size);
@@ -164,10 +168,18 @@ export class InputStream {
 
   #unanswered(): void {
     this.#link?.streams.detach(this.#stream);
-    this.#fail(new Failure('deadline_exceeded', 'The agent did not say in time whether it takes input.'));
+    // Where it took input before, nobody knows how much more of it has come.
+    const started = this.#held ? 'unknown' : 'no';
+    const detail = 'The agent did not say in time whether it takes input.';
+    this.#fail(new Failure('deadline_exceeded', detail, { started }));
+  }
+
+  #stopClock(): void {
+    this.#deps.timers.clearTimeout(this.#openTimer);
   }
 
   #lost(): void {
+    this.#stopClock();
     this.#link = undefined;
     this.#base = undefined;
     if (!this.#isOver) void this.#open();
@@ -176,6 +188,7 @@ export class InputStream {
   #finish(why: InputEnd): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    this.#stopClock();
     this.#held?.clear();
     this.#over.resolve(why);
     this.#wake();
@@ -184,6 +197,7 @@ export class InputStream {
   #fail(failure: Failure): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    this.#stopClock();
     this.#held?.clear();
     this.#opened.reject(failure);
     this.#over.reject(failure);

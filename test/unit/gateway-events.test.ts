@@ -204,6 +204,28 @@ describe('/v1/executions/{id}/events', () => {
     expect(agent.closed).toBeUndefined();
   });
 
+  test('whose agent answers once, and not again over its next link, are given up', async () => {
+    const made = await begun();
+    const { bench, agent } = made;
+    const { answer, stream } = await follow(made);
+    stream.resume().out('one');
+    const response = await answer;
+    const text = response.text();
+    await bench.clock.settle();
+    const sister = await bench.agent({ identity: agent.options.identity, refill: false });
+    agent.cut();
+    await sister.attached(made.execution);
+    await sister.attached(made.execution);
+    await bench.clock.advance(OPEN_TIMEOUT_MS - 1);
+    const kept = bench.gateway.status().outputBytes;
+    await bench.clock.advance(1);
+    expect(eventsOf(await text).at(-1)).toMatchObject({
+      event: 'error',
+      data: { code: 'deadline_exceeded' },
+    });
+    expect(bench.gateway.status().outputBytes).toBeLessThan(kept);
+  });
+
   test('that nobody reads any more ends the reading and not the execution', async () => {
     const made = await begun();
     const { stream, answer } = await follow(made);

@@ -60,3 +60,13 @@ test('an agent that does not say whether it takes input is given up, and nothing
   expect(await problemOf(await answer)).toMatchObject({ status: 502, code: 'deadline_exceeded' });
   expect(bench.gateway.status().requestBytes).toBe(kept);
 });
+
+test('an agent that took input, and says nothing over its next link, is given up: nobody knows what it has', async () => {
+  const { bench, agent, answer } = await fed({ method: 'POST', body: 'text' });
+  const sister = await bench.agent({ identity: agent.options.identity });
+  agent.cut();
+  await sister.seen('INPUT');
+  sister.peer.open(sister.received.find(({ name }) => name === 'INPUT')?.stream ?? 0);
+  await bench.clock.advance(OPEN_TIMEOUT_MS);
+  expect(await problemOf(await answer)).toMatchObject({ code: 'deadline_exceeded', started: 'unknown' });
+});
