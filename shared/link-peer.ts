@@ -16,6 +16,8 @@ export type PeerHandlers<Schemas extends Record<string, z.ZodType>> = {
   data(stream: number, channel: number, offset: number, bytes: Uint8Array): void;
   /** The peer raised a stream's window: `outbox.room` is larger now. */
   room?(stream: number): void;
+  /** EXIT has left: nothing more is said on the stream. */
+  gone?(stream: number): void;
   /** The peer broke the protocol. Nothing is delivered after this; the owner closes the socket with the code. */
   fault(fault: FrameFault): void;
 };
@@ -152,6 +154,7 @@ export class LinkPeer<Schemas extends Record<string, z.ZodType>> {
         this.#inSocket -= size;
         if (full) this.pump();
       });
+      if (frame.type === TYPE.EXIT) this.#options.handlers.gone?.(frame.stream);
     }
     this.#pumping = false;
   }

@@ -49,6 +49,7 @@ export class ExecutionOutput implements Retained {
   /** Nobody came back: nothing holds the program back while nobody reads. */
   #isLoose = false;
   #dropped = false;
+  #isAcknowledged = false;
 
   constructor(port: ExecutionPort, deps: ExecutionOutputDeps) {
     this.#retention = deps.retention;
@@ -59,7 +60,7 @@ export class ExecutionOutput implements Retained {
   }
 
   get inUse(): boolean {
-    return this.#readers.size > 0;
+    return this.#readers.sizeWithLeaving > 0;
   }
 
   /** It is over, and whoever lost its link has not come back to hear so. */
@@ -104,7 +105,7 @@ export class ExecutionOutput implements Retained {
   /** The last word. What was said stays for those who ask, until RESULT_ACK or the end of its record. */
   exit(exit: ExitBody): void {
     this.#exit = exit;
-    for (const { port } of this.#readers.clear()) port.exit(exit);
+    for (const reader of this.#readers.clear()) this.#tellEnd(reader, exit);
     this.#runs = undefined;
     this.#retention.ended(this);
   }
@@ -128,12 +129,14 @@ export class ExecutionOutput implements Retained {
     { reader, offsets, files, pending }: ReadFrom,
     told: AttachedBody,
   ): ReaderHandle {
+    // Whoever reads keeps it: where there is no room it goes first.
+    if (this.#exit && !this.inUse && this.#retention.isFull) this.drop();
     const { length, floor } = this.log;
-    if (CHANNELS.some((channel) => offsets[channel] > length[channel]) || files > this.log.files.length)
+    if (CHANNELS.some((channel) => offsets[channel] > length[channel]) || files > this.log.fileCount)
       throw new Failure('invalid_request', 'There is not so much output.');
     this.#readers.replace(reader);
     // The run that sent START has its place, however many others read.
-    if (reader !== null && this.#readers.size >= MAX_READERS)
+    if (reader !== null && this.#readers.sizeWithLeaving >= MAX_READERS)
       throw new Failure('rate_limited', 'Too many read this execution already.', { retryAfterMs: 1_000 });
     const from = {
       1: Math.max(offsets[1], floor[1]),
@@ -152,7 +155,7 @@ export class ExecutionOutput implements Retained {
     }
     if (reader === null) this.#isAwaited = false;
     if (this.#exit) {
-      port.exit(this.#exit);
+      this.#tellEnd(joined, this.#exit);
       return NO_READER;
     }
     this.#readers.add(joined);
@@ -170,8 +173,9 @@ export class ExecutionOutput implements Retained {
   /** The caller has the result: its output may go, its outcome stays. */
   acknowledge(): void {
     if (!this.#exit) return;
+    this.#isAcknowledged = true;
     this.#isAwaited = false;
-    if (!this.inUse) this.log.clear();
+    this.#clearIfDone();
   }
 
   /** There is no room for it any more. */
@@ -182,8 +186,17 @@ export class ExecutionOutput implements Retained {
 
   /** Nobody can ask any more. */
   forget(): void {
+    this.#readers.letGo();
     this.log.forget();
     this.#retention.gone(this);
+  }
+
+  #tellEnd(reader: Reader, exit: ExitBody): void {
+    this.#readers.tellEnd(reader, exit, () => this.#clearIfDone());
+  }
+
+  #clearIfDone(): void {
+    if (this.#isAcknowledged && !this.inUse) this.log.clear();
   }
 
   #handle(reader: Reader): ReaderHandle {

@@ -28,6 +28,8 @@ export class OutputLog {
   /** The first byte that is still here. */
   readonly floor = { 1: 0, 2: 0, 3: 0 };
   readonly files: FileMark[] = [];
+  /** Files whose END came, whether or not they are still here. */
+  fileCount = 0;
   readonly #retention: Retention;
   readonly #text: List = emptyList();
   readonly #contents: List = emptyList();
@@ -76,6 +78,7 @@ export class OutputLog {
     // What comes next is another file's: it must not join the block before.
     this.#last = undefined;
     this.files.push({ file, order: this.#blocks });
+    this.fileCount += 1;
     this.#charge(FILE_OVERHEAD_BYTES + 2 * file.path.length);
   }
 

@@ -1,4 +1,5 @@
 import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import type { ExitBody } from '../../shared/messages.ts';
 import type { OutputChannel } from '../runner/execution-stream.ts';
 import type { Offsets, OutputLog } from './output-log.ts';
 import type { ExecutionPort } from './port.ts';
@@ -27,9 +28,16 @@ export const NO_READER: ReaderHandle = { window: () => {}, leave: () => {} };
 /** Those who read one execution's output now. */
 export class OutputReaders implements Iterable<Reader> {
   readonly #readers = new Set<Reader>();
+  /** Who has been told the end, and not yet had all that is before it. */
+  readonly #leaving = new Set<Reader>();
 
   get size(): number {
     return this.#readers.size;
+  }
+
+  /** With those to whom something is still on its way. */
+  get sizeWithLeaving(): number {
+    return this.#readers.size + this.#leaving.size;
   }
 
   [Symbol.iterator](): IterableIterator<Reader> {
@@ -47,13 +55,27 @@ export class OutputReaders implements Iterable<Reader> {
 
   /** A reader that comes again has given its earlier stream up, even where that still looks alive from here. */
   replace(id: string | null): void {
-    for (const each of this.#readers) {
+    for (const each of [...this.#readers, ...this.#leaving]) {
       if (each.id !== id) continue;
       this.#readers.delete(each);
+      this.#leaving.delete(each);
       // Who sent START may come over another link while this one is dead; any other is told.
       if (id === null) each.port.close();
       else each.port.nack('replaced', 'Somebody else reads in this place now.', null);
     }
+  }
+
+  /** The last word to one who is among the readers no more. */
+  tellEnd(reader: Reader, exit: ExitBody, onLeft: () => void): void {
+    this.#leaving.add(reader);
+    reader.port.exit(exit, () => {
+      if (this.#leaving.delete(reader)) onLeft();
+    });
+  }
+
+  /** Nobody can ask any more: whoever has not taken it by now never will. */
+  letGo(): void {
+    for (const { port } of [...this.#leaving]) port.close();
   }
 
   clear(): Reader[] {

@@ -16,6 +16,8 @@ export type LinkStreams = {
   data(stream: number, bytes: Uint8Array): void;
   /** The gateway raised a stream's window. */
   room(stream: number): void;
+  /** EXIT has left on a stream. */
+  gone(stream: number): void;
   /** The link is lost: tells every execution on it. */
   lose(): void;
 };
@@ -149,11 +151,14 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
       if (port?.isOpenedTooFar) broke('a window for bytes that were never taken');
       else port?.input?.window(port.limit);
     },
+    gone: (stream) => ports.get(stream)?.gone(),
     lose() {
       isLost = true;
-      const inputs = [...ports.values()];
-      ports.clear();
-      for (const { input } of inputs) input?.leave('link_lost');
+      for (const port of [...ports.values()]) {
+        const { input } = port;
+        port.gone();
+        input?.leave('link_lost');
+      }
     },
   };
 }

@@ -96,6 +96,7 @@ export function createLink(deps: LinkDeps): Link {
       control: (message, stream) => onMessage(message as GatewayMessage, stream),
       data: (stream, _channel, _offset, bytes) => streams.data(stream, bytes),
       room: (stream) => streams.room(stream),
+      gone: (stream) => streams.gone(stream),
       fault: ({ code, detail }) => apply({ type: 'fault', code, detail }),
     },
   });

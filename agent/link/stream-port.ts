@@ -15,6 +15,7 @@ export class StreamPort implements ExecutionPort, WriterPort {
   readonly #peer: AgentPeer;
   readonly #stream: number;
   readonly #onEnd: (stream: number) => void;
+  #onLeft: () => void = () => {};
 
   constructor(peer: AgentPeer, stream: number, onEnd: (stream: number) => void) {
     this.#peer = peer;
@@ -34,7 +35,7 @@ export class StreamPort implements ExecutionPort, WriterPort {
     this.#peer.close(this.#stream, true);
     const body = { code, detail: fitSentence(detail), retry_after_ms: retryAfterMs };
     this.#peer.control('NACK', this.#stream, body);
-    this.#onEnd(this.#stream);
+    this.gone();
   }
 
   attached(attached: AttachedBody): void {
@@ -56,7 +57,7 @@ export class StreamPort implements ExecutionPort, WriterPort {
 
   close(): void {
     this.#peer.close(this.#stream, true);
-    this.#onEnd(this.#stream);
+    this.gone();
   }
 
   started(): void {
@@ -71,10 +72,17 @@ export class StreamPort implements ExecutionPort, WriterPort {
     this.#peer.behind('END', this.#stream, 3, file);
   }
 
-  exit(body: ExitBody): void {
+  exit(body: ExitBody, left: () => void): void {
+    this.input = undefined;
+    this.#onLeft = left;
     this.#peer.behind('EXIT', this.#stream, 0, body);
+  }
+
+  /** Nothing of it waits to be sent any more. */
+  gone(): void {
     this.#peer.close(this.#stream, false);
     this.#onEnd(this.#stream);
+    this.#onLeft();
   }
 
   consumed(bytes: number): void {

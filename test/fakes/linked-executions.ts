@@ -94,6 +94,7 @@ export async function createLinkedExecutions(
         },
         data: (stream, _channel, _offset, bytes) => streams.data(stream, bytes),
         room: (stream) => streams.room(stream),
+        gone: (stream) => streams.gone(stream),
         fault: ({ detail }) => {
           throw new Error(`the gateway broke the protocol: ${detail}`);
         },

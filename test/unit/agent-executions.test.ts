@@ -55,9 +55,10 @@ function listen(): { port: ExecutionPort; heard: Heard } {
       if (heard.words.at(-1) !== `DATA ${channel}`) heard.words.push(`DATA ${channel}`);
     },
     fileEnd: (file) => void heard.files.push(file),
-    exit(body) {
+    exit(body, left) {
       heard.words.push('EXIT');
       heard.exit = body;
+      left();
     },
     consumed(bytes) {
       heard.consumed += bytes;
@@ -807,6 +808,32 @@ describe('an execution whose link is lost', () => {
       return heard.nack;
     });
     expect(others).toEqual([...Array.from({ length: MAX_READERS - 1 }), 'rate_limited']);
+  });
+
+  test('that is over has so many readers at once as one that runs, until each has taken the end', async () => {
+    const { begin, clock, executions } = await createBench();
+    const { run, start } = await begin();
+    run.started();
+    run.output(1, 'x');
+    run.exit(resultOf({ stdout_bytes: 1 }));
+    await clock.settle();
+    const attach = (reader: string) => {
+      const { port, heard } = listen();
+      const waits: (() => void)[] = [];
+      const slow = { ...port, exit: (_: ExitBody, left: () => void) => void waits.push(left) };
+      executions.attach({ ...CODE_ONLY, reader, execution_id: start.execution_id }, slow);
+      return { heard, left: () => waits.shift()?.() };
+    };
+    const readers = Array.from({ length: MAX_READERS }, (_, index) => attach(`r${index}`));
+    expect(readers.map(({ heard }) => heard.nack)).toEqual(readers.map(() => undefined));
+    expect(attach('late').heard.nack).toBe('rate_limited');
+    expect(attach('r0').heard.nack).toBeUndefined();
+    expect(readers[0]?.heard.nack).toBe('replaced');
+    readers[1]?.left();
+    expect(attach('late').heard.nack).toBeUndefined();
+    await clock.advance(RECORD_TTL_MS);
+    executions.status({ ref: 1, execution_id: start.execution_id, refuse_if_unknown: false });
+    expect(readers[2]?.heard.words).toEqual(['ATTACHED', 'STARTED', 'DATA 1', 'CLOSED']);
   });
 
   test('sends no more than there is', async () => {

@@ -1,0 +1,53 @@
+import { expect, test } from 'vitest';
+import { ExecutionOutput } from '../../agent/executions/execution-output.ts';
+import { Retention } from '../../agent/executions/retention.ts';
+import { resultOf } from '../fakes/fake-runner.ts';
+import { NOBODY } from '../fakes/session-bench.ts';
+
+const FROM_START = { offsets: { 1: 0, 2: 0, 3: 0 }, files: 0, pending: 0 };
+const TOLD = { max_output_bytes: 0, queue_ms: 0 };
+
+/** The output of an execution that is over, of which whoever began it has had all. */
+function ended(retention: Retention, bytes: number): ExecutionOutput {
+  const first = { ...NOBODY, exit: (_: unknown, left: () => void) => left() };
+  const output = new ExecutionOutput(first, { retention, onLimit() {}, onAwaited() {} });
+  output.data(1, new Uint8Array(bytes));
+  output.exit(resultOf({ stdout_bytes: bytes }));
+  return output;
+}
+
+/** One who attaches and takes nothing until told to. */
+function slowReader(output: ExecutionOutput, reader: string) {
+  const waits: (() => void)[] = [];
+  const words: string[] = [];
+  const port = {
+    ...NOBODY,
+    data: (_: number, bytes: Uint8Array) => void words.push(`DATA ${bytes.byteLength}`),
+    gap: (_: number, from: number, to: number) => void words.push(`GAP ${from} ${to}`),
+    exit: (_: unknown, left: () => void) => void waits.push(left),
+  };
+  output.attach(port, { reader, ...FROM_START }, TOLD);
+  return { words, take: () => waits.shift()?.() };
+}
+
+test('output that somebody reads stays while there is no room, and no more is handed out until there is', () => {
+  const retention = new Retention(10_000);
+  const one = ended(retention, 8_000);
+  const reader = slowReader(one, 'a');
+  const other = ended(retention, 8_000);
+  expect([retention.isFull, one.log.floor[1]]).toEqual([true, 0]);
+  expect(slowReader(other, 'b').words).toEqual(['GAP 0 8000']);
+  expect(slowReader(one, 'c').words).toEqual(['DATA 8000']);
+  expect(reader.words).toEqual(['DATA 8000']);
+});
+
+test('output that was acknowledged goes when the last who reads it has had it', () => {
+  const retention = new Retention();
+  const output = ended(retention, 8_000);
+  const readers = [slowReader(output, 'a'), slowReader(output, 'b')];
+  output.acknowledge();
+  readers[0]?.take();
+  expect(output.log.floor[1]).toBe(0);
+  readers[1]?.take();
+  expect([output.log.floor[1], retention.bytes]).toEqual([8_000, 0]);
+});
