@@ -13,8 +13,14 @@ import { requireRoom, type Underway } from './underway.ts';
 
 /** A runner that did not end a piece of work in time has so long still, before its session is given up. */
 export const LATE_EXIT_MS = 15_000;
+const MAX_TTL_MS = MAX_SESSION_TTL_SECONDS * 1_000;
 /** How often a sandbox whose stream is being replaced is looked at. */
 const LOOK_MS = 20;
+
+/** What a session may live or be idle, whatever its gateway asks for. */
+export function boundedTtlMs(ttlMs: number): number {
+  return Math.min(ttlMs, MAX_TTL_MS);
+}
 
 export type SessionDeps = {
   clock: Clock;
@@ -61,13 +67,13 @@ export class Session {
     this.pool = pool;
     this.#clock = clock;
     this.#lease = lease;
-    this.#idleMs = work.idle_ms;
+    this.#idleMs = work.idle_ms === null ? null : boundedTtlMs(work.idle_ms);
     this.#onEnded = onEnded;
     this.#onReport = onReport;
     this.#start = start;
-    this.#ttlMs = work.ttl_ms;
+    this.#ttlMs = boundedTtlMs(work.ttl_ms);
     this.#createdMs = clock.now();
-    this.#expiresMs = this.#createdMs + work.ttl_ms;
+    this.#expiresMs = this.#createdMs + this.#ttlMs;
     this.#lastStream = lease.streamId;
     this.#term = createRunnerTerm({
       clock,
@@ -164,8 +170,7 @@ export class Session {
 
   /** It lives on for so long from now; never shorter than it would have, and a day in all at most. */
   extend(ttlMs: number): void {
-    const latestMs = this.#createdMs + MAX_SESSION_TTL_SECONDS * 1_000;
-    const untilMs = Math.min(this.#clock.now() + ttlMs, latestMs);
+    const untilMs = Math.min(this.#clock.now() + ttlMs, this.#createdMs + MAX_TTL_MS);
     if (this.over || untilMs <= this.#expiresMs) return;
     this.#expiresMs = untilMs;
     this.#armExpiry();

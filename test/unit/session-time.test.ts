@@ -3,6 +3,7 @@ import type { Caller } from '../../gateway/auth/caller.ts';
 import { BEGINNING_SLACK_MS } from '../../gateway/execution/beginnings.ts';
 import { createSessionBook, type SessionBookDeps } from '../../gateway/sessions/session-book.ts';
 import { createSessionTimes } from '../../gateway/sessions/session-times.ts';
+import { MAX_SESSION_TTL_SECONDS } from '../../shared/limits.ts';
 import type { SessionState } from '../../shared/session-messages.ts';
 import { resultOf } from '../fakes/fake-runner.ts';
 import { createSessionBench } from '../fakes/session-bench.ts';
@@ -35,6 +36,19 @@ test('a session ends exactly when nothing has run in it for its idle time, count
   expect(endsOf(bench)).toEqual([]);
   await bench.clock.advance(1);
   expect(endsOf(bench)).toEqual([{ why: 'idle', livedMs: 3_499, works: 1 }]);
+});
+
+test('a session lives a day at most, idle or not, and its runner is told so, whatever its gateway asks for', async () => {
+  const bench = await createSessionBench(1);
+  const endless = { ttl_ms: Number.MAX_SAFE_INTEGER, idle_ms: Number.MAX_SAFE_INTEGER };
+  await bench.open('acme/alice', 's', endless);
+  const [{ body } = { body: undefined }] = bench.backend.made.flatMap(({ runner }) => runner.runs);
+  expect(body?.session).toEqual({ do: 'open', ttl_seconds: MAX_SESSION_TTL_SECONDS + 30 });
+  expect(bench.reports).toMatchObject([{ ttlMs: 86_400_000, idleMs: 86_400_000, end: null }]);
+  await bench.clock.advance(MAX_SESSION_TTL_SECONDS * 1_000 - 1);
+  expect(endsOf(bench)).toEqual([]);
+  await bench.clock.advance(1);
+  expect(endsOf(bench)).toMatchObject([{ why: 'expired' }]);
 });
 
 const stateOf = (more: Partial<SessionState>): SessionState => ({
