@@ -20,6 +20,8 @@ const RETRY_SHARE = 1 / 15;
 const GAP_SHARE = 1 / 2;
 /** A Lease that is shorter than usual makes no server faster. */
 const MIN_TIMEOUT_MS = 1_000;
+/** An agent that ends waits no longer for a Lease that may have been made; others delete it once it stands unrenewed. */
+const GIVEN_UP_TIMEOUT_MS = 2_000;
 
 export function leasesPath(namespace: string): string {
   return `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases`;
@@ -34,6 +36,8 @@ export type HeldLeaseDeps = {
   log: Log;
   /** Somebody took this instance for dead: what the old Lease owned is collected, and a new one stands. */
   onReplaced: () => void;
+  /** Gives up what is not made yet. */
+  signal?: AbortSignal;
   seconds?: number;
   renewMs?: number;
 };
@@ -51,14 +55,14 @@ export type HeldLease = {
   release(): Promise<void>;
 };
 
-/** Makes the Lease and keeps it renewed. Rejects with a Failure when it cannot be made. */
+/** Makes the Lease and keeps it renewed. Rejects with a Failure when it cannot be made, or with the signal's reason. */
 export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
   const { client, namespace, installation, instance, clock, log } = deps;
   const { seconds = LEASE_SECONDS, renewMs = LEASE_RENEW_MS } = deps;
   const name = leaseName(installation, instance);
   const path = leasesPath(namespace);
   const said: Record<string, string> = {};
-  let lease = await make();
+  let lease = await makeFirst();
   let released = false;
   let renewing = false;
   let failed = false;
@@ -69,7 +73,7 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
   let timeoutMs = timeoutFor(TIMEOUT_SHARE);
   let cancel = clock.after(renewMs, () => void renew());
 
-  async function make(): Promise<Lease> {
+  async function make(signal?: AbortSignal): Promise<Lease> {
     const body: Lease = {
       apiVersion: 'coordination.k8s.io/v1',
       kind: 'Lease',
@@ -91,11 +95,23 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
       },
     };
     try {
-      return await client.call<Lease>({ method: 'POST', path, body, vital: true });
+      return await client.call<Lease>({ method: 'POST', path, body, vital: true, ...(signal && { signal }) });
     } catch (cause) {
       // An answer that was lost: the name is this instance's alone.
       if (!isRefused(cause, 409)) throw cause;
-      return client.call<Lease>({ method: 'GET', path: `${path}/${name}` });
+      return client.call<Lease>({ method: 'GET', path: `${path}/${name}`, ...(signal && { signal }) });
+    }
+  }
+
+  /** Whether one that was given up was made nobody knows: it would keep its name from the next. */
+  async function makeFirst(): Promise<Lease> {
+    const { signal } = deps;
+    try {
+      return await make(signal);
+    } catch (cause) {
+      if (!signal?.aborted) throw cause;
+      await remove(GIVEN_UP_TIMEOUT_MS);
+      throw signal.reason;
     }
   }
 
@@ -164,9 +180,9 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
     }
   }
 
-  async function remove(): Promise<void> {
+  async function remove(timeoutMs?: number): Promise<void> {
     try {
-      await client.call({ method: 'DELETE', path: `${path}/${name}` });
+      await client.call({ method: 'DELETE', path: `${path}/${name}`, ...(timeoutMs && { timeoutMs }) });
     } catch (cause) {
       if (!isRefused(cause, 404) && !lacksRight(cause)) log('lease_not_released', { namespace, cause });
     }

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { holdLease, LEASE_RENEW_MS } from '../../../agent/backends/kubernetes/held-lease.ts';
 import type { Call, KubeClient } from '../../../agent/backends/kubernetes/kube-client.ts';
 import { KubeRefusal } from '../../../agent/backends/kubernetes/kube-failure.ts';
+import { orAborted } from '../../../agent/deadline.ts';
 import { createFakeClock } from '../../fakes/fake-clock.ts';
 
 /** A Lease and a server that answers one call at a time: when the test says so. */
@@ -86,4 +87,31 @@ test('a Lease that is released while it is made again is deleted', async () => {
   expect(await answer()).toEqual(['POST']);
   await clock.settle();
   expect(isThere()).toBe(false);
+});
+
+test('a Lease that is being made when its agent ends is given up at once, and deleted where it was made', async () => {
+  const stop = new AbortController();
+  const asked: string[] = [];
+  const { promise: arrived, resolve: arrive } = Promise.withResolvers<void>();
+  const call = async ({ method, signal = new AbortController().signal }: Call) => {
+    asked.push(method);
+    if (method === 'DELETE') return {};
+    arrive();
+    // The server has it, and does not answer.
+    return orAborted(new Promise(() => {}), signal);
+  };
+  const held = holdLease({
+    client: { call } as unknown as KubeClient,
+    namespace: 'sandboxes',
+    installation: 'main',
+    instance: 'own',
+    clock: createFakeClock(),
+    log: () => {},
+    onReplaced: () => {},
+    signal: stop.signal,
+  });
+  await arrived;
+  stop.abort(new Error('The agent ends.'));
+  await expect(held).rejects.toThrow('The agent ends.');
+  expect(asked).toEqual(['POST', 'DELETE']);
 });
