@@ -95,7 +95,8 @@ export function createExecStream(socket: WebSocket, options: ExecStreamOptions):
         if (body.byteLength > 0 && !ended && !stream.push(body)) socket.pause();
         return;
       case CHANNEL.stderr:
-        stderr = Buffer.concat([stderr, body]).subarray(-STDERR_KEPT_BYTES);
+        // A view of a message would keep all of it.
+        stderr = Buffer.concat([stderr, body.subarray(-STDERR_KEPT_BYTES)]).subarray(-STDERR_KEPT_BYTES);
         options.onStderr?.(body);
         return;
       case CHANNEL.status:
