@@ -84,6 +84,7 @@ function readInto(config: KubeConfig, file: string): void {
     if (typeof content !== 'object' || Array.isArray(content)) throw new TypeError('There is no mapping.');
     config.loadFromString(text);
     config.makePathsAbsolute(dirname(file));
+    preferData(config);
     adoptTokenFiles(config, content, dirname(file));
     adoptPlugins(config, dirname(file));
   } catch (cause) {
@@ -101,6 +102,18 @@ function merge(into: KubeConfig, from: KubeConfig): void {
   into.users = firsts(into.users, from.users);
   into.contexts = firsts(into.contexts, from.contexts);
   if (!into.currentContext) into.currentContext = from.currentContext;
+}
+
+/** What stands in a kubeconfig overrides the file that it names; the library has it the other way round. */
+function preferData(config: KubeConfig): void {
+  const unless = (data: string | undefined, file: string | undefined) => (data || !file ? undefined : file);
+  for (const cluster of config.clusters)
+    Object.assign(cluster, { caFile: unless(cluster.caData, cluster.caFile) });
+  for (const user of config.users)
+    Object.assign(user, {
+      certFile: unless(user.certData, user.certFile),
+      keyFile: unless(user.keyData, user.keyFile),
+    });
 }
 
 /** The library knows `tokenFile` under another name, and reads it once. */

@@ -221,7 +221,7 @@ describe.each([
       writeFileSync(certificate, own.cert);
       const isCluster = member === 'certificate-authority';
       const path = kubeconfig(
-        isCluster ? { ...secure(), [member]: bad } : secure(),
+        isCluster ? { server: api.url, [member]: bad } : secure(),
         isCluster ? { token: 't' } : { 'client-certificate': certificate, [member]: bad },
       );
       const contexts = await loadKubeContexts(path);
@@ -246,4 +246,28 @@ test('an authority of the largest size is read', async () => {
   truncateSync(authority, MAX_CREDENTIAL_BYTES);
   const path = kubeconfig({ server: api.url, 'certificate-authority': authority });
   expect((await loadKubeContexts(path)).access('one').server).toBe(api.url);
+});
+
+test('certificates and keys that stand in a kubeconfig override the files that it names', async () => {
+  const other = createAuthority();
+  const own = api.authority.issue({ name: 'admin', organization: ADMINISTRATORS });
+  const wrong = other.issue({ name: 'admin', organization: ADMINISTRATORS });
+  const file = (text: string) => {
+    const path = newFile();
+    writeFileSync(path, text);
+    return path;
+  };
+  const data = (text: string) => Buffer.from(text).toString('base64');
+  const user = {
+    'client-certificate': file(wrong.cert),
+    'client-certificate-data': data(own.cert),
+    'client-key': file(wrong.key),
+    'client-key-data': data(own.key),
+  };
+  const cluster = {
+    server: api.url,
+    'certificate-authority': file(other.cert),
+    'certificate-authority-data': data(api.authority.cert),
+  };
+  expect(await listPods(kubeconfig(cluster, user))).toMatchObject({ items: expect.anything() });
 });
