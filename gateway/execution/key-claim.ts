@@ -104,7 +104,7 @@ async function linkOf(
     const link = deps.directory.linkTo(given.tenant, instance);
     if (link || given.signal.aborted || !servingOf(deps, given).includes(instance)) return link;
     if (patience.leftMs <= 0) throw unanswered();
-    await pause(deps, patience);
+    await pause(deps, patience, { tenant: given.tenant, instance });
   }
 }
 
@@ -154,8 +154,23 @@ function bodyOf(
   };
 }
 
-function pause({ timers }: ClaimDeps, patience: Patience): Promise<void> {
+/** Until one looks again; or until that instance links, where one is waited for. */
+function pause(
+  { timers, directory }: ClaimDeps,
+  patience: Patience,
+  awaited?: { tenant: string; instance: string },
+): Promise<void> {
   const ms = Math.min(CLAIM_POLL_MS, patience.leftMs);
   patience.leftMs -= CLAIM_POLL_MS;
-  return new Promise((resolve) => void timers.setTimeout(resolve, ms));
+  return new Promise((resolve) => {
+    const end = () => {
+      timers.clearTimeout(timer);
+      stop();
+      resolve();
+    };
+    const timer = timers.setTimeout(end, ms);
+    const stop = directory.onJoin((tenant, instance) => {
+      if (tenant === awaited?.tenant && instance === awaited.instance) end();
+    });
+  });
 }
