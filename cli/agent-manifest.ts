@@ -1,12 +1,13 @@
-import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { stringify } from 'yaml';
 import { clusterName } from '../shared/announcement.ts';
 import { parseCredential } from '../shared/credential.ts';
 import { readToken } from '../shared/keys.ts';
+import { MAX_KEY_BYTES } from './config.ts';
 import { type Io, printable, UsageError, write } from './io.ts';
 import { AGENT_NAMESPACE, DEFAULT_NAMESPACE, readManifestBase, requireNamespace } from './manifest-base.ts';
 import { parseCommand } from './parse-command.ts';
+import { readInputFile } from './read-input.ts';
 
 const HELP = `Usage: podgate agent manifest --gateway URL (--token CREDENTIAL | --token-file FILE) [OPTIONS]
 
@@ -51,7 +52,7 @@ export async function runAgentManifest(args: string[], io: Io): Promise<number> 
   const { cluster } = values;
   if (cluster !== undefined && !clusterName.safeParse(cluster).success)
     throw new UsageError(`'${printable(cluster)}' cannot be a cluster's name: use 1 to 63 of a-z, 0-9 and -`);
-  const token = await readCredential(values.token, values['token-file']);
+  const token = await readCredential(values.token, values['token-file'], io.signal);
   const variables: Record<string, string> = {
     PODGATE_GATEWAY_URL: gateway,
     PODGATE_CLUSTER: cluster ?? onlyCluster(token),
@@ -76,11 +77,16 @@ export async function runAgentManifest(args: string[], io: Io): Promise<number> 
   return 0;
 }
 
-async function readCredential(text: string | undefined, file: string | undefined): Promise<string> {
+async function readCredential(
+  text: string | undefined,
+  file: string | undefined,
+  signal: AbortSignal,
+): Promise<string> {
   if ((text === undefined) === (file === undefined))
     throw new UsageError("give what 'podgate agents token' printed with --token or --token-file");
   try {
-    const token = (text ?? (await readFile(file as string, 'utf8'))).trim();
+    const options = { name: file as string, maxBytes: MAX_KEY_BYTES, signal };
+    const token = (text ?? (await readInputFile(file as string, options)).toString()).trim();
     parseCredential(token);
     return token;
   } catch (cause) {

@@ -64,7 +64,7 @@ export async function runAgentsCommand(
       ...(sub !== undefined && { sub: parseSubject(sub) }),
       ...(expires !== undefined && { lifetimeSeconds: parseDuration(expires) }),
       ...(maxInstances !== undefined && { maxInstances: parseCount('--max-instances', maxInstances) }),
-      ...(publicKey !== undefined && { publicKey: await readPublicKey(publicKey) }),
+      ...(publicKey !== undefined && { publicKey: await readPublicKey(publicKey, io.signal) }),
     },
     now(),
   );

@@ -15,7 +15,7 @@ export async function runClusters(args: string[], io: Io): Promise<number> {
   }
   const unknown = args.find((argument) => argument !== '--json');
   if (unknown !== undefined) throw new UsageError(`'${unknown}' is no option of clusters`);
-  const config = await clientConfig();
+  const config = await clientConfig(io.signal);
   const { clusters } = await new Podgate({ baseUrl: config.baseUrl, key: config.key }).clusters.list({
     signal: io.signal,
   });

@@ -2,11 +2,15 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isLoopback } from '../agent/loopback.ts';
 import { printable, UsageError } from './io.ts';
+import { readInputFile } from './read-input.ts';
 import { shellQuote } from './shell-quote.ts';
 
 const DEFAULT_HOST = '127.0.0.1';
 const DEFAULT_PORT = '8000';
 const EXAMPLE_URL = `http://${DEFAULT_HOST}:${DEFAULT_PORT}`;
+
+/** Of a file that holds one; a key itself is shorter. */
+export const MAX_KEY_BYTES = 65_536;
 
 /** `PODGATE_*` names that the command itself reads. */
 export const CLI_VARIABLE_NAMES: readonly string[] = [
@@ -37,7 +41,7 @@ export type ClientConfig = { baseUrl: string; key: string; cluster: string | und
  * Where commands that ask a gateway go and with which key. The development key is used for loopback only: a key found on
  * disk is never sent to another host. Throws UsageError that names what is missing, and `PODGATE_*` names that nobody reads.
  */
-export async function clientConfig(): Promise<ClientConfig> {
+export async function clientConfig(signal: AbortSignal): Promise<ClientConfig> {
   await refuseUnknownNames();
   const baseUrl = process.env.PODGATE_URL || devUrl();
   let url: URL;
@@ -46,7 +50,7 @@ export async function clientConfig(): Promise<ClientConfig> {
   } catch {
     throw new UsageError(`PODGATE_URL '${withoutKey(baseUrl)}' is not a URL; it looks like ${EXAMPLE_URL}`);
   }
-  return { baseUrl, key: findKey(url), cluster: process.env.PODGATE_CLUSTER || undefined };
+  return { baseUrl, key: await findKey(url, signal), cluster: process.env.PODGATE_CLUSTER || undefined };
 }
 
 /** A machine may have the servers' names set as well. What knows them is loaded only where there is more than our own. */
@@ -77,9 +81,9 @@ function devUrl(): string {
   return `http://${/^[^[].*:/.test(host) ? `[${host}]` : host}:${PORT || DEFAULT_PORT}`;
 }
 
-function findKey(url: URL): string {
+async function findKey(url: URL, signal: AbortSignal): Promise<string> {
   if (process.env.PODGATE_KEY) return process.env.PODGATE_KEY.trim();
-  if (process.env.PODGATE_KEY_FILE) return readKey(process.env.PODGATE_KEY_FILE);
+  if (process.env.PODGATE_KEY_FILE) return readKey(process.env.PODGATE_KEY_FILE, signal);
   if (url.password) return decodeURIComponent(url.password);
   if (isLoopback(url.hostname)) {
     const file = join(podgateFolder(), 'dev-key');
@@ -94,12 +98,9 @@ function findKey(url: URL): string {
   throw new UsageError('no key: set PODGATE_KEY or PODGATE_KEY_FILE');
 }
 
-function readKey(file: string): string {
-  try {
-    return readFileSync(file, 'utf8').trim();
-  } catch (cause) {
-    throw new UsageError(`cannot read PODGATE_KEY_FILE ${file}: ${(cause as Error).message}`);
-  }
+async function readKey(file: string, signal: AbortSignal): Promise<string> {
+  const options = { name: `PODGATE_KEY_FILE ${file}`, maxBytes: MAX_KEY_BYTES, signal };
+  return (await readInputFile(file, options)).toString().trim();
 }
 
 /** What kind of terminal the user has; undefined where it says none. */

@@ -1,17 +1,16 @@
-import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { addAbortSignal } from 'node:stream';
-import { buffer } from 'node:stream/consumers';
 import { parseArgs } from 'node:util';
 import { Podgate } from '../client/podgate.ts';
 import { PodgateError } from '../client/podgate-error.ts';
 import type { ExecuteRequest } from '../client/types.ts';
+import { MAX_REQUEST_BYTES } from '../shared/limits.ts';
 import { clientConfig } from './config.ts';
 import { describeError } from './describe-error.ts';
 import { EXIT_STATUS } from './exit-status.ts';
 import { type Io, UsageError, write } from './io.ts';
 import { openFile } from './open-file.ts';
 import { parseCommand } from './parse-command.ts';
+import { readInput, readInputFile } from './read-input.ts';
 import { showExecution } from './show-execution.ts';
 import { wholeNumber } from './whole-number.ts';
 
@@ -63,7 +62,7 @@ async function exec(args: string[], io: Io): Promise<number> {
     return 0;
   }
   const { code, language, rest } = await source(values, positionals, io);
-  const config = await clientConfig();
+  const config = await clientConfig(io.signal);
   const podgate = new Podgate({ baseUrl: config.baseUrl, key: config.key });
   const request: ExecuteRequest = {
     code,
@@ -74,7 +73,7 @@ async function exec(args: string[], io: Io): Promise<number> {
     last_line_interactive: values['echo-last'] ?? values.rich ?? false,
     ...(values.rich && { rich: true }),
     env: variables(values.e ?? []),
-    stdin: await standardInput(values.stdin, io),
+    stdin: values.stdin === undefined ? null : await inputText(values.stdin, io),
     files: await upload(podgate, values.f ?? [], io.signal),
     ...(values.template ? { template: values.template } : {}),
     ...((values.cluster ?? config.cluster) ? { cluster: values.cluster ?? config.cluster } : {}),
@@ -180,17 +179,15 @@ async function source(values: Values, positionals: string[], io: Io) {
     if (values.stdin === '-')
       throw new UsageError("standard input cannot be both the code and the program's input");
     return {
-      code: await wholeInput(io),
+      code: await inputText('-', io),
       language: language(values.language),
       rest,
     };
   }
-  const bytes = await readFile(file).catch((cause: Error) => {
-    throw new UsageError(`cannot read ${file}: ${cause.message}`);
-  });
+  const code = await inputText(file, io);
   const ending = file.slice(file.lastIndexOf('.'));
   const guess = Object.hasOwn(LANGUAGES, ending) ? LANGUAGES[ending as keyof typeof LANGUAGES] : undefined;
-  return { code: utf8(bytes, file), language: language(values.language ?? guess), rest };
+  return { code, language: language(values.language ?? guess), rest };
 }
 
 function language(name: string | undefined): 'python' | 'bash' | 'node' {
@@ -199,28 +196,16 @@ function language(name: string | undefined): 'python' | 'bash' | 'node' {
   throw new UsageError(`there is no language '${name}': use python, bash or node`);
 }
 
-function utf8(bytes: Uint8Array, name: string): string {
+/** A file, or standard input for `-`, as text that a request has room for. */
+async function inputText(from: string, { stdin, signal }: Io): Promise<string> {
+  const name = from === '-' ? 'standard input' : from;
+  const options = { name, maxBytes: MAX_REQUEST_BYTES, signal };
+  const bytes = await (from === '-' ? readInput(stdin, options) : readInputFile(from, options));
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
     throw new UsageError(`${name} is not UTF-8`);
   }
-}
-
-async function standardInput(from: string | undefined, io: Io): Promise<string | null> {
-  if (from === undefined) return null;
-  if (from === '-') return wholeInput(io);
-  return utf8(
-    await readFile(from).catch((cause: Error) => {
-      throw new UsageError(`cannot read ${from}: ${cause.message}`);
-    }),
-    from,
-  );
-}
-
-/** Whoever interrupts the command does not wait for its input to end. */
-async function wholeInput({ stdin, signal }: Io): Promise<string> {
-  return utf8(await buffer(addAbortSignal(signal, stdin)), 'standard input');
 }
 
 function variables(pairs: string[]): Record<string, string> {

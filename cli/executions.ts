@@ -39,7 +39,7 @@ export async function runExecutions(args: string[], io: Io): Promise<number> {
   if (!act) throw new UsageError(`there is no 'executions ${verb}': use get, events or cancel`);
   if (id === undefined || rest.length > 0)
     throw new UsageError("give one ID. 'podgate executions --help' says more.");
-  const config = await clientConfig();
+  const config = await clientConfig(io.signal);
   return act(new Podgate({ baseUrl: config.baseUrl, key: config.key }), id);
 }
 

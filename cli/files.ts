@@ -30,7 +30,7 @@ export async function runFiles(args: string[], io: Io): Promise<number> {
   };
   const act = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined;
   if (!act) throw new UsageError(`there is no 'files ${verb}': use upload, list, get or delete`);
-  const config = await clientConfig();
+  const config = await clientConfig(io.signal);
   return act(new Podgate({ baseUrl: config.baseUrl, key: config.key }));
 }
 

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import * as z from 'zod';
 import {
   boundJwk,
@@ -11,7 +10,9 @@ import {
   subject,
 } from '../shared/claims.ts';
 import type { Ed25519Jwk } from '../shared/jose.ts';
+import { MAX_KEY_BYTES } from './config.ts';
 import { UsageError } from './io.ts';
+import { readInputFile } from './read-input.ts';
 
 const UNIT_SECONDS = { s: 1, m: 60, h: 3_600, d: 86_400 } as const;
 
@@ -77,9 +78,9 @@ export function parseCount(option: string, text: string): number {
 }
 
 /** The public half from a JWK file. A private one is refused, so that nobody gets used to handing it around. */
-export async function readPublicKey(path: string): Promise<Ed25519Jwk> {
-  const value: unknown = await readFile(path, 'utf8')
-    .then(JSON.parse)
+export async function readPublicKey(path: string, signal: AbortSignal): Promise<Ed25519Jwk> {
+  const value: unknown = await readInputFile(path, { name: path, maxBytes: MAX_KEY_BYTES, signal })
+    .then((bytes) => JSON.parse(bytes.toString()))
     .catch(() => {
       throw new UsageError(`${path} is no JWK that can be read: it is one JSON object with kty, crv and x`);
     });

@@ -1,12 +1,13 @@
 import { stat } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { dirOption, podgateFolder } from './config.ts';
+import { dirOption, MAX_KEY_BYTES, podgateFolder } from './config.ts';
 import { addToDenyFile } from './deny-file.ts';
 import { type Io, printable, UsageError, write } from './io.ts';
 import { issueCallerKey } from './issue-keys.ts';
 import { findIssuer, initKeyFolder } from './key-folder.ts';
 import { parseDuration, parseLimits, parseNames, parseScopeNames, parseSubject } from './key-options.ts';
 import { parseCommand } from './parse-command.ts';
+import { readInput } from './read-input.ts';
 import { describeFolder, describeToken, readTokenId } from './show-keys.ts';
 
 const HELP = `Usage: podgate keys COMMAND [OPTIONS]
@@ -177,12 +178,8 @@ async function refuseFile(given: string, dir: string): Promise<void> {
 }
 
 /** The key given on the command line, or that on standard input. */
-async function readKey(given: string, io: Io): Promise<string> {
+async function readKey(given: string, { stdin, signal }: Io): Promise<string> {
   if (given !== '-') return given.trim();
-  let text = '';
-  for await (const chunk of io.stdin.setEncoding('utf8')) {
-    text += chunk;
-    if (text.length > 65_536) throw new UsageError('standard input is no key: it is too long');
-  }
-  return text.trim();
+  const text = await readInput(stdin, { name: 'standard input', maxBytes: MAX_KEY_BYTES, signal });
+  return text.toString().trim();
 }

@@ -40,7 +40,7 @@ export async function runSessions(args: string[], io: Io): Promise<number> {
   }
   const act = Object.hasOwn(VERBS, verb) ? VERBS[verb] : undefined;
   if (!act) throw new UsageError(`there is no 'sessions ${verb}': use ${Object.keys(VERBS).join(', ')}`);
-  const config = await clientConfig();
+  const config = await clientConfig(io.signal);
   const { baseUrl, key, cluster } = config;
   return act(new Podgate({ baseUrl, key, cluster: values.cluster ?? cluster }), rest, values, io);
 }

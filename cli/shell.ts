@@ -62,7 +62,7 @@ export async function runShell(args: string[], io: Io): Promise<number> {
   const tty = { stdin: io.stdin as ReadStream, stdout: io.stdout as WriteStream };
   if (!tty.stdin.isTTY || !tty.stdout.isTTY)
     throw new UsageError("this needs a terminal; 'podgate sessions bash' runs commands without one");
-  const config = await clientConfig();
+  const config = await clientConfig(io.signal);
   const podgate = new Podgate({ ...config, cluster: values.cluster ?? config.cluster });
   const [named] = positionals;
   const session = named === undefined ? await makeSession(podgate, values, io) : podgate.sessions.open(named);

@@ -1,14 +1,17 @@
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { lstat, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, mkdtemp, open, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { AGENT_VARIABLE_NAMES } from '../../agent/config.ts';
 import { COMMANDS } from '../../cli/commands.ts';
 import type { ResultEvent } from '../../client/types.ts';
 import { GATEWAY_VARIABLE_NAMES } from '../../gateway/node/config.ts';
+import { MAX_REQUEST_BYTES } from '../../shared/limits.ts';
 import { startHttpServer } from '../fakes/http-server.ts';
 import { type CommandOptions, podgate, startPodgate } from '../fakes/podgate-command.ts';
 import { countRunning } from '../fakes/process-tree.ts';
@@ -208,6 +211,54 @@ describe('podgate', () => {
     expect(ended.stderr).toMatch(says);
     expect(ended.stderr).toMatch(/^podgate(:| \w+:) /);
     expect(ended.stderr).not.toMatch(/\n {4}at |node:|secret/);
+  });
+
+  test.for([
+    ['SIGINT', 130, ['exec', 'fifo'], {}],
+    ['SIGTERM', 143, ['exec', '--stdin', 'fifo', '-c', '1'], {}],
+    ['SIGINT', 130, ['exec', '-c', '1'], { PODGATE_KEY_FILE: 'fifo' }],
+    ['SIGINT', 130, ['agents', 'token', '--cluster', 'lab', '--public-key', 'fifo'], {}],
+    ['SIGINT', 130, ['agent', 'manifest', '--gateway', 'http://x', '--token-file', 'fifo'], {}],
+  ] as const)(
+    '%s ends the command with %d while it waits for a FIFO: %j',
+    async ([signal, status, args, env]) => {
+      const cwd = await newFolder();
+      await promisify(execFile)('mkfifo', [join(cwd, 'fifo')]);
+      const key = Object.keys(env).length === 0 && { PODGATE_KEY: 'x' };
+      const command = startPodgate(args, { env: { ...key, ...env }, cwd });
+      // It opens once the command has.
+      await using _writer = await open(join(cwd, 'fifo'), 'w');
+      command.kill(signal);
+      expect(await command.ended).toMatchObject({ status, stderr: `podgate ${args[0]}: interrupted\n` });
+    },
+  );
+
+  test('reads code and keys from a FIFO', async () => {
+    const cwd = await newFolder();
+    await promisify(execFile)('mkfifo', [join(cwd, 'fifo')]);
+    const command = startPodgate(['exec', 'fifo'], { env: { PODGATE_KEY: 'x' }, cwd });
+    await writeFile(join(cwd, 'fifo'), new Uint8Array([0xff]));
+    expect(await command.ended).toMatchObject({ stderr: 'podgate exec: fifo is not UTF-8\n' });
+  });
+
+  test('exec reads no more code or input than a request has room for', async () => {
+    const args = (from: string) => [
+      ['exec', from],
+      ['exec', '--stdin', from, '-c', '1'],
+    ];
+    for (const [from, name] of [
+      ['/dev/zero', '/dev/zero'],
+      ['-', 'standard input'],
+    ] as const) {
+      for (const each of args(from)) {
+        const command = startPodgate(each, { env: { PODGATE_KEY: 'x' }, stdin: null });
+        command.child.stdin?.write(new Uint8Array(MAX_REQUEST_BYTES + 1));
+        expect(await command.ended).toMatchObject({
+          status: FAILED,
+          stderr: `podgate exec: ${name} is too long: more than ${MAX_REQUEST_BYTES} bytes\n`,
+        });
+      }
+    }
   });
 
   test('names the port that is taken, and the variable that chooses another', async () => {

@@ -1,7 +1,7 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { Readable, Writable } from 'node:stream';
+import { PassThrough, Readable, Writable } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { runAgentsCommand } from '../../cli/agents.ts';
@@ -234,6 +234,18 @@ describe('podgate keys create', () => {
     expect(error.message).not.toMatch(/[\w-]{43}/);
   });
 });
+
+test.for([['show'], ['revoke']])(
+  'podgate keys %s - waits for no key when it is interrupted',
+  async ([verb = '']) => {
+    const interrupt = new AbortController();
+    const [stdin, out] = [new PassThrough(), new PassThrough()];
+    const io = { stdin, stdout: out, stderr: out, signal: interrupt.signal };
+    const running = runKeysCommand([verb, '-', '--dir', dir], io);
+    interrupt.abort('SIGINT');
+    await expect(running).rejects.toMatchObject({ name: 'AbortError' });
+  },
+);
 
 describe('podgate keys revoke', () => {
   beforeEach(() => initKeyFolder(dir));
