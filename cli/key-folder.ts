@@ -3,6 +3,7 @@ import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promis
 import { join, resolve } from 'node:path';
 import { DEFAULT_MAX_LIFETIME_SECONDS, type IssuerEntry } from '../gateway/auth/issuers.ts';
 import { readIssuers } from '../gateway/node/key-files.ts';
+import { makeFolder } from '../gateway/node/make-folder.ts';
 import { KEY_KINDS, type KeyKind } from '../shared/claims.ts';
 import { generateKeyring } from '../shared/ids.ts';
 import { generateKeyPair, importSigningKey, type SigningKey, toKeySetDocument } from '../shared/key-set.ts';
@@ -61,7 +62,7 @@ export async function initKeyFolder(
     );
   }
   try {
-    await mkdir(dir, { recursive: true, mode: 0o700 });
+    await makeFolder(dir, 0o700);
   } catch (error) {
     throw new UsageError(`The folder ${dir} cannot be made ${elsewhere(error)}`);
   }

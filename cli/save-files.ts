@@ -2,6 +2,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { type BigIntStats, constants } from 'node:fs';
 import { lstat, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
+import { makeFolder } from '../gateway/node/make-folder.ts';
 import { printable, UsageError } from './io.ts';
 
 const MAX_PATH_PARTS = 256;
@@ -40,7 +41,7 @@ export async function saveFile(
   saved: SavedFiles = new Set(),
 ): Promise<string> {
   const parts = safeParts(path);
-  await mkdir(directory, { recursive: true });
+  await makeFolder(directory);
   let folder = directory;
   for (const part of parts.slice(0, -1)) {
     folder = join(folder, part);

@@ -1,4 +1,4 @@
-import { chmod, mkdir, readdir, rm, rmdir } from 'node:fs/promises';
+import { chmod, readdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Failure } from '../../shared/errors.ts';
 import type { FileStoreLimits, Holding } from '../files/file-ledger.ts';
@@ -7,6 +7,7 @@ import { IndexedFileStore } from '../files/indexed-file-store.ts';
 import { readTrailer } from './file-trailer.ts';
 import { createFolderBlobs, type StoreFolders } from './folder-blobs.ts';
 import { lockFolder } from './folder-lock.ts';
+import { makeFolder } from './make-folder.ts';
 
 export type FolderFileStoreOptions = {
   /** Made when it is not there. Beside `lock.*`, `incoming` and `owners` nothing in it is touched. */
@@ -40,7 +41,10 @@ export async function openFolderFileStore(options: FolderFileStoreOptions): Prom
   const { directory, limits, now = Date.now, sweepEveryMs = SWEEP_MS, onFault = () => {} } = options;
   const folders = { incoming: join(directory, 'incoming'), owners: join(directory, 'owners') };
   for (const path of [directory, folders.incoming, folders.owners]) {
-    await mkdir(path, { recursive: true, mode: 0o700 });
+    await makeFolder(path, 0o700).catch((cause: NodeJS.ErrnoException) => {
+      const advice = 'let this user write there, or set FILE_STORAGE_DIR';
+      throw new Error(`The folder ${path} cannot be made (${cause.code}): ${advice}`);
+    });
   }
   await Promise.all(Object.values(folders).map((path) => chmod(path, 0o700)));
   const lock = await lockFolder(directory);
