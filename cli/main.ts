@@ -52,3 +52,5 @@ for (const signal of ['SIGINT', 'SIGTERM'] satisfies (keyof typeof SIGNAL_STATUS
   process.once(signal, () => interrupt.abort(signal));
 
 process.exitCode = await main(process.argv.slice(2), io);
+// A WebSocket whose peer is silent cannot be let go of, and keeps the process.
+if (process.argv[2] === 'shell') process.exit();

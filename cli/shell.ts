@@ -34,6 +34,8 @@ const LOST_STATUS = 255;
 const DEFAULT_TTL = '3600';
 /** A connection that is lost is looked for again for so long. */
 const COME_BACK_MS = 120_000;
+/** For a session to be ended that nobody needs any more; its time ends it too. */
+const END_MS = 5_000;
 const FIRST_WAIT_MS = 200;
 const LAST_WAIT_MS = 5_000;
 /** So long nothing is said of it: most come back sooner. */
@@ -66,12 +68,13 @@ export async function runShell(args: string[], io: Io): Promise<number> {
   const podgate = new Podgate({ ...config, cluster: values.cluster ?? config.cluster });
   const [named] = positionals;
   const session = named === undefined ? await makeSession(podgate, values, io) : podgate.sessions.open(named);
+  const end = () => session.end({ signal: AbortSignal.timeout(END_MS) }).catch(() => {});
   const left = await attend(session, values, tty, io).catch(async (error: unknown) => {
-    if (named === undefined) await session.end().catch(() => {});
+    if (named === undefined) await end();
     throw error;
   });
   const isOver = left.why === 'exit' && named === undefined && !values.keep;
-  if (isOver) await session.end().catch(() => {});
+  if (isOver) await end();
   else if (left.why !== 'exit' || named === undefined)
     await write(
       io.stderr,

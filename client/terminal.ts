@@ -5,6 +5,8 @@ import type { Call, Transport } from './transport.ts';
 const SUBPROTOCOL = 'podgate.terminal.v1';
 /** What one message may carry. */
 const MAX_INPUT_BYTES = 32_768;
+/** The gateway gives up before: it waits 20 s for an agent. */
+const OPEN_MS = 30_000;
 /** Output is acknowledged in steps; the gateway sends 256 KiB beyond. */
 const ACK_BYTES = 32_768;
 
@@ -77,16 +79,20 @@ export async function openTerminal(
   const socket = transport.socket(path, query, SUBPROTOCOL);
   socket.binaryType = 'arraybuffer';
   const terminal = createTerminal(socket);
-  const onAbort = () => socket.close();
+  const onAbort = () => terminal.leave(signal?.reason);
   signal?.addEventListener('abort', onAbort, { once: true });
   socket.addEventListener('close', () => signal?.removeEventListener('abort', onAbort), { once: true });
+  const silent = new PodgateError(`No terminal within ${OPEN_MS} ms`, { code: 'connection_lost' });
+  const timer = setTimeout(() => terminal.leave(silent), OPEN_MS);
   try {
     await terminal.attached;
     return terminal;
   } catch (error) {
     signal?.throwIfAborted();
-    if (terminal.wasOpen) throw error;
+    if (terminal.wasOpen || error === silent) throw error;
     throw await refusal(transport, path, query, signal, error);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -98,11 +104,13 @@ async function refusal(
   signal: AbortSignal | undefined,
   fallback: unknown,
 ): Promise<unknown> {
+  const limited = AbortSignal.any([AbortSignal.timeout(OPEN_MS), ...(signal ? [signal] : [])]);
   try {
-    await transport.send({ method: 'GET', path, query, signal });
+    await transport.send({ method: 'GET', path, query, signal: limited });
     return fallback;
   } catch (error) {
-    return error instanceof PodgateError && error.status === 426 ? fallback : error;
+    signal?.throwIfAborted();
+    return error instanceof PodgateError && error.status !== 426 ? error : fallback;
   }
 }
 
@@ -113,14 +121,20 @@ function createTerminal(socket: WebSocket) {
   let state: TerminalState | undefined;
   let offset = 0;
   let acknowledged = 0;
-  let ended: PodgateError | 'exit' | undefined;
+  let ended: { why: unknown } | 'exit' | undefined;
   let wasOpen = false;
   let wake: () => void = () => {};
 
-  function end(why: PodgateError | 'exit'): void {
-    ended ??= why;
-    if (why !== 'exit') attached.reject(why);
+  function end(why: unknown): void {
+    ended ??= { why };
+    attached.reject(why);
     wake();
+  }
+
+  /** Whoever leaves does not wait for a peer that may be silent. */
+  function leave(why: unknown): void {
+    end(why);
+    socket.close();
   }
 
   function hear(message: Message): void {
@@ -132,7 +146,7 @@ function createTerminal(socket: WebSocket) {
       end(new PodgateError(message.message, { code: message.code, started: 'yes' }));
     else if (message.type === 'gap' || message.type === 'exit') {
       queue.push(message);
-      if (message.type === 'exit') end('exit');
+      if (message.type === 'exit') ended ??= 'exit';
     }
     wake();
   }
@@ -141,8 +155,7 @@ function createTerminal(socket: WebSocket) {
     try {
       hear(parseData<Message>(text, 'yes'));
     } catch (error) {
-      end(error as PodgateError);
-      socket.close();
+      leave(error);
     }
   }
 
@@ -157,10 +170,9 @@ function createTerminal(socket: WebSocket) {
       wake();
     }
   });
-  const lost = () =>
-    end(new PodgateError('The connection to the terminal was lost', { code: 'connection_lost' }));
-  socket.addEventListener('error', lost);
-  socket.addEventListener('close', lost);
+  const lost = () => new PodgateError('The connection to the terminal was lost', { code: 'connection_lost' });
+  socket.addEventListener('error', () => end(lost()));
+  socket.addEventListener('close', () => end(lost()));
 
   function say(message: string | Uint8Array<ArrayBuffer>): void {
     if (socket.readyState === WebSocket.OPEN) socket.send(message);
@@ -188,7 +200,8 @@ function createTerminal(socket: WebSocket) {
         say(bytes.subarray(at, at + MAX_INPUT_BYTES));
     },
     resize: (rows: number, columns: number) => say(JSON.stringify({ type: 'resize', rows, columns })),
-    close: () => socket.close(),
+    leave,
+    close: () => leave(lost()),
     async *events(): AsyncGenerator<TerminalEvent, void, undefined> {
       for (;;) {
         const event = queue.shift();
@@ -199,7 +212,7 @@ function createTerminal(socket: WebSocket) {
           if (event.type === 'output') offset += event.bytes.byteLength;
           acknowledge();
         } else if (ended === 'exit') return;
-        else if (ended) throw ended;
+        else if (ended) throw ended.why;
         else
           await new Promise<void>((resolve) => {
             wake = resolve;

@@ -1,4 +1,7 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { WebSocketServer } from 'ws';
 import { type Fleet, type FleetAgent, type FleetGateway, startFleet } from '../fakes/fleet.ts';
 import { Tmux, tmuxTrouble } from '../fakes/tmux.ts';
 
@@ -162,6 +165,32 @@ describeShell('on a real terminal', ({ fleet, terminal, enter }) => {
     await tmux.shows(/^alive$/m);
     expect(tmux.takeClipboard()).toBe('');
     expect(tmux.state('#{alternate_on} #{cursor_flag} #{insert_flag}')).toBe('0 1 0');
+  });
+
+  test('leaves with ~. also a gateway that says nothing more', async () => {
+    const server = new WebSocketServer({
+      port: 0,
+      host: '127.0.0.1',
+      handleProtocols: ([name = '']) => name,
+    });
+    onTestFinished(() => {
+      for (const socket of server.clients) socket.terminate();
+      server.close();
+    });
+    server.on('connection', (socket) => {
+      const offsets = { output_offset: 0, input_offset: 0 };
+      const state = { type: 'attached', terminal: 'main', created: true, execution_id: 'x', ...offsets };
+      socket.send(JSON.stringify(state));
+      socket.send(Buffer.from('here> '));
+      socket.pause();
+    });
+    await once(server, 'listening');
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    using tmux = new Tmux({ PODGATE_URL: url, PODGATE_KEY: 'k' });
+    tmux.type('podgate shell x; echo status $?', 'Enter');
+    await tmux.shows('here>');
+    tmux.type('Enter', '~.');
+    await tmux.shows(/it goes on; come back with: podgate shell x\nstatus 0\n/);
   });
 
   test('needs a terminal, and says so', async () => {

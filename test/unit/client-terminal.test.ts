@@ -1,6 +1,6 @@
 import { getEventListeners, once } from 'node:events';
 import type { AddressInfo } from 'node:net';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { WebSocketServer } from 'ws';
 import { Podgate } from '../../client/podgate.ts';
 
@@ -58,4 +58,42 @@ test('a signal ends a terminal, and hears of none that is closed', async () => {
   const closed = once(socket as NonNullable<typeof socket>, 'close');
   ending.abort();
   await closed;
+});
+
+/** A gateway that says so much of a terminal, then takes nothing more: no end of it is answered. */
+async function openAtSilent(messages: readonly string[], signal?: AbortSignal) {
+  const { server, opening } = await openAt(messages, signal);
+  server.on('connection', (socket) => socket.pause());
+  opening.catch(() => {});
+  await once(server, 'connection');
+  return { opening };
+}
+
+test('a terminal whose gateway says nothing is opened no longer than its signal lets it, nor than 30 s', async () => {
+  const ending = new AbortController();
+  const { opening } = await openAtSilent([], ending.signal);
+  ending.abort(new Error('enough'));
+  await expect(opening).rejects.toThrow('enough');
+  vi.useFakeTimers({ toFake: ['setTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const { opening: other } = await openAtSilent([]);
+  vi.advanceTimersByTime(29_999);
+  const rejected = expect(other).rejects.toMatchObject({
+    code: 'connection_lost',
+    message: 'No terminal within 30000 ms',
+  });
+  vi.advanceTimersByTime(1);
+  await rejected;
+});
+
+test('whoever leaves a terminal waits for no answer to that', async () => {
+  const ending = new AbortController();
+  const terminal = await (await openAtSilent([JSON.stringify(ATTACHED)], ending.signal)).opening;
+  const next = terminal.events().next();
+  ending.abort(new Error('enough'));
+  await expect(next).rejects.toThrow('enough');
+  const other = await (await openAtSilent([JSON.stringify(ATTACHED)])).opening;
+  const last = other.events().next();
+  other.close();
+  await expect(last).rejects.toMatchObject({ code: 'connection_lost' });
 });
