@@ -1,7 +1,7 @@
 import { bytesOf, discard, malformed, readJson } from './answers.ts';
 import { resumeEvents } from './resume-events.ts';
 import { Sessions } from './sessions.ts';
-import { createTransport, type Transport } from './transport.ts';
+import { createTransport, pathPart, type Transport } from './transport.ts';
 import type {
   ClusterPage,
   Download,
@@ -125,7 +125,7 @@ class Files {
   }
 
   async download(id: string, { signal }: CallOptions = {}): Promise<Download> {
-    const path = `/v1/files/${encodeURIComponent(id)}`;
+    const path = `/v1/files/${pathPart(id)}`;
     const response = await this.#transport.send({ method: 'GET', path, signal });
     const { headers } = response;
     const length = headers.get('content-length');
@@ -138,7 +138,7 @@ class Files {
 
   async delete(id: string, { signal }: CallOptions = {}): Promise<void> {
     await discard(
-      await this.#transport.send({ method: 'DELETE', path: `/v1/files/${encodeURIComponent(id)}`, signal }),
+      await this.#transport.send({ method: 'DELETE', path: `/v1/files/${pathPart(id)}`, signal }),
     );
   }
 }
@@ -168,7 +168,7 @@ class Executions {
   }
 
   async get(id: string, { signal }: CallOptions = {}): Promise<ExecutionStatus> {
-    const path = `/v1/executions/${encodeURIComponent(id)}`;
+    const path = `/v1/executions/${pathPart(id)}`;
     return readJson(await this.#transport.send({ method: 'GET', path, signal }), signal);
   }
 
@@ -185,7 +185,7 @@ class Executions {
   }
 
   async cancel(id: string, { signal }: CallOptions = {}): Promise<void> {
-    const path = `/v1/executions/${encodeURIComponent(id)}`;
+    const path = `/v1/executions/${pathPart(id)}`;
     await discard(await this.#transport.send({ method: 'DELETE', path, signal }));
   }
 }

@@ -3,7 +3,7 @@ import { followEvents } from './follow-events.ts';
 import type { CallOptions } from './podgate.ts';
 import type { Content } from './session-files.ts';
 import type { SignalName, StdinState } from './session-types.ts';
-import type { Transport } from './transport.ts';
+import { pathPart, type Transport } from './transport.ts';
 import type { OutputEvent } from './types.ts';
 
 export type WriteOptions = CallOptions & {
@@ -67,6 +67,6 @@ export class Program<End extends object> implements AsyncIterable<OutputEvent | 
   }
 
   #path(what: string): string {
-    return `/v1/executions/${encodeURIComponent(this.id)}/${what}`;
+    return `/v1/executions/${pathPart(this.id)}/${what}`;
   }
 }

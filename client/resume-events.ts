@@ -1,7 +1,7 @@
 import { malformed, parseData } from './answers.ts';
 import { PodgateError, startedOf } from './podgate-error.ts';
 import { readServerSentEvents, type ServerSentEvent } from './server-sent-events.ts';
-import { connectionLost, pause, type Transport } from './transport.ts';
+import { connectionLost, pathPart, pause, type Transport } from './transport.ts';
 import type { ExecutionEnd, NumberedEvent } from './types.ts';
 
 /** Attempts to go on, one after the other, that brought nothing. */
@@ -33,7 +33,7 @@ export async function* resumeEvents(
     try {
       answer ??= await transport.send({
         method: 'GET',
-        path: `/v1/executions/${encodeURIComponent(id ?? '')}/events`,
+        path: `/v1/executions/${pathPart(id ?? '')}/events`,
         headers: { 'last-event-id': last },
         signal,
       });

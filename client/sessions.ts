@@ -18,7 +18,7 @@ import type {
   SessionState,
 } from './session-types.ts';
 import { openTerminal, type Terminal, type TerminalRequest } from './terminal.ts';
-import type { Call, Transport } from './transport.ts';
+import { type Call, pathPart, type Transport } from './transport.ts';
 
 /** Sandboxes that stay: what one command leaves, the next finds. */
 export class Sessions {
@@ -117,12 +117,12 @@ export class Session implements AsyncDisposable {
    */
   terminal(request: TerminalRequest = {}, { signal }: CallOptions = {}): Promise<Terminal> {
     const { name = 'main', ...query } = request;
-    return openTerminal(this.#transport, this.#path(`/terminals/${encodeURIComponent(name)}`), query, signal);
+    return openTerminal(this.#transport, this.#path(`/terminals/${pathPart(name)}`), query, signal);
   }
 
   /** Ends a terminal, and all that runs in it. */
   async endTerminal(name = 'main', { signal }: CallOptions = {}): Promise<void> {
-    const path = this.#path(`/terminals/${encodeURIComponent(name)}`);
+    const path = this.#path(`/terminals/${pathPart(name)}`);
     await discard(await this.#transport.send({ method: 'DELETE', path, signal }));
   }
 
@@ -143,7 +143,7 @@ export class Session implements AsyncDisposable {
 
   /** Ends an interpreter: the next execution in its context finds a new one. */
   async restart(context = 'main', { signal }: CallOptions = {}): Promise<void> {
-    await discard(await this.#start(`/contexts/${encodeURIComponent(context)}/restart`, {}, signal));
+    await discard(await this.#start(`/contexts/${pathPart(context)}/restart`, {}, signal));
   }
 
   /** Ends it, and all that runs in it. */
@@ -172,7 +172,7 @@ export class Session implements AsyncDisposable {
   }
 
   #path(rest = ''): string {
-    return `/v1/sessions/${encodeURIComponent(this.id)}${rest}`;
+    return `/v1/sessions/${pathPart(this.id)}${rest}`;
   }
 }
 

@@ -44,6 +44,7 @@ const OPTION_OF: Readonly<Record<string, string>> = {
   'last-event-id': 'lastEventId',
 };
 const RETRIED_STATUSES = [429, 503];
+const LONE_SURROGATE = /\p{Surrogate}/u;
 /** Of a failed answer's body: a proxy's error page can be anything. */
 const MAX_PROBLEM_BYTES = 1_048_576;
 
@@ -144,13 +145,22 @@ function waitBeforeRetry(error: unknown, retries: number): number | undefined {
   return error.retryAfterMs + jitterMs / 2;
 }
 
+/** An id or name as a part of a path. What no URL can hold is refused when it is sent: nothing throws before. */
+export function pathPart(text: string): string {
+  return LONE_SURROGATE.test(text) ? '' : encodeURIComponent(text);
+}
+
 function urlOf(base: URL, path: string, query: Call['query']): URL {
   const url = new URL(base);
   // A URL resolves these away, and what is left is another request.
-  if (/\/\.{0,2}(?=\/|$)/.test(path)) throw invalidOption('id', "or name must not be empty, '.' or '..'");
+  if (/\/\.{0,2}(?=\/|$)/.test(path))
+    throw invalidOption('id', "or name must not be empty, '.' or '..', nor hold a lone surrogate");
   url.pathname = base.pathname.replace(/\/+$/, '') + path;
   for (const [name, value] of Object.entries(query ?? {})) {
-    if (value !== undefined) url.searchParams.set(name, String(value));
+    if (value === undefined) continue;
+    // It would be sent as another character: the path of another file.
+    if (LONE_SURROGATE.test(String(value))) throw invalidOption(name, 'must not hold a lone surrogate');
+    url.searchParams.set(name, String(value));
   }
   return url;
 }

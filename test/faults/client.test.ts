@@ -279,17 +279,34 @@ describe('a client that is given what cannot be sent', () => {
     expect(requests).toEqual([]);
   });
 
-  test.for(['', '.', '..'])('as the id or name %j rejects, and asks for nothing else', async (id) => {
+  test.for(['', '.', '..', 'half \ud83d', '\udc00'])(
+    'as the id or name %j rejects, and asks for nothing else',
+    async (id) => {
+      const { podgate, requests } = await start((_request, response) => answer(response, 200, END));
+      const calls = [
+        podgate.sessions.open(id).execute('x'),
+        podgate.sessions.open(id).end(),
+        podgate.sessions.open('s').endTerminal(id),
+        podgate.files.download(id),
+        podgate.executions.cancel(id),
+        collect(podgate.executions.events(id)),
+        podgate.sessions.open('s').terminal({ name: id }),
+      ];
+      for (const call of calls)
+        expect(await rejection(call)).toMatchObject({ code: 'invalid_request', started: 'no', status: null });
+      expect(requests).toEqual([]);
+    },
+  );
+
+  test('as the path of a file rejects where it would be that of another', async () => {
     const { podgate, requests } = await start((_request, response) => answer(response, 200, END));
-    const calls = [
-      podgate.sessions.open(id).execute('x'),
-      podgate.sessions.open(id).end(),
-      podgate.sessions.open('s').endTerminal(id),
-      podgate.files.download(id),
-      podgate.executions.cancel(id),
-    ];
-    for (const call of calls)
-      expect(await rejection(call)).toMatchObject({ code: 'invalid_request', started: 'no', status: null });
+    const { files } = podgate.sessions.open('s');
+    for (const call of [files.write('half \ud83d', 'x'), files.list('\udc00'), files.delete('\ud83d')])
+      expect(await rejection(call)).toMatchObject({
+        code: 'invalid_request',
+        started: 'no',
+        errors: [{ path: 'path', message: 'path must not hold a lone surrogate' }],
+      });
     expect(requests).toEqual([]);
   });
 
