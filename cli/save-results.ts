@@ -1,6 +1,6 @@
 import type { PythonValue, ResultEvent } from '../client/types.ts';
+import type { FileSaver } from './file-saver.ts';
 import { type Io, printable, write } from './io.ts';
-import { type SavedFiles, saveFile } from './save-files.ts';
 
 const ENDINGS: Record<string, string> = {
   'text/plain': 'txt',
@@ -16,16 +16,12 @@ const ENDINGS: Record<string, string> = {
 
 export type ShowResultsOptions = {
   io: Io;
-  /** Folder for what a terminal cannot show. */
-  saveTo?: string | undefined;
-  saved?: SavedFiles;
+  /** For what a terminal cannot show. */
+  saver?: FileSaver | undefined;
 };
 
 /** Prints a last value as text, and saves its other forms and figures, or says that they are there. */
-export async function showResults(
-  event: ResultEvent,
-  { io, saveTo, saved }: ShowResultsOptions,
-): Promise<void> {
+export async function showResults(event: ResultEvent, { io, saver }: ShowResultsOptions): Promise<void> {
   const taken = new Set(event.files.map(({ path }) => path));
   const counts = { result: 0, figure: 0 };
   for (const { kind, data } of event.results ?? []) {
@@ -34,8 +30,8 @@ export async function showResults(
     if (typeof plain === 'string') await write(io.stdout, `${plain}\n`);
     for (const [type, value] of Object.entries(rest)) {
       const ending = Object.hasOwn(ENDINGS, type) ? ENDINGS[type] : undefined;
-      if (saveTo === undefined || ending === undefined) {
-        const advice = saveTo === undefined ? 'give -o DIR to save it' : 'not saved';
+      if (saver === undefined || ending === undefined) {
+        const advice = saver === undefined ? 'give -o DIR to save it' : 'not saved';
         await write(
           io.stderr,
           `podgate: ${printable(kind)} ${counts[kind]} as ${printable(type)}: ${advice}\n`,
@@ -43,8 +39,7 @@ export async function showResults(
         continue;
       }
       const name = freeName(`${kind}-${counts[kind]}`, ending, taken);
-      await saveFile(saveTo, name, chunks(bytesOf(type, value)), saved);
-      await write(io.stderr, `podgate: saved ${name}\n`);
+      await saver.save(name, async () => new Blob([bytesOf(type, value)]).stream());
     }
   }
   for (const { type, reason } of event.results_omitted ?? [])
@@ -64,12 +59,8 @@ function freeName(stem: string, ending: string, taken: Set<string>): string {
 }
 
 /** Text as it is, JSON as JSON, anything else was in base64. */
-function bytesOf(type: string, value: PythonValue['data'][string]): Uint8Array {
+function bytesOf(type: string, value: PythonValue['data'][string]): Uint8Array<ArrayBuffer> {
   if (type === 'application/json') return Buffer.from(JSON.stringify(value));
   const isText = type.startsWith('text/') || type === 'image/svg+xml';
   return Buffer.from(String(value), isText ? 'utf8' : 'base64');
-}
-
-async function* chunks(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
 }

@@ -1,8 +1,8 @@
 import type { Podgate } from '../client/podgate.ts';
 import type { ResultEvent, StreamEvent } from '../client/types.ts';
 import { EXIT_STATUS } from './exit-status.ts';
+import { createFileSaver, type FileSaver } from './file-saver.ts';
 import { type Io, printable, write } from './io.ts';
-import { type SavedFiles, saveFile } from './save-files.ts';
 import { showResults } from './save-results.ts';
 
 export type ShowOptions = {
@@ -11,7 +11,10 @@ export type ShowOptions = {
   saveTo?: string | undefined;
 };
 
-/** Shows what an execution says, as if its program ran here. Resolves to the program's exit status. */
+/**
+ * Shows what an execution says, as if its program ran here. Resolves to the program's exit status, or to that of a
+ * failure where a file that it made could not be saved.
+ */
 export async function showExecution(
   podgate: Podgate,
   events: AsyncIterable<StreamEvent>,
@@ -19,10 +22,16 @@ export async function showExecution(
 ): Promise<number> {
   const result = await follow(events, io);
   if (result === undefined) return EXIT_STATUS.readerGone;
-  const saved: SavedFiles = new Set();
-  await showResults(result, { io, saveTo, saved });
-  if (saveTo !== undefined) await download(podgate, result, { io, saveTo, saved });
-  return exitStatus(result, io);
+  const saver = saveTo === undefined ? undefined : createFileSaver(saveTo, io);
+  let isSaved = true;
+  try {
+    await showResults(result, { io, saver });
+    if (saver) await download(podgate, result, { io, saver });
+  } finally {
+    isSaved = (await saver?.end()) ?? true;
+  }
+  const status = await exitStatus(result, io);
+  return isSaved ? status : EXIT_STATUS.failed;
 }
 
 /** Undefined: who read the output left, as `head` does. */
@@ -43,13 +52,10 @@ async function follow(events: AsyncIterable<StreamEvent>, io: Io): Promise<Resul
 async function download(
   podgate: Podgate,
   result: ResultEvent,
-  { io, saveTo, saved }: { io: Io; saveTo: string; saved: SavedFiles },
+  { io, saver }: { io: Io; saver: FileSaver },
 ): Promise<void> {
-  for (const { path, file_id } of result.files) {
-    const { body } = await podgate.files.download(file_id, { signal: io.signal });
-    await saveFile(saveTo, path, body, saved);
-    await write(io.stderr, `podgate: saved ${printable(path)}\n`);
-  }
+  for (const { path, file_id } of result.files)
+    await saver.save(path, async () => (await podgate.files.download(file_id, { signal: io.signal })).body);
   for (const { path, reason } of result.files_omitted)
     await write(io.stderr, `podgate: ${printable(path)} was not kept: ${printable(reason)}\n`);
   const unnamed = result.files_omitted_count - result.files_omitted.length;

@@ -678,6 +678,43 @@ describe('podgate exec -o, told by a hostile server,', () => {
     expect(await readdir(join(cwd, 'saved'))).toEqual(['a\x1b[31m\u202eb']);
   });
 
+  test('saves what can be saved, then says what could not, also by its status', async () => {
+    const cwd = await newFolder();
+    const absent = `${'x'.repeat(300)}`;
+    const { status, stderr } = await save(['../evil', 'first', absent, 'last', '..'], cwd);
+    expect([status, await readdir(join(cwd, 'saved'))]).toEqual([FAILED, ['first', 'last']]);
+    expect(stderr.split('\n')).toEqual([
+      'podgate: saved first',
+      'podgate: saved last',
+      'podgate: omitted\\u001b[2J was not kept: too_large\\u202e',
+      'podgate: 2 more files were not kept',
+      "podgate: refusing to save '../evil': the path contains '..'",
+      expect.stringMatching(/^podgate: x{300} was not saved: ENAMETOOLONG: /),
+      "podgate: refusing to save '..': the path contains '..'",
+      '',
+    ]);
+  });
+
+  test('lets go of what it refuses to save', async () => {
+    const cwd = await newFolder();
+    let open = 0;
+    const { url } = await startHttpServer((request, response) => {
+      if (request.method === 'GET') {
+        open += 1;
+        response.once('close', () => {
+          open -= 1;
+        });
+        // Larger than what is on its way where nobody reads.
+        return request.url?.endsWith('/50') ? response.end(String(open)) : response.end('x'.repeat(8 << 20));
+      }
+      response.setHeader('content-type', 'text/event-stream');
+      const paths = [...Array.from({ length: 50 }, () => '../evil'), 'open'];
+      return response.end(`event: result\ndata: ${JSON.stringify(result(paths))}\n\n`);
+    });
+    await podgate(['exec', '-o', 'saved', '-c', '1'], { env: { PODGATE_URL: url, PODGATE_KEY: 'x' }, cwd });
+    expect(Number(await readFile(join(cwd, 'saved/open'), 'utf8'))).toBeLessThan(5);
+  });
+
   test('leaves no half of a file behind when the server breaks off', async () => {
     const cwd = await newFolder();
     const { url } = await startHttpServer((request, response) => {
