@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isLoopback } from '../agent/loopback.ts';
+import { readBaseUrl } from '../client/base-url.ts';
 import { printable, UsageError } from './io.ts';
 import { readInputFile } from './read-input.ts';
 import { shellQuote } from './shell-quote.ts';
@@ -44,13 +45,9 @@ export type ClientConfig = { baseUrl: string; key: string; cluster: string | und
 export async function clientConfig(signal: AbortSignal): Promise<ClientConfig> {
   await refuseUnknownNames();
   const baseUrl = process.env.PODGATE_URL || devUrl();
-  let url: URL;
-  try {
-    url = new URL(baseUrl);
-  } catch {
+  if (!URL.canParse(baseUrl))
     throw new UsageError(`PODGATE_URL '${withoutKey(baseUrl)}' is not a URL; it looks like ${EXAMPLE_URL}`);
-  }
-  return { baseUrl, key: await findKey(url, signal), cluster: process.env.PODGATE_CLUSTER || undefined };
+  return { baseUrl, key: await findKey(baseUrl, signal), cluster: process.env.PODGATE_CLUSTER || undefined };
 }
 
 /** A machine may have the servers' names set as well. What knows them is loaded only where there is more than our own. */
@@ -67,9 +64,10 @@ async function refuseUnknownNames(): Promise<void> {
   if (faults.length > 0) throw new UsageError(faults.map(({ message }) => message).join('\n'));
 }
 
-/** A URL that cannot be read may hold a key all the same: before an `@`, or where one was forgotten. */
+/** A URL that cannot be read may hold a key all the same: before an `@`, behind a `?`, or where one was forgotten. */
 function withoutKey(url: string): string {
-  return printable(url.replace(/^([a-z][a-z0-9+.-]*:\/\/)?.*@/is, '$1').replace(/eyJ[\w.-]*/g, '…'));
+  const rest = url.replace(/^([a-z][a-z0-9+.-]*:\/\/)?.*@/is, '$1').replace(/[?#].*$/s, '');
+  return printable(rest.replace(/eyJ[\w.-]*/g, '…'));
 }
 
 /** Where `podgate dev` listens with the same HOST and PORT. */
@@ -81,11 +79,12 @@ function devUrl(): string {
   return `http://${/^[^[].*:/.test(host) ? `[${host}]` : host}:${PORT || DEFAULT_PORT}`;
 }
 
-async function findKey(url: URL, signal: AbortSignal): Promise<string> {
+async function findKey(baseUrl: string, signal: AbortSignal): Promise<string> {
+  const { base, key } = readUrl(baseUrl);
   if (process.env.PODGATE_KEY) return process.env.PODGATE_KEY.trim();
   if (process.env.PODGATE_KEY_FILE) return readKey(process.env.PODGATE_KEY_FILE, signal);
-  if (url.password) return decodeURIComponent(url.password);
-  if (isLoopback(url.hostname)) {
+  if (key !== undefined) return key;
+  if (isLoopback(base.hostname)) {
     const file = join(podgateFolder(), 'dev-key');
     try {
       return readFileSync(file, 'utf8').trim();
@@ -96,6 +95,15 @@ async function findKey(url: URL, signal: AbortSignal): Promise<string> {
     }
   }
   throw new UsageError('no key: set PODGATE_KEY or PODGATE_KEY_FILE');
+}
+
+/** As the client will. */
+function readUrl(baseUrl: string): ReturnType<typeof readBaseUrl> {
+  try {
+    return readBaseUrl(baseUrl);
+  } catch (error) {
+    throw new UsageError((error as Error).message.replace(/^baseUrl/, 'PODGATE_URL'));
+  }
 }
 
 async function readKey(file: string, signal: AbortSignal): Promise<string> {

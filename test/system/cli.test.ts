@@ -70,6 +70,10 @@ describe('podgate', () => {
         ['//key:secret@bad', /PODGATE_URL 'bad' is not a URL/],
         ['http://key:secret@b:eyJsecret@bad\x1bhost', /PODGATE_URL 'http:\/\/bad\\u001bhost' is not a URL/],
         ['http://key:eyJsecret.secret-secret', /PODGATE_URL 'http:\/\/key:…' is not a URL/],
+        ['host/?key=secret', /PODGATE_URL 'host\/' is not a URL/],
+        ['//key:sec?secret@host#secret', /PODGATE_URL 'host' is not a URL/],
+        ['ftp://key:secret@host', /PODGATE_URL is no URL of http or https\n/],
+        ['http://key:secret%@host', /PODGATE_URL holds a key with a % that encodes nothing\n/],
       ] as [string, RegExp][]
     ).map(([url, says]): [string[], Record<string, string>, number, RegExp] => [
       ['files', 'list'],
@@ -584,6 +588,7 @@ Shown()`;
       { PODGATE_URL: stack().url, PODGATE_KEY_FILE: join(dir, 'dev-key') },
       { PODGATE_URL: stack().url, PODGATE_DIR: dir },
       { PODGATE_URL: `http://key:${stack().ownKey}@${url.host}` },
+      { PODGATE_URL: `http://${stack().ownKey}@${url.host}` },
     ])
       expect(await podgate(code, { env: each })).toMatchObject({ status: 0, stdout: '1\n' });
     const elsewhere = await podgate(code, {
