@@ -1,8 +1,7 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
 import { MAX_PIECES, MAX_WAITING_GAPS, OutputQueue } from '../../gateway/execution/output-queue.ts';
 import { MAX_DATA_BYTES, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import { startHeldBytes } from '../fakes/held-bytes.ts';
 
 describe('output that waits for its reader', () => {
   /** Takes everything: pieces, and what each channel said. */
@@ -67,21 +66,13 @@ describe('output that waits for its reader', () => {
   });
 
   test('is all that is held: what was taken is not, by a reader who is never done', async () => {
-    setFlagsFromString('--expose-gc');
-    const collect: () => void = runInNewContext('gc');
     const queue = new OutputQueue();
-    collect();
-    const before = process.memoryUsage().arrayBuffers;
+    const heldBytes = startHeldBytes('arrayBuffers');
     for (let round = 0; round <= MAX_PIECES / 2; round += 1) {
       queue.push(1, new Uint8Array(MAX_DATA_BYTES));
       if (round > 0) queue.shift();
     }
-    // Buffers are given back beside the collection, not in it.
-    const held = () => {
-      collect();
-      return process.memoryUsage().arrayBuffers - before;
-    };
-    await expect.poll(held).toBeLessThan(STREAM_WINDOW_BYTES);
+    await expect.poll(heldBytes).toBeLessThan(STREAM_WINDOW_BYTES);
     expect(queue.bytes).toBe(MAX_DATA_BYTES);
   });
 });
