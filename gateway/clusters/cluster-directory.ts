@@ -63,6 +63,7 @@ export class ClusterDirectory {
         firstSeenMs: this.#options.now(),
         links: new Map(),
         announced: new Map(),
+        serves: new Set(),
         lostAtMs: Number.NEGATIVE_INFINITY,
         drains: false,
       };
@@ -87,6 +88,7 @@ export class ClusterDirectory {
     tenant.links -= 1;
     if (instance.links.size > 0) return;
     instance.lostAtMs = this.#options.elapsed();
+    instance.announced = new Map();
     for (const cluster of tenant.clusters.values()) cluster.instances.delete(instance);
   }
 
@@ -134,7 +136,7 @@ export class ClusterDirectory {
     const known = this.#tenants.get(tenant);
     if (!known) return [];
     const names = present(known, this.#options.elapsed() - awayMs)
-      .filter(({ announced }) => announced.has(cluster))
+      .filter(({ serves }) => serves.has(cluster))
       .map(({ name }) => name);
     // Told of by others, and not seen yet: nobody knows what they serve.
     for (const [name, toldMs] of known.toldMs)
@@ -187,6 +189,7 @@ export class ClusterDirectory {
     if (announced.size !== clusters.length) return 'protocol_error';
     for (const name of instance.announced.keys())
       if (!announced.has(name)) tenant.clusters.get(name)?.instances.delete(instance);
+    const serves = new Set<string>();
     for (const name of announced.keys()) {
       let cluster = tenant.clusters.get(name);
       if (!cluster) {
@@ -195,8 +198,11 @@ export class ClusterDirectory {
         tenant.clusters.set(name, cluster);
       }
       cluster.instances.add(instance);
+      // The tenant's own copy of the name: instances that are away are many, and each keeps its names.
+      serves.add(cluster.name);
     }
     instance.announced = announced;
+    instance.serves = serves;
     return null;
   }
 

@@ -10,7 +10,10 @@ export type Instance = {
   readonly thumbprint: string;
   readonly firstSeenMs: number;
   readonly links: Map<GatewayLink, Grants>;
+  /** Nothing while it has no link. */
   announced: ReadonlyMap<string, ClusterAnnouncement>;
+  /** Names of the clusters that it announced last, also while it is away. */
+  serves: ReadonlySet<string>;
   lostAtMs: number;
   /** It said that it goes. */
   drains: boolean;
