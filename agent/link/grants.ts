@@ -64,11 +64,9 @@ export function createGrantBook<Id>(): GrantBook<Id> {
     join: (link, group) => void links.set(link, { group, accounts: new Map() }),
     leave: (link) => void links.delete(link),
     spend(link, cluster, template) {
-      const accounts = links.get(link)?.accounts;
-      if (!accounts) return;
-      const spent = account(accounts, keyOf(cluster, template));
+      const known = links.get(link)?.accounts.get(keyOf(cluster, template));
       // More than was granted is refused or served like any other START, and must not count as granted.
-      spent.spent = Math.min(spent.spent + 1, spent.granted);
+      if (known) known.spent = Math.min(known.spent + 1, known.granted);
     },
     raise(capacities) {
       const entries = [...links];

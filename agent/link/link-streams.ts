@@ -39,7 +39,8 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
 
   function start(body: FromGateway['START'], stream: number): void {
     peer.open(stream);
-    onStart(body.cluster, body.template);
+    // Work of a session has its sandbox.
+    if (!body.session || body.session.do === 'open') onStart(body.cluster, body.template);
     const port = new StreamPort(peer, stream, forget);
     ports.set(stream, port);
     port.input = executions.start(body, port);

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { allocate, createGrantBook } from '../../agent/link/grants.ts';
@@ -145,5 +147,18 @@ describe('the grant book', () => {
     book.raise([{ cluster: 'c', template: 't', capacity: 2 }]);
     expect(book.outstanding('a', 'c', 't')).toBe(2);
     book.spend(9, 'c', 't');
+  });
+
+  test('remembers nothing of templates that were never granted, however many a gateway names', () => {
+    setFlagsFromString('--expose-gc');
+    const collect: () => void = runInNewContext('gc');
+    const book = createGrantBook<number>();
+    book.join(1, 'a');
+    collect();
+    const before = process.memoryUsage().heapUsed;
+    for (let each = 0; each < 100_000; each += 1) book.spend(1, 'c', `t${each}`);
+    collect();
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(1_048_576);
+    expect(book.outstanding('a', 'c', 't1')).toBe(0);
   });
 });

@@ -10,6 +10,7 @@ import { LinkPeer } from '../../shared/link-peer.ts';
 import { FROM_GATEWAY } from '../../shared/messages.ts';
 import { createFakeClock } from '../fakes/fake-clock.ts';
 import { resultOf } from '../fakes/fake-runner.ts';
+import { START } from '../fakes/start-body.ts';
 
 const ATTACH = {
   execution_id: 'e1',
@@ -22,7 +23,7 @@ const ATTACH = {
 /** A link on stream 1 of which a gateway reads an execution that is over: more than its window has room for. */
 function createReading() {
   const sent: string[] = [];
-  const seen = { left: 0, faults: [] as string[] };
+  const seen = { left: 0, faults: [] as string[], spent: [] as string[] };
   const executions = createExecutions({
     clock: createFakeClock(),
     policy: { maxOutputBytes: 1, hasCluster: () => false, findPool: () => undefined },
@@ -63,7 +64,7 @@ function createReading() {
       },
     },
     broke: (detail) => void seen.faults.push(detail),
-    onStart() {},
+    onStart: (cluster, template) => void seen.spent.push(`${cluster}/${template}`),
   });
   peer.joined = true;
   let sequence = 0;
@@ -87,19 +88,28 @@ describe('the end of an execution that is told to a reader', () => {
     receive('WINDOW', 1, { limit: STREAM_WINDOW_BYTES + 1 });
     expect([peer.outbox.empty, seen.left, sent.at(-1)]).toEqual([true, 1, 'EXIT']);
     receive('DETACH', 1, {});
-    expect(seen).toEqual({ left: 1, faults: [] });
+    expect(seen).toMatchObject({ left: 1, faults: [] });
   });
 
   test('goes with a reader that leaves before it has taken all of it', () => {
     const { peer, sent, seen, receive } = createReading();
     receive('DETACH', 1, {});
     expect([peer.outbox.empty, sent.includes('EXIT')]).toEqual([true, false]);
-    expect(seen).toEqual({ left: 1, faults: [] });
+    expect(seen).toMatchObject({ left: 1, faults: [] });
   });
 
   test('goes with the link', () => {
     const { seen, streams } = createReading();
     streams.lose();
-    expect(seen).toEqual({ left: 1, faults: [] });
+    expect(seen).toMatchObject({ left: 1, faults: [] });
   });
+});
+
+test('START spends a grant of its template, and as work of a session none', () => {
+  const { seen, receive } = createReading();
+  const open = { do: 'open', id: 's', ttl_ms: 1_000, idle_ms: null, ceiling: null };
+  receive('START', 2, START);
+  receive('START', 3, { ...START, execution_id: 'e3', session: open });
+  receive('START', 4, { ...START, execution_id: 'e4', session: { do: 'bash', id: 's' } });
+  expect(seen).toMatchObject({ spent: ['here/default', 'here/default'], faults: [] });
 });
