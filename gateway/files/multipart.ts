@@ -49,6 +49,8 @@ export class MultipartParser {
   /** What is not consumed yet. It starts with the line break that a first delimiter line may lack. */
   #rest: Uint8Array<ArrayBuffer> = CRLF;
   #parts = 0;
+  /** How much of `#rest` holds no end of headers. */
+  #searched = 0;
 
   constructor(boundary: string) {
     this.#delimiter = new TextEncoder().encode(`\r\n--${boundary}`);
@@ -91,10 +93,12 @@ export class MultipartParser {
 
   #takeHeaders(): Map<string, string> | undefined {
     // The delimiter line left its line break, so that a part without headers ends like any other.
-    const end = indexOf(this.#rest, HEADER_END, 0);
+    const end = indexOf(this.#rest, HEADER_END, this.#searched);
     if (end > MAX_PART_HEADER_BYTES || (end === -1 && this.#rest.byteLength > MAX_PART_HEADER_BYTES + 3)) {
       throw new Failure('invalid_request', `The headers of a field exceed ${MAX_PART_HEADER_BYTES} bytes`);
     }
+    // Each byte is looked at once, however small the chunks are.
+    this.#searched = end === -1 ? Math.max(0, this.#rest.byteLength - HEADER_END.byteLength + 1) : 0;
     if (end === -1) return undefined;
     const headers = parseHeaders(this.#rest.subarray(0, end));
     this.#rest = this.#rest.subarray(end + HEADER_END.byteLength);
@@ -163,9 +167,12 @@ function concat(a: Uint8Array<ArrayBuffer>, b: Uint8Array<ArrayBuffer>): Uint8Ar
 /** Index of `needle`, whose first byte occurs in it once: a miss never has to look back. */
 function indexOf(bytes: Uint8Array, needle: Uint8Array, from: number): number {
   const first = needle[0] as number;
-  for (let at = bytes.indexOf(first, from); at !== -1; at = bytes.indexOf(first, at + 1)) {
-    if (at + needle.byteLength > bytes.byteLength) return -1;
+  const last = bytes.byteLength - needle.byteLength;
+  for (let at = bytes.indexOf(first, from); at !== -1 && at <= last; ) {
     if (startsWith(bytes, at, needle)) return at;
+    at += 1;
+    // A call for each byte would make a run of them slow.
+    if (bytes[at] !== first) at = bytes.indexOf(first, at);
   }
   return -1;
 }
@@ -181,5 +188,8 @@ function partialAtEnd(bytes: Uint8Array, needle: Uint8Array): number {
 }
 
 function startsWith(bytes: Uint8Array, at: number, needle: Uint8Array): boolean {
-  return needle.every((byte, index) => bytes[at + index] === byte);
+  for (let index = 0; index < needle.byteLength; index += 1) {
+    if (bytes[at + index] !== needle[index]) return false;
+  }
+  return true;
 }
