@@ -67,7 +67,10 @@ export function shimCommand(python: string): string[] {
   return [python, '-I', '-S', '-c', shim];
 }
 
-/** Module name → source, in a fixed order: the same sources give the same command. */
+/** A tenth of all that there is. The lines stay, empty: tracebacks count them. */
+const COMMENTS = /^[ \t]*#.*$/gm;
+
+/** Module name → source without comments, in a fixed order: the same sources give the same command. */
 function readSources(): Record<string, string> {
   const names = readdirSync(SOURCES)
     .filter((name) => name.endsWith('.py'))
@@ -76,7 +79,7 @@ function readSources(): Record<string, string> {
     names.map((name) => {
       const stem = name.slice(0, -'.py'.length);
       const module = stem === '__init__' ? PACKAGE : `${PACKAGE}.${stem}`;
-      return [module, readFileSync(new URL(name, SOURCES), 'utf8')];
+      return [module, readFileSync(new URL(name, SOURCES), 'utf8').replaceAll(COMMENTS, '')];
     }),
   );
 }

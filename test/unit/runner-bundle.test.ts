@@ -51,6 +51,24 @@ print(sys.modules['podgate_runner'].__path__, len([n for n in sys.modules if n.s
     const printed = execFileSync(python, ['-I', '-S', '-c', code], { encoding: 'utf8', cwd: '/' });
     expect(printed).toBe(`[] ${names.length}\n`);
   });
+
+  test.each(PYTHONS)(
+    'brings every module as it stands, line by line, but for its comments (%s)',
+    (python) => {
+      const folder = new URL('../../agent/runner/podgate_runner/', import.meta.url).pathname;
+      const loader = runnerLoader().split('\n').slice(0, -2).join('\n');
+      const code = `${loader}
+import ast, os
+comments = 0
+for name, text in sys.meta_path[0].sources.items():
+    _, _, stem = name.partition('.')
+    with open(os.path.join(${JSON.stringify(folder)}, (stem or '__init__') + '.py'), encoding='utf-8') as file: source = file.read()
+    assert ast.dump(ast.parse(text), include_attributes=True) == ast.dump(ast.parse(source), include_attributes=True), name
+    comments += len(source) - len(text)
+print(comments > 10_000)`;
+      expect(execFileSync(python, ['-I', '-S', '-c', code], { encoding: 'utf8', cwd: '/' })).toBe('True\n');
+    },
+  );
 });
 
 describe('the shim', () => {
