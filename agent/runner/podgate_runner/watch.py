@@ -11,6 +11,7 @@ from podgate_runner.limits import (
     WATCH_GROWTH,
     WATCH_LAST_SECONDS,
 )
+from podgate_runner.spent import Spent
 
 
 class Watch:
@@ -23,6 +24,7 @@ class Watch:
         self.due = now + WATCH_FIRST_SECONDS
         self._tmpfs_before = place.tmpfs_bytes()
         self._looks_over = 0
+        self._spent = Spent()
         self.cpu = 0.0
         self.peak = 0
 
@@ -33,7 +35,7 @@ class Watch:
         tree = self._place.processes()
         passed = set()
         cpu = self._place.waited_cpu() + sum(process.cpu + process.waited_cpu for process in tree)
-        self.cpu = max(self.cpu, cpu)
+        self.cpu = max(self.cpu, cpu, self._spent.look(tree))
         if self.cpu >= self._cpu_seconds:
             passed.add("cpu")
         if not self._is_over(tree, main_pid):

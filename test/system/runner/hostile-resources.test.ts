@@ -183,6 +183,24 @@ describeSandbox('a program that takes all it can of', (sandbox) => {
     expect(result.outcome).toBe('cpu_limit');
     await expectUnharmed(sandbox());
   });
+
+  test('processor time in children of whose ends it hears nothing is stopped', async () => {
+    const code = py`
+      import os, signal, time
+      signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+      while True:
+          for _ in range(2):
+              if os.fork() == 0:
+                  while time.process_time() < 0.3: pass
+                  os._exit(0)
+          try: os.wait()
+          except ChildProcessError: pass
+    `;
+    const { result } = await sandbox().run(code, { cpuSeconds: 1, timeoutMs: 15_000 });
+    expect(result.outcome).toBe('cpu_limit');
+    expect(result.cpu_ms).toBeGreaterThanOrEqual(1_000);
+    await expectUnharmed(sandbox());
+  });
 });
 
 describeSandbox(
