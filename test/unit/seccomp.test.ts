@@ -170,7 +170,7 @@ describe.each(MACHINES)('the filter of %s', (machine) => {
     expect(call('fcntl', 3, F_SETOWN, 4242)).toBe('allow');
     expect(call('fcntl', 3, F_SETOWN_EX, 0)).toEqual({ errno: EPERM });
     expect(call('fcntl', 3, F_SETFL, ZYGOTE)).toBe('allow');
-    for (const request of [0x8901, 0x8902, 0x5412, 0x541c]) {
+    for (const request of [0x8901, 0x8902, 0x5412, 0x541c, 0x5423]) {
       expect(call('ioctl', 3, request)).toEqual({ errno: EPERM });
       expect(call('ioctl', 3, (1n << 32n) | BigInt(request))).toEqual({ errno: EPERM });
     }

@@ -63,7 +63,7 @@ CLONE_PARENT = 0x8000
 PRIO_PROCESS, IOPRIO_WHO_PROCESS = 0, 1
 PTRACE_TRACEME = 0
 F_SETOWN, F_SETOWN_EX = 8, 15
-FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX = 0x8901, 0x8902, 0x5412, 0x541C
+FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX, TIOCSETD = 0x8901, 0x8902, 0x5412, 0x541C, 0x5423
 PR_SCHED_CORE = 62
 # PER_LINUX32, UNAME26 and ADDR_NO_RANDOMIZE (setarch -R); all ones only asks.
 PERSONALITY_HARMLESS, PERSONALITY_QUERY = 0x0008 | 0x0020000 | 0x0040000, 0xFFFFFFFF
@@ -130,7 +130,8 @@ def _conditions(network, protected, fresh):
         ("ptrace", _refuse_equal(0, (PTRACE_TRACEME,)) + _refuse_equal(1, protected)),
         # The owner of a descriptor is sent any signal that F_SETSIG names.
         ("fcntl", _load_argument(1) + [(JUMP_EQUAL, 0, 1, F_SETOWN_EX)] + _refuse(EPERM) + _owner(groups)),
-        ("ioctl", _refuse_equal(1, (FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX))),
+        # A line discipline is a module that the kernel loads for whoever names it.
+        ("ioctl", _refuse_equal(1, (FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX, TIOCSETD))),
         ("prctl", _refuse_equal(0, (PR_SCHED_CORE,))),
         ("socket", family),
         ("socketpair", family),
