@@ -1,5 +1,6 @@
 import { Failure } from '../../shared/errors.ts';
 import { type IdParts, MAX_ID_CHARS } from '../../shared/ids.ts';
+import { MAX_SESSIONS } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import type { SessionResponse } from '../../shared/session-api.ts';
 import { MAX_SESSIONS_LISTED, type SessionAsk, type SessionState } from '../../shared/session-messages.ts';
@@ -75,7 +76,9 @@ export function createSessionBook({ ids, now, directory }: SessionBookDeps): Ses
       const question = { action: 'list', session_id: null, ttl_ms: null, skip: found.length } as const;
       const { sessions, total } = await askInstance(caller, instance, question);
       found.push(...sessions.map((state) => describe(caller, instance, state)));
-      if (sessions.length < MAX_SESSIONS_LISTED || found.length >= total) return found;
+      // However many it claims: no instance has more.
+      if (sessions.length < MAX_SESSIONS_LISTED || found.length >= Math.min(total, MAX_SESSIONS))
+        return found;
     }
   }
 

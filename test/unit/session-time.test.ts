@@ -3,8 +3,8 @@ import type { Caller } from '../../gateway/auth/caller.ts';
 import { BEGINNING_SLACK_MS } from '../../gateway/execution/beginnings.ts';
 import { createSessionBook, type SessionBookDeps } from '../../gateway/sessions/session-book.ts';
 import { createSessionTimes } from '../../gateway/sessions/session-times.ts';
-import { MAX_SESSION_TTL_SECONDS } from '../../shared/limits.ts';
-import type { SessionState } from '../../shared/session-messages.ts';
+import { MAX_SESSION_TTL_SECONDS, MAX_SESSIONS } from '../../shared/limits.ts';
+import { MAX_SESSIONS_LISTED, type SessionState } from '../../shared/session-messages.ts';
 import { resultOf } from '../fakes/fake-runner.ts';
 import { createSessionBench } from '../fakes/session-bench.ts';
 
@@ -82,6 +82,27 @@ test('a session began and ends at the same time in every answer, however long th
   expect(await book.list(caller, null)).toMatchObject([times]);
   state = stateOf({ created_ms_ago: 1_011, expires_in_ms: 118_989 });
   expect(await book.ask(caller, place, 'extend')).toMatchObject({ ...times, expires_at: 1_119.995 });
+});
+
+test('an agent that claims more sessions than any may have is believed as many', async () => {
+  let asks = 0;
+  const sessions = async () => {
+    asks += 1;
+    if (asks > 2 * MAX_SESSIONS) throw new Error('It is asked without end.');
+    const page = Array.from({ length: MAX_SESSIONS_LISTED }, (_, at) =>
+      stateOf({ session_id: `s${asks}-${at}` }),
+    );
+    return { ref: 1, sessions: page, total: Number.MAX_SAFE_INTEGER };
+  };
+  const directory = {
+    linkTo: () => ({ joined: true, questions: { sessions } }),
+    clusters: () => [{ name: 'lab', instances: [{ name: 'instance-1' }] }],
+  } as unknown as SessionBookDeps['directory'];
+  const caller = { tenant: 'acme', principal: 'acme/alice', clusters: ['*'] } as unknown as Caller;
+  const book = createSessionBook({ ids: {} as SessionBookDeps['ids'], now: () => 0, directory });
+  const listed = await book.list(caller, null);
+  expect(asks).toBe(Math.ceil(MAX_SESSIONS / MAX_SESSIONS_LISTED));
+  expect(listed).toHaveLength(asks * MAX_SESSIONS_LISTED);
 });
 
 test('a beginning is told anew where a clock was set, and where too many came since', () => {
