@@ -17,7 +17,7 @@ function ended(retention: Retention, bytes: number): ExecutionOutput {
 }
 
 /** One who attaches and takes nothing until told to. */
-function slowReader(output: ExecutionOutput, reader: string) {
+function slowReader(output: ExecutionOutput, reader: string, from = FROM_START) {
   const waits: (() => void)[] = [];
   const words: string[] = [];
   const port = {
@@ -26,8 +26,8 @@ function slowReader(output: ExecutionOutput, reader: string) {
     gap: (_: number, from: number, to: number) => void words.push(`GAP ${from} ${to}`),
     exit: (_: unknown, left: () => void) => void waits.push(left),
   };
-  output.attach(port, { reader, ...FROM_START }, TOLD);
-  return { words, take: () => waits.shift()?.() };
+  output.attach(port, { reader, ...from }, TOLD);
+  return { words, take: () => waits.splice(0).map((left) => left()).length };
 }
 
 test('output that somebody reads stays while there is no room, and no more is handed out until there is', () => {
@@ -50,4 +50,15 @@ test('output that was acknowledged goes when the last who reads it has had it', 
   expect(output.log.floor[1]).toBe(0);
   readers[1]?.take();
   expect([output.log.floor[1], retention.bytes]).toEqual([8_000, 0]);
+});
+
+test('a reader that had files of output that is gone is told the end, and not that there was no such file', () => {
+  const retention = new Retention();
+  const output = new ExecutionOutput(NOBODY, { retention, onLimit() {}, onAwaited() {} });
+  output.fileEnd({ path: 'had', size: 0, sha256: '0'.repeat(64) });
+  output.exit(resultOf());
+  output.drop();
+  const reader = slowReader(output, 'a', { ...FROM_START, files: 1 });
+  expect(reader.take()).toBe(1);
+  expect(() => slowReader(output, 'b', { ...FROM_START, files: 2 })).toThrow('invalid_request');
 });
