@@ -9,8 +9,9 @@ import { VERSION } from './version.ts';
 const GATEWAY_HELP = `Usage: podgate gateway
 
 Runs a gateway: callers on HOST:PORT (127.0.0.1:8000), agents on the same port under /v1/agents/link, metrics on
-PODGATE_METRICS_PORT (9090). It ends on SIGTERM when what runs has ended, after PODGATE_DRAIN_MS at the latest.
-Before that it is not ready but takes what comes for PODGATE_DRAIN_DELAY_MS: 2 s with other replicas, else 0.
+PODGATE_METRICS_PORT (9090). It ends on SIGTERM when what runs has ended and what was asked is answered, after
+PODGATE_DRAIN_MS at the latest. Before that it is not ready but takes what comes for PODGATE_DRAIN_DELAY_MS: 2 s with
+other replicas, else 0.
 
 Needs PODGATE_ISSUERS, the issuers.json that 'podgate keys init' made. It reads:
 ${variables(GATEWAY_VARIABLE_NAMES)}

@@ -23,6 +23,8 @@ export type HttpServer = {
   readonly server: Server;
   /** Every answer whose head has not been sent is the last on its connection. */
   leave(): void;
+  /** Resolves when no answer is due any more. */
+  answered(): Promise<void>;
   /** Connections on which nothing is asked end. */
   dismiss(): void;
   /** All connections end at once, upgraded ones too. */
@@ -33,6 +35,7 @@ export type HttpServer = {
 export function createHttpServer(opening: Promise<Gateway>): HttpServer {
   const answering = new Set<ServerResponse>();
   let leaving = false;
+  let onAnswered = () => {};
   let gateway: Gateway | undefined;
   void opening.then((opened) => {
     gateway = opened;
@@ -57,7 +60,10 @@ export function createHttpServer(opening: Promise<Gateway>): HttpServer {
       if (leaving) outgoing.shouldKeepAlive = false;
       answering.add(outgoing);
       outgoing.once('prefinish', () => incoming.socket.setTimeout(ANSWER_STALL_MS));
-      outgoing.once('close', () => answering.delete(outgoing));
+      outgoing.once('close', () => {
+        answering.delete(outgoing);
+        if (answering.size === 0) onAnswered();
+      });
       void listener(incoming, outgoing);
     },
   );
@@ -65,6 +71,11 @@ export function createHttpServer(opening: Promise<Gateway>): HttpServer {
   return {
     server,
     ...watchConnections(server, answering),
+    answered: () =>
+      new Promise((resolve) => {
+        onAnswered = resolve;
+        if (answering.size === 0) resolve();
+      }),
     leave() {
       leaving = true;
       // An answer that was told to keep its connection keeps it: cut, its caller's next request would be lost.

@@ -32,6 +32,8 @@ export type ServeGatewayOptions = {
   log?: Log;
   /** How long a replica that leaves waits for what is asked on connections that it has. */
   lastRequestMs?: number;
+  /** How long connections may take to end once it is closed. */
+  closeMs?: number;
 };
 
 export type RunningGateway = {
@@ -42,9 +44,9 @@ export type RunningGateway = {
   readonly metricsPort: number | null;
   /**
    * Is not ready any more, but takes what is asked for `delayMs`, each answer the last on its connection. Then refuses
-   * new work, lets what runs end, at most `deadlineMs`, and closes. Where there are other replicas it does not listen
-   * after the delay: whoever is refused a connection goes to one of them, and whoever has one may still ask on it for
-   * half a second.
+   * new work, lets what runs end and what was asked be answered, at most `deadlineMs`, and closes. Where there are other
+   * replicas it does not listen after the delay: whoever is refused a connection goes to one of them, and whoever has one
+   * may still ask on it for half a second.
    */
   drain(deadlineMs: number, delayMs?: number): Promise<void>;
   /** Ends at once. Idempotent. */
@@ -57,6 +59,7 @@ export async function serveGateway({
   version,
   log = logToStdout(),
   lastRequestMs = LAST_REQUEST_MS,
+  closeMs = CLOSE_MS,
 }: ServeGatewayOptions): Promise<RunningGateway> {
   await using stack = new AsyncDisposableStack();
   const ending = new AbortController();
@@ -73,7 +76,7 @@ export async function serveGateway({
     : createNoFileStore();
 
   const gateway = Promise.withResolvers<Gateway>();
-  const { server, leave, dismiss, cut } = createHttpServer(gateway.promise);
+  const { server, leave, answered, dismiss, cut } = createHttpServer(gateway.promise);
   const upgrades = acceptUpgrades(server, gateway.promise);
   const port = await listen(server, config.host, config.port, 'PORT');
   let stopped: Promise<void> | undefined;
@@ -81,7 +84,7 @@ export async function serveGateway({
     stopped ??= stopListening(server);
     return stopped;
   };
-  stack.defer(() => closeServer(server, CLOSE_MS, { closed: stop(), cut }));
+  stack.defer(() => closeServer(server, closeMs, { closed: stop(), cut }));
 
   const authenticator = createAuthenticator({
     issuers,
@@ -159,7 +162,11 @@ export async function serveGateway({
         void stop();
         await waitForOthers(lastRequestMs, hurry.signal);
       }
+      const untilMs = performance.now() + deadlineMs;
       await opened.drain(deadlineMs);
+      // Files come and go, and answers are taken, at their callers' pace.
+      void stop();
+      await Promise.race([answered(), pause(Math.max(0, untilMs - performance.now()), hurry.signal)]);
       // Whoever had the last answers on a connection to keep is told, not cut off.
       if (config.gateway.replicas > 1) {
         await waitForOthers(lastRequestMs, hurry.signal);

@@ -33,7 +33,7 @@ export type ServedGateway = {
 
 export async function serveTestGateway(
   environment: Record<string, string> = {},
-  options: Pick<ServeGatewayOptions, 'lastRequestMs'> = {},
+  options: Pick<ServeGatewayOptions, 'lastRequestMs' | 'closeMs'> = {},
 ): Promise<ServedGateway> {
   const dir = await mkdtemp(join(tmpdir(), 'podgate-gateway-'));
   onTestFinished(() => rm(dir, { recursive: true, force: true }));

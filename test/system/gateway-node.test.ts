@@ -511,6 +511,34 @@ describe('a drain over real sockets', () => {
     await served.running.drain(1_000);
   });
 
+  test('lets files that are on their way arrive, and takes no connection meanwhile', async () => {
+    const served = await serveTestGateway({}, { closeMs: 0 });
+    const content = 'x'.repeat(16_777_216);
+    const { file_id } = (await (await uploadOf(served, new Blob([content]).stream())).json()) as FileAnswer;
+    const headers = { authorization: `Bearer ${served.key}` };
+    const download = await fetch(`${served.url}/v1/files/${file_id}`, { headers });
+    const file = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>();
+    const writer = file.writable.getWriter();
+    const uploaded = uploadOf(served, file.readable);
+    await writer.write(Buffer.alloc(1_048_576));
+    const drained = served.running.drain(60_000);
+    while ((await refusalOf(served.running.port)) === 'none');
+    expect(await download.text()).toBe(content);
+    await writer.close();
+    expect(await (await uploaded).json()).toMatchObject({ size_bytes: 1_048_576 });
+    await drained;
+  });
+
+  test('cuts what has not arrived at its deadline', async () => {
+    const served = await serveTestGateway({}, { closeMs: 0 });
+    const file = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>();
+    const uploaded = uploadOf(served, file.readable);
+    uploaded.catch(() => {});
+    await file.writable.getWriter().write(Buffer.alloc(1_048_576));
+    await served.running.drain(50);
+    await expect(uploaded).rejects.toThrow();
+  });
+
   test('is over at once when it is closed meanwhile', async () => {
     const served = await serveTestGateway();
     const drained = served.running.drain(20_000, 20_000);
@@ -518,6 +546,26 @@ describe('a drain over real sockets', () => {
     await drained;
   });
 });
+
+type FileAnswer = { file_id: string; size_bytes: number };
+
+/** Sends a form with one file as its bytes come. */
+function uploadOf(
+  { url, key }: ServedGateway,
+  file: ReadableStream<Uint8Array<ArrayBuffer>>,
+): Promise<Response> {
+  async function* form() {
+    yield Buffer.from('--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n');
+    yield* file;
+    yield Buffer.from('\r\n--b--\r\n');
+  }
+  return fetch(`${url}/v1/files`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'multipart/form-data; boundary=b' },
+    body: ReadableStream.from(form()),
+    duplex: 'half',
+  });
+}
 
 function refusalOf(port: number): Promise<string> {
   return connected(port).then(
