@@ -3,9 +3,14 @@ import { type DocumentSource, MAX_DOCUMENT_BYTES, type ReadDocument } from '../a
 
 const FETCH_TIMEOUT_MS = 5_000;
 
+export type DocumentReaderDeps = {
+  fetch?: typeof fetch;
+  /** Ends what is on its way: alone it would keep the process from its end. */
+  signal?: AbortSignal;
+};
+
 /** Reads JWKS and deny-lists from files and from URLs; what a URL sent is kept for its ETag. */
-export function createDocumentReader(deps: { fetch?: typeof fetch } = {}): ReadDocument {
-  const { fetch: load = fetch } = deps;
+export function createDocumentReader({ fetch: load = fetch, signal }: DocumentReaderDeps = {}): ReadDocument {
   const known = new Map<string, { etag: string; text: string }>();
 
   async function readUrl(url: string): Promise<string> {
@@ -17,7 +22,7 @@ export function createDocumentReader(deps: { fetch?: typeof fetch } = {}): ReadD
       },
       // A redirect could lead from the configured https host to any other.
       redirect: 'error',
-      signal: AbortSignal.timeout(FETCH_TIMEOUT_MS),
+      signal: AbortSignal.any([AbortSignal.timeout(FETCH_TIMEOUT_MS), ...(signal ? [signal] : [])]),
     });
     if (response.status === 304 && before) return before.text;
     if (!response.ok) {

@@ -89,13 +89,14 @@ export async function serveGateway({
   const authenticator = createAuthenticator({
     issuers,
     denyList: config.denyList,
-    readDocument: createDocumentReader(),
+    readDocument: createDocumentReader({ signal: ending.signal }),
     origins: config.origins.length > 0 ? config.origins : ownOrigins(config.host, port),
     now: Date.now,
     elapsed: () => performance.now(),
     sha256,
     sleep: pause,
-    log,
+    // What its end broke off is no trouble.
+    log: (entry) => ending.signal.aborted || log(entry),
   });
   await authenticator.refresh();
   void authenticator.watch(ending.signal);

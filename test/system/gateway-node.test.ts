@@ -1,7 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
-import { Agent, get } from 'node:http';
-import { connect, type Socket } from 'node:net';
+import { Agent, createServer, get } from 'node:http';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -32,6 +32,24 @@ test('what a gateway is asked while it begins is answered once it can, like ever
   while ((await Promise.race([opening, ask()])) === undefined);
   await ask();
   expect(new Set(answers)).toEqual(new Set(['503 application/problem+json']));
+});
+
+test('a gateway that is closed waits for no document that does not come, and does not complain of it', async () => {
+  const asked: Socket[] = [];
+  const documents = createServer(({ socket }, response) => {
+    if (asked.push(socket) === 1) response.end('{}');
+  });
+  documents.listen(0, '127.0.0.1');
+  onTestFinished(() => documents.closeAllConnections());
+  onTestFinished(() => void documents.close());
+  await once(documents, 'listening');
+  const { port } = documents.address() as AddressInfo;
+  const served = await serveTestGateway({ PODGATE_DENY_LIST: `http://127.0.0.1:${port}/deny` });
+  await until(() => asked.length === 2);
+  const gone = once(asked[1] as Socket, 'close').then(() => 'gone');
+  await served.running.close();
+  expect(await Promise.race([gone, sleep(2_000, 'held', { ref: false })])).toBe('gone');
+  expect(served.log.filter(({ event }) => event === 'deny_list_unreadable')).toEqual([]);
 });
 
 test('an agent that dials while a gateway begins is answered, and its socket does not keep the gateway from its end', async () => {
