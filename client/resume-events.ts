@@ -29,6 +29,7 @@ export async function* resumeEvents(
   let answer = response;
   let started: 'yes' | 'unknown' = 'unknown';
   let lost: unknown;
+  let isNumbered = true;
   for (let resumes = 0; ; resumes += 1) {
     try {
       answer ??= await transport.send({
@@ -41,7 +42,9 @@ export async function* resumeEvents(
         const event = parseEvent(sent);
         if (!event) continue;
         if (event.type === 'output') started = 'yes';
-        resumes = 0;
+        // Only what is numbered can be gone on behind, and only another number is news.
+        if (event.id !== last) resumes = 0;
+        if (event.id === null) isNumbered = false;
         last = event.id ?? last;
         yield event;
         if (event.type === 'result') return;
@@ -51,7 +54,8 @@ export async function* resumeEvents(
       const error = connectionLost(cause, signal, started);
       // Only that nobody tells of it now: it would pass for an execution that never began.
       const isUntold = lost !== undefined && error instanceof PodgateError && error.retryable;
-      if (id === null || !isLost(error) || resumes >= MAX_RESUMES) throw isUntold ? lost : error;
+      if (id === null || !isNumbered || !isLost(error) || resumes >= MAX_RESUMES)
+        throw isUntold ? lost : error;
       if (!isUntold) lost = error;
       answer = undefined;
       await pause(RESUME_MS * 2 ** resumes, signal);

@@ -530,6 +530,19 @@ describe('a stream', () => {
     expect(requests[0]?.headers['last-event-id']).toBe('3.0');
   });
 
+  test('whose events have no numbers is asked for once: it would be told from its beginning again', async () => {
+    const { podgate, requests } = await start((_request, response) => {
+      response.setHeader('Podgate-Execution-Id', 'e1');
+      openEvents(response).write(output('1'), () => setImmediate(() => response.destroy()));
+    });
+    for (const events of [podgate.executions.events('e1'), podgate.stream('x', { idempotencyKey: 'once' })]) {
+      requests.length = 0;
+      expect((await events.next()).value).toMatchObject({ type: 'output', data: '1' });
+      expect(await rejection(events.next())).toMatchObject({ code: 'connection_lost', started: 'yes' });
+      expect(requests).toHaveLength(1);
+    }
+  });
+
   test('that ends in an error rejects with it', async () => {
     const failure = { message: 'The agent was lost', code: 'agent_lost', started: 'yes' };
     const { podgate } = await start((_request, response) =>
