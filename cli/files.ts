@@ -6,6 +6,7 @@ import { EXIT_STATUS } from './exit-status.ts';
 import { type Io, printable, UsageError, write } from './io.ts';
 import { openFile } from './open-file.ts';
 import { parseCommand } from './parse-command.ts';
+import { refuseExtra } from './refuse-extra.ts';
 import { saveFile } from './save-files.ts';
 
 const HELP = `Usage: podgate files upload FILE…          prints an id and a name a line
@@ -24,8 +25,14 @@ export async function runFiles(args: string[], io: Io): Promise<number> {
   }
   const verbs: Record<string, (podgate: Podgate) => Promise<number>> = {
     upload: (podgate) => upload(podgate, needed(rest, 'a FILE'), io),
-    list: (podgate) => list(podgate, io),
-    get: (podgate) => get(podgate, needed(rest, 'an ID')[0] as string, values.o, io),
+    list: (podgate) => {
+      refuseExtra(rest, 0);
+      return list(podgate, io);
+    },
+    get: (podgate) => {
+      refuseExtra(rest, 1);
+      return get(podgate, needed(rest, 'an ID')[0] as string, values.o, io);
+    },
     delete: (podgate) => remove(podgate, needed(rest, 'an ID'), io),
   };
   const act = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined;

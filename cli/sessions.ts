@@ -10,6 +10,7 @@ import { type Io, printable, UsageError, write } from './io.ts';
 import { makeSession } from './make-session.ts';
 import { openFile } from './open-file.ts';
 import { parseCommand } from './parse-command.ts';
+import { refuseExtra } from './refuse-extra.ts';
 import { wholeNumber } from './whole-number.ts';
 
 const HELP = `Usage: podgate sessions create [-t TEMPLATE] [--cluster NAME] [--ttl SECONDS] [--idle SECONDS]    prints its id
@@ -40,6 +41,7 @@ export async function runSessions(args: string[], io: Io): Promise<number> {
   }
   const act = Object.hasOwn(VERBS, verb) ? VERBS[verb] : undefined;
   if (!act) throw new UsageError(`there is no 'sessions ${verb}': use ${Object.keys(VERBS).join(', ')}`);
+  refuseExtra(rest, Object.hasOwn(MOST_ARGUMENTS, verb) ? (MOST_ARGUMENTS[verb] as number) : rest.length);
   const config = await clientConfig(io.signal);
   const { baseUrl, key, cluster } = config;
   return act(new Podgate({ baseUrl, key, cluster: values.cluster ?? cluster }), rest, values, io);
@@ -63,6 +65,19 @@ function parse(args: string[]) {
   );
 }
 
+/** Of `end` there is no bound. */
+const MOST_ARGUMENTS: Record<string, number> = {
+  create: 0,
+  list: 0,
+  bash: 2,
+  python: 2,
+  put: 3,
+  get: 2,
+  unpack: 3,
+  pack: 2,
+  extend: 2,
+};
+
 const VERBS: Record<string, Verb> = {
   async create(podgate, _rest, values, io) {
     await write(io.stdout, `${(await makeSession(podgate, values, io)).id}\n`);
@@ -74,7 +89,8 @@ const VERBS: Record<string, Verb> = {
       const { sessions, next_cursor } = await podgate.sessions.list({ cursor, signal: io.signal });
       for (const { session_id, cluster, template, expires_at, running } of sessions) {
         const end = new Date(expires_at * 1_000).toISOString();
-        await write(io.stdout, `${session_id}  ${cluster}  ${template}  until ${end}  running ${running}\n`);
+        const line = `${session_id}  ${cluster}  ${template}  until ${end}  running ${running}\n`;
+        if (!(await write(io.stdout, line))) return EXIT_STATUS.readerGone;
       }
       cursor = next_cursor ?? undefined;
     } while (cursor !== undefined);

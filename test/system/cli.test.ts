@@ -122,6 +122,18 @@ describe('podgate', () => {
     [['exec', '-f', 'none', '-c', '1'], { PODGATE_KEY: 'x' }, FAILED, /cannot read none/],
     [['files', 'nonsense'], { PODGATE_KEY: 'x' }, 2, /use upload, list, get or delete/],
     [['files', 'get'], { PODGATE_KEY: 'x' }, 2, /give an ID/],
+    ...[
+      ['files', 'get', 'x', 'extra'],
+      ['files', 'list', 'extra'],
+      ['sessions', 'create', 'extra'],
+      ['sessions', 'bash', 'x', 'echo', 'extra'],
+      ['sessions', 'put', 'x', 'file', 'path', 'extra'],
+    ].map((args): [string[], Record<string, string>, number, RegExp] => [
+      args,
+      { PODGATE_KEY: 'x' },
+      2,
+      /'extra' is one argument too many: quote what has blanks in it/,
+    ]),
     [['files', 'upload', 'none'], { PODGATE_KEY: 'x' }, 2, /cannot read none/],
     [['files', 'upload', '/'], { PODGATE_KEY: 'x' }, 2, /\/ is not a regular file/],
     [['files', '--nonsense'], { PODGATE_KEY: 'x' }, 2, /'podgate files --help'/],
