@@ -10,6 +10,7 @@ import { type Io, UsageError, write } from './io.ts';
 import { makeSession } from './make-session.ts';
 import { parseCommand } from './parse-command.ts';
 import { createScreenFilter, type ScreenFilter } from './screen-filter.ts';
+import { screenSize } from './screen-size.ts';
 import { shellQuote } from './shell-quote.ts';
 import { createTypedInput, type TypedInput } from './typed-input.ts';
 import { createTypedKeys } from './typed-keys.ts';
@@ -165,8 +166,7 @@ async function stay(place: Stay): Promise<Left> {
   for (;;) {
     let terminal: Terminal | undefined;
     try {
-      const { rows, columns } = stdout;
-      const asked = { name, rows, columns, writer, term: terminalType(), offset };
+      const asked = { name, ...screenSize(stdout), writer, term: terminalType(), offset };
       terminal = await session.terminal({ ...asked, resume: known }, { signal });
       known = terminal.state.execution_id;
       notice.clear();
@@ -208,7 +208,10 @@ function noticeOn(stdout: WriteStream) {
 }
 
 async function show(terminal: Terminal, { stdout, filter, typed, signal }: Stay): Promise<Left> {
-  const resize = () => terminal.resize(stdout.rows, stdout.columns);
+  const resize = () => {
+    const { rows, columns } = screenSize(stdout);
+    terminal.resize(rows, columns);
+  };
   const close = () => terminal.close();
   stdout.on('resize', resize);
   signal.addEventListener('abort', close, { once: true });
@@ -231,7 +234,8 @@ async function show(terminal: Terminal, { stdout, filter, typed, signal }: Stay)
 }
 
 /** Programs draw their screen anew when its size changes. */
-function redraw(terminal: Terminal, { rows, columns }: WriteStream): void {
+function redraw(terminal: Terminal, stdout: WriteStream): void {
+  const { rows, columns } = screenSize(stdout);
   terminal.resize(Math.max(1, rows - 1), columns);
   terminal.resize(rows, columns);
 }

@@ -7,7 +7,7 @@ import { checkSchema } from '../http/parse-json.ts';
 import { problemResponse } from '../http/problem-response.ts';
 import type { Route } from '../http/route.ts';
 import type { SessionBook } from '../sessions/session-book.ts';
-import { TERMINAL_SUBPROTOCOL } from '../terminals/terminal-request.ts';
+import { readTerminalQuery, TERMINAL_SUBPROTOCOL } from '../terminals/terminal-request.ts';
 import type { KeyedContext } from './take-order.ts';
 
 const PATH = '/v1/sessions/{id}/terminals/{name}';
@@ -39,6 +39,8 @@ export function createSessionTerminalRoutes(directory: ClusterDirectory, book: S
       scope: 'sessions',
       handle: async (context) => {
         await terminalOf(context);
+        // Whoever was refused the upgrade asks here why.
+        readTerminalQuery(new URL(context.request.url));
         const failure = new Failure(
           'upgrade_required',
           `Open a terminal as a WebSocket of subprotocol ${TERMINAL_SUBPROTOCOL}.`,

@@ -51,14 +51,18 @@ export function isTerminalPath(path: string): boolean {
   return PATH.test(path);
 }
 
+/** How the terminal is to be. Throws `invalid_request`. */
+export function readTerminalQuery({ searchParams }: URL): z.output<typeof query> {
+  return checkSchema(query, Object.fromEntries(searchParams));
+}
+
 /** What a request for a terminal asks for. Throws `invalid_request`, 404 for a path that is none. */
 export function readTerminalAsk(url: URL): TerminalAsk {
   const found = PATH.exec(url.pathname);
   if (!found) throw new Failure('not_found', 'There is nothing here.');
   const [, pathCluster = null, session = '', name = ''] = found;
-  const asked = checkSchema(query, Object.fromEntries(url.searchParams));
   return {
-    ...asked,
+    ...readTerminalQuery(url),
     session: decoded(session),
     name: checkSchema(terminalName, decoded(name)),
     pathCluster: pathCluster === null ? null : decoded(pathCluster),

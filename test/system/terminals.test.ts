@@ -195,6 +195,11 @@ describeStack(
       expect(plain.status).toBe(426);
       expect(plain.headers.get('upgrade')).toBe('websocket');
       expect(await plain.json()).toMatchObject({ code: 'upgrade_required' });
+      // A WebSocket is not told why it was refused: who asks without one is.
+      for (const bad of ['rows=0', 'columns=4097', 'term=a/b', 'writer=']) {
+        const refused = await stack().fetch(`${at(session)}?${bad}`);
+        expect([refused.status, await refused.json()]).toMatchObject([422, { code: 'invalid_request' }]);
+      }
       expect((await stack().fetch('/v1/sessions/none/terminals/main')).status).toBe(404);
       expect((await stack().fetch(at(session), { method: 'POST' })).status).toBe(405);
     });
