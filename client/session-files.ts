@@ -1,5 +1,6 @@
 import { bytesOf, discard, readJson } from './answers.ts';
 import type { CallOptions, PageOptions } from './podgate.ts';
+import { invalidOption } from './podgate-error.ts';
 import type { WorkspaceEntry, WorkspacePage } from './session-types.ts';
 import type { Call, Transport } from './transport.ts';
 
@@ -22,8 +23,8 @@ export class SessionFiles {
     path: string,
     { signal, first, last }: CallOptions & { first?: number; last?: number } = {},
   ): Promise<Bytes> {
-    const range = first === undefined && last === undefined ? undefined : `bytes=${first ?? 0}-${last ?? ''}`;
-    const response = await this.#send('GET', '/files', { query: { path }, signal, headers: { range } });
+    const headers = { range: rangeOf(first, last) };
+    const response = await this.#send('GET', '/files', { query: { path }, signal, headers });
     return bytesOf(response, signal);
   }
 
@@ -80,6 +81,17 @@ export class SessionFiles {
   #send(method: Call['method'], path: string, rest: Omit<Call, 'method' | 'path'>): Promise<Response> {
     return this.#transport.send({ method, path: this.#base + path, ...rest });
   }
+}
+
+/** Throws PodgateError for what is no range: HTTP passes over it, and the whole file would come. */
+function rangeOf(first: number | undefined, last: number | undefined): string | undefined {
+  if (first === undefined && last === undefined) return undefined;
+  for (const [name, value] of Object.entries({ first, last })) {
+    if (value !== undefined && !(Number.isSafeInteger(value) && value >= 0))
+      throw invalidOption(name, 'must be a whole number from 0 on');
+  }
+  if (last !== undefined && last < (first ?? 0)) throw invalidOption('last', 'must not be below first');
+  return `bytes=${first ?? 0}-${last ?? ''}`;
 }
 
 function blobOf(content: Content): Blob {

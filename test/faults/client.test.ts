@@ -310,6 +310,25 @@ describe('a client that is given what cannot be sent', () => {
     expect(requests).toEqual([]);
   });
 
+  test.for([
+    [{ first: -1 }, 'first'],
+    [{ first: 0.5 }, 'first'],
+    [{ last: Number.NaN }, 'last'],
+    [{ first: 1e21 }, 'first'],
+    [{ first: 5, last: 4 }, 'last'],
+  ] as const)('as the part of a file rejects, of which all would come: %j', async ([part, option]) => {
+    const { podgate, requests } = await start((_request, response) => response.end('whole'));
+    const { files } = podgate.sessions.open('s');
+    expect(await rejection(files.read('f', part))).toMatchObject({
+      code: 'invalid_request',
+      started: 'no',
+      errors: [{ path: option }],
+    });
+    expect(requests).toEqual([]);
+    await (await files.read('f', { first: 4, last: 4 })).cancel();
+    expect(requests[0]?.headers.range).toBe('bytes=4-4');
+  });
+
   test('as the key of a terminal rejects', async () => {
     const { podgate } = await start((_request, response) => response.end(), { key: 'a key with blanks' });
     expect(await rejection(podgate.sessions.open('s').terminal())).toMatchObject({
