@@ -153,7 +153,7 @@ describe.for([
   test(
     'a caller who goes away ends the program and all it started',
     async () => {
-      const held = await holdRun({ url: fleet.url, key: fleet.key }, { cluster: CLUSTER });
+      await using held = await holdRun({ url: fleet.url, key: fleet.key }, { cluster: CLUSTER });
       expect(held.alive()).toBe(1);
       await held.leave();
       await expect.poll(() => held.alive(), { timeout: 20_000 }).toBe(0);

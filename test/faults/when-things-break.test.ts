@@ -64,7 +64,8 @@ describeFleet(
     });
 
     test('all slots taken is a wait, then 503 at_capacity with Retry-After', async () => {
-      const held = [await hold(), await hold()];
+      await using first = await hold();
+      await using _second = await hold();
       const late = askLab('', { queue_timeout_ms: 200 });
       const { status, body, headers } = await late.answer;
       expect([status, body.code, headers.get('retry-after'), late.runs()]).toEqual([
@@ -74,9 +75,8 @@ describeFleet(
         0,
       ]);
       const patient = askLab('print(1)', { queue_timeout_ms: 20_000 });
-      await held[0]?.leave();
+      await first.leave();
       expect((await patient.answer).body.stdout).toBe('1\n');
-      await held[1]?.leave();
     });
 
     test('a principal over its ceiling is 429 rate_limited with Retry-After', async () => {
@@ -110,7 +110,7 @@ describeFleet(
     });
 
     test('a caller who goes away ends the program and all it started', async () => {
-      const held = await hold();
+      await using held = await hold();
       expect(held.alive()).toBe(1);
       await held.leave();
       await expect.poll(() => held.alive(), { interval: 2 }).toBe(0);

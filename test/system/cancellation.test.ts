@@ -39,7 +39,7 @@ describeStack('A program that has begun', {}, (stack) => {
     'is ended by %s, with all that it started, and its record says so',
     { timeout: PATIENCE_MS },
     async ([how, hold, end]) => {
-      const held = await hold();
+      await using held = await hold();
       expect(held.alive()).toBe(1);
       await end(held);
       await expect.poll(() => held.alive(), { timeout: PATIENCE_MS / 2 }).toBe(0);
@@ -56,8 +56,8 @@ describeStack('A program that has begun', {}, (stack) => {
     timeout: PATIENCE_MS,
   }, async () => {
     const key = await stack().key({ sub: 'revoked-while-running' });
-    const read = await stack().hold({}, { key });
-    const left = await stack().hold({ detach: true }, { key });
+    await using read = await stack().hold({}, { key });
+    await using left = await stack().hold({ detach: true }, { key });
     await left.leave();
     expect([read.alive(), left.alive()]).toEqual([1, 1]);
     await stack().revoke(key);

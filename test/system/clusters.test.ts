@@ -139,7 +139,7 @@ describeStack('An agent', {}, (stack) => {
   test('whose deadline passes ends what still runs, and the caller is told that it had started', async () => {
     const agent = await stack().startAgent({ cluster: 'impatient' });
     await stack().warm(['impatient']);
-    const held = await stack().hold({ cluster: 'impatient' });
+    await using held = await stack().hold({ cluster: 'impatient' });
     await agent.drain(50);
     const { event, data } = await held.last;
     expect([event, data]).toEqual([

@@ -29,7 +29,7 @@ describeStack('A cluster whose only sandbox is taken', ONE_SANDBOX, (stack) => {
   });
 
   test('runs what waits as soon as it is free, and says how long it waited', async () => {
-    const held = await stack().hold();
+    await using held = await stack().hold();
     const waiting = stack().run('1');
     await expect.poll(() => stack().gateway.gateway.status().queued, { interval: 2 }).toBe(1);
     await held.leave();
@@ -39,7 +39,7 @@ describeStack('A cluster whose only sandbox is taken', ONE_SANDBOX, (stack) => {
   });
 
   test("does not count the wait into the program's time", async () => {
-    const held = await stack().hold();
+    await using held = await stack().hold();
     const waiting = stack().run('import time; time.sleep(0.2)', { timeout_ms: 1_500 });
     await new Promise((resolve) => setTimeout(resolve, 1_550));
     await held.leave();
@@ -48,7 +48,7 @@ describeStack('A cluster whose only sandbox is taken', ONE_SANDBOX, (stack) => {
 
   test('serves two principals in turn, however much one of them has asked for first', async () => {
     const [many, one] = await Promise.all([stack().client({ sub: 'many' }), stack().client({ sub: 'one' })]);
-    const held = await stack().hold();
+    await using held = await stack().hold();
     const order: string[] = [];
     const ask = (name: string, client: typeof many) =>
       client.execute({ code: '1', queue_timeout_ms: 20_000 }).then(() => order.push(name));
@@ -75,7 +75,7 @@ describeStack('A cluster whose only sandbox is taken', ONE_SANDBOX, (stack) => {
   });
 
   test('gives its sandbox to the next when a caller goes away, and nothing of the program lives on', async () => {
-    const held = await stack().hold();
+    await using held = await stack().hold();
     expect(held.alive()).toBe(1);
     await held.leave();
     await expect.poll(held.alive, { interval: 2 }).toBe(0);

@@ -60,7 +60,7 @@ describeStack('An execution that is asked about by its id', {}, (stack) => {
   });
 
   test('ends when it is cancelled, with all that it started, and its stream says so', async () => {
-    const held = await stack().hold();
+    await using held = await stack().hold();
     expect(held.alive()).toBe(1);
     const cancel = async () => {
       const answer = await stack().fetch(`/v1/executions/${held.executionId}`, { method: 'DELETE' });

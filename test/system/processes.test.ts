@@ -60,7 +60,7 @@ describeStack('An agent as a process', { agents: [] }, (stack) => {
     const marker = `3${crypto.getRandomValues(new Uint32Array(1))[0]}`;
     const code = `import subprocess; subprocess.run(["sleep", "${marker}"])`;
     const plain = stack().post('/v1/execute', { code, cluster: 'killed', timeout_ms: 5_000 });
-    const held = await stack().hold({ cluster: 'killed', timeout_ms: 5_000 });
+    await using held = await stack().hold({ cluster: 'killed', timeout_ms: 5_000 });
     await expect.poll(() => countRunning('sleep', marker), { interval: 2 }).toBe(1);
     agent.kill('SIGKILL');
     const response = await plain;
@@ -89,7 +89,7 @@ describeStack('An agent as a process', { agents: [] }, (stack) => {
 
   test('ends at once when it is told twice', async () => {
     const agent = await start('hurried');
-    const held = await stack().hold({ cluster: 'hurried' });
+    await using held = await stack().hold({ cluster: 'hurried' });
     agent.kill('SIGTERM');
     await agent.shows(/agent_draining/);
     agent.kill('SIGTERM');
@@ -236,7 +236,7 @@ describeSandboxed('podgate dev', () => {
 
   test('that is killed leaves no process, whatever ran on it', async () => {
     const { dev, url, key } = await start();
-    const held = await holdRun({ url, key });
+    await using held = await holdRun({ url, key });
     const processes = descendants(dev.pid);
     expect(held.alive()).toBe(1);
     dev.kill('SIGKILL');

@@ -106,7 +106,7 @@ describeStack('POST /v1/execute/stream', {}, (stack) => {
   });
 
   test('whose caller goes away ends the program and all that it started', async () => {
-    const held = await stack().hold();
+    await using held = await stack().hold();
     expect(held.alive()).toBe(1);
     await held.leave();
     await expect.poll(held.alive, { interval: 2 }).toBe(0);
@@ -214,7 +214,7 @@ describe('While time passes,', { concurrent: true }, () => {
         timeout: 40_000,
       }, async ({ expect }) => {
         const key = await stack().key({ sub: 'revoked' });
-        const held = await stack().hold({}, { key });
+        await using held = await stack().hold({}, { key });
         await stack().revoke(key);
         expect(await held.last).toMatchObject({
           event: 'error',
