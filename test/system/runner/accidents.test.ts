@@ -77,11 +77,14 @@ describePython('a program that is killed from outside', (python) => {
     const config = { cgroup_root: group.root, place: 'fresh' };
     await using sandbox = await createSandbox({ python, config });
     const ran = await sandbox.run(
-      'print("up")\nimport time; time.sleep(0.3)\nprint("looked at")\ntime.sleep(0.1)',
+      'print("up")\nimport time; time.sleep(0.5)\nprint("looked at")\ntime.sleep(60)',
       {
+        timeoutMs: 30_000,
         onStarted: () => group.write({ 'memory.current': 50 * MIB }),
-        onData: (_execution, { stdout }) => {
-          if (stdout.endsWith('at\n')) group.write({ 'memory.peak': 500 * MIB });
+        onData: (execution, { stdout }) => {
+          if (!stdout.endsWith('at\n')) return;
+          group.write({ 'memory.peak': 500 * MIB });
+          execution.cancel('seen');
         },
       },
     );
