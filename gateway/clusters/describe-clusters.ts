@@ -19,27 +19,37 @@ export function describeClusters(directory: ClusterDirectory, caller: Caller): L
 
 function describe({ name, instances }: Cluster, caller: Caller): Listed {
   const all = [...instances].sort((a, b) => a.firstSeenMs - b.firstSeenMs);
-  const announced = all.flatMap((instance) => instance.announced.get(name) ?? []);
-  // The best state counts, since any instance will do.
+  const announcedBy = (some: readonly Instance[]) =>
+    some.flatMap(({ announced }) => announced.get(name) ?? []);
+  const announced = announcedBy(all);
   const newest = announced.at(-1);
-  const state = STATES.find((each) => announced.some((one) => one.state === each)) ?? 'unavailable';
+  // The best state counts, since any instance that takes work will do.
+  const taking = announcedBy(all.filter((instance) => !isDraining(instance)));
+  const state = STATES.find((each) => taking.some((one) => one.state === each)) ?? 'unavailable';
   return {
     name,
     state,
-    detail: newest
-      ? (announced.find((one) => one.state === state)?.detail ?? null)
-      : 'No agent is connected.',
+    detail:
+      taking.length > 0
+        ? (taking.find((one) => one.state === state)?.detail ?? null)
+        : newest
+          ? 'Its agents are leaving.'
+          : 'No agent is connected.',
     backend: newest?.backend ?? 'unknown',
     kubernetes_version: newest?.kubernetes_version ?? null,
     instances: all.map((instance) => ({
       instance: instance.name,
       first_seen: instance.firstSeenMs / 1000,
       links: instance.links.size,
-      draining: [...instance.links.keys()].every((link) => link.draining),
+      draining: isDraining(instance),
     })),
     templates: templatesOf(name, all, caller),
     isolation: newestCheck(announced.map(({ isolation }) => isolation)) ?? { checked_at: null, findings: [] },
   };
+}
+
+function isDraining({ links }: Instance): boolean {
+  return [...links.keys()].every((link) => link.draining);
 }
 
 function templatesOf(cluster: string, instances: readonly Instance[], caller: Caller): Listed['templates'] {

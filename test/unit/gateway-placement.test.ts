@@ -621,6 +621,26 @@ describe('/v1/clusters', () => {
       });
   });
 
+  test('calls no cluster ready whose agents all leave, and goes by those that stay', async () => {
+    const bench = await createGatewayBench();
+    const leaving = await bench.agent({ instance: 'instance-1' });
+    await bench.clock.settle();
+    leaving.send('DRAIN', { deadline_ms: 1_000 });
+    const listed = async () => {
+      await bench.clock.settle();
+      const { clusters } = (await (await bench.ask('/v1/clusters')).json()) as { clusters: object[] };
+      return clusters[0];
+    };
+    expect(await listed()).toMatchObject({
+      state: 'unavailable',
+      detail: 'Its agents are leaving.',
+      backend: 'local',
+      instances: [{ instance: 'instance-1', draining: true }],
+    });
+    await bench.agent({ instance: 'instance-2' });
+    expect(await listed()).toMatchObject({ state: 'ready', detail: null });
+  });
+
   test('still shows a cluster whose agent went away', async () => {
     const bench = await createGatewayBench();
     const agent = await bench.agent();
