@@ -1,7 +1,7 @@
 import { errorEvent, executionStatus, gapEvent, outputEvent, resultEvent } from '../../shared/api.ts';
 import { Failure } from '../../shared/errors.ts';
 import { type IdParts, MAX_ID_CHARS } from '../../shared/ids.ts';
-import type { Caller } from '../auth/caller.ts';
+import { type Caller, mayUseCluster } from '../auth/caller.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { createBeginnings } from '../execution/beginnings.ts';
 import type { ReceivedBytes } from '../execution/check-exit.ts';
@@ -100,11 +100,11 @@ export function createExecutionRoutes({ ids, now, directory, follow }: Execution
   ];
 }
 
-/** The parts of the caller's own id; whatever else it is answers alike. */
+/** The parts of the caller's own id, in a cluster that its key may use; whatever else it is answers alike. */
 export async function openOwn(ids: GatewayDeps['ids'], id: string, caller: Caller): Promise<IdParts> {
   const parts = await ids.open('x', id);
-  if (parts?.tenant !== caller.tenant || parts.principalDigest !== caller.principalDigest)
-    throw unknownExecution(id);
+  const own = parts?.tenant === caller.tenant && parts.principalDigest === caller.principalDigest;
+  if (!parts || !own || !mayUseCluster(caller, parts.cluster)) throw unknownExecution(id);
   return parts;
 }
 

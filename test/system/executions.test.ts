@@ -59,6 +59,29 @@ describeStack('An execution that is asked about by its id', {}, (stack) => {
     }
   });
 
+  test('is nothing to a key of its principal that may not use its cluster', async () => {
+    await using held = await stack().hold();
+    const key = await stack().key({ sub: 'own', clusters: ['elsewhere'] });
+    const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' };
+    const body = JSON.stringify({ signal: 'SIGKILL' });
+    for (const [method, path, init] of [
+      ['GET', '', {}],
+      ['GET', '/events', {}],
+      ['DELETE', '', {}],
+      ['POST', '/stdin', { body }],
+      ['POST', '/signal', { body }],
+    ] as const) {
+      const at = `/v1/executions/${held.executionId}${path}`;
+      const response = await stack().fetch(at, { method, headers, ...init });
+      expect([path, response.status, await response.json()]).toMatchObject([
+        path,
+        404,
+        { code: 'not_found' },
+      ]);
+    }
+    expect(held.alive()).toBe(1);
+  });
+
   test('ends when it is cancelled, with all that it started, and its stream says so', async () => {
     await using held = await stack().hold();
     expect(held.alive()).toBe(1);
