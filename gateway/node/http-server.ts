@@ -1,8 +1,9 @@
 import { createServer, type Server, type ServerResponse } from 'node:http';
-import { getRequestListener, type HttpBindings } from '@hono/node-server';
+import { getRequestListener, type HttpBindings, RequestError } from '@hono/node-server';
 import type { Gateway } from '../create-gateway.ts';
+import { problemResponse, toFailure } from '../http/problem-response.ts';
 import { watchConnections } from './connections.ts';
-import { answerClientErrors } from './raw-answer.ts';
+import { answerClientErrors, notHttp, rawRequestId } from './raw-answer.ts';
 
 /** A request's headers must be here within; a token has 8 KiB at most, other headers the rest. */
 const HEADERS_TIMEOUT_MS = 15_000;
@@ -40,11 +41,17 @@ export function createHttpServer(opening: Promise<Gateway>): HttpServer {
   void opening.then((opened) => {
     gateway = opened;
   });
-  const listener = getRequestListener(async (request, env) => {
-    const { outgoing } = env as HttpBindings;
-    const current = gateway ?? (await opening);
-    return current.fetch(request, { disconnect: () => outgoing.destroy() });
-  });
+  const listener = getRequestListener(
+    async (request, env) => {
+      const { incoming, outgoing } = env as HttpBindings;
+      if (incoming.headers.host === undefined && incoming.httpVersion !== '1.0')
+        throw new RequestError('no Host');
+      const current = gateway ?? (await opening);
+      return current.fetch(request, { disconnect: () => outgoing.destroy() });
+    },
+    // HTTP/1.0 needs no Host, and balancers that ask for health in it send none.
+    { hostname: 'localhost', errorHandler: answerThrown },
+  );
   const server = createServer(
     {
       headersTimeout: HEADERS_TIMEOUT_MS,
@@ -52,6 +59,8 @@ export function createHttpServer(opening: Promise<Gateway>): HttpServer {
       keepAliveTimeout: KEEP_ALIVE_MS,
       keepAliveTimeoutBuffer: KEEP_ALIVE_SLACK_MS,
       maxHeaderSize: MAX_HEADER_BYTES,
+      // Node's own refusal has no body.
+      requireHostHeader: false,
       noDelay: true,
       // Clients that offer HTTP/2 (`Upgrade: h2c`, as Java's does by itself) are served as if they had not.
       shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
@@ -82,4 +91,11 @@ export function createHttpServer(opening: Promise<Gateway>): HttpServer {
       for (const outgoing of answering) if (!outgoing.headersSent) outgoing.shouldKeepAlive = false;
     },
   };
+}
+
+/** A request that cannot be made of what came, or whatever a gateway threw. */
+function answerThrown(thrown: unknown): Response {
+  const requestId = rawRequestId();
+  const failure = thrown instanceof RequestError ? notHttp() : toFailure(thrown);
+  return problemResponse(failure, requestId, { 'X-Request-Id': requestId });
 }

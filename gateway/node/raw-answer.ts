@@ -58,6 +58,10 @@ function refusalOf(code: string | undefined): Failure {
     case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
       return new Failure('too_large', 'The extensions of a chunk are too large.');
     default:
-      return new Failure('malformed_request', 'The request is not HTTP that can be read.');
+      return notHttp();
   }
+}
+
+export function notHttp(): Failure {
+  return new Failure('malformed_request', 'The request is not HTTP that can be read.');
 }

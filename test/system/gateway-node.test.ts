@@ -252,6 +252,13 @@ describe('HTTP over real sockets', () => {
 
   test.for([
     ['that is no HTTP', 400, 'malformed_request', 'nonsense\r\n\r\n'],
+    ['without a Host', 400, 'malformed_request', 'GET /health HTTP/1.1\r\nConnection: close\r\n\r\n'],
+    [
+      'for a Host that is none',
+      400,
+      'malformed_request',
+      'GET /health HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n',
+    ],
     [
       'with headers beyond their bound',
       431,
@@ -265,8 +272,16 @@ describe('HTTP over real sockets', () => {
     const [head = '', body = ''] = answer.split('\r\n\r\n');
     expect(head).toContain(`HTTP/1.1 ${status} `);
     expect(head.toLowerCase()).toContain('content-type: application/problem+json');
-    const [, request_id] = /\r\nX-Request-Id: ([\w-]{20})\r\n/.exec(head) ?? [];
+    const [, request_id] = /\r\nX-Request-Id: ([\w-]{20})\r\n/i.exec(head) ?? [];
     expect(problem.parse(JSON.parse(body))).toMatchObject({ status, code, retryable: false, request_id });
+  });
+
+  test('answers HTTP/1.0, which needs no Host: balancers ask for health in it', async () => {
+    const { running } = await serveTestGateway();
+    const socket = connect(running.port, '127.0.0.1', () => socket.write('GET /health HTTP/1.0\r\n\r\n'));
+    const [head, body = ''] = (await text(socket)).split('\r\n\r\n');
+    expect(head).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
+    expect(JSON.parse(body)).toMatchObject({ version: expect.any(String) });
   });
 
   test('cancels what a caller leaves, plain or streamed', async () => {
