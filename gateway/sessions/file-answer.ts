@@ -24,20 +24,38 @@ const head = z.union([
 export type FileAnswer = { facts: Record<string, unknown>; rest: Uint8Array };
 
 /** Waits for the facts. Throws what the workspace refuses. */
-export async function takeFacts(run: ExecutionRun, path: string): Promise<FileAnswer> {
-  let bytes = new Uint8Array(0);
+export async function takeFacts(run: Pick<ExecutionRun, 'next'>, path: string): Promise<FileAnswer> {
+  const line = new Line();
   for (;;) {
     const taken = await run.next();
     if (taken.type === 'failed') throw taken.failure;
     if (taken.type === 'end') throw broken();
     if (taken.type !== 'output' || taken.channel !== CHANNEL.stdout) continue;
-    const joined = new Uint8Array(bytes.byteLength + taken.bytes.byteLength);
-    joined.set(bytes);
-    joined.set(taken.bytes, bytes.byteLength);
-    bytes = joined;
-    const end = bytes.indexOf(LINE_FEED);
-    if (end >= 0) return { facts: factsIn(bytes.subarray(0, end), path), rest: bytes.subarray(end + 1) };
-    if (bytes.byteLength > MAX_HEAD_BYTES) throw broken();
+    const end = taken.bytes.indexOf(LINE_FEED);
+    line.add(end < 0 ? taken.bytes : taken.bytes.subarray(0, end));
+    if (end >= 0) return { facts: factsIn(line.bytes, path), rest: taken.bytes.subarray(end + 1) };
+  }
+}
+
+/** A first line that comes in pieces, of single bytes too: each is copied once, or twice. */
+class Line {
+  #held = new Uint8Array(0);
+  #length = 0;
+
+  get bytes(): Uint8Array {
+    return this.#held.subarray(0, this.#length);
+  }
+
+  add(piece: Uint8Array): void {
+    const length = this.#length + piece.byteLength;
+    if (length > MAX_HEAD_BYTES) throw broken();
+    if (length > this.#held.byteLength) {
+      const larger = new Uint8Array(Math.min(2 * length, MAX_HEAD_BYTES));
+      larger.set(this.bytes);
+      this.#held = larger;
+    }
+    this.#held.set(piece, this.#length);
+    this.#length = length;
   }
 }
 
