@@ -21,7 +21,7 @@ import { checkSchema } from '../http/parse-json.ts';
 import { jsonResponse, problemResponse } from '../http/problem-response.ts';
 import { readRange } from '../http/read-range.ts';
 import type { Route } from '../http/route.ts';
-import { bytesOf, type FileAnswer, finish, takeFacts } from '../sessions/file-answer.ts';
+import { bytesOf, type FileAnswer, finish, partOf, takeFacts } from '../sessions/file-answer.ts';
 import type { SessionBook } from '../sessions/session-book.ts';
 import { createSessionOrders, type Upload } from '../sessions/session-orders.ts';
 import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
@@ -74,7 +74,7 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
     const found = await asked.catch((error: unknown) => outOfRange(error, context.requestId));
     if (found instanceof Response) return found;
     const { facts, rest, run } = found;
-    const { start, end, size } = facts as { start: number; end: number; size: number };
+    const { start, end, size } = partOf(facts, run);
     // An empty file has no part that a Content-Range could name: it is answered whole.
     const isPart = range !== undefined && end > start;
     return new Response(bytesOf(run, rest, end - start, context.info), {

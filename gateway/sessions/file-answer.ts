@@ -23,6 +23,21 @@ const head = z.union([
 /** What a request about files was answered with: facts, and the bytes that came behind them already. */
 export type FileAnswer = { facts: Record<string, unknown>; rest: Uint8Array };
 
+const part = z
+  .object({ start: z.int().min(0), end: z.int().min(0), size: z.int().min(0) })
+  .refine(({ start, end, size }) => start <= end && end <= size);
+
+/** Which part of a file comes behind these facts. */
+export function partOf(
+  facts: Record<string, unknown>,
+  run: Pick<ExecutionRun, 'abandon'>,
+): z.infer<typeof part> {
+  const parsed = part.safeParse(facts);
+  if (parsed.success) return parsed.data;
+  run.abandon();
+  throw broken();
+}
+
 /** Waits for the facts. Throws what the workspace refuses. */
 export async function takeFacts(run: Pick<ExecutionRun, 'next'>, path: string): Promise<FileAnswer> {
   const line = new Line();
@@ -73,7 +88,7 @@ export async function finish(run: ExecutionRun): Promise<void> {
  * than `length` says: whoever reads never takes a part for the whole.
  */
 export function bytesOf(
-  run: ExecutionRun,
+  run: Pick<ExecutionRun, 'next' | 'onDismiss' | 'abandon'>,
   rest: Uint8Array,
   length: number | null,
   { disconnect }: RequestInfo,
@@ -93,6 +108,11 @@ export function bytesOf(
         first = new Uint8Array(0);
         if (bytes) {
           sent += bytes.byteLength;
+          // On a connection that is kept, what stands behind the length that was told is the next answer.
+          if (length !== null && sent > length) {
+            run.abandon();
+            throw broken();
+          }
           controller.enqueue(bytes);
         } else if (length !== null && sent !== length) throw broken();
         else controller.close();
@@ -104,7 +124,7 @@ export function bytesOf(
 }
 
 /** Undefined at the end. */
-async function nextOf(run: ExecutionRun): Promise<Uint8Array | undefined> {
+async function nextOf(run: Pick<ExecutionRun, 'next'>): Promise<Uint8Array | undefined> {
   for (;;) {
     const taken = await run.next();
     if (taken.type === 'failed') throw taken.failure;

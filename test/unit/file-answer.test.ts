@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Taken } from '../../gateway/execution/output-reader.ts';
-import { takeFacts } from '../../gateway/sessions/file-answer.ts';
+import { bytesOf, partOf, takeFacts } from '../../gateway/sessions/file-answer.ts';
 import { CHANNEL } from '../../shared/frame-type.ts';
 
 const MAX_HEAD_BYTES = 4_194_304;
@@ -10,6 +10,8 @@ const encode = (text: string) => new TextEncoder().encode(text);
 function runOf(pieces: Iterable<Uint8Array>) {
   const iterator = pieces[Symbol.iterator]();
   return {
+    onDismiss() {},
+    abandon() {},
     next: async (): Promise<Taken> => {
       const { value, done } = iterator.next();
       if (done) throw new Error('nothing more comes');
@@ -50,5 +52,44 @@ describe('the facts of an answer about files', () => {
   test('of one byte more are none', async () => {
     const answer = head({ ok: { name: 'x'.repeat(MAX_HEAD_BYTES - 17) } });
     await expect(takeFacts(runOf(cut(answer, 65_536)), 'a')).rejects.toMatchObject({ code: 'sandbox_lost' });
+  });
+});
+
+describe('the bytes of a file', () => {
+  const ended = { type: 'end', ending: { result: { exit_code: 0 }, stdoutTruncated: false } } as Taken;
+
+  /** What a reader gets that was told of `length` bytes, and how it ends. */
+  async function readAll(pieces: string[], length: number) {
+    const run = runOf(pieces.slice(1).map(encode));
+    const next = () => run.next().catch(() => ended);
+    let got = '';
+    try {
+      const info = { disconnect: undefined } as unknown as Parameters<typeof bytesOf>[3];
+      for await (const bytes of bytesOf({ ...run, next }, encode(pieces[0] ?? ''), length, info))
+        got += new TextDecoder().decode(bytes);
+    } catch (error) {
+      return [got, (error as { code: string }).code];
+    }
+    return [got, 'whole'];
+  }
+
+  test('are never more than was told, whatever the sandbox says: the next answer of a connection stands there', async () => {
+    expect(await readAll(['ab', 'c'], 3)).toEqual(['abc', 'whole']);
+    expect(await readAll(['ab', 'c'], 4)).toEqual(['abc', 'sandbox_lost']);
+    expect(await readAll(['ab', 'c', 'HTTP/1.1 200 OK'], 3)).toEqual(['abc', 'sandbox_lost']);
+    expect(await readAll(['', 'abcHTTP/1.1 200 OK'], 3)).toEqual(['', 'sandbox_lost']);
+    expect(await readAll(['abcHTTP/1.1 200 OK'], 3)).toEqual(['', 'sandbox_lost']);
+  });
+
+  test.each([
+    { start: 0, end: '3\r\nX: y', size: 3 },
+    { start: 0, end: 1.5, size: 3 },
+    { start: 2, end: 1, size: 3 },
+    { start: 0, end: 4, size: 3 },
+    { start: -1, end: 3, size: 3 },
+    { start: 0, end: 2 ** 53, size: 2 ** 53 },
+    {},
+  ])('are no part of a file where the facts are %j', (facts) => {
+    expect(() => partOf(facts, runOf([]))).toThrow(expect.objectContaining({ code: 'sandbox_lost' }));
   });
 });
