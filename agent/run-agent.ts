@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { Failure } from '../shared/errors.ts';
 import type { KeeperTimes } from './backends/docker/docker-cluster.ts';
 import { createKubernetesClusters, type LeaseTimes } from './backends/kubernetes/kubernetes-clusters.ts';
 import { createLocalBackend } from './backends/local/local-backend.ts';
@@ -13,6 +14,8 @@ export type RunAgentDeps = {
   config: AgentConfig;
   /** Such as `podgate/0.5.0`. */
   software: string;
+  /** Ends the start of what takes long to look at. */
+  signal?: AbortSignal;
   log?: Log;
   clock?: Clock;
   leaseTimes?: LeaseTimes;
@@ -61,24 +64,29 @@ export async function startConfiguredAgent(deps: RunAgentDeps): Promise<RunningA
 export async function runAgent(deps: RunAgentDeps): Promise<number> {
   // Held before anything starts: a signal in between must not end the process with sandboxes alive.
   const signalled = Promise.withResolvers<void>();
+  const starting = new AbortController();
   const again = Promise.withResolvers<void>();
   let signals = 0;
   const onSignal = () => {
     signals += 1;
-    if (signals === 1) signalled.resolve();
-    else again.resolve();
+    if (signals > 1) return again.resolve();
+    signalled.resolve();
+    starting.abort(new Failure('draining', 'The agent was told to end while it started.'));
   };
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, onSignal);
   // The clock's timers keep no process alive, and an agent between two dials has nothing else.
   const alive = setInterval(() => {}, 2 ** 30);
   try {
-    const agent = await startConfiguredAgent(deps);
+    const agent = await startConfiguredAgent({ ...deps, signal: starting.signal });
     await signalled.promise;
     const drained = agent.drain(deps.config.drainMs);
     await Promise.race([drained, again.promise]);
     await agent.close();
     await drained;
     return 0;
+  } catch (error) {
+    if (error === starting.signal.reason) return 0;
+    throw error;
   } finally {
     clearInterval(alive);
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.off(name, onSignal);
@@ -88,14 +96,14 @@ export async function runAgent(deps: RunAgentDeps): Promise<number> {
 type Place = Omit<ClusterOptions, 'templates'>;
 
 async function createPlaces(
-  { config, leaseTimes, keeperTimes }: RunAgentDeps,
+  { config, signal, leaseTimes, keeperTimes }: RunAgentDeps,
   instance: string,
   clock: Clock,
   log: Log,
 ): Promise<readonly Place[]> {
   const { backend, cluster, path, unsafe, memoryCgroup } = config;
   if (backend === 'local') {
-    const local = await createLocalBackend({ instance, path, unsafe, memoryCgroup, clock, log });
+    const local = await createLocalBackend({ instance, path, unsafe, memoryCgroup, signal, clock, log });
     return [{ name: cluster, backend: local }];
   }
   const deps = { config, instance, clock, random: Math.random, log };

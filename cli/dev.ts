@@ -72,6 +72,7 @@ export async function runDev(args: string[], io: Io): Promise<number> {
   const agent = await startConfiguredAgent({
     config: await agentConfig(dir, settings, gateway),
     software: `podgate/${VERSION}`,
+    signal: io.signal,
     log: log.agent,
   });
   stack.defer(() => agent.close());

@@ -1,11 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { createMockGateway, type MockGateway, type MockLink } from '../fakes/mock-gateway.ts';
 import { testCredential } from '../fakes/test-agent.ts';
+import { until } from '../fakes/until.ts';
 
 const ENTRY = fileURLToPath(new URL('../fakes/agent-process.ts', import.meta.url));
 
@@ -195,6 +200,29 @@ describe('SIGTERM', () => {
     for (const pid of sandboxes) expect(() => process.kill(pid, 0)).toThrow();
     expect(lines.at(-1)).toMatchObject({ event: 'agent_stopped' });
     await stop(agent);
+  });
+
+  test('told so while an interpreter does not answer, ends without waiting for it', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'podgate-python-'));
+    onTestFinished(() => rm(folder, { recursive: true }));
+    await chmod(folder, 0o755);
+    await writeFile(join(folder, 'python3'), '#!/bin/sh\nexec sleep 600\n', { mode: 0o755 });
+    const child = spawn(process.execPath, [ENTRY], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: {
+        PATH: `${folder}:${process.env.PATH}`,
+        EXECUTOR_BACKEND: 'local',
+        PODGATE_GATEWAY_URL: 'http://127.0.0.1:1',
+        PODGATE_AGENT_TOKEN: (await testCredential()).reveal(),
+        PODGATE_CLUSTER: 'here',
+        PODGATE_AGENT_PORT: '0',
+      },
+    });
+    const said = text(child.stdout);
+    await until(() => descendants(child.pid as number).length > 0);
+    child.kill('SIGTERM');
+    expect(await once(child, 'exit')).toEqual([0, null]);
+    expect(await said).toBe('');
   });
 
   test('past PODGATE_DRAIN_MS ends what runs with a clear code', async () => {

@@ -32,6 +32,8 @@ export type LocalBackendDeps = {
   unsafe: boolean;
   /** A control group below which each sandbox has one of its own, with a limit to all of its memory. */
   memoryCgroup?: string | undefined;
+  /** Gives up what is asked of the machine before there is a backend. */
+  signal?: AbortSignal | undefined;
   clock: Clock;
   log: Log;
   platform?: NodeJS.Platform;
@@ -64,7 +66,10 @@ export async function createLocalBackend(deps: LocalBackendDeps): Promise<Backen
   const ended = new AbortController();
   const making = new Set<Promise<unknown>>();
   const probed = interpreterFor(await parseTemplate({ name: 'probe' }));
-  const { namespaces } = await probed.catch(async (error) => {
+  const found = deps.signal ? orAborted(probed, deps.signal) : probed;
+  const { namespaces } = await found.catch(async (error) => {
+    // Without this, an interpreter that does not answer would keep the process.
+    ended.abort(error);
     await range?.release();
     throw error;
   });
