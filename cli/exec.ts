@@ -7,7 +7,7 @@ import { MAX_REQUEST_BYTES } from '../shared/limits.ts';
 import { clientConfig } from './config.ts';
 import { describeError } from './describe-error.ts';
 import { EXIT_STATUS } from './exit-status.ts';
-import { type Io, UsageError, write } from './io.ts';
+import { type Io, say, UsageError, write } from './io.ts';
 import { openFile } from './open-file.ts';
 import { parseCommand } from './parse-command.ts';
 import { readInput, readInputFile } from './read-input.ts';
@@ -50,7 +50,7 @@ export async function runExec(args: string[], io: Io): Promise<number> {
     return await exec(args, io);
   } catch (error) {
     if (io.signal.aborted) throw error;
-    await write(io.stderr, `podgate exec: ${describeError(error)}\n`);
+    await say(io, `podgate exec: ${describeError(error)}\n`);
     return EXIT_STATUS.failed;
   }
 }

@@ -35,6 +35,11 @@ export async function write(stream: Writable, chunk: string | Uint8Array): Promi
   });
 }
 
+/** The last word of a command: where it cannot be said, its status has to do. */
+export async function say({ stderr }: Pick<Io, 'stderr'>, text: string): Promise<void> {
+  await write(stderr, text).catch(() => false);
+}
+
 /** Text that came from a sandbox or a server, safe to print on a terminal: control characters are escaped. */
 export function printable(text: string): string {
   return text.replace(

@@ -1,6 +1,6 @@
 import { COMMANDS, usage } from './commands.ts';
 import { describeError } from './describe-error.ts';
-import { type Io, UsageError, write } from './io.ts';
+import { type Io, say, UsageError, write } from './io.ts';
 import { VERSION } from './version.ts';
 
 /** Exit statuses of the command itself; `exec` ends with the program's. */
@@ -11,7 +11,20 @@ const SIGNAL_STATUS = { SIGINT: 130, SIGTERM: 143 } as const;
 
 /** Runs `podgate` with `args` and resolves to its exit status. It never throws. */
 export async function main(args: string[], io: Io): Promise<number> {
-  const [name, ...rest] = args;
+  const [name = ''] = args;
+  try {
+    return await run(args, io);
+  } catch (error) {
+    if (io.signal.aborted) {
+      await say(io, `podgate ${name}: interrupted\n`);
+      return SIGNAL_STATUS[io.signal.reason as keyof typeof SIGNAL_STATUS] ?? FAILURE_STATUS;
+    }
+    await say(io, `podgate ${name}: ${describeError(error)}\n`);
+    return error instanceof UsageError ? error.status : FAILURE_STATUS;
+  }
+}
+
+async function run([name, ...rest]: string[], io: Io): Promise<number> {
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
     await write(name === undefined ? io.stderr : io.stdout, usage());
     return name === undefined ? USAGE_STATUS : 0;
@@ -25,17 +38,7 @@ export async function main(args: string[], io: Io): Promise<number> {
     await write(io.stderr, `podgate: there is no command '${name}'. 'podgate --help' lists them.\n`);
     return USAGE_STATUS;
   }
-  try {
-    const { run } = await command.load();
-    return await run(rest, io);
-  } catch (error) {
-    if (io.signal.aborted) {
-      await write(io.stderr, `podgate ${name}: interrupted\n`);
-      return SIGNAL_STATUS[io.signal.reason as keyof typeof SIGNAL_STATUS] ?? FAILURE_STATUS;
-    }
-    await write(io.stderr, `podgate ${name}: ${describeError(error)}\n`);
-    return error instanceof UsageError ? error.status : FAILURE_STATUS;
-  }
+  return (await command.load()).run(rest, io);
 }
 
 const interrupt = new AbortController();

@@ -1,10 +1,11 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { lstat, mkdir, mkdtemp, open, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { AGENT_VARIABLE_NAMES } from '../../agent/config.ts';
@@ -17,6 +18,7 @@ import { type CommandOptions, podgate, startPodgate } from '../fakes/podgate-com
 import { countRunning } from '../fakes/process-tree.ts';
 import { describeStack } from './suite.ts';
 
+const MAIN = fileURLToPath(new URL('../../cli/main.ts', import.meta.url));
 const NAMES = Object.keys(COMMANDS);
 const FAILED = 125;
 
@@ -275,6 +277,22 @@ describe('podgate', () => {
         });
       }
     }
+  });
+
+  test.for([
+    [['--version'], 1],
+    [['--help'], 1],
+    [['exec', '--help'], FAILED],
+  ] as const)('%j whose output has no room fails with %d and a sentence', async ([args, status]) => {
+    await using full = await open('/dev/full', 'w');
+    const run = (stderr: number | 'pipe') =>
+      spawnSync(process.execPath, [MAIN, ...args], { stdio: ['ignore', full.fd, stderr], encoding: 'utf8' });
+    const said = run('pipe');
+    expect([said.status, said.stderr]).toEqual([
+      status,
+      `podgate ${args[0]}: ENOSPC: no space left on device, write\n`,
+    ]);
+    expect(run(full.fd).status).toBe(status);
   });
 
   test('names the port that is taken, and the variable that chooses another', async () => {
