@@ -4,13 +4,13 @@ import {
   sessionList,
   sessionResponse,
 } from '../../shared/session-api.ts';
-import { PAGE_QUERY, readPage } from '../http/page.ts';
-import { invalid } from '../http/parse-json.ts';
+import { PAGE_QUERY } from '../http/page.ts';
 import { jsonResponse } from '../http/problem-response.ts';
 import type { Route } from '../http/route.ts';
 import { commandResultOf } from '../sessions/session-answer.ts';
 import { createSessionBook, type SessionPlace } from '../sessions/session-book.ts';
 import { createSessionOrders } from '../sessions/session-orders.ts';
+import { pageOfSessions, readSessionPage } from '../sessions/session-page.ts';
 import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
 import { createSessionFileRoutes } from './session-files.ts';
 import { createSessionTerminalRoutes } from './session-terminals.ts';
@@ -36,16 +36,8 @@ export function createSessionRoutes(deps: SessionRequestsDeps): Route[] {
   }
 
   async function list({ request, caller, pathCluster }: KeyedContext): Promise<Response> {
-    const { limit, cursor } = readPage(new URL(request.url).searchParams);
-    if (cursor !== undefined && !/^\d{1,9}$/.test(cursor))
-      throw invalid([{ path: 'cursor', message: 'cursor is not one that this list gave' }]);
-    const from = Number(cursor ?? 0);
-    const all = await book.list(caller, pathCluster);
-    const next = from + limit;
-    return jsonResponse({
-      sessions: all.slice(from, next),
-      next_cursor: next < all.length ? String(next) : null,
-    });
+    const page = readSessionPage(new URL(request.url).searchParams);
+    return jsonResponse(pageOfSessions(await book.list(caller, pathCluster), page));
   }
 
   const known = { 200: { description: 'The session', schema: sessionResponse } };

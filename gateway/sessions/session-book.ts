@@ -33,7 +33,7 @@ export type SessionBook = {
   terminals(caller: Caller, place: SessionPlace): Promise<NonNullable<SessionState['terminals']>>;
   /** Ends it. Throws as `ask`. */
   end(caller: Caller, place: SessionPlace): Promise<void>;
-  /** All sessions of the caller at agents that are connected here, the oldest first. */
+  /** All sessions of the caller at agents that are connected here. */
   list(caller: Caller, pathCluster: string | null): Promise<SessionResponse[]>;
 };
 
@@ -119,10 +119,9 @@ export function createSessionBook({ ids, now, directory }: SessionBookDeps): Ses
       const lists = await Promise.all(
         [...instances].map((instance) => listOf(caller, instance).catch((): SessionResponse[] => [])),
       );
-      const allowed = lists
+      return lists
         .flat()
         .filter(({ cluster }) => mayUseCluster(caller, cluster) && (pathCluster ?? cluster) === cluster);
-      return allowed.sort((a, b) => a.created_at - b.created_at || (a.session_id < b.session_id ? -1 : 1));
     },
   };
 }
