@@ -53,7 +53,7 @@ export async function* resumeEvents(
     } catch (cause) {
       const error = connectionLost(cause, signal, started);
       // Only that nobody tells of it now: it would pass for an execution that never began.
-      const isUntold = lost !== undefined && error instanceof PodgateError && error.retryable;
+      const isUntold = lost !== undefined && tellsNothing(error);
       if (id === null || !isNumbered || !isLost(error) || resumes >= MAX_RESUMES)
         throw isUntold ? lost : error;
       if (!isUntold) lost = error;
@@ -61,6 +61,12 @@ export async function* resumeEvents(
       await pause(RESUME_MS * 2 ** resumes, signal);
     }
   }
+}
+
+/** Whether an attempt to go on says nothing of the execution: refused for now, or not even heard. */
+function tellsNothing(error: unknown): boolean {
+  if (!(error instanceof PodgateError)) return false;
+  return error.retryable || (error.code === 'connection_lost' && error.started === null);
 }
 
 /** Whether another attempt may tell the rest. A gateway that goes says it of the execution, or refuses to be asked. */

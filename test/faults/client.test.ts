@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { inspect } from 'node:util';
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Podgate, PodgateError, type StreamEvent } from '../../client/podgate.ts';
 import { readServerSentEvents } from '../../client/server-sent-events.ts';
 import { attachmentDisposition } from '../../gateway/files/disposition.ts';
@@ -536,6 +536,23 @@ describe('a stream', () => {
       started: 'yes',
       retryable: false,
     });
+  });
+
+  test('that began and whose gateway is gone for good says that it began', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    let requests = 0;
+    const fetch = async () => {
+      requests += 1;
+      if (requests > 1) throw new TypeError('fetch failed');
+      const headers = { 'Podgate-Execution-Id': 'e1' };
+      return new Response(`id: 1.0\n${output('1')}`, { headers });
+    };
+    const podgate = new Podgate({ baseUrl: 'http://podgate.invalid', fetch });
+    const failed = rejection(collect(podgate.stream('x', { idempotencyKey: 'once' })));
+    await vi.runAllTimersAsync();
+    expect(await failed).toMatchObject({ code: 'connection_lost', started: 'yes' });
+    expect(requests).toBeGreaterThan(3);
   });
 
   test('of events by id says what is gone, and begins where it is told', async () => {
