@@ -63,7 +63,10 @@ export class Podgate {
     this.sessions = new Sessions(this.#transport);
   }
 
-  /** Runs code, Python unless told, and resolves when it has ended, however it ended. */
+  /**
+   * Runs code, Python unless told, and resolves when it has ended, however it ended. Node's fetch waits five minutes for an
+   * answer: what may take longer is for `stream` or `start`.
+   */
   async execute(request: string | ExecuteRequest, options: ExecuteOptions = {}): Promise<ExecuteResult> {
     const response = await this.#transport.send(executeCall('/v1/execute', request, options));
     return readJson<ExecuteResult>(response, options.signal, 'unknown');
