@@ -155,7 +155,7 @@ test('a key that is revoked between its slot and START has begun nothing, and it
   await asked.promise;
   await revoke(bench);
   expect(await problemOf(await answer)).toMatchObject(REFUSED);
-  expect(bench.records).toMatchObject([{ code: 'unauthorized', started: 'no' }]);
+  await expect.poll(() => bench.records).toMatchObject([{ code: 'unauthorized', started: 'no' }]);
   go.resolve();
   await bench.clock.settle();
   expect(agent.received.filter(({ name }) => name === 'START')).toEqual([]);
