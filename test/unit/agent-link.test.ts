@@ -546,8 +546,10 @@ describe('an agent that drains', () => {
     expect(backend.closed).toBe(true);
   });
 
-  test('dials again where its links break, says on each that it drains, and what runs ends whole', async () => {
-    const { agent, link, mock, backend } = await join();
+  /** Drains while an execution named `lost` runs, and has just lost its links. */
+  async function drainCutOff() {
+    const joined = await join();
+    const { agent, link, mock, backend } = joined;
     const sister = await mock.nextLink();
     for (const { runner } of backend.made) runner.onRun = (run) => run.started();
     link.start({ execution_id: 'lost' });
@@ -555,6 +557,11 @@ describe('an agent that drains', () => {
     const drained = agent.drain(30_000);
     await Promise.all([link.next('DRAIN'), sister.next('DRAIN')]);
     for (const { socket } of [link, sister]) socket.terminate();
+    return { ...joined, drained };
+  }
+
+  test('dials again where its links break, says on each that it drains, and what runs ends whole', async () => {
+    const { mock, backend, drained } = await drainCutOff();
     const next = await mock.nextLink();
     const { body } = await next.next('DRAIN');
     expect(body.deadline_ms).toBeLessThanOrEqual(30_000);
@@ -570,14 +577,7 @@ describe('an agent that drains', () => {
 
   test('waits for whoever lost its link before the end, and tells it, but not when it is told to hurry', async () => {
     for (const hurry of [false, true]) {
-      const { agent, link, mock, backend } = await join();
-      const sister = await mock.nextLink();
-      for (const { runner } of backend.made) runner.onRun = (run) => run.started();
-      link.start({ execution_id: 'lost' });
-      await link.next('STARTED');
-      const drained = agent.drain(30_000);
-      await Promise.all([link.next('DRAIN'), sister.next('DRAIN')]);
-      for (const { socket } of [link, sister]) socket.terminate();
+      const { agent, mock, backend, drained } = await drainCutOff();
       await until(() => agent.status().links.every(({ phase }) => phase !== 'joined'));
       backend.made.flatMap(({ runner }) => runner.runs)[0]?.exit(resultOf({}));
       const next = await mock.nextLink();
