@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -21,10 +21,13 @@ test('a folder is made with those that lead to it, and one that is there is as g
     expect(statSync(each).mode & 0o777).toBe(0o700);
 });
 
-test('two that make the same folders at once both have them', async () => {
+test('many that make the same folders at once all have them', async () => {
   const folder = newFolder();
-  await Promise.all([1, 2, 3].map((name) => makeFolder(join(folder, 'a', 'b', String(name)))));
-  expect(statSync(join(folder, 'a', 'b', '3')).isDirectory()).toBe(true);
+  for (const round of Array(50).keys()) {
+    const deep = join(folder, String(round), 'a', 'b');
+    await Promise.all([...Array(8).keys()].map((name) => makeFolder(join(deep, String(name)))));
+    expect(readdirSync(deep)).toHaveLength(8);
+  }
 });
 
 test('a file in its place, or on the way to it, is left alone', async () => {
