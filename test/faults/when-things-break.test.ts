@@ -26,7 +26,8 @@ describeFleet(
     const lab = () => fleet().agents[0] as FleetAgent;
     const away = () => fleet().agents[1] as FleetAgent;
     const wire = () => lab().wire;
-    const hold = (key = fleet().key) => holdRun({ url: fleet().url, key }, { cluster: 'lab' });
+    const hold = (key = fleet().key, request: object = {}) =>
+      holdRun({ url: fleet().url, key }, { cluster: 'lab', ...request });
     const askLab = (code: string, rest: object = {}) => ask(fleet(), code, { cluster: 'lab', ...rest });
 
     /** A request whose START has left the gateway and reached nobody. */
@@ -118,6 +119,7 @@ describeFleet(
 
     test('an agent that dies is 502 agent_lost with started, and its sandboxes die with it', async () => {
       const asked = askLab('import time; time.sleep(60)', { timeout_ms: 5_000 });
+      await using held = await hold(fleet().key, { timeout_ms: 5_000, queue_timeout_ms: 20_000 });
       await until(() => asked.runs() === 1);
       lab().kill('SIGKILL');
       const { status, body } = await asked.answer;
@@ -125,6 +127,8 @@ describeFleet(
         502,
         expect.objectContaining({ code: 'agent_lost', started: 'yes', retryable: false }),
       ]);
+      expect(await held.last).toMatchObject({ event: 'error', data: { code: 'agent_lost', started: 'yes' } });
+      await until(() => held.alive() === 0);
       await until(() => lab().leftBehind().length === 0);
       await fleet().ready();
       expect(asked.runs()).toBe(1);

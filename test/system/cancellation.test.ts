@@ -3,7 +3,6 @@ import type { ExecutionStatus } from '../../client/types.ts';
 import type { HeldRun } from '../fakes/held-run.ts';
 import { describeStack } from './suite.ts';
 
-/** The deny-list is read every 15 s. */
 const PATIENCE_MS = 40_000;
 
 /** As its runner says it, or its agent where the runner was too slow to. */
@@ -51,19 +50,6 @@ describeStack('A program that has begun', {}, (stack) => {
         .toBe(outcome);
     },
   );
-
-  test('is ended by the revocation of its key, whether or not anybody reads it', {
-    timeout: PATIENCE_MS,
-  }, async () => {
-    const key = await stack().key({ sub: 'revoked-while-running' });
-    await using read = await stack().hold({}, { key });
-    await using left = await stack().hold({ detach: true }, { key });
-    await left.leave();
-    expect([read.alive(), left.alive()]).toEqual([1, 1]);
-    await stack().revoke(key);
-    expect(await read.last).toMatchObject({ event: 'error', data: { code: 'unauthorized', started: 'yes' } });
-    await expect.poll(() => read.alive() + left.alive(), { timeout: PATIENCE_MS / 2 }).toBe(0);
-  });
 
   test('is left alone by its caller’s leaving where it has a key or detach', async () => {
     const kept = [

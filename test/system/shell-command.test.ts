@@ -1,63 +1,12 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
-import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { WebSocketServer } from 'ws';
-import { type Fleet, type FleetAgent, type FleetGateway, startFleet } from '../fakes/fleet.ts';
-import { Tmux, tmuxTrouble } from '../fakes/tmux.ts';
+import { Tmux } from '../fakes/tmux.ts';
+import { describeShell } from './shell-suite.ts';
 
 const PATIENCE_MS = 120_000;
 vi.setConfig({ testTimeout: PATIENCE_MS, hookTimeout: PATIENCE_MS });
-
-type Shell = {
-  fleet(): Fleet;
-  terminal(): Tmux;
-  /** In a shell of its own, whose prompt is known. */
-  enter(tmux: Tmux, ...args: string[]): Promise<void>;
-};
-
-/** Tests one after the other with a fleet of their own, beside those of other titles. */
-function describeShell(title: string, body: (shell: Shell) => void): void {
-  const trouble = tmuxTrouble();
-  let fleet: Fleet;
-  const prepare = () => {
-    beforeAll(async () => {
-      if (trouble !== undefined) return;
-      fleet = await startFleet({
-        gateways: 1,
-        agents: [{ cluster: 'lab' }],
-        templates: [
-          {
-            name: 'default',
-            languages: ['python', 'bash'],
-            pool: { min: 1, max: 3 },
-            resources: { cpu_seconds: 20 },
-          },
-        ],
-        variables: { PODGATE_HEARTBEAT_MS: '1000' },
-      });
-      await fleet.ready();
-    });
-    afterAll(async () => {
-      await fleet?.[Symbol.asyncDispose]();
-    });
-    beforeEach((context) => {
-      if (trouble !== undefined) context.skip(trouble);
-    });
-    body({
-      fleet: () => fleet,
-      terminal: () => new Tmux({ PODGATE_URL: fleet.url, PODGATE_KEY: fleet.key }),
-      async enter(tmux, ...args) {
-        tmux.type(`podgate shell ${args.join(' ')}`, 'Enter');
-        await tmux.shows(/\$ ?$/m);
-        tmux.type("PS1='in> '; clear", 'Enter');
-        await tmux.shows(/^in> *$/m);
-      },
-    });
-  };
-  describe('podgate shell', { concurrent: true }, () => {
-    describe(title, { concurrent: false }, prepare);
-  });
-}
 
 describeShell('on a real terminal', ({ fleet, terminal, enter }) => {
   test('edits and saves with vim, sees its size change, and leaves the terminal as it was', async () => {
@@ -122,32 +71,6 @@ describeShell('on a real terminal', ({ fleet, terminal, enter }) => {
     await tmux.shows('local>');
   });
 
-  test('comes back by itself after its links were cut and after its gateway was killed, with every byte and key', async () => {
-    await using session = await fleet().client().sessions.create();
-    const [gateway] = fleet().gateways as [FleetGateway];
-    const [agent] = fleet().agents as [FleetAgent];
-    using tmux = terminal();
-    await enter(tmux, session.id);
-    tmux.type('for n in 1 2 3 4 5 6 7 8 9; do echo line$n; sleep 0.3; done', 'Enter');
-    await tmux.shows('line2');
-    agent.wire.cut();
-    await tmux.shows(/line1\nline2\nline3\nline4\nline5\nline6\nline7\nline8\nline9\nin>/);
-    tmux.type('clear', 'Enter');
-    await tmux.shows(/^in> *$/m);
-    tmux.type('for n in 1 2 3 4 5 6; do echo row$n; sleep 0.3; done', 'Enter');
-    await tmux.shows('row2');
-    gateway.kill('SIGKILL');
-    await gateway.ended();
-    tmux.type('echo typed mean""while', 'Enter');
-    await fleet().ready();
-    await tmux.shows('typed meanwhile');
-    await tmux.shows(/row1\n(?:.*\n)*.*row6\n/);
-    tmux.type('clear; stty size; exit 3', 'Enter');
-    await tmux.shows('local>');
-    tmux.type('echo status $?', 'Enter');
-    await tmux.shows('status 3');
-  });
-
   test('does not let a program reach the terminal beyond its screen, nor leave it in disorder', async () => {
     await using session = await fleet().client().sessions.create();
     using tmux = terminal();
@@ -201,29 +124,5 @@ describeShell('on a real terminal', ({ fleet, terminal, enter }) => {
     await tmux.shows("Session 'none' not found");
     tmux.type('stty -a | grep -o " -*icanon"', 'Enter');
     await tmux.shows(/\n *icanon/);
-  });
-});
-
-describeShell('that loses its gateway', ({ fleet, terminal, enter }) => {
-  test('says that its connection is lost for as long as it is, and no longer', async () => {
-    // Ends with its fleet: there is no gateway then that could be asked to.
-    const session = await fleet().client().sessions.create();
-    const [gateway] = fleet().gateways as [FleetGateway];
-    using tmux = terminal();
-    await enter(tmux, session.id);
-    const lose = async () => {
-      gateway.kill('SIGKILL');
-      await gateway.ended();
-      await tmux.shows('the connection is lost');
-    };
-    await lose();
-    await fleet().ready();
-    tmux.type('echo he""re', 'Enter');
-    expect(await tmux.shows(/^here$/m)).not.toContain('the connection is lost');
-    await lose();
-    tmux.type('Enter', '~', '.');
-    expect(await tmux.shows('podgate shell: it goes on; come back with')).not.toContain(
-      'the connection is lost',
-    );
   });
 });

@@ -1,24 +1,13 @@
-import { once } from 'node:events';
-import type { IncomingHttpHeaders } from 'node:http';
-import { describe, expect, test } from 'vitest';
-import { type ClientOptions, WebSocket } from 'ws';
-import { Podgate } from '../../client/podgate.ts';
-import type { Session } from '../../client/sessions.ts';
-import {
-  MAX_TERMINAL_CONTROL_BYTES,
-  MAX_TERMINAL_INPUT_BYTES,
-  MAX_TERMINALS,
-  ORPHAN_MS,
-  READER_STALL_MS,
-  REPLAY_BYTES,
-  TERMINAL_WINDOW_BYTES,
-} from '../../shared/limits.ts';
+import { expect, test } from 'vitest';
+import { WebSocket } from 'ws';
+import { MAX_TERMINAL_CONTROL_BYTES, MAX_TERMINAL_INPUT_BYTES, MAX_TERMINALS } from '../../shared/limits.ts';
 import { eventually } from '../fakes/eventually.ts';
-import { type LookedAt, lookAt } from '../fakes/looked-at-terminal.ts';
-import { until } from '../fakes/until.ts';
+import { lookAt } from '../fakes/looked-at-terminal.ts';
+import { at, closed, leave, opened, PROTOCOL, statusOf, upgrade } from '../fakes/raw-terminal.ts';
 import { describeStack } from './suite.ts';
 
-const PROTOCOL = 'podgate.terminal.v1';
+type Rest = Parameters<typeof upgrade> extends [unknown, ...infer Arguments] ? Arguments : never;
+
 const ORIGIN = 'https://console.example';
 const TEMPLATES = [
   {
@@ -35,56 +24,7 @@ describeStack(
   (stack) => {
     const begin = (request: object = {}) => stack().podgate.sessions.create(request);
 
-    const received = new WeakMap<WebSocket, number>();
-    const receivedBy = (socket: WebSocket) => received.get(socket) ?? 0;
-
-    /** An upgrade as no client of ours would send it: the status that refuses it, or the open socket. */
-    async function upgrade(
-      path: string,
-      protocols: string[] = [PROTOCOL],
-      options: ClientOptions = {},
-      key: string | null = stack().ownKey,
-    ): Promise<{ status: number; body: string; headers: IncomingHttpHeaders } | WebSocket> {
-      const headers = { ...(key !== null && { authorization: `Bearer ${key}` }), ...options.headers };
-      const socket = new WebSocket(stack().url.replace('http', 'ws') + path, protocols, {
-        ...options,
-        headers,
-      });
-      socket.on('error', () => {});
-      // From the first message on: the first may come with the upgrade.
-      socket.on('message', (data: Buffer, isBinary) => {
-        if (isBinary) received.set(socket, receivedBy(socket) + data.byteLength);
-      });
-      return new Promise((resolve) => {
-        socket.once('open', () => resolve(socket));
-        socket.once('unexpected-response', (_request, response) => {
-          let body = '';
-          response.on('data', (chunk) => {
-            body += chunk;
-          });
-          response.once('end', () =>
-            resolve({ status: response.statusCode ?? 0, body, headers: response.headers }),
-          );
-        });
-      });
-    }
-    const statusOf = async (...args: Parameters<typeof upgrade>) => {
-      const answer = await upgrade(...args);
-      if (!(answer instanceof WebSocket)) return answer.status;
-      answer.terminate();
-      return 101;
-    };
-    const opened = async (path: string): Promise<WebSocket> => {
-      const answer = await upgrade(path);
-      if (!(answer instanceof WebSocket)) throw new Error(`${answer.status} ${answer.body}`);
-      return answer;
-    };
-    const closed = async (socket: WebSocket): Promise<number> => (await once(socket, 'close'))[0] as number;
-    const at = ({ id }: Session, rest = 'main') => `/v1/sessions/${id}/terminals/${rest}`;
-    const leave = async (shell: LookedAt) => {
-      shell.terminal.close();
-      await shell.ended;
-    };
+    const statusAt = (...args: Rest) => statusOf(stack(), ...args);
 
     test('shows a shell, takes what is typed and its size, and ends with the shell’s code', async () => {
       await using session = await begin();
@@ -107,17 +47,17 @@ describeStack(
       await using short = await begin({ ttl_seconds: 1 });
       const { key } = stack();
       const bodies: [string, number, () => Promise<number>][] = [
-        ['no key', 401, () => statusOf(at(session), [PROTOCOL], {}, null)],
-        ['a key that is none', 401, () => statusOf(at(session), [PROTOCOL], {}, 'x.y.z')],
+        ['no key', 401, () => statusAt(at(session), [PROTOCOL], {}, null)],
+        ['a key that is none', 401, () => statusAt(at(session), [PROTOCOL], {}, 'x.y.z')],
         [
           'a key in the URL',
           401,
-          () => statusOf(`${at(session)}?key=${stack().ownKey}`, [PROTOCOL], {}, null),
+          () => statusAt(`${at(session)}?key=${stack().ownKey}`, [PROTOCOL], {}, null),
         ],
         [
           'two different keys',
           401,
-          async () => statusOf(at(session), [PROTOCOL, `podgate.key.${await key()}`]),
+          async () => statusAt(at(session), [PROTOCOL, `podgate.key.${await key()}`]),
         ],
         [
           'two different keys in one header',
@@ -125,7 +65,7 @@ describeStack(
           async () => {
             const both = [`Bearer ${stack().ownKey}`, `Bearer ${await key()}`];
             // As `node:http` takes a header that is sent twice, which the types of ws do not know.
-            return statusOf(at(session), [PROTOCOL], {
+            return statusAt(at(session), [PROTOCOL], {
               headers: { authorization: both as unknown as string },
             });
           },
@@ -133,42 +73,42 @@ describeStack(
         [
           'another scope',
           403,
-          async () => statusOf(at(session), [PROTOCOL], {}, await key({ sub: 'own', scopes: ['execute'] })),
+          async () => statusAt(at(session), [PROTOCOL], {}, await key({ sub: 'own', scopes: ['execute'] })),
         ],
-        ['another principal', 404, async () => statusOf(at(session), [PROTOCOL], {}, await key())],
+        ['another principal', 404, async () => statusAt(at(session), [PROTOCOL], {}, await key())],
         [
           'another user of the same key',
           404,
-          () => statusOf(at(session), [PROTOCOL], { headers: { 'podgate-user': 'eve' } }),
+          () => statusAt(at(session), [PROTOCOL], { headers: { 'podgate-user': 'eve' } }),
         ],
-        ['an id that is none', 404, () => statusOf('/v1/sessions/none/terminals/main')],
-        ['a session that was ended', 404, () => statusOf(at(over))],
-        ['another cluster', 404, () => statusOf(`/clusters/other${at(session)}`)],
-        ['only one that there is', 404, () => statusOf(at(session, 'main?create=false'))],
+        ['an id that is none', 404, () => statusAt('/v1/sessions/none/terminals/main')],
+        ['a session that was ended', 404, () => statusAt(at(over))],
+        ['another cluster', 404, () => statusAt(`/clusters/other${at(session)}`)],
+        ['only one that there is', 404, () => statusAt(at(session, 'main?create=false'))],
         [
           'a page of a foreign origin',
           403,
-          () => statusOf(at(session), [PROTOCOL], { origin: 'https://evil.example' }),
+          () => statusAt(at(session), [PROTOCOL], { origin: 'https://evil.example' }),
         ],
-        ['no subprotocol', 422, () => statusOf(at(session), [])],
-        ['another subprotocol', 422, () => statusOf(at(session), ['podgate.v1'])],
-        ['a name that is none', 422, () => statusOf(at(session, 'a%20b'))],
-        ['no rows', 422, () => statusOf(at(session, 'main?rows=0'))],
-        ['more rows than there may be', 422, () => statusOf(at(session, 'main?rows=4097'))],
-        ['rows that are no number', 422, () => statusOf(at(session, 'main?rows=1e3'))],
-        ['an offset beyond all output', 422, () => statusOf(at(session, 'main?offset=99999999'))],
-        ['a TERM with a line in it', 422, () => statusOf(at(session, 'main?term=a%0Ab'))],
+        ['no subprotocol', 422, () => statusAt(at(session), [])],
+        ['another subprotocol', 422, () => statusAt(at(session), ['podgate.v1'])],
+        ['a name that is none', 422, () => statusAt(at(session, 'a%20b'))],
+        ['no rows', 422, () => statusAt(at(session, 'main?rows=0'))],
+        ['more rows than there may be', 422, () => statusAt(at(session, 'main?rows=4097'))],
+        ['rows that are no number', 422, () => statusAt(at(session, 'main?rows=1e3'))],
+        ['an offset beyond all output', 422, () => statusAt(at(session, 'main?offset=99999999'))],
+        ['a TERM with a line in it', 422, () => statusAt(at(session, 'main?term=a%0Ab'))],
       ];
       for (const [what, status, ask] of bodies) expect([what, await ask()]).toEqual([what, status]);
       await eventually(async () => (await stack().fetch(`/v1/sessions/${short.id}`)).status === 404);
-      expect(await statusOf(at(short))).toBe(404);
-      expect(await statusOf(at(session, 'main?rows=4096&columns=4096'))).toBe(101);
-      expect(await statusOf(at(session), [PROTOCOL], { origin: ORIGIN })).toBe(101);
+      expect(await statusAt(at(short))).toBe(404);
+      expect(await statusAt(at(session, 'main?rows=4096&columns=4096'))).toBe(101);
+      expect(await statusAt(at(session), [PROTOCOL], { origin: ORIGIN })).toBe(101);
     });
 
     test('is refused with what every refusal has: the id of its request, and what to bring', async () => {
-      const refusal = async (...args: Parameters<typeof upgrade>) => {
-        const answer = await upgrade(...args);
+      const refusal = async (...args: Rest) => {
+        const answer = await upgrade(stack(), ...args);
         if (answer instanceof WebSocket) throw new Error('it was opened');
         const { request_id } = JSON.parse(answer.body) as { request_id: string };
         expect(answer.headers).toMatchObject({
@@ -206,7 +146,13 @@ describeStack(
 
     test('takes a key among the subprotocols, and does not say it back', async () => {
       await using session = await begin();
-      const answer = await upgrade(at(session), [PROTOCOL, `podgate.key.${stack().ownKey}`], {}, null);
+      const answer = await upgrade(
+        stack(),
+        at(session),
+        [PROTOCOL, `podgate.key.${stack().ownKey}`],
+        {},
+        null,
+      );
       expect(answer).toBeInstanceOf(WebSocket);
       expect((answer as WebSocket).protocol).toBe(PROTOCOL);
       (answer as WebSocket).terminate();
@@ -216,7 +162,7 @@ describeStack(
     test('closes for messages that break its rules, each bound at its limit and one past it', async () => {
       await using session = await begin();
       const verdict = async (...messages: (string | Uint8Array)[]) => {
-        const socket = await opened(at(session));
+        const socket = await opened(stack(), at(session));
         for (const message of messages) socket.send(message);
         socket.send('{"type":"ack","offset":-1}');
         return closed(socket);
@@ -235,11 +181,11 @@ describeStack(
         '{"type":"ack","offset":99999999}',
         padded(MAX_TERMINAL_CONTROL_BYTES + 1),
       ]) {
-        const socket = await opened(at(session));
+        const socket = await opened(stack(), at(session));
         socket.send(bad);
         expect([bad.slice(0, 50), await closed(socket)]).toEqual([bad.slice(0, 50), 4422]);
       }
-      const good = await opened(at(session));
+      const good = await opened(stack(), at(session));
       good.send(padded(MAX_TERMINAL_CONTROL_BYTES));
       good.send('{"type":"resize","rows":4096,"columns":1}');
       good.send(new Uint8Array(0));
@@ -255,7 +201,7 @@ describeStack(
       for (let index = 0; index < MAX_TERMINALS; index += 1)
         await leave(await lookAt(session, { name: `t${index}` }));
       await expect(session.terminal({ name: 'more' })).rejects.toMatchObject({ code: 'connection_lost' });
-      const refused = await upgrade(at(session, 'more'));
+      const refused = await upgrade(stack(), at(session, 'more'));
       expect(refused).toMatchObject({ status: 409, body: expect.stringContaining('"code":"busy"') });
       await session.endTerminal('t0');
       await leave(await lookAt(session, { name: 'more' }));
@@ -293,96 +239,6 @@ describeStack(
       await second.shows('second\r\n');
       expect(second.seen.text).not.toContain('first');
       await leave(second);
-    });
-
-    describe('while time passes,', { concurrent: true }, () => {
-      test(
-        'tells who was away too long what is gone: after ORPHAN_MS nothing holds the program, and REPLAY_BYTES are kept',
-        async ({ expect }) => {
-          await using session = await begin();
-          const first = await lookAt(session);
-          first.type(
-            'PS1=; stty -echo -onlcr; clear; sleep 1; seq 1000000 1999999 | head -c 3000000; touch /tmp/done\n',
-          );
-          await first.shows('clear');
-          const { offset } = first.terminal;
-          await leave(first);
-          // For ORPHAN_MS it is held at REPLAY_BYTES: who comes back so soon misses nothing.
-          const isDone = async (cmd: string) => (await session.bash(cmd)).exit_code === 0;
-          expect(await isDone('sleep 3; test -e /tmp/done')).toBe(false);
-          while (!(await isDone('sleep 1; test -e /tmp/done')));
-          const second = await lookAt(session, { offset });
-          await until(() => second.terminal.offset > 3_000_000);
-          const [[from, to]] = second.seen.gaps as [[number, number]];
-          expect(from).toBe(offset);
-          const end = second.terminal.offset;
-          expect(end - to).toBeGreaterThan(REPLAY_BYTES - 65_536);
-          expect(end - to).toBeLessThanOrEqual(REPLAY_BYTES);
-          // What is kept is whole: the numbers follow each other.
-          const numbers = second.seen.text.split('\n').slice(1, -2).map(Number);
-          expect(numbers.length).toBeGreaterThan(100_000);
-          numbers.forEach((number, index) => {
-            if (index > 0 && number !== (numbers[index - 1] as number) + 1)
-              throw new Error(`a hole at ${number}`);
-          });
-          await leave(second);
-        },
-        ORPHAN_MS + 60_000,
-      );
-
-      test(
-        'a reader that acknowledges nothing holds itself alone, at TERMINAL_WINDOW_BYTES, and is let go',
-        async ({ expect }) => {
-          await using session = await begin();
-          const stalled = await opened(at(session, 'flood'));
-          const over = closed(stalled);
-          stalled.send(Buffer.from('yes\n'));
-          await until(() => receivedBy(stalled) >= TERMINAL_WINDOW_BYTES);
-          const other = await lookAt(session, { name: 'other' });
-          other.type('echo al""ive\n');
-          await other.shows('alive');
-          expect(await over).toBe(4502);
-          expect(receivedBy(stalled)).toBe(TERMINAL_WINDOW_BYTES);
-          await leave(other);
-          const again = await lookAt(session, { name: 'flood' });
-          again.type('\x03');
-          again.type('echo st""ill\n');
-          await again.shows('still');
-          await leave(again);
-        },
-        READER_STALL_MS + 20_000,
-      );
-
-      test('whose key is revoked while somebody looks is closed to them, and goes on', async ({ expect }) => {
-        const own = { sub: 'revoked-while-attached' };
-        const key = await stack().key(own);
-        const session = await new Podgate({ baseUrl: stack().url, key }).sessions.create();
-        const shell = await lookAt(session);
-        shell.type('x=kept\n');
-        const raw = await upgrade(at(session, 'raw'), [PROTOCOL], {}, key);
-        if (!(raw instanceof WebSocket)) throw new Error(raw.body);
-        const over = closed(raw);
-        await stack().revoke(key);
-        expect(await over).toBe(4401);
-        await shell.ended;
-        expect(shell.seen.error).toBe('unauthorized');
-        expect(await statusOf(at(session, 'raw'), [PROTOCOL], {}, key)).toBe(401);
-        const again = new Podgate({ baseUrl: stack().url, key: await stack().key(own) });
-        const next = await lookAt(again.sessions.open(session.id));
-        next.type('echo $x$x\n');
-        await next.shows('keptkept');
-        await leave(next);
-        await again.sessions.open(session.id).end();
-      }, 60_000);
-
-      test('ends with its session, and what runs in it', async ({ expect }) => {
-        const session = await begin({ ttl_seconds: 3 });
-        const shell = await lookAt(session);
-        shell.type('trap "" HUP TERM INT; (setsid sleep 1000 &); sleep 1000\n');
-        await shell.ended;
-        expect(shell.seen.error).toBe('sandbox_lost');
-        await expect(session.terminal()).rejects.toMatchObject({ status: 404 });
-      });
     });
   },
 );
