@@ -1,5 +1,4 @@
-import { malformed, parseData } from './answers.ts';
-import { PodgateError, startedOf } from './podgate-error.ts';
+import { parseEvent } from './parse-event.ts';
 import { readServerSentEvents } from './server-sent-events.ts';
 import { connectionLost } from './transport.ts';
 import type { OutputEvent } from './types.ts';
@@ -12,29 +11,16 @@ export async function* followEvents<Result extends object>(
   if (response.body === null) throw connectionLost(undefined, signal, 'unknown');
   let started: 'yes' | 'unknown' = 'unknown';
   try {
-    for await (const { event, data } of readServerSentEvents(response.body)) {
-      if (event === 'output') {
-        started = 'yes';
-        yield parseOutput(data);
-      } else if (event === 'result') {
-        yield { type: 'result', ...parseData<Result>(data, 'unknown') };
-        return;
-      } else if (event === 'error') throw parseFailure(data);
+    for await (const sent of readServerSentEvents(response.body)) {
+      const event = parseEvent<Result>(sent);
+      // A gap is only told to whoever reads again.
+      if (!event || event.type === 'gap') continue;
+      if (event.type === 'output') started = 'yes';
+      yield event;
+      if (event.type === 'result') return;
     }
   } catch (cause) {
     throw connectionLost(cause, signal, started);
   }
   throw connectionLost(undefined, signal, started);
-}
-
-function parseOutput(data: string): OutputEvent {
-  const { stream, data: text } = parseData<{ stream: unknown; data: unknown }>(data, 'yes');
-  if ((stream !== 'stdout' && stream !== 'stderr') || typeof text !== 'string') throw malformed('yes');
-  return { type: 'output', stream, data: text };
-}
-
-function parseFailure(data: string): PodgateError {
-  const { message, code, started } = parseData<Record<string, unknown>>(data, 'unknown');
-  if (typeof message !== 'string' || typeof code !== 'string') throw malformed('unknown');
-  return new PodgateError(message, { code, started: startedOf(started) ?? 'unknown' });
 }

@@ -1,5 +1,5 @@
-import { malformed, parseData } from './answers.ts';
-import { PodgateError, startedOf } from './podgate-error.ts';
+import { parseEvent } from './parse-event.ts';
+import { PodgateError } from './podgate-error.ts';
 import { readServerSentEvents, type ServerSentEvent } from './server-sent-events.ts';
 import { connectionLost, pathPart, pause, type Transport } from './transport.ts';
 import type { ExecutionEnd, NumberedEvent } from './types.ts';
@@ -39,8 +39,9 @@ export async function* resumeEvents(
         signal,
       });
       for await (const sent of readEvents(answer)) {
-        const event = parseEvent(sent);
-        if (!event) continue;
+        const said = parseEvent<ExecutionEnd>(sent);
+        if (!said) continue;
+        const event = { ...said, id: sent.id };
         if (event.type === 'output') started = 'yes';
         // Only what is numbered can be gone on behind, and only another number is news.
         if (event.id !== last) resumes = 0;
@@ -78,33 +79,4 @@ function isLost(error: unknown): boolean {
 
 async function* readEvents({ body }: Response): AsyncGenerator<ServerSentEvent, void, undefined> {
   if (body !== null) yield* readServerSentEvents(body);
-}
-
-/** Undefined for an event that this version does not know. */
-function parseEvent({ event, data, id }: ServerSentEvent): NumberedEvent | undefined {
-  switch (event) {
-    case 'output': {
-      const { stream, data: text } = parseData<{ stream: unknown; data: unknown }>(data, 'yes');
-      if (!isStream(stream) || typeof text !== 'string') throw malformed('yes');
-      return { type: 'output', stream, data: text, id };
-    }
-    case 'gap': {
-      const { stream, from, to } = parseData<Record<string, unknown>>(data, 'yes');
-      if (!isStream(stream) || typeof from !== 'number' || typeof to !== 'number') throw malformed('yes');
-      return { type: 'gap', stream, from, to, id };
-    }
-    case 'result':
-      return { type: 'result', ...parseData<ExecutionEnd>(data, 'unknown'), id };
-    case 'error': {
-      const { message, code, started } = parseData<Record<string, unknown>>(data, 'unknown');
-      if (typeof message !== 'string' || typeof code !== 'string') throw malformed('unknown');
-      throw new PodgateError(message, { code, started: startedOf(started) ?? 'unknown' });
-    }
-    default:
-      return undefined;
-  }
-}
-
-function isStream(name: unknown): name is 'stdout' | 'stderr' {
-  return name === 'stdout' || name === 'stderr';
 }
