@@ -1,4 +1,5 @@
 import { bytesOf, discard, malformed, readJson } from './answers.ts';
+import type { CallOptions, ExecuteOptions, PageOptions, PodgateOptions } from './options.ts';
 import { resumeEvents } from './resume-events.ts';
 import { Sessions } from './sessions.ts';
 import { createTransport, pathPart, type Transport } from './transport.ts';
@@ -14,30 +15,14 @@ import type {
   UploadedFile,
 } from './types.ts';
 
-export { PodgateError } from './podgate-error.ts';
+export type * from './options.ts';
+export { PodgateError, type PodgateErrorDetails } from './podgate-error.ts';
+export type { Program, WriteOptions } from './program.ts';
+export type { Content, SessionFiles } from './session-files.ts';
 export type * from './session-types.ts';
+export type { Session } from './sessions.ts';
 export type { Terminal, TerminalEvent, TerminalRequest, TerminalState } from './terminal.ts';
 export type * from './types.ts';
-
-export type PodgateOptions = {
-  /** Where the gateway is; a path before `/v1` is kept. May carry the key: `http://key:<jwt>@host`. */
-  baseUrl: string | URL;
-  /** The caller's JWT. */
-  key?: string | undefined;
-  /** The global one unless given. */
-  fetch?: typeof fetch | undefined;
-  /** Where to run when a request names no cluster. */
-  cluster?: string | undefined;
-  /** The end user that this client speaks for, in printable ASCII: their files are nobody else's. */
-  user?: string | undefined;
-};
-
-export type CallOptions = { signal?: AbortSignal | undefined };
-export type ExecuteOptions = CallOptions & {
-  /** The same key and request, until ten minutes after its end, give the same execution, not another. */
-  idempotencyKey?: string | undefined;
-};
-export type PageOptions = CallOptions & { limit?: number | undefined; cursor?: string | undefined };
 
 /**
  * A client of Podgate's HTTP API. Every method rejects with PodgateError, or with its signal's reason.

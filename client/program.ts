@@ -1,6 +1,6 @@
 import { discard, malformed, readJson } from './answers.ts';
 import { followEvents } from './follow-events.ts';
-import type { CallOptions } from './podgate.ts';
+import type { CallOptions } from './options.ts';
 import type { Content } from './session-files.ts';
 import type { SignalName, StdinState } from './session-types.ts';
 import { pathPart, type Transport } from './transport.ts';

@@ -1,5 +1,5 @@
 import { bytesOf, discard, readJson } from './answers.ts';
-import type { CallOptions, PageOptions } from './podgate.ts';
+import type { CallOptions, PageOptions } from './options.ts';
 import { invalidOption } from './podgate-error.ts';
 import type { WorkspaceEntry, WorkspacePage } from './session-types.ts';
 import type { Call, Transport } from './transport.ts';

@@ -1,6 +1,6 @@
 import { discard, readJson } from './answers.ts';
 import { followEvents } from './follow-events.ts';
-import type { CallOptions, ExecuteOptions, PageOptions } from './podgate.ts';
+import type { CallOptions, ExecuteOptions, PageOptions } from './options.ts';
 import { Program } from './program.ts';
 import { SessionFiles } from './session-files.ts';
 import type {

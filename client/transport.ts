@@ -1,14 +1,7 @@
 import { readBaseUrl } from './base-url.ts';
+import type { PodgateOptions } from './options.ts';
 import { invalidOption, PodgateError, parseProblem } from './podgate-error.ts';
 import type { Started } from './types.ts';
-
-export type TransportOptions = {
-  baseUrl: string | URL;
-  key?: string | undefined;
-  fetch?: typeof fetch | undefined;
-  cluster?: string | undefined;
-  user?: string | undefined;
-};
 
 export type Call = {
   method: 'GET' | 'POST' | 'PUT' | 'DELETE';
@@ -53,7 +46,7 @@ const MAX_PROBLEM_BYTES = 1_048_576;
  * retryable, at most three times, when it asks for at most ten seconds: nothing that may have started is sent twice.
  * Throws PodgateError for options that cannot be sent.
  */
-export function createTransport(options: TransportOptions): Transport {
+export function createTransport(options: PodgateOptions): Transport {
   const { base, key } = readBaseUrl(options.baseUrl);
   const send = options.fetch ?? globalThis.fetch.bind(globalThis);
   const common = {
