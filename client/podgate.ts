@@ -2,7 +2,7 @@ import { bytesOf, discard, malformed, readJson } from './answers.ts';
 import type { CallOptions, ExecuteOptions, PageOptions, PodgateOptions } from './options.ts';
 import { resumeEvents } from './resume-events.ts';
 import { Sessions } from './sessions.ts';
-import { createTransport, pathPart, type Transport } from './transport.ts';
+import { type Call, createTransport, pathPart, type Transport } from './transport.ts';
 import type {
   ClusterPage,
   Download,
@@ -67,8 +67,7 @@ export class Podgate {
     options: ExecuteOptions = {},
   ): AsyncGenerator<StreamEvent, void, undefined> {
     const response = await this.#transport.send(executeCall('/v1/execute/stream', request, options));
-    const survives =
-      options.idempotencyKey !== undefined || (typeof request !== 'string' && request.detach === true);
+    const survives = options.idempotencyKey !== undefined || asRequest(request).detach === true;
     const id = survives ? response.headers.get('podgate-execution-id') : null;
     for await (const { id: _, ...event } of resumeEvents(this.#transport, { response, id }, options.signal))
       yield event;
@@ -76,9 +75,8 @@ export class Podgate {
 
   /** Begins an execution that runs on by itself; resolves to its id once its code has begun. */
   async start(request: string | ExecuteRequest, options: ExecuteOptions = {}): Promise<string> {
-    const asked = typeof request === 'string' ? { code: request } : request;
-    const call = executeCall('/v1/execute/stream', { ...asked, detach: true }, options);
-    const response = await this.#transport.send(call);
+    const detached = { ...asRequest(request), detach: true };
+    const response = await this.#transport.send(executeCall('/v1/execute/stream', detached, options));
     await discard(response);
     const id = response.headers.get('podgate-execution-id');
     if (id === null) throw malformed('unknown');
@@ -178,10 +176,17 @@ class Executions {
   }
 }
 
-function executeCall(path: string, request: string | ExecuteRequest, options: ExecuteOptions) {
-  const body = JSON.stringify(typeof request === 'string' ? { code: request } : request);
-  const headers = { 'content-type': 'application/json', 'idempotency-key': options.idempotencyKey };
-  return { method: 'POST' as const, path, headers, body: () => body, signal: options.signal, mayStart: true };
+function executeCall(
+  path: string,
+  request: string | ExecuteRequest,
+  { idempotencyKey, signal }: ExecuteOptions,
+): Call {
+  const headers = { 'idempotency-key': idempotencyKey };
+  return { method: 'POST', path, headers, json: asRequest(request), signal, mayStart: true };
+}
+
+function asRequest(request: string | ExecuteRequest): ExecuteRequest {
+  return typeof request === 'string' ? { code: request } : request;
 }
 
 const QUOTED = /"((?:[^"\\]|\\.)*)"/g;

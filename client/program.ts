@@ -58,12 +58,9 @@ export class Program<End extends object> implements AsyncIterable<OutputEvent | 
 
   /** Sends it a signal. SIGINT interrupts Python without losing its state. */
   async signal(name: SignalName, { signal }: CallOptions = {}): Promise<void> {
-    const body = JSON.stringify({ signal: name });
-    const headers = { 'content-type': 'application/json' };
     const path = this.#path('signal');
-    await discard(
-      await this.#transport.send({ method: 'POST', path, headers, body: () => body, signal, mayStart: true }),
-    );
+    const json = { signal: name };
+    await discard(await this.#transport.send({ method: 'POST', path, json, signal, mayStart: true }));
   }
 
   #path(what: string): string {

@@ -44,12 +44,12 @@ export class SessionFiles {
   }
 
   /** Makes a folder; one that is there is as good. */
-  mkdir(path: string, { signal }: CallOptions = {}): Promise<WorkspaceEntry> {
-    return this.#post('/files/mkdir', { path }, signal);
+  async mkdir(path: string, { signal }: CallOptions = {}): Promise<WorkspaceEntry> {
+    return readJson(await this.#send('POST', '/files/mkdir', { json: { path }, signal }), signal);
   }
 
-  move(from: string, to: string, { signal }: CallOptions = {}): Promise<WorkspaceEntry> {
-    return this.#post('/files/move', { from, to }, signal);
+  async move(from: string, to: string, { signal }: CallOptions = {}): Promise<WorkspaceEntry> {
+    return readJson(await this.#send('POST', '/files/move', { json: { from, to }, signal }), signal);
   }
 
   /** `recursive`: a folder with all that is in it. */
@@ -70,12 +70,6 @@ export class SessionFiles {
   async unpack(tar: Content, path = '', { signal }: CallOptions = {}): Promise<{ entries: number }> {
     const body = blobOf(tar);
     return readJson(await this.#send('PUT', '/tree', { query: { path }, signal, body: () => body }), signal);
-  }
-
-  async #post<Answer>(path: string, request: object, signal: AbortSignal | undefined): Promise<Answer> {
-    const text = JSON.stringify(request);
-    const headers = { 'content-type': 'application/json' };
-    return readJson(await this.#send('POST', path, { headers, body: () => text, signal }), signal);
   }
 
   #send(method: Call['method'], path: string, rest: Omit<Call, 'method' | 'path'>): Promise<Response> {

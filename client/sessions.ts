@@ -36,10 +36,8 @@ export class Sessions {
    * await session.bash('git clone /tmp/repo');
    */
   async create(request: SessionRequest = {}, { signal }: CallOptions = {}): Promise<Session> {
-    const state = await send<SessionState>(this.#transport, 'POST', '/v1/sessions', {
-      body: request,
-      signal,
-    });
+    const call = { method: 'POST', path: '/v1/sessions', json: request, signal } as const;
+    const state = await readJson<SessionState>(await this.#transport.send(call), signal);
     return new Session(this.#transport, state.session_id, state);
   }
 
@@ -72,19 +70,19 @@ export class Session implements AsyncDisposable {
     this.files = new SessionFiles(transport, this.#path());
   }
 
+  /** How it is now. */
   state({ signal }: CallOptions = {}): Promise<SessionState> {
-    return send(this.#transport, 'GET', this.#path(), { signal });
+    return this.#ask('GET', '', { signal });
   }
 
   /** It lives so long from now; never shorter than it would. */
   extend(ttl_seconds: number, { signal }: CallOptions = {}): Promise<SessionState> {
-    return send(this.#transport, 'POST', this.#path('/extend'), { body: { ttl_seconds }, signal });
+    return this.#ask('POST', '/extend', { json: { ttl_seconds }, signal });
   }
 
   /** Runs a shell command in the workspace and resolves when it has ended, with all that it started. */
   bash(request: string | BashRequest, options: ExecuteOptions = {}): Promise<BashResult> {
-    const body = typeof request === 'string' ? { cmd: request } : request;
-    return send(this.#transport, 'POST', this.#path('/bash'), { ...options, body, mayStart: true });
+    return this.#ask('POST', '/bash', { ...options, json: asCommand(request), mayStart: true });
   }
 
   /** The same as it happens: output, then exactly one `result`. Leaving the loop ends the command. */
@@ -92,14 +90,28 @@ export class Session implements AsyncDisposable {
     request: string | BashRequest,
     { signal }: CallOptions = {},
   ): AsyncGenerator<BashEvent, void, undefined> {
-    const body = typeof request === 'string' ? { cmd: request } : request;
-    yield* followEvents<BashEnd>(await this.#start('/bash/stream', body, signal), signal);
+    const response = await this.#start('/bash/stream', asCommand(request), signal);
+    yield* followEvents<BashEnd>(response, signal);
   }
 
   /** Begins a shell command whose standard input stays open, and resolves once it runs. */
   async spawn(request: string | BashRequest, { signal }: CallOptions = {}): Promise<Program<BashEnd>> {
-    const body = { ...(typeof request === 'string' ? { cmd: request } : request), input: true };
-    return new Program(this.#transport, await this.#start('/bash/stream', body, signal), signal);
+    const json = { ...asCommand(request), input: true };
+    return new Program(this.#transport, await this.#start('/bash/stream', json, signal), signal);
+  }
+
+  /** Runs Python in an interpreter that remembers, and resolves when it has ended. */
+  execute(request: string | PythonRequest, options: ExecuteOptions = {}): Promise<PythonResult> {
+    return this.#ask('POST', '/execute', { ...options, json: asCode(request), mayStart: true });
+  }
+
+  /** The same as it happens: output, then exactly one `result`. Leaving the loop ends it. */
+  async *stream(
+    request: string | PythonRequest,
+    { signal }: CallOptions = {},
+  ): AsyncGenerator<PythonEvent, void, undefined> {
+    const response = await this.#start('/execute/stream', asCode(request), signal);
+    yield* followEvents<PythonEnd>(response, signal);
   }
 
   /** Begins a piece of Python, and resolves once it runs: it can be interrupted, and fed where `input` asks for it. */
@@ -107,8 +119,13 @@ export class Session implements AsyncDisposable {
     request: string | PythonStreamRequest,
     { signal }: CallOptions = {},
   ): Promise<Program<PythonEnd>> {
-    const body = typeof request === 'string' ? { code: request } : request;
-    return new Program(this.#transport, await this.#start('/execute/stream', body, signal), signal);
+    const response = await this.#start('/execute/stream', asCode(request), signal);
+    return new Program(this.#transport, response, signal);
+  }
+
+  /** Ends an interpreter: the next execution in its context finds a new one. */
+  async restart(context = 'main', { signal }: CallOptions = {}): Promise<void> {
+    await discard(await this.#start(`/contexts/${pathPart(context)}/restart`, {}, signal));
   }
 
   /**
@@ -122,33 +139,12 @@ export class Session implements AsyncDisposable {
 
   /** Ends a terminal, and all that runs in it. */
   async endTerminal(name = 'main', { signal }: CallOptions = {}): Promise<void> {
-    const path = this.#path(`/terminals/${pathPart(name)}`);
-    await discard(await this.#transport.send({ method: 'DELETE', path, signal }));
-  }
-
-  /** Runs Python in an interpreter that remembers. */
-  execute(request: string | PythonRequest, options: ExecuteOptions = {}): Promise<PythonResult> {
-    const body = typeof request === 'string' ? { code: request } : request;
-    return send(this.#transport, 'POST', this.#path('/execute'), { ...options, body, mayStart: true });
-  }
-
-  /** The same as it happens. */
-  async *stream(
-    request: string | PythonRequest,
-    { signal }: CallOptions = {},
-  ): AsyncGenerator<PythonEvent, void, undefined> {
-    const body = typeof request === 'string' ? { code: request } : request;
-    yield* followEvents<PythonEnd>(await this.#start('/execute/stream', body, signal), signal);
-  }
-
-  /** Ends an interpreter: the next execution in its context finds a new one. */
-  async restart(context = 'main', { signal }: CallOptions = {}): Promise<void> {
-    await discard(await this.#start(`/contexts/${pathPart(context)}/restart`, {}, signal));
+    await discard(await this.#send('DELETE', `/terminals/${pathPart(name)}`, { signal }));
   }
 
   /** Ends it, and all that runs in it. */
   async end({ signal }: CallOptions = {}): Promise<void> {
-    await discard(await this.#transport.send({ method: 'DELETE', path: this.#path(), signal }));
+    await discard(await this.#send('DELETE', '', { signal }));
   }
 
   /** Ends it; one that has ended already is as good. */
@@ -158,17 +154,22 @@ export class Session implements AsyncDisposable {
     });
   }
 
-  #start(path: string, request: object, signal: AbortSignal | undefined): Promise<Response> {
-    const body = JSON.stringify(request);
-    const headers = { 'content-type': 'application/json' };
-    return this.#transport.send({
-      method: 'POST',
-      path: this.#path(path),
-      headers,
-      body: () => body,
-      signal,
-      mayStart: true,
-    });
+  async #ask<Answer>(
+    method: Call['method'],
+    path: string,
+    { json, mayStart, signal, idempotencyKey }: ExecuteOptions & Pick<Call, 'json' | 'mayStart'>,
+  ): Promise<Answer> {
+    const headers = { 'idempotency-key': idempotencyKey };
+    const response = await this.#send(method, path, { json, headers, signal, mayStart });
+    return readJson<Answer>(response, signal, mayStart ? 'unknown' : null);
+  }
+
+  #start(path: string, json: object, signal: AbortSignal | undefined): Promise<Response> {
+    return this.#send('POST', path, { json, signal, mayStart: true });
+  }
+
+  #send(method: Call['method'], path: string, rest: Omit<Call, 'method' | 'path'>): Promise<Response> {
+    return this.#transport.send({ method, path: this.#path(path), ...rest });
   }
 
   #path(rest = ''): string {
@@ -176,22 +177,10 @@ export class Session implements AsyncDisposable {
   }
 }
 
-async function send<Answer>(
-  transport: Transport,
-  method: Call['method'],
-  path: string,
-  { body, signal, mayStart, idempotencyKey }: ExecuteOptions & { body?: object; mayStart?: boolean },
-): Promise<Answer> {
-  const text = body && JSON.stringify(body);
-  const response = await transport.send({
-    method,
-    path,
-    signal,
-    mayStart,
-    ...(text !== undefined && {
-      headers: { 'content-type': 'application/json', 'idempotency-key': idempotencyKey },
-      body: () => text,
-    }),
-  });
-  return readJson<Answer>(response, signal, mayStart ? 'unknown' : null);
+function asCommand(request: string | BashRequest): BashRequest {
+  return typeof request === 'string' ? { cmd: request } : request;
+}
+
+function asCode(request: string | PythonStreamRequest): PythonStreamRequest {
+  return typeof request === 'string' ? { code: request } : request;
 }

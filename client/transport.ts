@@ -9,6 +9,8 @@ export type Call = {
   path: string;
   query?: Record<string, string | number | undefined> | undefined;
   headers?: Record<string, string | undefined> | undefined;
+  /** Sent as JSON, in place of a body. */
+  json?: object | undefined;
   /** Made anew for every attempt. */
   body?: (() => string | FormData | Blob | ReadableStream<Uint8Array<ArrayBuffer>>) | undefined;
   /** Its body cannot be made again: it is never sent twice. */
@@ -101,7 +103,8 @@ export function createTransport(options: PodgateOptions): Transport {
         throw invalidOption('key', 'cannot be sent with a WebSocket: it is no JWT');
       }
     },
-    async send(call) {
+    async send(asked) {
+      const call = withJson(asked);
       for (let retries = 0; ; retries++) {
         try {
           return await attempt(call);
@@ -113,6 +116,13 @@ export function createTransport(options: PodgateOptions): Transport {
       }
     },
   };
+}
+
+/** Written once: every attempt sends the same. */
+function withJson({ json, ...call }: Call): Call {
+  if (json === undefined) return call;
+  const text = JSON.stringify(json);
+  return { ...call, headers: { 'content-type': 'application/json', ...call.headers }, body: () => text };
 }
 
 /** What a call rejects with when its connection breaks: the signal's reason where that was why. */
