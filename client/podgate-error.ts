@@ -1,5 +1,6 @@
 import type { Started } from './types.ts';
 
+/** What a PodgateError is made of; what is absent is null, false or empty there. */
 export type PodgateErrorDetails = {
   code: string;
   status?: number | null;
@@ -22,7 +23,9 @@ export class PodgateError extends Error {
   readonly status: number | null;
   /** Nothing ran, and the same request may succeed later. */
   readonly retryable: boolean;
+  /** Names the request in the gateway's log. */
   readonly requestId: string | null;
+  /** How long the gateway asks to be left alone. */
   readonly retryAfterMs: number | null;
   /** Whether the code began to run; null where that is no question. */
   readonly started: Started | null;

@@ -92,6 +92,7 @@ class Files {
     this.#transport = transport;
   }
 
+  /** Stores a file, up to what its key and gateway allow. */
   async upload(
     content: Blob | Uint8Array<ArrayBuffer> | ArrayBuffer | string,
     { filename, signal }: CallOptions & { filename: string },
@@ -110,6 +111,7 @@ class Files {
     return readJson(await this.#transport.send({ method: 'GET', path: '/v1/files', query, signal }), signal);
   }
 
+  /** Its name, size and bytes; these as a stream, which is to be read or cancelled. */
   async download(id: string, { signal }: CallOptions = {}): Promise<Download> {
     const path = `/v1/files/${pathPart(id)}`;
     const response = await this.#transport.send({ method: 'GET', path, signal });
@@ -122,6 +124,7 @@ class Files {
     };
   }
 
+  /** Deletes a file at once; 404 `not_found` where there is none. */
   async delete(id: string, { signal }: CallOptions = {}): Promise<void> {
     await discard(
       await this.#transport.send({ method: 'DELETE', path: `/v1/files/${pathPart(id)}`, signal }),
@@ -137,6 +140,7 @@ class Clusters {
     this.#transport = transport;
   }
 
+  /** One page, by name; `next_cursor` leads to the next. */
   async list({ signal, ...query }: PageOptions = {}): Promise<ClusterPage> {
     return readJson(
       await this.#transport.send({ method: 'GET', path: '/v1/clusters', query, signal }),
@@ -153,6 +157,7 @@ class Executions {
     this.#transport = transport;
   }
 
+  /** How it is doing, or how it ended. */
   async get(id: string, { signal }: CallOptions = {}): Promise<ExecutionStatus> {
     const path = `/v1/executions/${pathPart(id)}`;
     return readJson(await this.#transport.send({ method: 'GET', path, signal }), signal);
@@ -170,6 +175,7 @@ class Executions {
     return resumeEvents(this.#transport, { id, lastEventId }, signal);
   }
 
+  /** Ends it. One that has ended already is as good. */
   async cancel(id: string, { signal }: CallOptions = {}): Promise<void> {
     const path = `/v1/executions/${pathPart(id)}`;
     await discard(await this.#transport.send({ method: 'DELETE', path, signal }));

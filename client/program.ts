@@ -12,7 +12,7 @@ export type WriteOptions = CallOptions & {
 };
 
 /**
- * A program of a session that runs. Iterate it for what it says, then exactly one `result`; leaving the loop ends it.
+ * A program of a session, while it runs. Iterate it for what it says, then exactly one `result`; leaving the loop ends it.
  * Meanwhile it can be fed, where its input is open, and signalled.
  *
  * @example

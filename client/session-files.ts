@@ -39,6 +39,7 @@ export class SessionFiles {
     return readJson(await this.#send('GET', '/files/list', { query: { path, ...page }, signal }), signal);
   }
 
+  /** What lies there; of a link itself, and not of what it leads to. */
   async stat(path: string, { signal }: CallOptions = {}): Promise<WorkspaceEntry> {
     return readJson(await this.#send('GET', '/files/stat', { query: { path }, signal }), signal);
   }
@@ -48,6 +49,7 @@ export class SessionFiles {
     return readJson(await this.#send('POST', '/files/mkdir', { json: { path }, signal }), signal);
   }
 
+  /** Renames a file or folder; a file in its way is replaced. */
   async move(from: string, to: string, { signal }: CallOptions = {}): Promise<WorkspaceEntry> {
     return readJson(await this.#send('POST', '/files/move', { json: { from, to }, signal }), signal);
   }

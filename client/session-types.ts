@@ -2,6 +2,7 @@
 
 import type { ExecutionEnd, OutputEvent, RequestFile, Results } from './types.ts';
 
+/** One session. What is absent or null is the gateway's own. */
 export type SessionRequest = {
   /** Staged before anything runs. */
   files?: RequestFile[] | undefined;
@@ -30,6 +31,7 @@ export type SessionState = {
 };
 export type SessionPage = { sessions: SessionState[]; next_cursor: string | null };
 
+/** One shell command. */
 export type BashRequest = {
   cmd: string;
   /** The command's own time; 30000 unless given. */
@@ -42,6 +44,7 @@ export type BashRequest = {
 export type BashStreamRequest = BashRequest & { input?: boolean | undefined };
 /** What the agent has of what was written; `open`: more may follow. */
 export type StdinState = { bytes: number; open: boolean };
+/** What a program of a session may be sent. */
 export type SignalName =
   | 'SIGHUP'
   | 'SIGINT'
@@ -60,7 +63,7 @@ export type BashEnd = InPlace<ExecutionEnd>;
 export type BashResult = { stdout: string; stderr: string } & BashEnd;
 export type BashEvent = OutputEvent | ({ type: 'result' } & BashEnd);
 
-/** What lies at a path of a session; `modified_at` in Unix seconds, `mode` its permission bits. */
+/** What lies at a path of a session; `size` in bytes, `modified_at` in Unix seconds, `mode` its permission bits. */
 export type WorkspaceEntry = {
   name: string;
   type: 'file' | 'directory' | 'link' | 'other';
@@ -72,6 +75,7 @@ export type WorkspaceEntry = {
 };
 export type WorkspacePage = { entries: WorkspaceEntry[]; next_cursor: string | null };
 
+/** One piece of Python in a session. */
 export type PythonRequest = {
   code: string;
   /** One interpreter each; a name that is new begins one. `main` unless given. */
@@ -89,6 +93,7 @@ export type PythonRequest = {
 /** `input`: standard input stays open behind `stdin`. */
 export type PythonStreamRequest = PythonRequest & { input?: boolean | undefined };
 
+/** How a piece of Python ended. */
 export type PythonEnd = BashEnd &
   Results & {
     context: string;

@@ -10,9 +10,11 @@ const OPEN_MS = 30_000;
 /** Output is acknowledged in steps; the gateway sends 256 KiB beyond. */
 const ACK_BYTES = 32_768;
 
+/** Which terminal, and how a new one is to be. */
 export type TerminalRequest = {
   /** `main` unless given. */
   name?: string | undefined;
+  /** 24 rows of 80 columns unless given. */
   rows?: number | undefined;
   columns?: number | undefined;
   /** Bytes of output that the caller has: output goes on there. */
@@ -27,6 +29,7 @@ export type TerminalRequest = {
   term?: string | undefined;
 };
 
+/** What a terminal shows. */
 export type TerminalEvent =
   | { type: 'output'; bytes: Uint8Array }
   /** Output from one offset to the other is not kept any more. */

@@ -1,7 +1,10 @@
 /** What the HTTP API takes and gives, in its own spelling. test/unit/client-types.test.ts holds it to shared/api.ts. */
 
+/** What the code is written in; a template says which it has. */
 export type Language = 'python' | 'bash' | 'node';
+/** Whether code began to run; `unknown` is never sent again by Podgate, and may have run. */
 export type Started = 'yes' | 'no' | 'unknown';
+/** How a program ended: by itself, by a signal, at one of its limits, or because somebody cancelled it. */
 export type Outcome =
   | 'exited'
   | 'signaled'
@@ -20,6 +23,7 @@ export type RequestFile = {
   content_base64?: string | undefined;
 };
 
+/** One execution. Times in milliseconds; what is absent or null is the gateway's or the template's own. */
 export type ExecuteRequest = {
   code: string;
   /** Closed at its end; absent means empty. */
@@ -29,17 +33,24 @@ export type ExecuteRequest = {
   /** A last expression prints its value, as in a notebook; true unless given. */
   last_line_interactive?: boolean | undefined;
   files?: RequestFile[] | undefined;
+  /** Python unless given. */
   language?: Language | undefined;
   template?: string | null | undefined;
+  /** Where to run: the client's own, then the key's, unless given. */
   cluster?: string | null | undefined;
+  /** Beside the image's own variables. */
   env?: Record<string, string> | undefined;
+  /** What the program is called with, behind its name. */
   args?: string[] | undefined;
   /** Only downwards from the template's. */
   limits?:
     | {
         memory_mb?: number | null | undefined;
+        /** Of the program and all that it starts. */
         cpu_seconds?: number | null | undefined;
+        /** Of each stream: what is beyond is counted and left out. */
         max_output_bytes?: number | null | undefined;
+        /** Of both streams together: a program that says more is killed, with the outcome `output_limit`. */
         output_limit_bytes?: number | null | undefined;
       }
     | undefined;
@@ -63,6 +74,7 @@ export type Results = {
   error: { name: string; value: string; frames: { file: string; line: number; name: string }[] } | null;
 };
 
+/** A file that an execution left; `file_id` is for `files.download`. */
 export type ResultFile = { path: string; kind: 'file'; file_id: string };
 
 /** How an execution ended, without its output. Sizes in bytes. */
@@ -77,12 +89,16 @@ export type ExecutionEnd = {
   execution_id: string;
   cluster: string;
   outcome: Outcome;
+  /** The number of the signal that ended it. */
   signal: number | null;
+  /** What it said in all, also what was left out. */
   stdout_bytes: number;
   stderr_bytes: number;
   stdout_truncated: boolean;
   stderr_truncated: boolean;
+  /** From the request to its slot. */
   queue_ms: number;
+  /** Of the program and what it started. */
   cpu_ms: number;
   peak_memory_bytes: number;
   /** The first of those that were not kept, and why. */
@@ -94,7 +110,9 @@ type RichEnd = ExecutionEnd & { [Name in keyof Results]?: Results[Name] | undefi
 /** With results where the request says `rich`. */
 export type ExecuteResult = { stdout: string; stderr: string } & RichEnd;
 
+/** A piece of what it said, whole characters. */
 export type OutputEvent = { type: 'output'; stream: 'stdout' | 'stderr'; data: string };
+/** The end of an execution that streams. */
 export type ResultEvent = { type: 'result' } & RichEnd;
 /** Bytes of a stream that are not kept any more; only of executions that are read again. */
 export type GapEvent = { type: 'gap'; stream: 'stdout' | 'stderr'; from: number; to: number };
@@ -103,6 +121,7 @@ export type StreamEvent = OutputEvent | GapEvent | ResultEvent;
 /** With the id that `lastEventId` takes; null where there is none. */
 export type NumberedEvent = StreamEvent & { id: string | null };
 
+/** A file that is stored; `file_id` is for requests and `files.download`. */
 export type UploadedFile = { file_id: string; filename: string; size_bytes: number };
 /** `upload_time` in Unix seconds. */
 export type StoredFile = UploadedFile & { upload_time: number };
@@ -114,6 +133,7 @@ export type Download = {
   body: ReadableStream<Uint8Array<ArrayBuffer>>;
 };
 
+/** What one template of a cluster offers, over all its instances. Memory in MB. */
 export type TemplateState = {
   name: string;
   languages: string[];
@@ -128,9 +148,12 @@ export type TemplateState = {
   isolation: { checked_at: number; state: IsolationState; findings: IsolationFinding[] } | null;
 };
 
+/** What a canary found of a promise; `unknown` where it could not tell. */
 export type IsolationState = 'holds' | 'broken' | 'unknown';
+/** One promise of isolation, as a canary found it, in one sentence. */
 export type IsolationFinding = { name: string; state: IsolationState; detail: string };
 
+/** A place to run. `ready` takes work, `degraded` does with trouble, `unavailable` takes none; `detail` says why. */
 export type Cluster = {
   name: string;
   state: 'ready' | 'degraded' | 'unavailable';
