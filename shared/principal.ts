@@ -36,23 +36,6 @@ export function formatPrincipal(tenant: string, sub: string, user: string | null
   return [tenant, ...parts.map(escapePart)].join('/');
 }
 
-/** The parts of a principal that `formatPrincipal` made, else null. */
-export function parsePrincipal(text: string): { tenant: string; sub: string; user: string | null } | null {
-  const [tenant, sub, user = null, ...rest] = text.split('/');
-  if (tenant === undefined || sub === undefined || rest.length > 0 || !tenantName.safeParse(tenant).success)
-    return null;
-  try {
-    const parts = {
-      tenant,
-      sub: decodeURIComponent(sub),
-      user: user === null ? null : decodeURIComponent(user),
-    };
-    return formatPrincipal(parts.tenant, parts.sub, parts.user) === text ? parts : null;
-  } catch {
-    return null;
-  }
-}
-
 /** SHA-256 of a principal in base64url: stands for it where it must not be readable. */
 export async function digestPrincipal(principal: string): Promise<string> {
   const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', encoder.encode(principal)));

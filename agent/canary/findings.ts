@@ -21,7 +21,6 @@ const OF_EVERY_SANDBOX = [
 const POLICY = 'policy.';
 const NETWORK = 'network.';
 export const MAX_FINDINGS = 32;
-export const MAX_REPORT_BYTES = 32_768;
 
 const reportSchema = z.object({
   findings: z

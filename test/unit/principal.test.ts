@@ -1,13 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { matchesName } from '../../shared/claims.ts';
-import {
-  digestPrincipal,
-  escapePart,
-  formatPrincipal,
-  parsePrincipal,
-  tenantName,
-} from '../../shared/principal.ts';
+import { digestPrincipal, escapePart, formatPrincipal, tenantName } from '../../shared/principal.ts';
 
 const part = fc.oneof(
   fc.string({ minLength: 1, unit: 'grapheme' }),
@@ -23,7 +17,9 @@ describe('a principal', () => {
   test('gives back the parts it was made of', () => {
     fc.assert(
       fc.property(parts, ({ tenant, sub, user }) => {
-        expect(parsePrincipal(formatPrincipal(tenant, sub, user))).toEqual({ tenant, sub, user });
+        const [first, ...rest] = formatPrincipal(tenant, sub, user).split('/');
+        expect(first).toBe(tenant);
+        expect(rest.map(decodeURIComponent)).toEqual(user === null ? [sub] : [sub, user]);
       }),
     );
   });
@@ -61,24 +57,6 @@ describe('a principal', () => {
   ];
   test.for(pairs)('of %j and %j is %s', ([sub, user, principal]) => {
     expect(formatPrincipal('acme', sub, user)).toBe(principal);
-  });
-
-  test('is not read from text that formatPrincipal does not write', () => {
-    for (const text of [
-      '',
-      'a',
-      '/a',
-      'a/b/c/d',
-      'a/%2f',
-      'a/%41',
-      'a/%',
-      'a/%FF',
-      '../a',
-      'a/..',
-      'a/b c',
-    ]) {
-      expect(parsePrincipal(text)).toBeNull();
-    }
   });
 
   test('of half a character is refused', () => {

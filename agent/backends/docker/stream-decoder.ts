@@ -1,7 +1,6 @@
 /** `type u8 | 0 | 0 | 0 | length u32`, big endian, before each piece of a stream without a terminal. */
 export const STREAM_HEADER_BYTES = 8;
 const STDOUT = 1;
-const STDERR = 2;
 /** The engine's own words, from API 1.42 on. */
 const SYSTEM = 3;
 
@@ -61,15 +60,4 @@ export function createStreamDecoder({ onStdout, onStderr }: StreamHandlers): Str
       return left === 0 && headerFilled === 0;
     },
   };
-}
-
-/** For tests and fakes: a piece with its header. */
-export function encodeStreamPiece(
-  type: typeof STDOUT | typeof STDERR | typeof SYSTEM,
-  piece: Uint8Array,
-): Buffer {
-  const header = Buffer.alloc(STREAM_HEADER_BYTES);
-  header[0] = type;
-  header.writeUInt32BE(piece.byteLength, 4);
-  return Buffer.concat([header, piece]);
 }

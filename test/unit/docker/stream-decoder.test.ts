@@ -1,10 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import {
-  createStreamDecoder,
-  encodeStreamPiece,
-  STREAM_HEADER_BYTES,
-} from '../../../agent/backends/docker/stream-decoder.ts';
+import { createStreamDecoder, STREAM_HEADER_BYTES } from '../../../agent/backends/docker/stream-decoder.ts';
+
+/** A piece as an engine sends it: of its stdout, its stderr or its own words. */
+function encodeStreamPiece(type: 1 | 2 | 3, piece: Uint8Array): Buffer {
+  const header = Buffer.alloc(STREAM_HEADER_BYTES);
+  header[0] = type;
+  header.writeUInt32BE(piece.byteLength, 4);
+  return Buffer.concat([header, piece]);
+}
 
 function decode(chunks: readonly Uint8Array[]) {
   const out: Buffer[] = [];
