@@ -1,4 +1,5 @@
 import type { IdKind, IdParts } from '../shared/ids.ts';
+import { DEAD_MS, HEARTBEAT_MS } from '../shared/limits.ts';
 import type { Authenticator } from './auth/authenticator.ts';
 import type { RateLimiter } from './auth/rate-limiter.ts';
 import type { ExecutionRecord } from './execution/execution-record.ts';
@@ -75,7 +76,7 @@ export const DEFAULT_GATEWAY_CONFIG = {
   outputMemoryBytes: 1_073_741_824,
   maxLinksPerTenant: 20_000,
   maxPendingLinks: 4_096,
-  heartbeatMs: 10_000,
-  deadMs: 25_000,
+  heartbeatMs: HEARTBEAT_MS,
+  deadMs: DEAD_MS,
   terminalOrigins: [],
 } as const satisfies Partial<GatewayConfig>;

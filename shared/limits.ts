@@ -1,9 +1,9 @@
-/** Numbers of shared/protocol.md section 12, under the same names. */
+/** Numbers of shared/protocol.md section 12, under the same names and with what it says of them. */
 export const MAX_MESSAGE_BYTES = 1_048_576;
 export const MAX_HELLO_BYTES = 16_384;
 export const MAX_DATA_BYTES = 32_768;
+/** Of one control frame, START among them. */
 export const MAX_CONTROL_BYTES = 65_536;
-export const MAX_START_BYTES = 65_536;
 /** Control frames that wait for a peer which does not read, and their bodies, before its link is closed. */
 export const MAX_CONTROL_WAITING = 10_000;
 export const MAX_CONTROL_WAITING_BYTES = 16_777_216;
@@ -42,6 +42,7 @@ export const MAX_REQUESTS_IN_FLIGHT_BYTES = 268_435_456;
 export const MAX_JSON_DEPTH = 64;
 /** Commas of a JSON body outside its strings: what it holds is counted before it is parsed. */
 export const MAX_JSON_COMMAS = 65_536;
+/** Of one request: files, variables, arguments, and all of these as the JSON in which they reach an agent. */
 export const MAX_REQUEST_FILES = 1_000;
 export const MAX_ENV_BYTES = 131_072;
 export const MAX_ENV_VARIABLES = 4_096;
@@ -56,6 +57,7 @@ export const MAX_RESULT_FILES = 1_000;
 export const MAX_RESULT_FILES_BYTES = 268_435_456;
 export const MAX_FILES_OMITTED = 100;
 
+/** Stands at the end of output that was cut, and counts in its bound. */
 export const TRUNCATION_MARKER = '\n...[truncated]';
 /** What the answer may come after timeout + queue timeout, whatever breaks. */
 export const ANSWER_GRACE_MS = 3_000;
