@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { clusterName } from '../shared/announcement.ts';
+import { clusterName } from '../shared/cluster-name.ts';
 import { type Environment, readEnvironment } from '../shared/config-schema.ts';
 import { Failure } from '../shared/errors.ts';
 import { Secret } from '../shared/secret.ts';

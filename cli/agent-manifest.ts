@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import { stringify } from 'yaml';
-import { clusterName } from '../shared/announcement.ts';
+import { clusterName } from '../shared/cluster-name.ts';
 import { parseCredential } from '../shared/credential.ts';
 import { readToken } from '../shared/keys.ts';
 import { MAX_KEY_BYTES } from './config.ts';

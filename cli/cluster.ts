@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import { stringify } from 'yaml';
-import { clusterName } from '../shared/announcement.ts';
+import { clusterName } from '../shared/cluster-name.ts';
 import { type ClusterConfig, clusterConfig } from './cluster-config.ts';
 import { CLUSTER_PROVIDERS, type ClusterProvider } from './cluster-provider.ts';
 import { type Io, UsageError, write } from './io.ts';

@@ -1,7 +1,5 @@
 import * as z from 'zod';
-
-/** A cluster's and a template's name. */
-export const clusterName = z.string().regex(/^[a-z0-9-]{1,63}$/, 'use 1 to 63 of a-z, 0-9 and -');
+import { clusterName } from './cluster-name.ts';
 
 /** Bytes, milliseconds, how many there are. */
 export const count = z.int().min(0);

@@ -1,5 +1,6 @@
 import * as z from 'zod';
-import { clusterName, isolationReport, templateIsolation } from './announcement.ts';
+import { isolationReport, templateIsolation } from './announcement.ts';
+import { clusterName } from './cluster-name.ts';
 import { MAX_ARGS_BYTES, MAX_REQUEST_FILES } from './limits.ts';
 import { OUTCOMES } from './messages.ts';
 import { byteSum, env, noNul, requestFile, text, timeoutMs } from './request-fields.ts';

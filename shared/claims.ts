@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { clusterName } from './cluster-name.ts';
 import { escapePart, MAX_SUB_BYTES } from './principal.ts';
 
 /** What a key speaks to: callers' keys to the HTTP API, agents' tokens to the link. Neither passes for the other. */
@@ -79,10 +80,7 @@ export const callerClaims = z.object({
   ...registered,
   scope: z.string().max(256).optional(),
   clusters: namePatterns.optional(),
-  default_cluster: z
-    .string()
-    .regex(/^[a-z0-9-]{1,63}$/)
-    .optional(),
+  default_cluster: clusterName.optional(),
   templates: namePatterns.optional(),
   limits: limits.optional(),
 });

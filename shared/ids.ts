@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { clusterName } from './announcement.ts';
+import { clusterName } from './cluster-name.ts';
 import {
   type CryptoKey,
   decryptCompact,

@@ -1,5 +1,6 @@
 import * as z from 'zod';
-import { clusterAnnouncement, clusterName, count, MAX_CLUSTERS, sentence } from './announcement.ts';
+import { clusterAnnouncement, count, MAX_CLUSTERS, sentence } from './announcement.ts';
+import { clusterName } from './cluster-name.ts';
 import { MAX_PEERS, STREAM_WINDOW_BYTES } from './limits.ts';
 import { sessionAnswer, sessionAsk, sessionWork, terminalSize } from './session-messages.ts';
 import { SIGNAL_STATES, signalName } from './signals.ts';

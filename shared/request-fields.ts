@@ -17,32 +17,39 @@ export function reservedPath(path: string): string {
   return `File path '${path}' is reserved for the execution entrypoint.`;
 }
 
+/** As a caller wrote it, before it is taken apart: what normalising may shrink is bounded too. */
+const MAX_RAW_PATH_LENGTH = 2 * MAX_PATH_BYTES;
+
 /**
- * A staged file's path, normalised (`./a//b` is `a/b`). The messages are a contract with existing clients.
- * Relative, no `..` component, at most 4096 bytes, components at most 255. Python's own file is nobody else's in any
+ * A relative path, normalised (`./a//b` is `a/b`): no `..` component, at most 4096 bytes, components at most 255; empty is
+ * where it is relative to. Its messages speak of `these`.
+ */
+export function relativePath(these: string, maxRawLength: number) {
+  return noNul.transform((path, context) => {
+    const refuse = (message: string) => {
+      context.addIssue({ code: 'custom', message });
+      return z.NEVER;
+    };
+    const tooLong = `${these} must not exceed ${MAX_PATH_BYTES} bytes.`;
+    if (path.startsWith('/')) return refuse(`${these} must be relative.`);
+    if (path.length > maxRawLength) return refuse(tooLong);
+    const parts = path.split('/').filter((part) => part !== '' && part !== '.');
+    if (parts.includes('..')) return refuse(`${these} must not contain '..'.`);
+    const normal = parts.join('/');
+    if (encoder.encode(normal).byteLength > MAX_PATH_BYTES) return refuse(tooLong);
+    if (parts.some((part) => encoder.encode(part).byteLength > MAX_NAME_BYTES))
+      return refuse(`File names must not exceed ${MAX_NAME_BYTES} bytes.`);
+    return normal;
+  });
+}
+
+/**
+ * A staged file's path. The messages are a contract with existing clients. Python's own file is nobody else's in any
  * language; another language's is judged where the language is known.
  */
-export const filePath = noNul.transform((path, context) => {
-  const refuse = (message: string) => {
-    context.addIssue({ code: 'custom', message });
-    return z.NEVER;
-  };
-  if (path.startsWith('/')) return refuse('File paths must be relative.');
-  // Before it is taken apart: what normalising may shrink is bounded too.
-  if (path.length > MAX_RAW_PATH_LENGTH) return refuse(PATH_TOO_LONG);
-  const parts = path.split('/').filter((part) => part !== '' && part !== '.');
-  if (parts.includes('..')) return refuse("File paths must not contain '..'.");
-  if (parts.length === 0) return refuse('File path must not be empty.');
-  const normal = parts.join('/');
-  if (normal === MAIN_FILES.python) return refuse(reservedPath(normal));
-  if (encoder.encode(normal).byteLength > MAX_PATH_BYTES) return refuse(PATH_TOO_LONG);
-  if (parts.some((part) => encoder.encode(part).byteLength > MAX_NAME_BYTES))
-    return refuse(`File names must not exceed ${MAX_NAME_BYTES} bytes.`);
-  return normal;
-});
-
-const MAX_RAW_PATH_LENGTH = 2 * MAX_PATH_BYTES;
-const PATH_TOO_LONG = `File paths must not exceed ${MAX_PATH_BYTES} bytes.`;
+export const filePath = relativePath('File paths', MAX_RAW_PATH_LENGTH)
+  .refine((path) => path !== '', 'File path must not be empty.')
+  .refine((path) => path !== MAIN_FILES.python, reservedPath(MAIN_FILES.python));
 
 const base64 = z.base64('content_base64 is not base64');
 

@@ -1,14 +1,13 @@
 import * as z from 'zod';
-import { clusterName } from './announcement.ts';
 import { ended, type RequestCeilings, unixSeconds } from './api.ts';
+import { clusterName } from './cluster-name.ts';
 import {
   DEFAULT_SESSION_TTL_SECONDS,
-  MAX_NAME_BYTES,
   MAX_PATH_BYTES,
   MAX_REQUEST_FILES,
   MAX_SESSION_TTL_SECONDS,
 } from './limits.ts';
-import { env, noNul, requestFile, text, timeoutMs } from './request-fields.ts';
+import { env, noNul, relativePath, requestFile, text, timeoutMs } from './request-fields.ts';
 import { pythonResults } from './result-api.ts';
 import { contextName } from './session-messages.ts';
 import { signalName } from './signals.ts';
@@ -117,23 +116,7 @@ export type PythonResponse = z.infer<typeof pythonResponse>;
 export const bashResultEvent = z.object(endedInPlace);
 
 /** A path in the workspace, normalised; empty is the workspace itself. */
-export const workspacePath = noNul.transform((path, context) => {
-  const refuse = (message: string) => {
-    context.addIssue({ code: 'custom', message });
-    return z.NEVER;
-  };
-  if (path.startsWith('/')) return refuse('Paths must be relative.');
-  if (path.length > MAX_PATH_BYTES) return refuse(`Paths must not exceed ${MAX_PATH_BYTES} bytes.`);
-  const parts = path.split('/').filter((part) => part !== '' && part !== '.');
-  if (parts.includes('..')) return refuse("Paths must not contain '..'.");
-  const normal = parts.join('/');
-  const encoder = new TextEncoder();
-  if (encoder.encode(normal).byteLength > MAX_PATH_BYTES)
-    return refuse(`Paths must not exceed ${MAX_PATH_BYTES} bytes.`);
-  if (parts.some((part) => encoder.encode(part).byteLength > MAX_NAME_BYTES))
-    return refuse(`File names must not exceed ${MAX_NAME_BYTES} bytes.`);
-  return normal;
-});
+const workspacePath = relativePath('Paths', MAX_PATH_BYTES);
 export const filePathQuery = z.object({
   path: workspacePath.refine((path) => path !== '', 'path must name a file'),
 });

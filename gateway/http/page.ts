@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { clusterName } from '../../shared/cluster-name.ts';
 import { checkSchema, invalid } from './parse-json.ts';
 
 export const MAX_PAGE = 1_000;
@@ -31,7 +32,7 @@ export function pageOf<Entry extends { name: string }>(
   query: URLSearchParams,
 ): { page: Entry[]; next_cursor: string | null } {
   const { limit, cursor } = readPage(query);
-  if (cursor !== undefined && !/^[a-z0-9-]{1,63}$/.test(cursor))
+  if (cursor !== undefined && !clusterName.safeParse(cursor).success)
     throw invalid([{ path: 'cursor', message: 'cursor is not one that this list gave' }]);
   const rest = cursor === undefined ? entries : entries.filter(({ name }) => name > cursor);
   const page = rest.slice(0, limit);

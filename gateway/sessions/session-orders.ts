@@ -1,4 +1,4 @@
-import { clusterName } from '../../shared/announcement.ts';
+import { clusterName } from '../../shared/cluster-name.ts';
 import type { ExecuteRequest } from '../../shared/api.ts';
 import { executeRequestSchema } from '../../shared/api.ts';
 import { Failure } from '../../shared/errors.ts';

@@ -1,4 +1,4 @@
-import { clusterName } from '../../../shared/announcement.ts';
+import { clusterName } from '../../../shared/cluster-name.ts';
 import { Failure } from '../../../shared/errors.ts';
 import { contextNames } from './context-names.ts';
 
