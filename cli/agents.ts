@@ -1,9 +1,10 @@
 import { parseArgs } from 'node:util';
-import { dirOption, podgateFolder } from './config.ts';
+import { podgateFolder } from './config.ts';
 import { type Io, UsageError, write } from './io.ts';
 import { issueAgentToken } from './issue-keys.ts';
 import { parseCount, parseDuration, parseNames, parseSubject, readPublicKey } from './key-options.ts';
 import { parseCommand } from './parse-command.ts';
+import { showIssued } from './show-issued.ts';
 
 const HELP = `Usage: podgate agents token --cluster NAME[,NAME...] [OPTIONS]
 
@@ -68,11 +69,6 @@ export async function runAgentsCommand(
     },
     now(),
   );
-  await write(io.stdout, `${issued.text}\n`);
-  const until = new Date(issued.expiresAtMs).toISOString();
-  await write(
-    io.stderr,
-    `Good until ${until}. Revoke it with: podgate keys revoke ${issued.jti}${dirOption(dir)}\n`,
-  );
+  await showIssued(issued, dir, io);
   return 0;
 }

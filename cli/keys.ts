@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
+import { clusterName } from '../shared/cluster-name.ts';
 import { dirOption, MAX_KEY_BYTES, podgateFolder } from './config.ts';
 import { addToDenyFile } from './deny-file.ts';
 import { type Io, printable, UsageError, write } from './io.ts';
@@ -8,6 +9,7 @@ import { findIssuer, initKeyFolder } from './key-folder.ts';
 import { parseDuration, parseLimits, parseNames, parseScopeNames, parseSubject } from './key-options.ts';
 import { parseCommand } from './parse-command.ts';
 import { readInput } from './read-input.ts';
+import { showIssued } from './show-issued.ts';
 import { describeFolder, describeToken, readTokenId } from './show-keys.ts';
 
 const HELP = `Usage: podgate keys COMMAND [OPTIONS]
@@ -110,16 +112,11 @@ async function create(args: string[], io: Io, now: () => number): Promise<void> 
     },
     now(),
   );
-  await write(io.stdout, `${issued.text}\n`);
-  const until = new Date(issued.expiresAtMs).toISOString();
-  await write(
-    io.stderr,
-    `Good until ${until}. Revoke it with: podgate keys revoke ${issued.jti}${dirOption(dir)}\n`,
-  );
+  await showIssued(issued, dir, io);
 }
 
 function parseClusterName(name: string): string {
-  if (/^[a-z0-9-]{1,63}$/.test(name)) return name;
+  if (clusterName.safeParse(name).success) return name;
   throw new UsageError(`--default-cluster: '${name}' is no name: use 1 to 63 of a-z, 0-9 and -`);
 }
 
