@@ -15,6 +15,9 @@ export type RouteContext = {
   info: RequestInfo;
 };
 
+/** The same once its key was accepted. */
+export type KeyedContext = RouteContext & { caller: Caller };
+
 /** What an adapter can do for a request that the Web APIs cannot. */
 export type RequestInfo = {
   /** Cuts the connection at once: its reader takes nothing any more. */
@@ -29,7 +32,7 @@ export type OpenRoute = RouteShape & {
 /** Key, scope and rate are checked before `handle`. */
 export type KeyedRoute = RouteShape & {
   scope: Scope;
-  handle(context: RouteContext & { caller: Caller }): Response | Promise<Response>;
+  handle(context: KeyedContext): Response | Promise<Response>;
 };
 
 type RouteShape = {

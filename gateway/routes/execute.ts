@@ -13,14 +13,8 @@ import type { ExecutionFollower } from '../execution/execution-follower.ts';
 import type { ExecutionOrder } from '../execution/execution-order.ts';
 import type { ExecutionRun } from '../execution/execution-run.ts';
 import { jsonResponse } from '../http/problem-response.ts';
-import type { Route } from '../http/route.ts';
-import {
-  type Asked,
-  CLUSTER_HEADER,
-  type KeyedContext,
-  type TakeOrderDeps,
-  takeOrder,
-} from './take-order.ts';
+import type { KeyedContext, Route } from '../http/route.ts';
+import { CLUSTER_HEADER, type TakenOrder, type TakeOrderDeps, takeOrder } from './take-order.ts';
 
 export type ExecuteRoutesDeps = TakeOrderDeps & {
   /** Throws where the run may not even wait. */
@@ -107,7 +101,7 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
 function open(
   deps: ExecuteRoutesDeps,
   caller: Caller,
-  asked: Asked,
+  asked: TakenOrder,
 ): Promise<ExecutionRun | ExecutionFollower> | ExecutionRun {
   if ('repeats' in asked) return deps.keyed.join(asked.repeats, caller);
   const { order, key } = asked;

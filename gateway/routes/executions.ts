@@ -11,7 +11,7 @@ import type { ExecutionFollower, FollowOrder } from '../execution/execution-foll
 import { CANCEL_TIMEOUT_MS, STATUS_TIMEOUT_MS } from '../execution/sister-link.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { jsonResponse } from '../http/problem-response.ts';
-import type { Route, RouteContext } from '../http/route.ts';
+import type { KeyedContext, Route } from '../http/route.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import type { StatusAnswer } from '../link/status-asks.ts';
 
@@ -20,8 +20,6 @@ export type ExecutionRoutesDeps = Pick<GatewayDeps, 'ids' | 'now'> & {
   /** Throws where it cannot be read here. */
   follow(order: FollowOrder): ExecutionFollower;
 };
-
-type KeyedContext = RouteContext & { caller: Caller };
 
 /** `/v1/executions/{id}` and its events: the id alone says which instance to ask. */
 export function createExecutionRoutes({ ids, now, directory, follow }: ExecutionRoutesDeps): Route[] {

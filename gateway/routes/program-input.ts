@@ -13,10 +13,9 @@ import type { GatewayDeps } from '../gateway-deps.ts';
 import { DISCARD_BOUNDS, discardRest } from '../http/discard.ts';
 import { checkSchema } from '../http/parse-json.ts';
 import { jsonResponse } from '../http/problem-response.ts';
-import type { Route } from '../http/route.ts';
+import type { KeyedContext, Route } from '../http/route.ts';
 import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
 import { openOwn, unknownExecution } from './executions.ts';
-import type { KeyedContext } from './take-order.ts';
 
 const WRITER_BYTES = 12;
 /** Of a body that the program does not live to take: its sender may wait to go on. */

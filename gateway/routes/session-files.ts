@@ -20,13 +20,12 @@ import { PAGE_QUERY, readPage } from '../http/page.ts';
 import { checkSchema } from '../http/parse-json.ts';
 import { jsonResponse, problemResponse } from '../http/problem-response.ts';
 import { readRange } from '../http/read-range.ts';
-import type { Route } from '../http/route.ts';
+import type { KeyedContext, Route } from '../http/route.ts';
 import { bytesOf, type FileAnswer, finish, partOf, takeFacts } from '../sessions/file-answer.ts';
 import type { SessionBook } from '../sessions/session-book.ts';
 import { createSessionOrders, type Upload } from '../sessions/session-orders.ts';
 import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
 import { BYTES, PATH, RANGE, RECURSIVE, TAR } from './session-file-docs.ts';
-import type { KeyedContext } from './take-order.ts';
 
 const PROBLEMS = [403, 404, 409, 413, 422, 429, 502, 503];
 

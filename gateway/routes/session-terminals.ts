@@ -5,10 +5,9 @@ import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { CANCEL_TIMEOUT_MS } from '../execution/sister-link.ts';
 import { checkSchema } from '../http/parse-json.ts';
 import { problemResponse } from '../http/problem-response.ts';
-import type { Route } from '../http/route.ts';
+import type { KeyedContext, Route } from '../http/route.ts';
 import type { SessionBook } from '../sessions/session-book.ts';
 import { readTerminalQuery, TERMINAL_SUBPROTOCOL } from '../terminals/terminal-request.ts';
-import type { KeyedContext } from './take-order.ts';
 
 const PATH = '/v1/sessions/{id}/terminals/{name}';
 const PROBLEMS = [403, 404, 409, 422, 429, 502, 503];

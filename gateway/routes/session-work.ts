@@ -16,12 +16,11 @@ import { contextName } from '../../shared/session-messages.ts';
 import type { Ending } from '../execution/run-ending.ts';
 import { checkSchema } from '../http/parse-json.ts';
 import { jsonResponse } from '../http/problem-response.ts';
-import type { Route } from '../http/route.ts';
+import type { KeyedContext, Route } from '../http/route.ts';
 import { commandResultOf, pythonResultOf } from '../sessions/session-answer.ts';
 import type { SessionBook } from '../sessions/session-book.ts';
 import { createSessionOrders } from '../sessions/session-orders.ts';
 import { type Begun, createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
-import type { KeyedContext } from './take-order.ts';
 
 const PROBLEMS = [403, 404, 409, 413, 422, 429, 502, 503];
 

@@ -6,7 +6,7 @@ import {
 } from '../../shared/session-api.ts';
 import { PAGE_QUERY } from '../http/page.ts';
 import { jsonResponse } from '../http/problem-response.ts';
-import type { Route } from '../http/route.ts';
+import type { KeyedContext, Route } from '../http/route.ts';
 import { commandResultOf } from '../sessions/session-answer.ts';
 import { createSessionBook, type SessionPlace } from '../sessions/session-book.ts';
 import { createSessionOrders } from '../sessions/session-orders.ts';
@@ -15,7 +15,7 @@ import { createSessionRequests, type SessionRequestsDeps } from '../sessions/ses
 import { createSessionFileRoutes } from './session-files.ts';
 import { createSessionTerminalRoutes } from './session-terminals.ts';
 import { createSessionWorkRoutes } from './session-work.ts';
-import { CLUSTER_HEADER, type KeyedContext } from './take-order.ts';
+import { CLUSTER_HEADER } from './take-order.ts';
 
 /** `/v1/sessions*`: sandboxes that stay. */
 export function createSessionRoutes(deps: SessionRequestsDeps): Route[] {

@@ -1,7 +1,4 @@
-import { clusterName } from '../../shared/cluster-name.ts';
 import type { ExecuteRequest, executeRequestSchema } from '../../shared/api.ts';
-import { matchesName } from '../../shared/claims.ts';
-import { Failure } from '../../shared/errors.ts';
 import { MAIN_FILES, reservedPath } from '../../shared/request-fields.ts';
 import type { Caller } from '../auth/caller.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
@@ -18,15 +15,11 @@ import {
 } from '../execution/keyed-executions.ts';
 import type { MemoryBudget } from '../execution/memory-budget.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
+import { askedCluster, askedTemplate, askedTimeoutMs } from '../http/asked.ts';
 import { checkSchema, invalid, parseJson } from '../http/parse-json.ts';
 import { readBody } from '../http/read-body.ts';
-import type { RouteContext } from '../http/route.ts';
+import type { KeyedContext } from '../http/route.ts';
 import { webSha256 } from '../sha256.ts';
-
-/** The template of a request that names none. */
-export const DEFAULT_TEMPLATE = 'default';
-
-export type KeyedContext = RouteContext & { caller: Caller };
 
 export type TakeOrderDeps = Pick<
   GatewayDeps,
@@ -48,7 +41,7 @@ export const CLUSTER_HEADER = {
 } as const;
 
 /** What a request asks for: an execution that is to begin, or one that another request with its key has begun. */
-export type Asked = Pick<ExecutionOrder, 'maxOutputBytes' | 'survives'> &
+export type TakenOrder = Pick<ExecutionOrder, 'maxOutputBytes' | 'survives'> &
   ({ order: ExecutionOrder; key: RequestKey | null } | { repeats: KeyedExecution });
 
 /** Body, then cluster, template and language, then files: the order in which a request may be refused. */
@@ -57,7 +50,7 @@ export async function takeOrder(
   schema: ReturnType<typeof executeRequestSchema>,
   context: KeyedContext,
   streamed: boolean,
-): Promise<Asked> {
+): Promise<TakenOrder> {
   const receivedMs = deps.elapsed();
   const { caller, request } = context;
   const keyText = readKey(request.headers);
@@ -72,7 +65,7 @@ export async function takeOrder(
     if (asked.rich && asked.language !== 'python')
       throw invalid([{ path: 'rich', message: `rich is for python: ${asked.language} has no such results` }]);
     requireOtherPaths(asked);
-    const timeoutMs = timeoutOf(asked, raw, caller);
+    const timeoutMs = askedTimeoutMs(asked, raw, caller);
     const wanted = wantedOf(asked, context);
     const limits = limitsOf(asked, caller, deps);
     const survives = asked.detach || keyText !== null;
@@ -160,31 +153,13 @@ function requireOtherPaths({ files, language }: ExecuteRequest): void {
   if (errors.length > 0) throw invalid(errors);
 }
 
-/** A timeout that was asked for and is above the key's ceiling is refused; the default is lowered to it. */
-export function timeoutOf({ timeout_ms }: { timeout_ms: number }, raw: unknown, { limits }: Caller): number {
-  const ceiling = limits.timeout_ms;
-  if (ceiling === null || timeout_ms <= ceiling) return timeout_ms;
-  if ((raw as { timeout_ms?: unknown }).timeout_ms === undefined) return ceiling;
-  throw invalid([{ path: 'timeout_ms', message: `timeout_ms exceeds maximum of ${ceiling} ms` }]);
+function wantedOf(asked: ExecuteRequest, context: KeyedContext): Wanted {
+  const { caller } = context;
+  const template = askedTemplate(asked, caller);
+  return { caller, cluster: askedCluster(asked, context), template, language: asked.language };
 }
 
-function wantedOf(asked: ExecuteRequest, { caller, request, pathCluster }: KeyedContext): Wanted {
-  const cluster =
-    asked.cluster ?? pathCluster ?? request.headers.get('podgate-cluster') ?? caller.defaultCluster;
-  if (cluster !== null && !clusterName.safeParse(cluster).success)
-    throw new Failure('no_cluster', 'No cluster has such a name.');
-  return { caller, cluster, template: asked.template ?? defaultTemplate(caller), language: asked.language };
-}
-
-/** A key that is made for one template means that one. */
-export function defaultTemplate({ templates }: Caller): string {
-  const [only] = templates ?? [];
-  if (templates === null || only === undefined || matchesName(templates, DEFAULT_TEMPLATE))
-    return DEFAULT_TEMPLATE;
-  return templates.length === 1 && !only.endsWith('*') ? only : DEFAULT_TEMPLATE;
-}
-
-export function lower(a: number | null, b: number | null): number | null {
+function lower(a: number | null, b: number | null): number | null {
   if (a === null || b === null) return a ?? b;
   return Math.min(a, b);
 }

@@ -1,7 +1,5 @@
-import { clusterName } from '../../shared/cluster-name.ts';
 import type { ExecuteRequest } from '../../shared/api.ts';
 import { executeRequestSchema } from '../../shared/api.ts';
-import { Failure } from '../../shared/errors.ts';
 import { MAX_SESSION_FILE_BYTES, SESSION_FILES_TIMEOUT_MS } from '../../shared/limits.ts';
 import type { BashRequest, CreateSessionRequest, PythonRequest } from '../../shared/session-api.ts';
 import type { FileWork, SessionWork } from '../../shared/session-messages.ts';
@@ -10,7 +8,8 @@ import { requirePlace, type Wanted } from '../clusters/placement.ts';
 import { type ExecutionInput, prepareInput } from '../execution/execution-input.ts';
 import type { ExecutionOrder } from '../execution/execution-order.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
-import { defaultTemplate, type KeyedContext, timeoutOf } from '../routes/take-order.ts';
+import { askedCluster, askedTemplate, askedTimeoutMs } from '../http/asked.ts';
+import type { KeyedContext } from '../http/route.ts';
 import { webSha256 } from '../sha256.ts';
 import type { SessionPlace } from './session-book.ts';
 
@@ -19,7 +18,7 @@ export type SessionOrdersDeps = Pick<GatewayDeps, 'config' | 'elapsed' | 'fileSt
 };
 
 /** A request's body once it was checked, as it came too, and what gives its memory back. */
-export type Asked<Request> = { asked: Request; raw: unknown; receivedMs: number; release: () => void };
+export type CheckedBody<Request> = { asked: Request; raw: unknown; receivedMs: number; release: () => void };
 
 /** Bytes on their way into a session: a file where `as` names it, else what the request reads. */
 export type Upload = { size: number; body: ReadableStream<Uint8Array>; as?: string };
@@ -33,17 +32,17 @@ const REACH_TIMEOUT_MS = 5_000;
 /** What sessions ask of the machinery that runs executions: each piece of their work is one. */
 export type SessionOrders = {
   /** Files, then the place: the order in which a request may be refused. */
-  open(context: KeyedContext, request: Asked<CreateSessionRequest>): Promise<ExecutionOrder>;
+  open(context: KeyedContext, request: CheckedBody<CreateSessionRequest>): Promise<ExecutionOrder>;
   bash(
     context: KeyedContext,
     place: SessionPlace,
-    request: Asked<BashRequest>,
+    request: CheckedBody<BashRequest>,
     streamed: boolean,
   ): Promise<ExecutionOrder>;
   python(
     context: KeyedContext,
     place: SessionPlace,
-    request: Asked<PythonRequest>,
+    request: CheckedBody<PythonRequest>,
     streamed: boolean,
   ): Promise<ExecutionOrder>;
   files(
@@ -61,7 +60,7 @@ export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
 
   function common(
     { caller, requestId, traceparent }: KeyedContext,
-    { receivedMs, release }: Asked<unknown>,
+    { receivedMs, release }: CheckedBody<unknown>,
     code: string,
   ) {
     return {
@@ -91,8 +90,8 @@ export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
       const input = await inputOf(context, { code: '', files: asked.files });
       const wanted: Wanted = {
         caller,
-        cluster: clusterOf(asked, context),
-        template: asked.template ?? defaultTemplate(caller),
+        cluster: askedCluster(asked, context),
+        template: askedTemplate(asked, caller),
         language: null,
       };
       requirePlace(directory, wanted);
@@ -118,7 +117,7 @@ export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
         streamed,
         ...inSession(context, place, work, 'bash'),
         input: await inputOf(context, { code: cmd, env, stdin }),
-        timeoutMs: timeoutOf(request.asked, request.raw, context.caller),
+        timeoutMs: askedTimeoutMs(request.asked, request.raw, context.caller),
       };
     },
     async python(context, place, request, streamed) {
@@ -136,7 +135,7 @@ export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
         streamed,
         ...inSession(context, place, work, 'python'),
         input: await inputOf(context, { code, stdin, files }),
-        timeoutMs: timeoutOf(request.asked, request.raw, context.caller),
+        timeoutMs: askedTimeoutMs(request.asked, request.raw, context.caller),
         lastLineInteractive: last_line_interactive,
         document: 'in_place_of_files',
       };
@@ -191,15 +190,4 @@ function uploadInput({ size, body, as }: Upload): ExecutionInput {
     files: [{ path: as ?? '', size, body }],
     bytes: manifest.byteLength + size,
   };
-}
-
-function clusterOf(
-  asked: CreateSessionRequest,
-  { caller, request, pathCluster }: KeyedContext,
-): string | null {
-  const cluster =
-    asked.cluster ?? pathCluster ?? request.headers.get('podgate-cluster') ?? caller.defaultCluster;
-  if (cluster !== null && !clusterName.safeParse(cluster).success)
-    throw new Failure('no_cluster', 'No cluster has such a name.');
-  return cluster;
 }

@@ -14,10 +14,10 @@ import type { DocumentPlace } from '../execution/run-output.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { checkSchema, parseJson } from '../http/parse-json.ts';
 import { readBody } from '../http/read-body.ts';
-import type { KeyedContext } from '../routes/take-order.ts';
+import type { KeyedContext } from '../http/route.ts';
 import { webSha256 } from '../sha256.ts';
 import { noSession } from './session-book.ts';
-import type { Asked } from './session-orders.ts';
+import type { CheckedBody } from './session-orders.ts';
 
 export type SessionRequestsDeps = Pick<
   GatewayDeps,
@@ -35,13 +35,16 @@ export type Begun = ExecutionRun | ExecutionFollower;
 
 /** From an HTTP request to an execution under way, and from that to an answer: what all routes of sessions share. */
 export type SessionRequests = {
-  read<S extends z.ZodType>(context: KeyedContext, schema: S): Promise<Asked<z.output<S>>>;
+  read<S extends z.ZodType>(context: KeyedContext, schema: S): Promise<CheckedBody<z.output<S>>>;
   /** What fails before the execution is under way gives the request's memory back. */
-  begin(asked: Pick<Asked<unknown>, 'release'>, order: () => Promise<ExecutionOrder>): Promise<ExecutionRun>;
+  begin(
+    asked: Pick<CheckedBody<unknown>, 'release'>,
+    order: () => Promise<ExecutionOrder>,
+  ): Promise<ExecutionRun>;
   /** The same for work that may have an `Idempotency-Key`, which is then begun once and goes on without its caller. */
   beginOnce(
     context: KeyedContext,
-    asked: Asked<object>,
+    asked: CheckedBody<object>,
     document: DocumentPlace | undefined,
     order: () => Promise<ExecutionOrder>,
   ): Promise<Begun>;
@@ -85,7 +88,7 @@ export function createSessionRequests(deps: SessionRequestsDeps): SessionRequest
     return { text, digest: await sha256(JSON.stringify(['session', params.id, { input: false, ...asked }])) };
   }
 
-  async function begin(asked: Pick<Asked<unknown>, 'release'>, order: () => Promise<ExecutionOrder>) {
+  async function begin(asked: Pick<CheckedBody<unknown>, 'release'>, order: () => Promise<ExecutionOrder>) {
     try {
       deps.requireOpen();
       return deps.start(await order());
