@@ -73,7 +73,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     maxLinksPerTenant: config.maxLinksPerTenant,
     onFreed: (tenant) => queue.freed(tenant),
   });
-  const queue = new SlotQueue(directory);
+  const queue = new SlotQueue(directory, timers);
   const door = new LinkDoor(directory, deps);
   const requestMemory = new MemoryBudget(MAX_REQUESTS_IN_FLIGHT_BYTES);
   const outputMemory = new MemoryBudget(config.outputMemoryBytes);

@@ -72,7 +72,7 @@ export class ExecutionRun implements OutputSource {
     this.#search =
       order.session?.do === 'work'
         ? new SessionSearch({ ...deps, ...order.session, ...found, caller })
-        : new SlotSearch({ ...deps, ...found, wanted: order.wanted, clocks: this.#clocks });
+        : new SlotSearch({ ...deps, ...found, order, clocks: this.#clocks });
     const parts = { order, phases: this.#phases, output: this.#output };
     this.#agent = new RunAtAgent(deps, {
       ...parts,

@@ -71,6 +71,11 @@ export async function claimKey(deps: ClaimDeps, given: ClaimAsk): Promise<string
   }
 }
 
+/** Whether an agent that may remember a key is away. Who has one waits for it, and not with a slot that others could use. */
+export function isAwaited(directory: ClusterDirectory, tenant: string, cluster: string): boolean {
+  return servingOf({ directory }, { tenant, cluster }).some((each) => !directory.linkTo(tenant, each));
+}
+
 /** Gives a key back whose execution will not begin. */
 export function releaseKey({ directory }: ClaimDeps, given: Omit<ClaimAsk, 'waitMs' | 'signal'>): void {
   for (const instance of servingOf({ directory }, given))
@@ -108,7 +113,7 @@ async function linkOf(
   }
 }
 
-function unanswered(): Failure {
+export function unanswered(): Failure {
   const detail = 'An agent of the cluster did not say whether it knows this key; try again.';
   return new Failure('no_agent', detail, { retryAfterMs: RETRY_MS });
 }

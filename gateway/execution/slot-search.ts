@@ -1,15 +1,17 @@
 import { Failure } from '../../shared/errors.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
-import { mayBePlaced, type Placement, placeTrouble, type Wanted } from '../clusters/placement.ts';
+import { mayBePlaced, type Placement, placeTrouble } from '../clusters/placement.ts';
 import type { SlotQueue } from '../queue/slot-queue.ts';
 import { isOfASandbox } from './agent-codes.ts';
+import type { ExecutionOrder } from './execution-order.ts';
 import type { ExecutionEvent } from './execution-state.ts';
+import { isAwaited, unanswered } from './key-claim.ts';
 import type { RunClocks } from './run-clocks.ts';
 
 const RETRY_MS = 1_000;
 
 export type SlotSearchOptions = {
-  wanted: Wanted;
+  order: Pick<ExecutionOrder, 'wanted' | 'key'>;
   directory: ClusterDirectory;
   queue: SlotQueue;
   clocks: Pick<RunClocks, 'queueIsOver'>;
@@ -58,7 +60,8 @@ export class SlotSearch implements Search {
 
   /** Looks for another instance than this one, which refused; for any other sandbox where only that was at fault. */
   elsewhere(refusing: string, failure: Failure): void {
-    const { directory, wanted, apply } = this.#options;
+    const { directory, apply } = this.#options;
+    const { wanted } = this.#options.order;
     const tried = isOfASandbox(failure.code) ? this.#avoided : this.#refused;
     tried.add(refusing);
     if (mayBePlaced(directory, wanted, this.#refused)) this.again(failure);
@@ -67,10 +70,12 @@ export class SlotSearch implements Search {
 
   /** The queue timeout is over. Says what was in the way. */
   timeOut(): void {
-    const { directory, wanted, apply } = this.#options;
+    const { directory, apply } = this.#options;
+    const { wanted } = this.#options.order;
     const options = { retryAfterMs: RETRY_MS };
     const failure =
       this.#lastRefusal ??
+      (this.#held?.() ? unanswered() : undefined) ??
       placeTrouble(directory, wanted) ??
       (mayBePlaced(directory, wanted, this.#refused)
         ? new Failure('at_capacity', 'All sandboxes are taken.', options)
@@ -83,11 +88,19 @@ export class SlotSearch implements Search {
     this.#leave();
   }
 
+  /** Of one with an `Idempotency-Key`. */
+  get #held(): (() => boolean) | undefined {
+    const { directory, order } = this.#options;
+    const { caller, cluster } = order.wanted;
+    return order.key && cluster !== null ? () => isAwaited(directory, caller.tenant, cluster) : undefined;
+  }
+
   #enter(at: 'end' | 'front'): void {
-    const { queue, wanted, placed } = this.#options;
+    const { queue, placed } = this.#options;
     this.#waits = true;
     const request = {
-      wanted,
+      wanted: this.#options.order.wanted,
+      held: this.#held,
       refused: this.#refused,
       avoided: this.#avoided,
       placed: (placement: Placement) => {

@@ -2,7 +2,11 @@ import { Failure } from '../../shared/errors.ts';
 import { MAX_QUEUE, MAX_QUEUE_PER_PRINCIPAL } from '../../shared/limits.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { type Placement, place, type Wanted } from '../clusters/placement.ts';
+import type { GatewayDeps } from '../gateway-deps.ts';
 import { FairQueue, type Ticket } from './fair-queue.ts';
+
+/** How often one looks again whether what waits for something else than a slot still does. */
+const HELD_POLL_MS = 250;
 
 /** One execution that wants a slot. */
 export type SlotRequest = {
@@ -11,21 +15,27 @@ export type SlotRequest = {
   refused: ReadonlySet<string>;
   /** Instances that it runs at only where no other one is free. */
   avoided: ReadonlySet<string>;
+  /** Of one that may have to wait for something else than a slot: whether it does. It takes none then, and others pass. */
+  held: (() => boolean) | undefined;
   /** A slot is taken for it, its grant spent. Called at most once. */
   placed(placement: Placement): void;
 };
 
 /**
  * Who gets the next free slot. Fair between the holders of keys: the users that a key names share its turn. Woken by
- * what agents grant, never by a clock.
+ * what agents grant; by a clock only for those that are held.
  */
 export class SlotQueue {
   readonly #directory: ClusterDirectory;
+  readonly #timers: GatewayDeps['timers'];
   readonly #tenants = new Map<string, FairQueue<SlotRequest>>();
+  /** Of tenants with somebody who is held. */
+  readonly #looks = new Map<string, unknown>();
   #size = 0;
 
-  constructor(directory: ClusterDirectory) {
+  constructor(directory: ClusterDirectory, timers: GatewayDeps['timers']) {
     this.#directory = directory;
+    this.#timers = timers;
   }
 
   get size(): number {
@@ -40,7 +50,7 @@ export class SlotQueue {
     const { tenant, holder } = request.wanted.caller;
     const waiting = this.#tenants.get(tenant);
     if (!waiting) {
-      const placement = place(this.#directory, request);
+      const placement = this.#place(request);
       if (placement) {
         request.placed(placement);
         return () => {};
@@ -62,12 +72,12 @@ export class SlotQueue {
     for (;;) {
       let placement: Placement | undefined;
       const request = queue.take((waiting) => {
-        placement = place(this.#directory, waiting);
+        placement = this.#place(waiting);
         return placement !== undefined;
       });
       if (!request || !placement) break;
       this.#size -= 1;
-      if (queue.size === 0) this.#tenants.delete(tenant);
+      if (queue.size === 0) this.#forget(tenant);
       request.placed(placement);
     }
   }
@@ -84,17 +94,36 @@ export class SlotQueue {
   #remove(tenant: string, queue: FairQueue<SlotRequest>, ticket: Ticket): void {
     if (!ticket.remove()) return;
     this.#size -= 1;
-    if (queue.size === 0 && this.#tenants.get(tenant) === queue) this.#tenants.delete(tenant);
+    if (queue.size === 0 && this.#tenants.get(tenant) === queue) this.#forget(tenant);
+  }
+
+  #place(request: SlotRequest): Placement | undefined {
+    if (!request.held?.()) return place(this.#directory, request);
+    const { tenant } = request.wanted.caller;
+    if (this.#looks.has(tenant)) return undefined;
+    const timer = this.#timers.setTimeout(() => {
+      this.#looks.delete(tenant);
+      this.freed(tenant);
+    }, HELD_POLL_MS);
+    this.#looks.set(tenant, timer);
+    return undefined;
+  }
+
+  #forget(tenant: string): void {
+    this.#tenants.delete(tenant);
+    this.#timers.clearTimeout(this.#looks.get(tenant));
+    this.#looks.delete(tenant);
   }
 }
 
 /** Requests of one lane want the same and may use the same: where one finds nothing free, the others do not either. */
-function laneOf({ wanted: { caller, cluster, template, language }, refused }: SlotRequest): string {
+function laneOf({ wanted: { caller, cluster, template, language }, refused, held }: SlotRequest): string {
   return JSON.stringify([
     cluster,
     cluster === null ? caller.clusters : null,
     template,
     language,
     [...refused],
+    held !== undefined,
   ]);
 }

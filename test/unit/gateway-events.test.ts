@@ -597,8 +597,8 @@ describe('Idempotency-Key', () => {
   });
 
   describe('whose cluster has an agent that was there a moment ago', () => {
-    async function away(leave: (other: MockAgent) => void) {
-      const { bench, agent, ask } = await first();
+    async function away(leave: (other: MockAgent) => void, slots = 4) {
+      const { bench, agent, ask } = await first(slots);
       const other = await bench.agent({ refill: false, instance: 'instance-0', slots: 0 });
       await bench.clock.settle();
       leave(other);
@@ -664,6 +664,21 @@ describe('Idempotency-Key', () => {
       }
       (await agent.next()).succeed();
       expect((await answer).status).toBe(200);
+    });
+
+    test('takes no slot while it waits: whoever has no key gets it', async () => {
+      const { bench, agent, other, ask } = await away(() => {}, 1);
+      const held = ask();
+      await until(() => bench.gateway.status().running + bench.gateway.status().queued > 0);
+      await bench.clock.settle();
+      const body = { ...BODY, cluster: 'lab', queue_timeout_ms: 0 };
+      const plain = bench.ask('/v1/execute', { body });
+      (await agent.next()).succeed('without');
+      expect(await (await plain).json()).toMatchObject({ stdout: 'without' });
+      agent.grant(1);
+      await bench.agent({ ...other.options });
+      (await agent.next()).succeed('with');
+      expect(await (await held).json()).toMatchObject({ stdout: 'with' });
     });
 
     test('begins without it where it said that it goes', async () => {
