@@ -2,10 +2,20 @@
 
 import __future__
 import _ast
+from _io import StringIO
 
 _FUTURE_FLAGS = 0
 for _name in __future__.all_feature_names:
     _FUTURE_FLAGS |= getattr(__future__, _name).compiler_flag
+
+
+def lines_of(source):
+    """As the compiler counts them and `linecache` keeps them, for tracebacks: not all that `splitlines` takes for an end is
+    one, and carets are placed as if the last had its newline."""
+    lines = StringIO(source.decode("utf-8", "replace"), None).readlines()
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    return lines
 
 
 def compile_file(path, source, interactive, last="single"):

@@ -104,6 +104,5 @@ def begin(path, args, interactive, last="single"):
     linecache = sys.modules.get("linecache")
     codes = pycompile.compile_file(path, source, interactive, last)
     if linecache is not None:
-        lines = source.decode("utf-8", "replace").splitlines(True)
-        linecache.cache[path] = (len(source), None, lines, path)
+        linecache.cache[path] = (len(source), None, pycompile.lines_of(source), path)
     return codes

@@ -18,7 +18,7 @@ import sys
 import _socket
 from select import select
 
-from podgate_runner import outermost, pyexit, session_results
+from podgate_runner import outermost, pycompile, pyexit, session_results
 
 # Of code, in the way the interpreter itself has at its prompt.
 _FLAGS = getattr(_ast, "PyCF_ALLOW_TOP_LEVEL_AWAIT", 0x2000)
@@ -148,18 +148,20 @@ class Interpreter:
                 pass
 
     def _execute(self, name, source, interactive, results):
-        remember(name, source)
-        tree = compile(source, name, "exec", _ast.PyCF_ONLY_AST | _FLAGS, True)
-        last = None
-        if interactive and tree.body and isinstance(tree.body[-1], _ast.Expr):
-            last = compile(ast.Expression(tree.body.pop().value), name, "eval", _FLAGS, True)
-        codes = [compile(tree, name, "exec", _FLAGS, True)] + ([last] if last else [])
+        lines = remember(name, source)
+        try:
+            codes, last = compiled(name, source, interactive)
+        except SyntaxError as error:
+            # What the compiler finds behind the parser it would show from the file.
+            if error.text is None and error.lineno:
+                error.text = lines[error.lineno - 1]
+            raise
         if any(code.co_flags & inspect.CO_COROUTINE for code in codes):
             value = self._await(codes)
         else:
             for code in codes:
                 value = outermost.call(eval, code, self._names)
-        if last is not None and not results.value(value):
+        if last and not results.value(value):
             sys.displayhook(value)
         results.figures()
 
@@ -191,6 +193,15 @@ class Interpreter:
             raise
 
 
+def compiled(name, source, interactive):
+    """Code objects to run one after the other, and whether the last of them is an expression that is to be shown."""
+    tree = compile(source, name, "exec", _ast.PyCF_ONLY_AST | _FLAGS, True)
+    last = []
+    if interactive and tree.body and isinstance(tree.body[-1], _ast.Expr):
+        last.append(compile(ast.Expression(tree.body.pop().value), name, "eval", _FLAGS, True))
+    return [compile(tree, name, "exec", _FLAGS, True)] + last, bool(last)
+
+
 def report(error):
     """As pyexit, but that of code which is in no file the lines are shown."""
     kind, trace = type(error), pyexit.trace_of(error)
@@ -208,5 +219,6 @@ def report(error):
 def remember(name, source):
     """Lines of code that is in no file, for tracebacks."""
     linecache = __import__("linecache")
-    lines = source.decode("utf-8", "replace").splitlines(True)
+    lines = pycompile.lines_of(source)
     linecache.cache[name] = (len(source), None, lines, name)
+    return lines

@@ -31,6 +31,13 @@ describePython('preloading', (python) => {
     expect(ran.stdout).toBe('[]\n');
   });
 
+  test('of what shows tracebacks shows the line that failed, with its caret', async () => {
+    await using sandbox = await createSandbox({ python, config: { preload: ['traceback'] } });
+    const code = 'import sys, traceback\nsys.excepthook = traceback.print_exception\nx = "\u2028\x0c"\n1 / 0';
+    const ran = await sandbox.run(code);
+    expect(ran.stderr).toMatch(/line 4, in <module>\n {4}1 \/ 0\n(?: {4}~~\^~~\n)?ZeroDivisionError/);
+  });
+
   test('shares no state of numpy’s generators between programs', async (context) => {
     await using sandbox = await createSandbox({ python, config: { preload: ['numpy'] } });
     if (!sandbox.ready.preloaded.includes('numpy')) context.skip(`${python} has no numpy`);

@@ -1,0 +1,29 @@
+import { expect, test } from 'vitest';
+import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
+import { describePython } from './suite.ts';
+
+describePython('Python that remembers', (python) => {
+  async function kept(): Promise<{ sandbox: Sandbox; run: (code: string) => ReturnType<Sandbox['run']> }> {
+    const sandbox = await createSandbox({ python, config: { languages: ['python', 'bash'] } });
+    await sandbox.run('', { language: 'bash', session: { do: 'open', ttl_seconds: 600 } });
+    const session = { do: 'python', context: 'main', rich: false } as const;
+    return { sandbox, run: (code) => sandbox.run(code, { session, timeoutMs: 20_000 }) };
+  }
+
+  test('shows the line that failed, with its caret, whatever stands in the lines before', async () => {
+    const { sandbox, run } = await kept();
+    await using _ = sandbox;
+    const failed = await run('x = "a\u2028b"\n"""\x0b\x0c\x1c\x85"""\r\n1 / 0');
+    expect(failed.stderr).toMatch(/line 3, in <module>\n {4}1 \/ 0\n(?: {4}~~\^~~\n)?ZeroDivisionError/);
+  });
+
+  test('shows the line of an error that the compiler finds behind the parser', async () => {
+    const { sandbox, run } = await kept();
+    await using _ = sandbox;
+    for (const [code, shown] of [
+      ['def f():\n    x = 1\n    global x', 'line 3\n    global x\n'],
+      ['x = 1\nreturn x', 'line 2\n    return x\n'],
+    ] as const)
+      expect((await run(code)).stderr).toContain(shown);
+  });
+});
