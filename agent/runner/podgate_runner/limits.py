@@ -81,6 +81,8 @@ MAX_SESSION_SECONDS = 90000
 MAX_TERMINAL_SIDE = 4096
 # Interpreters that one session keeps.
 MAX_CONTEXTS = 8
+# Pipes that what they have left running writes to.
+MAX_UNHEARD_PIPES = 64
 # From an interrupt to the kill: less than the agent waits for a runner that is silent.
 INTERRUPT_SECONDS = 1
 # Of the processes that a sandbox may have: an interpreter that has more than that at its interrupt is ended at once.

@@ -17,7 +17,8 @@ class _Pipe:
 
 
 class Output:
-    def __init__(self, outbox, limits, poller, pipes=None):
+    def __init__(self, outbox, limits, poller, pipes=None, unheard=None):
+        """`unheard` takes the read ends of pipes that are given up and that somebody may write to still."""
         self._outbox = outbox
         self._poller = poller
         self._cap = limits["max_output_bytes"]
@@ -25,6 +26,7 @@ class Output:
         self.stdout, self.stderr = pipes or (_Pipe(STDOUT), _Pipe(STDERR))
         self._pipes = (self.stdout, self.stderr)
         self._draining = False
+        self._unheard = unheard
 
     def write_ends(self):
         return [pipe.write_fd for pipe in self._pipes]
@@ -107,7 +109,10 @@ class Output:
                         break
                     pipe.counted += len(data)
             except BlockingIOError:
-                pass
+                if self._unheard is not None:
+                    pipe.ended = True
+                    self._unheard.take(pipe.read_fd)
+                    continue
             self._end(pipe)
 
 

@@ -14,6 +14,7 @@ from podgate_runner.session_keeper_link import KeeperLink
 from podgate_runner.session_piece import PythonWork
 from podgate_runner.session_place import ProgramPlace
 from podgate_runner.session_terminal import Terminal
+from podgate_runner.unheard import Unheard
 
 # What the keeper says of a program, and how the program hears it.
 _HEARD = {"terminal": "on_terminal", "refused": "on_refused", "started": "on_begun", "failed": "on_failed"}
@@ -42,6 +43,7 @@ class SessionRunner(Runner):
         self._contexts = {}
         self._programs_of_contexts = {}
         self._last_context = 0
+        self.unheard = Unheard(self.poller)
         # The keeper, and who watches over each program.
         self.own_tasks += 1 + MAX_SESSION_WORK + MAX_CONTEXTS
         self._supply.catch_up()

@@ -26,7 +26,7 @@ class PythonWork(Command):
     def _start(self):
         host = self.host
         self._memory = host.memory.begin()
-        self._output = Output(self.outbox, self.limits, host.poller)
+        self._output = Output(self.outbox, self.limits, host.poller, unheard=host.unheard)
         self.state = STARTING
         self.due = time.monotonic() + START_SECONDS
         if self.context.pid:

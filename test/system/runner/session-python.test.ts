@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
-import { describePython } from './suite.ts';
+import { describePython, py } from './suite.ts';
 
 describePython('Python that remembers', (python) => {
   async function kept(): Promise<{ sandbox: Sandbox; run: (code: string) => ReturnType<Sandbox['run']> }> {
@@ -26,4 +26,23 @@ describePython('Python that remembers', (python) => {
     ] as const)
       expect((await run(code)).stderr).toContain(shown);
   });
+
+  test('leaves running what it started, whatever that prints', async () => {
+    const { sandbox, run } = await kept();
+    await using _ = sandbox;
+    const begun = await run(py`
+      import os, subprocess, time
+      os.mkfifo("go")
+      talks = 'echo first; read x < go; echo more; echo more >&2; head -c 1000000 /dev/zero; : > told; exec sleep 100'
+      left = subprocess.Popen(["sh", "-c", talks])
+      print("begun")
+    `);
+    expect(begun.stdout.split('\n').sort()).toEqual(['', 'begun', 'first']);
+    const asked = await run(py`
+      with open("go", "w") as go: go.write("go\n")
+      while left.poll() is None and not os.path.exists("told"): time.sleep(0.01)
+      print(left.poll())
+    `);
+    expect(asked.stdout).toBe('None\n');
+  }, 60_000);
 });
