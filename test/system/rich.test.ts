@@ -58,6 +58,20 @@ describeStack('an execution that is asked for its results', { templates: TEMPLAT
     expect(failed.results?.map(({ kind }) => kind)).toEqual(['figure', 'figure']);
   });
 
+  test('gives a figure that is its last value as PNG, once', { timeout: 60_000 }, async (context) => {
+    const closed = 'fig, ax = plt.subplots()\nplt.close(fig)\nax.plot([1, 2])\nfig';
+    const shown = await run(`import matplotlib.pyplot as plt\n${closed}`, { timeout_ms: 20_000 });
+    context.skip(shown.error?.name === 'ModuleNotFoundError', 'no matplotlib here');
+    const kindsOf = ({ results }: ExecuteResponse) =>
+      results?.map(({ kind, data }) => [kind, ...Object.keys(data).sort()]);
+    expect(kindsOf(shown)).toEqual([['result', 'image/png', 'text/plain']]);
+    const open = await run('import matplotlib.pyplot as plt\nplt.figure()', { timeout_ms: 20_000 });
+    expect(kindsOf(open)).toEqual([
+      ['result', 'text/plain'],
+      ['figure', 'image/png'],
+    ]);
+  });
+
   test('tells its error by name, value and frames, beside the traceback that Python prints', async () => {
     const failed = await run('def f():\n    return 1 / 0\nf()');
     expect(failed).toMatchObject({

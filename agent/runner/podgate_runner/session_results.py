@@ -54,9 +54,7 @@ class Results:
             return
         try:
             for number in pyplot.get_fignums():
-                file = io.BytesIO()
-                pyplot.figure(number).savefig(file, format="png", bbox_inches="tight")
-                self._add("figure", {"image/png": file.getvalue()})
+                self._add("figure", {"image/png": drawn(pyplot.figure(number))})
         finally:
             pyplot.close("all")
 
@@ -141,6 +139,10 @@ def representations(value):
                 part = part[0]
             if part is not None:
                 found[name] = part
+    if "image/png" not in found:
+        figure = figure_of(value)
+        if figure is not None:
+            found["image/png"] = figure
     if "application/json" not in found:
         table, is_whole = table_of(value)
         if table is not None:
@@ -149,6 +151,25 @@ def representations(value):
     if "text/plain" not in found:
         found["text/plain"] = repr(value)
     return found, partial
+
+
+def figure_of(value):
+    """A matplotlib figure as PNG, which has no method for that. One that is open comes by itself."""
+    module, pyplot = sys.modules.get("matplotlib.figure"), sys.modules.get("matplotlib.pyplot")
+    if module is None or not isinstance(value, module.Figure):
+        return None
+    if pyplot and any(pyplot.figure(number) is value for number in pyplot.get_fignums()):
+        return None
+    try:
+        return drawn(value)
+    except Exception:
+        return None
+
+
+def drawn(figure):
+    file = io.BytesIO()
+    figure.savefig(file, format="png", bbox_inches="tight")
+    return file.getvalue()
 
 
 def call(value, method):
