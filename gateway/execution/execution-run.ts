@@ -174,7 +174,7 @@ export class ExecutionRun implements OutputSource {
   #carryOut(effect: Exclude<ExecutionEffect, { do: 'fault' }>): void {
     switch (effect.do) {
       case 'requeue':
-        this.#search.again(effect.failure);
+        this.#search.again(this.#agent.instance, effect.failure);
         break;
       case 'elsewhere':
         this.#search.elsewhere(this.#agent.instance, effect.failure);

@@ -22,7 +22,7 @@ export type SlotSearchOptions = {
 /** One execution's search for where it may run, over all its attempts. */
 export type Search = {
   begin(): void;
-  again(failure?: Failure): void;
+  again(instance: string, failure?: Failure): void;
   elsewhere(refusing: string, failure: Failure): void;
   timeOut(): void;
   stop(): void;
@@ -35,6 +35,8 @@ export class SlotSearch implements Search {
   readonly #refused = new Set<string>();
   /** Instances of which a sandbox failed it. */
   readonly #avoided = new Set<string>();
+  /** Instances that had no room for it when the queue timeout was over. */
+  readonly #full = new Set<string>();
   #lastRefusal: Failure | undefined;
   #leave: () => void = () => {};
   #waits = false;
@@ -48,11 +50,17 @@ export class SlotSearch implements Search {
     this.#enter('end');
   }
 
-  /** Waits again, before those that came later: the slot was none after all, or was lost for this reason. */
-  again(failure?: Failure): void {
+  /**
+   * Waits again, before those that came later: the slot was lost for this reason or, without one, the instance had none
+   * after all.
+   */
+  again(instance: string, failure?: Failure): void {
+    const { queueIsOver } = this.#options.clocks;
     this.#lastRefusal = failure ?? this.#lastRefusal;
+    // It grants what it could make (docs/decisions/0007): asked again it would refuse again, as fast as links are.
+    if (queueIsOver && !failure) this.#full.add(instance);
     this.#enter('front');
-    if (this.#waits && this.#options.clocks.queueIsOver) {
+    if (this.#waits && queueIsOver) {
       this.#leave();
       this.timeOut();
     }
@@ -64,7 +72,7 @@ export class SlotSearch implements Search {
     const { wanted } = this.#options.order;
     const tried = isOfASandbox(failure.code) ? this.#avoided : this.#refused;
     tried.add(refusing);
-    if (mayBePlaced(directory, wanted, this.#refused)) this.again(failure);
+    if (mayBePlaced(directory, wanted, this.#refused)) this.again(refusing, failure);
     else apply({ type: 'nowhere_else', failure });
   }
 
@@ -101,7 +109,7 @@ export class SlotSearch implements Search {
     const request = {
       wanted: this.#options.order.wanted,
       held: this.#held,
-      refused: this.#refused,
+      refused: this.#full.size > 0 ? new Set([...this.#refused, ...this.#full]) : this.#refused,
       avoided: this.#avoided,
       placed: (placement: Placement) => {
         this.#waits = false;

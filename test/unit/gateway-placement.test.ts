@@ -530,6 +530,36 @@ describe('a NACK', () => {
     expect(await problemOf(await answer)).toMatchObject({ status: 503, code: 'at_capacity' });
   });
 
+  test('of at_capacity once the queue timeout is over is the answer, whatever the instance grants', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent({ slots: 9 });
+    await bench.clock.settle();
+    const answer = bench.ask('/v1/execute', { body: { code: '', queue_timeout_ms: 100 } });
+    const waited = await agent.next();
+    await bench.clock.advance(100);
+    waited.nack('at_capacity', 'No sandbox was free in time.');
+    expect(await problemOf(await answer)).toMatchObject({
+      status: 503,
+      code: 'at_capacity',
+      retryable: true,
+    });
+    expect(agent.received.filter(({ name }) => name === 'START')).toHaveLength(1);
+  });
+
+  test('of at_capacity once the queue timeout is over has others asked, each of them once', async () => {
+    const bench = await createGatewayBench();
+    const agents = await Promise.all([1, 2].map((n) => bench.agent({ instance: `instance-${n}`, slots: 9 })));
+    await bench.clock.settle();
+    const answer = bench.ask('/v1/execute', { body: { code: '', queue_timeout_ms: 0 } });
+    await until(() => agents.some(({ executions }) => executions.length === 1));
+    const [first, second] = agents[0]?.executions.length ? agents : agents.toReversed();
+    (await first?.next())?.nack('at_capacity');
+    (await second?.next())?.nack('at_capacity');
+    expect(await problemOf(await answer)).toMatchObject({ status: 503, code: 'at_capacity' });
+    for (const { received } of agents)
+      expect(received.filter(({ name }) => name === 'START')).toHaveLength(1);
+  });
+
   test('is not what a START that was lost with its link is told, where no slot is free in time', async () => {
     const bench = await createGatewayBench();
     const agent = await bench.agent({ slots: 1, refill: false });
