@@ -50,14 +50,22 @@ export type GatewayBenchOptions = {
   config?: Partial<GatewayConfig>;
   fileStore?: (store: FileStore) => FileStore;
   denyList?: boolean;
+  /** Of callers and agents: the claim that holds their tenant, `acme` unless theirs say otherwise. */
+  tenantClaim?: string;
 };
 
 export async function createGatewayBench(options: GatewayBenchOptions = {}): Promise<GatewayBench> {
   const clock = createFakeClock();
-  const callers = await createKeyIssuer({ kind: 'callers', claims: { scope: ALL_SCOPES } });
-  const agents = await createKeyIssuer({ kind: 'agents' });
+  const { tenantClaim } = options;
+  const tenant = tenantClaim === undefined ? {} : { [tenantClaim]: 'acme' };
+  const entry = tenantClaim === undefined ? {} : { tenant_claim: tenantClaim };
+  const callers = await createKeyIssuer({ kind: 'callers', claims: { scope: ALL_SCOPES, ...tenant } });
+  const agents = await createKeyIssuer({ kind: 'agents', claims: tenant });
   const auth = createAuthBench(
-    [{ issuer: callers }, { issuer: agents }],
+    [
+      { issuer: callers, entry },
+      { issuer: agents, entry },
+    ],
     options.denyList ? { denyList: { file: 'deny' } } : {},
   );
   auth.documents.set('deny', '');

@@ -53,7 +53,7 @@ describe('the cluster', () => {
 
   test('that the key may not use answers exactly like one that does not exist', async () => {
     const bench = await benchOf('mine', 'theirs');
-    const key = await bench.key({ clusters: ['mine', 'my-*'] });
+    const key = await bench.key({ clusters: ['mine', 'my-*'], default_cluster: 'theirs' });
     const answers = await Promise.all(
       ['theirs', 'nowhere'].map(async (name) => {
         const { request_id, ...rest } = await problemOf(
@@ -66,33 +66,23 @@ describe('the cluster', () => {
     expect(JSON.parse(answers[0] ?? '')).toMatchObject({ status: 404, code: 'no_cluster' });
   });
 
+  test('where none is named is none but those that the key may use', async () => {
+    const bench = await benchOf('mine', 'theirs');
+    await bench.agent({ instance: 'another', clusters: [cluster('theirs', 'science')] });
+    await bench.clock.settle();
+    const ask = async (clusters: string[], body: object) =>
+      problemOf(
+        await bench.ask('/v1/execute', { key: await bench.key({ clusters }), body: { ...A, ...body } }),
+      );
+    expect(await ask(['mine'], { template: 'science' })).toMatchObject({ code: 'no_template' });
+    expect(await ask(['nobodys'], {})).toMatchObject({ code: 'no_agent' });
+  });
+
   test.for(['UPPER', 'a b', '..', ''])('%j is the name of none', async (name) => {
     const bench = await benchOf('a');
     const response = await bench.ask('/v1/execute', { headers: { 'podgate-cluster': name }, body: A });
     expect(await problemOf(response)).toMatchObject({ status: 404, code: 'no_cluster' });
     expect((await bench.ask(`/v1/execute`, { body: { ...A, cluster: name } })).status).toBe(422);
-  });
-
-  test('of another tenant is never found', async () => {
-    const bench = await benchOf('a');
-    // The agent is acme's: a caller of another tenant has no agent at all.
-    const stranger = {
-      ...(await bench.auth.authenticator.authenticate(
-        new Request('http://x', { headers: { authorization: `Bearer ${await bench.key()}` } }),
-      )),
-      tenant: 'globex',
-    };
-    const { requirePlace } = await import('../../gateway/clusters/placement.ts');
-    const { ClusterDirectory } = await import('../../gateway/clusters/cluster-directory.ts');
-    const directory = new ClusterDirectory({
-      now: () => 0,
-      elapsed: () => 0,
-      maxLinksPerTenant: 1,
-      onFreed: () => {},
-    });
-    expect(() =>
-      requirePlace(directory, { caller: stranger, cluster: 'a', template: 'default', language: 'python' }),
-    ).toThrow('no_agent');
   });
 
   test('without an agent is a 503 at once, where its name is known', async () => {
