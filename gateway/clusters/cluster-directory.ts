@@ -10,7 +10,7 @@ import { type Cluster, freeSlots, type Instance } from './instance.ts';
 export const MAX_CLUSTERS_PER_TENANT = 4_096;
 
 /** Instances of one tenant that agents told of, whether or not they are ever seen. */
-const MAX_TOLD = 1_024;
+export const MAX_TOLD = 1_024;
 
 type Tenant = {
   readonly instances: Map<string, Instance>;

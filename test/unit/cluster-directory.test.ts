@@ -1,7 +1,11 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
-import { ClusterDirectory } from '../../gateway/clusters/cluster-directory.ts';
+import {
+  ClusterDirectory,
+  MAX_CLUSTERS_PER_TENANT,
+  MAX_TOLD,
+} from '../../gateway/clusters/cluster-directory.ts';
 import type { GatewayLink } from '../../gateway/link/gateway-link.ts';
 import { announceCluster } from '../fakes/mock-agent.ts';
 
@@ -31,4 +35,43 @@ test('an instance that is away keeps the names of its clusters, and nothing else
   expect(told.map((cluster) => cluster.deref())).toEqual([undefined, undefined]);
   expect(directory.serving('acme', 'plant', 1_000)).toEqual(['instance-1']);
   expect(directory.serving('acme', 'elsewhere', 1_000)).toEqual([]);
+});
+
+const LINK = {
+  agent: { tenant: 'acme', sub: 'agent', thumbprint: 't', maxInstances: null },
+  draining: false,
+  joined: true,
+  lastHeardMs: 0,
+};
+const linkOf = (instance: string) => ({ ...LINK, instance }) as unknown as GatewayLink;
+const create = () =>
+  new ClusterDirectory({ now: () => 0, elapsed: () => 0, maxLinksPerTenant: 20_000, onFreed() {} });
+
+test('of the instances that agents tell of MAX_TOLD are remembered, and not one more', () => {
+  const directory = create();
+  const names = (from: number, to: number) =>
+    Array.from({ length: to - from }, (_, index) => `told-${from + index}`);
+  directory.join(linkOf('a'), names(0, MAX_TOLD - 1));
+  for (const more of [MAX_TOLD, MAX_TOLD + 1]) {
+    directory.join(linkOf('b'), names(MAX_TOLD - 1, more));
+    expect(directory.serving('acme', 'lab', 1_000)).toHaveLength(MAX_TOLD);
+  }
+});
+
+test('a tenant has so many clusters and not one more, unless one of them has no agent', () => {
+  const directory = create();
+  const announce = (link: GatewayLink, from: number, to: number) => {
+    directory.join(link);
+    const clusters = Array.from({ length: to - from }, (_, at) =>
+      announceCluster({ name: `c-${from + at}` }),
+    );
+    return directory.slots(link, { grants: [], clusters });
+  };
+  const [first, rest, late] = [linkOf('a'), linkOf('b'), linkOf('c')];
+  expect(announce(first, 0, 1)).toBeNull();
+  expect(announce(rest, 1, MAX_CLUSTERS_PER_TENANT)).toBeNull();
+  expect(announce(late, MAX_CLUSTERS_PER_TENANT, MAX_CLUSTERS_PER_TENANT + 1)).toBe('forbidden');
+  directory.leave(first);
+  expect(announce(late, MAX_CLUSTERS_PER_TENANT, MAX_CLUSTERS_PER_TENANT + 1)).toBeNull();
+  expect([...directory.clusters('acme')]).toHaveLength(MAX_CLUSTERS_PER_TENANT);
 });

@@ -12,6 +12,7 @@ import {
   MAX_DATA_BYTES,
   MAX_HELLO_BYTES,
   MAX_MESSAGE_BYTES,
+  RECORD_TTL_MS,
 } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import { createGatewayBench } from '../fakes/gateway-bench.ts';
@@ -161,6 +162,15 @@ describe('instances', () => {
     expect(impostor.closed?.code).toBe(4403);
   });
 
+  test('belong to the subject that they first joined with, also where another has the same key', async () => {
+    const bench = await createGatewayBench();
+    const { options } = await bench.agent();
+    const { cnf } = JSON.parse(atob(options.identity.token.split('.')[1] ?? ''));
+    const token = await bench.agents.sign({ claims: { sub: 'other', clusters: ['*'], cnf } });
+    const impostor = await bench.agent({ identity: { ...options.identity, token } });
+    expect(impostor.closed?.code).toBe(4403);
+  });
+
   test('are at most as many as the token says', async () => {
     const bench = await createGatewayBench();
     const identity = await bench.identity({ claims: { max_instances: 1 } });
@@ -194,19 +204,33 @@ describe('instances', () => {
   });
 
   test("are bounded by their tenant's links, at the limit and one past it", async () => {
+    const bench = await createGatewayBench({ config: { maxLinksPerTenant: 3 } });
+    const identity = await bench.identity();
+    for (const instance of ['instance-1', 'instance-1', 'instance-2'])
+      expect((await bench.agent({ identity, instance })).closed).toBeUndefined();
+    for (const instance of ['instance-2', 'instance-3'])
+      expect((await bench.agent({ identity, instance })).closed?.code).toBe(4403);
+  });
+
+  test('that are away and may come back are as many as links may be', async () => {
     const bench = await createGatewayBench({ config: { maxLinksPerTenant: 2 } });
-    expect((await bench.agent({ instance: 'instance-1' })).closed).toBeUndefined();
-    expect((await bench.agent({ instance: 'instance-2' })).closed).toBeUndefined();
-    expect((await bench.agent({ instance: 'instance-3' })).closed?.code).toBe(4403);
+    const identity = await bench.identity();
+    for (const instance of ['instance-1', 'instance-2']) (await bench.agent({ identity, instance })).cut();
+    expect((await bench.agent({ identity, instance: 'instance-3' })).closed?.code).toBe(4403);
+    expect((await bench.agent({ identity, instance: 'instance-2' })).closed).toBeUndefined();
+    await bench.clock.advance(RECORD_TTL_MS);
+    expect((await bench.agent({ identity, instance: 'instance-3' })).closed).toBeUndefined();
   });
 
   test('may not announce or grant a cluster that their token does not allow', async () => {
     const bench = await createGatewayBench();
+    const identity = await bench.identity({ claims: { clusters: ['lab'] } });
     for (const slots of [
       { grants: [], clusters: [announceCluster({ name: 'theirs' })] },
       { grants: [{ cluster: 'theirs', template: 'default', granted: 1 }], clusters: null },
     ]) {
-      const agent = await bench.agent({ claims: { clusters: ['lab'] } });
+      const agent = await bench.agent({ identity });
+      expect(agent.closed).toBeUndefined();
       agent.send('SLOTS', slots);
       await until(() => agent.closed !== undefined);
       expect(agent.closed?.code).toBe(4403);
@@ -579,6 +603,21 @@ describe('tokens', () => {
     const other = await bench.identity();
     const proof = await other.prove(nonce, agent.instance, bench.clock.wall());
     agent.send('AUTH_REFRESH', { token: other.token, ...proof });
+    await until(() => agent.closed !== undefined);
+    expect(agent.closed?.code).toBe(4403);
+  });
+
+  test('of another subject do not renew a link, also with the same key', async () => {
+    const bench = await createGatewayBench();
+    const seconds = Math.floor(bench.clock.wall() / 1000);
+    const agent = await bench.agent({ claims: { exp: seconds + 200 } });
+    await bench.clock.advance(20_000);
+    const { nonce } = await agent.seen('AUTH_REFRESH');
+    const { identity } = agent.options;
+    const { cnf } = JSON.parse(atob(identity.token.split('.')[1] ?? ''));
+    const token = await bench.agents.sign({ claims: { sub: 'other', clusters: ['*'], cnf } });
+    const proof = await identity.prove(nonce, agent.instance, bench.clock.wall());
+    agent.send('AUTH_REFRESH', { token, ...proof });
     await until(() => agent.closed !== undefined);
     expect(agent.closed?.code).toBe(4403);
   });
