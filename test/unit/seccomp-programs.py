@@ -19,9 +19,8 @@ def dump(variants):
     programs = [
         seccomp.instructions(each["machine"], each["network"], each["protected"], each["fresh"]) for each in variants
     ]
-    refused = [[code, list(names)] for code, names in seccomp.REFUSED]
     newest = syscall_table.NEWEST
-    return {"table": table, "arch": syscall_table.AUDIT_ARCH, "newest": newest, "refused": refused, "programs": programs}
+    return {"table": table, "arch": syscall_table.AUDIT_ARCH, "newest": newest, "programs": programs}
 
 
 def attempt(name, arguments, confinement):

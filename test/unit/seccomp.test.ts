@@ -13,7 +13,6 @@ type Dump = {
   table: Record<Machine, Record<string, number | null>>;
   arch: Record<Machine, number>;
   newest: number;
-  refused: [number, string[]][];
   programs: Instruction[][];
 };
 
@@ -39,6 +38,24 @@ const FREE: Record<string, Record<Machine, number>> = {
   connect: { x86_64: 42, aarch64: 203 },
   epoll_pwait: { x86_64: 281, aarch64: 22 },
 };
+
+/** What may never be called, by errno. Written down apart from the rules: one that goes missing there fails here. */
+const NEVER: [errno: number, names: string][] = [
+  [
+    EPERM,
+    `mount umount2 pivot_root setns move_mount open_tree open_tree_attr fsopen fsconfig fsmount fspick mount_setattr
+    open_by_handle_at quotactl quotactl_fd bpf perf_event_open userfaultfd fanotify_init kexec_load kexec_file_load
+    init_module finit_module delete_module create_module query_module get_kernel_syms lookup_dcookie syslog acct swapon
+    swapoff reboot vhangup iopl ioperm modify_ldt uselib ustat sysfs _sysctl nfsservctl settimeofday clock_settime
+    sethostname setdomainname afs_syscall getpmsg putpmsg security tuxcall vserver add_key request_key keyctl
+    pidfd_getfd process_madvise process_mrelease kcmp`,
+  ],
+  [
+    ENOSYS,
+    `clone3 io_uring_setup io_uring_enter io_uring_register mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify
+    mq_getsetattr shmget shmat shmctl msgget msgsnd msgrcv msgctl semget semop semctl semtimedop memfd_secret`,
+  ],
+];
 
 describe.each(MACHINES)('the filter of %s', (machine) => {
   const call = (name: string, ...args: (number | bigint)[]) => run('shared', name, args);
@@ -81,11 +98,10 @@ describe.each(MACHINES)('the filter of %s', (machine) => {
   });
 
   test('refuses whole calls with the errno of their row', () => {
-    const numbered = dump.refused.flatMap(([code, names]) =>
-      names.filter((name) => dump.table[machine][name] !== null).map((name) => ({ code, name })),
-    );
-    expect(numbered.length).toBeGreaterThan(50);
-    for (const { code, name } of numbered) expect(call(name), name).toEqual({ errno: code });
+    for (const [errno, names] of NEVER) {
+      const numbered = names.split(/\s+/).filter((name) => dump.table[machine][name] !== null);
+      for (const name of numbered) expect(call(name), name).toEqual({ errno });
+    }
   });
 
   test.each(['socket', 'socketpair'])('opens by %s only AF_UNIX, whatever the upper half says', (name) => {
