@@ -152,8 +152,11 @@ describeSandbox('RESET', (sandbox) => {
   });
 });
 
-/** Queues and the termination log as a container engine mounts them: writable for all, in a /root that is open. */
-test('a reset removes POSIX queues and the termination log’s text, and says what it cannot remove', () => {
+/**
+ * Queues and the termination log as a container engine mounts them: writable for all, in a /root that is open. No program
+ * may make a System V object; what made one all the same leaves none.
+ */
+test('a reset removes queues, System V objects and the termination log’s text, and says what it cannot remove', () => {
   const runner = new URL('../../../agent/runner', import.meta.url).pathname;
   const script = `
 set -e
@@ -166,7 +169,7 @@ mkdir /dev/mqueue
 mount -t mqueue queues /dev/mqueue
 exec /usr/bin/python3 -B -c "$CODE"`;
   const code = `
-import os, sys
+import ctypes, os, sys
 sys.path.insert(0, ${JSON.stringify(runner)})
 from podgate_runner.reset import reset
 class Place:
@@ -174,10 +177,15 @@ class Place:
     kill = processes = lambda self: []
 config = {'workspace': '/srv', 'scratch': ['/tmp'], 'proc_root': '/proc'}
 assert os.getpid() == 1
+def objects():
+    return sum(len(open('/proc/sysvipc/' + kind).readlines()) - 1 for kind in ('shm', 'sem', 'msg'))
 open('/dev/mqueue/left', 'x').close()
+libc = ctypes.CDLL(None)
+libc.shmget(1, 4096, 0o1600), libc.semget(1, 1, 0o1600), libc.msgget(1, 0o1600)
+made = objects()
 log = '${TERMINATION_PATH}'
 open(log, 'w').write('text')
-print(reset(Place(), config), os.listdir('/dev/mqueue'), os.path.getsize(log))
+print(reset(Place(), config), os.listdir('/dev/mqueue'), made, objects(), os.path.getsize(log))
 # A mount point cannot be removed, nor can what is read-only be cut.
 open('/dev/mqueue/held', 'x').close()
 open(log, 'w').write('text')
@@ -189,5 +197,5 @@ print(reset(Place(), config))
     env: { PATH: process.env.PATH ?? '', CODE: code },
     encoding: 'utf8',
   });
-  expect(stdout + stderr).toBe(`[] [] 0\n["queue 'held'", 'text in ${TERMINATION_PATH}']\n`);
+  expect(stdout + stderr).toBe(`[] [] 3 0 0\n["queue 'held'", 'text in ${TERMINATION_PATH}']\n`);
 });
