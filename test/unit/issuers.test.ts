@@ -59,6 +59,22 @@ const wrong: [why: string, entries: object[], sentence: RegExp][] = [
     /jwks_file serves callers and agents/,
   ],
   [
+    'one URL for both kinds',
+    [
+      { ...callers, jwks_file: undefined, jwks_url: 'https://x.example' },
+      { ...agents, jwks_file: undefined, jwks_url: 'https://x.example' },
+    ],
+    /jwks_url serves callers and agents/,
+  ],
+  [
+    'the same keys in line for both kinds',
+    [
+      { ...callers, jwks_file: undefined, jwks: { keys: [] } },
+      { ...agents, jwks_file: undefined, jwks: { keys: [] } },
+    ],
+    /jwks serves callers and agents/,
+  ],
+  [
     'a private key in line',
     [{ ...callers, jwks_file: undefined, jwks: { keys: [{ d: 'x' }] } }],
     /private or secret/,

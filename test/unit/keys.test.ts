@@ -181,6 +181,7 @@ describe('a key is refused', () => {
     ['with crit', { crit: ['exp'], exp: 1 }, 'malformed'],
     ['with crit that is empty', { crit: [] }, 'malformed'],
     ['with an unencoded payload', { crit: ['b64'], b64: false }, 'malformed'],
+    ['with an unencoded payload that it does not call critical', { b64: false }, 'malformed'],
   ];
   test.for(byHeader)('%s', async ([, header, reason]) => {
     expect(await verifyCaller(await caller.sign({ header }))).toBe(reason);

@@ -82,6 +82,7 @@ test('a pattern matches its name, or with * at its end whatever begins like it',
   expect(matchesName(['lab'], 'lab2')).toBe(false);
   expect(matchesName(['eu-*'], 'eu-west')).toBe(true);
   expect(matchesName(['eu-*'], 'eu')).toBe(false);
+  expect(matchesName(['eu-*'], 'not-eu-west')).toBe(false);
   expect(matchesName(['*'], 'anything')).toBe(true);
   expect(matchesName([], 'lab')).toBe(false);
 });

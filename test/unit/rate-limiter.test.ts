@@ -67,6 +67,14 @@ describe('requests per minute', () => {
     );
   });
 
+  test('count for 60 seconds, also one that came at the end of its second', () => {
+    const bench = createBench();
+    bench.nowMs = 1_800_000_000_999;
+    expect(bench.take(1)).toBeNull();
+    bench.nowMs += 59_999;
+    expect(bench.take(1)).not.toBeNull();
+  });
+
   test('are counted for each holder alone, and not at all without a ceiling', () => {
     const bench = createBench();
     expect(bench.take(1)).toBeNull();
