@@ -20,10 +20,10 @@ export type ShowResultsOptions = {
   saver?: FileSaver | undefined;
 };
 
-/** Prints a last value as text, and saves its other forms and figures, or says that they are there. */
+/** Prints values as text, and saves their other forms and figures, or says that they are there. */
 export async function showResults(event: ResultEvent, { io, saver }: ShowResultsOptions): Promise<void> {
   const taken = new Set(event.files.map(({ path }) => path));
-  const counts = { result: 0, figure: 0 };
+  const counts = { result: 0, display: 0, figure: 0 };
   for (const { kind, data } of event.results ?? []) {
     counts[kind] += 1;
     const { 'text/plain': plain, ...rest } = data;

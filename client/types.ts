@@ -63,7 +63,7 @@ export type ExecuteRequest = {
 };
 
 /** What the code gave: text as it is, JSON as JSON, anything else in base64, by media type. */
-export type PythonValue = { kind: 'result' | 'figure'; data: Record<string, unknown> };
+export type PythonValue = { kind: 'result' | 'display' | 'figure'; data: Record<string, unknown> };
 
 /** What a piece of Python gives beside its output. */
 export type Results = {

@@ -3,6 +3,7 @@ import * as z from 'zod';
 /** A document of results, as user code's own process writes it: the runner's MAX_RESULTS_BYTES. */
 export const MAX_RESULT_DOCUMENT_BYTES = 8_388_608;
 const MAX_RESULTS = 32;
+const valueKind = z.enum(['result', 'display', 'figure']);
 
 const resultError = z.object({
   name: z.string().max(8_192),
@@ -15,7 +16,7 @@ const omittedResults = z.array(z.object({ type: z.string(), reason: z.string() }
 /** What a piece of Python sends beside its output. */
 export const resultDocument = z.object({
   results: z
-    .array(z.object({ kind: z.enum(['result', 'figure']), data: z.record(z.string().max(128), z.string()) }))
+    .array(z.object({ kind: valueKind, data: z.record(z.string().max(128), z.string()) }))
     .max(MAX_RESULTS),
   omitted: omittedResults.max(MAX_RESULTS),
   error: resultError.nullable(),
@@ -26,7 +27,7 @@ export const pythonResults = {
   results: z
     .array(
       z.object({
-        kind: z.enum(['result', 'figure']).describe('the last value, or a figure that was left open'),
+        kind: valueKind.describe('the last value, one given to display(), or a figure that was left open'),
         data: z
           .record(z.string(), z.unknown())
           .describe('by media type: text as it is, JSON as JSON, anything else in base64'),

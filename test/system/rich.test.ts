@@ -40,6 +40,21 @@ describeStack('an execution that is asked for its results', { templates: TEMPLAT
     expect(await run('6 * 7', { last_line_interactive: false })).toMatchObject({ stdout: '', results: [] });
   });
 
+  test('has display(), as notebooks do, and a name of its own where it wants one', async () => {
+    const shown = await run(
+      `print("said")\ndisplay(1, "two")${SHOWN.replace(/Shown\(\)$/, 'display(Shown())')}`,
+    );
+    expect(shown).toMatchObject({ stdout: 'said\n', results_omitted: [], error: null });
+    expect(shown.results?.map(({ kind, data }) => [kind, data['text/plain']])).toEqual([
+      ['display', '1'],
+      ['display', "'two'"],
+      ['display', 'shown'],
+    ]);
+    expect(shown.results?.at(2)?.data['text/html']).toBe('<b>é</b>');
+    expect(await run('def display(x): print("mine", x)\ndisplay(3)')).toMatchObject({ stdout: 'mine 3\n' });
+    expect(await run('display(3)', { rich: false })).toMatchObject({ exit_code: 1, stdout: '' });
+  });
+
   test('says nothing of results where it is not asked', async () => {
     const plain = await run('6 * 7', { rich: false });
     expect(plain.stdout).toBe('42\n');

@@ -22,6 +22,7 @@ def execute(job, results, pyrun):
         main, value = None, None
         codes = pyrun.begin(job["path"], job["args"], job["interactive"], "eval")
         main = sys.modules["__main__"].__dict__
+        sys.modules["builtins"].display = results.display
         for code in codes:
             value = pyrun.outermost.call(eval, code, main)
         results.value(value)

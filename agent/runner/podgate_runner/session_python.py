@@ -101,6 +101,7 @@ class Interpreter:
             source = file.read()
         sys.stdin = io.open(0, "r", encoding="utf-8", errors="replace", closefd=False)
         results = session_results.Results(asked["rich"])
+        builtins.display = results.display
         code = self._run(source, asked["interactive"], results)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         pyexit.flush()

@@ -47,6 +47,14 @@ class Results:
             self._add("result", *representations(value))
         return True
 
+    def display(self, *values):
+        """What notebooks have under that name. Where nobody wants results it prints."""
+        for value in values:
+            if self._rich:
+                self._add("display", *representations(value))
+            else:
+                print(repr(value))
+
     def figures(self):
         """Every open matplotlib figure, which is closed then: the next piece of code begins with none."""
         pyplot = sys.modules.get("matplotlib.pyplot")

@@ -27,6 +27,14 @@ describePython('Python that remembers', (python) => {
       expect((await run(code)).stderr).toContain(shown);
   });
 
+  test('prints what it is to display where nobody wants results', async () => {
+    const { sandbox, run } = await kept();
+    await using _ = sandbox;
+    const shown = await run('display(1, "two")');
+    expect([shown.stdout, shown.stderr]).toEqual(["1\n'two'\n", '']);
+    expect((await run('display(3)')).stdout).toBe('3\n');
+  });
+
   test('leaves running what it started, whatever that prints', async () => {
     const { sandbox, run } = await kept();
     await using _ = sandbox;
