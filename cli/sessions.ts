@@ -2,7 +2,7 @@ import { parseArgs } from 'node:util';
 import { Podgate } from '../client/podgate.ts';
 import { PodgateError } from '../client/podgate-error.ts';
 import type { Program } from '../client/program.ts';
-import type { BashEnd } from '../client/session-types.ts';
+import type { BashEnd, BashEvent } from '../client/session-types.ts';
 import type { Session } from '../client/sessions.ts';
 import { clientConfig } from './config.ts';
 import { EXIT_STATUS } from './exit-status.ts';
@@ -180,15 +180,12 @@ async function fed<End extends BashEnd>(program: Program<End>, io: Io): Promise<
   }
 }
 
-async function follow(
-  events: AsyncIterable<
-    { type: 'output'; stream: 'stdout' | 'stderr'; data: string } | ({ type: 'result' } & BashEnd)
-  >,
-  io: Io,
-): Promise<number> {
+async function follow(events: AsyncIterable<BashEvent>, io: Io): Promise<number> {
   for await (const event of events) {
     if (event.type === 'result') return statusOf(event, io);
-    if (!(await write(io[event.stream], event.data))) return EXIT_STATUS.readerGone;
+    // A `gap` is told to those who come back, as nobody does here.
+    if (event.type === 'output' && !(await write(io[event.stream], event.data)))
+      return EXIT_STATUS.readerGone;
   }
   return EXIT_STATUS.cancelled;
 }

@@ -1,6 +1,6 @@
 /** What the HTTP API takes and gives of sessions, in its own spelling, as types.ts has the rest. */
 
-import type { ExecutionEnd, OutputEvent, RequestFile, Results } from './types.ts';
+import type { ExecutionEnd, GapEvent, OutputEvent, RequestFile, Results } from './types.ts';
 
 /** One session. What is absent or null is the gateway's own. */
 export type SessionRequest = {
@@ -61,7 +61,8 @@ type InPlace<End> = Omit<End, 'files' | 'files_omitted' | 'files_omitted_count'>
 /** How a command ended. What it left in the workspace stays there. */
 export type BashEnd = InPlace<ExecutionEnd>;
 export type BashResult = { stdout: string; stderr: string } & BashEnd;
-export type BashEvent = OutputEvent | ({ type: 'result' } & BashEnd);
+/** `gap` only where what was asked for with an idempotency key is told again. */
+export type BashEvent = OutputEvent | GapEvent | ({ type: 'result' } & BashEnd);
 
 /** What lies at a path of a session; `size` in bytes, `modified_at` in Unix seconds, `mode` its permission bits. */
 export type WorkspaceEntry = {
@@ -101,4 +102,4 @@ export type PythonEnd = BashEnd &
     context_state: 'kept' | 'lost';
   };
 export type PythonResult = { stdout: string; stderr: string } & PythonEnd;
-export type PythonEvent = OutputEvent | ({ type: 'result' } & PythonEnd);
+export type PythonEvent = OutputEvent | GapEvent | ({ type: 'result' } & PythonEnd);

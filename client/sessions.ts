@@ -2,6 +2,7 @@ import { discard, readJson } from './answers.ts';
 import { followEvents } from './follow-events.ts';
 import type { CallOptions, ExecuteOptions, PageOptions } from './options.ts';
 import { Program } from './program.ts';
+import { resumeEvents } from './resume-events.ts';
 import { SessionFiles } from './session-files.ts';
 import type {
   BashEnd,
@@ -19,6 +20,7 @@ import type {
 } from './session-types.ts';
 import { openTerminal, type Terminal, type TerminalRequest } from './terminal.ts';
 import { type Call, pathPart, type Transport } from './transport.ts';
+import type { GapEvent, OutputEvent } from './types.ts';
 
 /** Sandboxes that stay: what one command leaves, the next finds. */
 export class Sessions {
@@ -85,13 +87,15 @@ export class Session implements AsyncDisposable {
     return this.#ask('POST', '/bash', { ...options, json: asCommand(request), mayStart: true });
   }
 
-  /** The same as it happens: output, then exactly one `result`. Leaving the loop ends the command. */
-  async *bashStream(
+  /**
+   * The same as it happens: output, then exactly one `result`. Leaving the loop ends the command, unless it has an
+   * idempotency key: it goes on, and so does the loop where the connection breaks or its gateway shuts down.
+   */
+  bashStream(
     request: string | BashRequest,
-    { signal }: CallOptions = {},
+    options: ExecuteOptions = {},
   ): AsyncGenerator<BashEvent, void, undefined> {
-    const response = await this.#start('/bash/stream', asCommand(request), signal);
-    yield* followEvents<BashEnd>(response, signal);
+    return this.#stream<BashEnd>('/bash/stream', asCommand(request), options);
   }
 
   /** Begins a shell command whose standard input stays open, and resolves once it runs. */
@@ -105,13 +109,12 @@ export class Session implements AsyncDisposable {
     return this.#ask('POST', '/execute', { ...options, json: asCode(request), mayStart: true });
   }
 
-  /** The same as it happens: output, then exactly one `result`. Leaving the loop ends it. */
-  async *stream(
+  /** The same as it happens, as `bashStream` does. */
+  stream(
     request: string | PythonRequest,
-    { signal }: CallOptions = {},
+    options: ExecuteOptions = {},
   ): AsyncGenerator<PythonEvent, void, undefined> {
-    const response = await this.#start('/execute/stream', asCode(request), signal);
-    yield* followEvents<PythonEnd>(response, signal);
+    return this.#stream<PythonEnd>('/execute/stream', asCode(request), options);
   }
 
   /** Begins a piece of Python, and resolves once it runs: it can be interrupted, and fed where `input` asks for it. */
@@ -154,6 +157,18 @@ export class Session implements AsyncDisposable {
     });
   }
 
+  async *#stream<End extends object>(
+    path: string,
+    json: object,
+    { signal, idempotencyKey }: ExecuteOptions,
+  ): AsyncGenerator<OutputEvent | GapEvent | ({ type: 'result' } & End), void, undefined> {
+    const response = await this.#start(path, json, signal, idempotencyKey);
+    if (idempotencyKey === undefined) return yield* followEvents<End>(response, signal);
+    const id = response.headers.get('podgate-execution-id');
+    for await (const { id: _, ...event } of resumeEvents(this.#transport, { response, id }, signal))
+      yield event as OutputEvent | GapEvent | ({ type: 'result' } & End);
+  }
+
   async #ask<Answer>(
     method: Call['method'],
     path: string,
@@ -164,8 +179,14 @@ export class Session implements AsyncDisposable {
     return readJson<Answer>(response, signal, mayStart ? 'unknown' : null);
   }
 
-  #start(path: string, json: object, signal: AbortSignal | undefined): Promise<Response> {
-    return this.#send('POST', path, { json, signal, mayStart: true });
+  #start(
+    path: string,
+    json: object,
+    signal: AbortSignal | undefined,
+    idempotencyKey?: string,
+  ): Promise<Response> {
+    const headers = { 'idempotency-key': idempotencyKey };
+    return this.#send('POST', path, { json, headers, signal, mayStart: true });
   }
 
   #send(method: Call['method'], path: string, rest: Omit<Call, 'method' | 'path'>): Promise<Response> {

@@ -487,6 +487,32 @@ describe('a stream', () => {
     },
   );
 
+  test('of a session with an idempotency key sends it, and goes on behind the last event that came', async () => {
+    const { podgate, requests } = await start(({ method }, response) => {
+      response.setHeader('Podgate-Execution-Id', 'e1');
+      openEvents(response);
+      if (method === 'POST')
+        response.write(`id: 1.0\n${output('1')}`, () => setImmediate(() => response.destroy()));
+      else response.end(`id: 2.0\n${output('2')}id: 2.0\n${result}`);
+    });
+    const session = podgate.sessions.open('s');
+    const keyed = { idempotencyKey: 'once' };
+    for (const [path, events] of [
+      ['bash', session.bashStream('x', keyed)],
+      ['execute', session.stream('x', keyed)],
+    ] as const) {
+      const seen = [];
+      for await (const event of events) seen.push(event.type === 'output' ? event.data : event.type);
+      expect(seen).toEqual(['1', '2', 'result']);
+      const [asked, again] = requests.slice(-2);
+      expect([asked?.url, asked?.headers['idempotency-key']]).toEqual([
+        `/v1/sessions/s/${path}/stream`,
+        'once',
+      ]);
+      expect([again?.url, again?.headers['last-event-id']]).toEqual(['/v1/executions/e1/events', '1.0']);
+    }
+  });
+
   test.for([
     ['cut', (response: ServerResponse) => response.destroy()],
     ['ended in order', (response: ServerResponse) => response.end(failed('draining', 'unknown'))],
