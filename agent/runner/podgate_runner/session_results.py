@@ -122,9 +122,9 @@ class Results:
             self._omitted.append({"type": cut(name, MAX_NAME_CHARS), "reason": reason})
 
     def outside(self, trace):
-        """A traceback from the program's own first frame on: what calls it, or asks for its value, is ours."""
+        """A traceback from the program's own first frame on: what calls it, or asks for its value, is ours. It calls display."""
         first, last = trace, None
-        while trace is not None:
+        while trace is not None and trace.tb_frame.f_code is not Results.display.__code__:
             if trace.tb_frame.f_code.co_filename.startswith("<podgate_runner."):
                 last = trace
             trace = trace.tb_next

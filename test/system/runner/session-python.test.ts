@@ -33,6 +33,15 @@ describePython('Python that remembers', (python) => {
     const shown = await run('display(1, "two")');
     expect([shown.stdout, shown.stderr]).toEqual(["1\n'two'\n", '']);
     expect((await run('display(3)')).stdout).toBe('3\n');
+    const failed = await run(py`
+      class Broken:
+          def __repr__(self): raise KeyError
+      def f():
+          display(Broken())
+      f()
+    `);
+    expect(failed.stderr).toContain('line 4, in f\n    display(Broken())\n');
+    expect(failed.stderr).toContain('line 2, in __repr__\n');
   });
 
   test('leaves running what it started, whatever that prints', async () => {
