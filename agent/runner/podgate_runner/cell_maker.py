@@ -27,12 +27,13 @@ class CellMaker:
     def busy(self):
         return self._link is not None
 
-    def begin(self, zygote):
+    def begin(self, zygote, awaited=False):
+        """`awaited`: an execution is there that has no place."""
         ours, theirs = zygote_link.pair()
         self._link = link = zygote_link.Link(ours, 0)
         self.due = time.monotonic() + CELL_READY_SECONDS
         try:
-            zygote.send(("cell", self._settings), [theirs.fileno()])
+            zygote.send(("cell", self._settings, awaited), [theirs.fileno()])
         except OSError:
             pass
         theirs.close()

@@ -17,6 +17,9 @@ def prepare(message, fds, receiver, sock, config, confinement):
     trouble = None
     try:
         settle(config, confinement)
+        if message[0] == "child" and not message[1]:
+            pyrun.rehearse()
+            courier.rehearse()
     except BaseException as error:
         # A child that was asked for ahead has nobody to tell before there is a job.
         trouble = error
@@ -54,8 +57,6 @@ def settle(config, confinement):
     if confinement is None:
         raise RuntimeError("what the template requires cannot be held here")
     confinement.apply()
-    pyrun.rehearse()
-    courier.rehearse()
 
 
 def job_for(receiver):

@@ -63,7 +63,7 @@ class Supply:
         """The place for an execution, or None; a cell is then its own alone."""
         place = self.place
         if place is None:
-            self.catch_up()
+            self.catch_up(awaited=True)
         elif not place.keeps_files:
             self.place = None
         return place
@@ -72,13 +72,13 @@ class Supply:
         """The processors are the program's, or its answer's."""
         self._later = time.monotonic() + ANSWER_FIRST_SECONDS
 
-    def catch_up(self):
+    def catch_up(self, awaited=False):
         """Does what was put off."""
         self._later = None
         for place in self._spent:
             place.close()
         self._spent.clear()
-        self.next_cell()
+        self.next_cell(awaited)
 
     def finish(self, place):
         """After an execution that left nobody alive."""
@@ -103,11 +103,11 @@ class Supply:
         else:
             self.next_cell()
 
-    def next_cell(self):
+    def next_cell(self, awaited=False):
         """One cell is ready or being made, also while another is in use: nothing in either can reach the other."""
         lacking = self.place is None and not self._cells.busy
         if self._fresh and lacking and not (self._warming or self._fallen or self.trouble):
-            self._cells.begin(self._zygote)
+            self._cells.begin(self._zygote, awaited)
 
     def next_child(self):
         """Has the zygote fork for the execution after this one, so that a START finds all done but the job itself.
@@ -118,7 +118,7 @@ class Supply:
         if place is None or not place.keeps_files or place.waiting or self._warming or self.trouble:
             return
         try:
-            place.link.send(("child",))
+            place.link.send(("child", False))
             place.waiting = True
         except OSError:
             pass

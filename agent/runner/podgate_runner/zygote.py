@@ -1,7 +1,8 @@
 """The zygote: an interpreter that has imported what user code will want, and forks for every execution.
 
-It runs nothing that a user wrote. Messages to it: ("child",), for the next job; ("run", job) with stdin, stdout, stderr;
-("cell", config) with a socket on which the new cell then speaks this same protocol; ("echo", number). From it:
+It runs nothing that a user wrote. Messages to it: ("child", awaited), for the next job; ("run", job) with stdin, stdout,
+stderr; ("cell", config, awaited) with a socket on which the new cell then speaks this same protocol; ("echo", number).
+`awaited`: the job is there, so that there is no time for a rehearsal. From it:
 ("ready", facts), ("started", time, pid), ("exit", status, cpu seconds, time, whether the child was asked for ahead, whether it left nobody below this zygote),
 ("cell",) with descriptors of workspace and /proc, ("failed", sentence), ("echo", number).
 
@@ -71,7 +72,7 @@ def attend(sock, config, cell, confinement):
             if entered is not None:
                 sock = entered
                 receiver, confinement = courier.Receiver(sock), confine_children(config, _IN_CELL)
-                messages = [(("child",), ())]
+                messages = [(("child", message[2]), ())]
             continue
         pid = fork(kind, sock)
         if pid == 0:

@@ -75,6 +75,15 @@ describePython('a waiting child that is killed from outside', (python) => {
     }
   });
 
+  test('is forked again without a rehearsal: the program is there', async () => {
+    await using sandbox = await createSandbox({ python });
+    await nextChild(sandbox);
+    const rehearsed = await collections(sandbox);
+    process.kill(await nextChild(sandbox), 'SIGKILL');
+    while (sandbox.waiting()) await sandbox.client.ping(patience());
+    expect(await collections(sandbox)).toBe(rehearsed - 1);
+  });
+
   test('as the program comes loses nothing and runs nothing twice', async () => {
     await using sandbox = await createSandbox({ python });
     for (let n = 0; n < 20; n += 1) {
@@ -159,6 +168,15 @@ describeSandbox(
       expect(ran.result.cpu_ms).toBeLessThan(400);
     });
 
+    test('for a program that is there already goes through no rehearsal', async () => {
+      const seen = new Set<number>();
+      while (seen.size < 2) {
+        await nextCell(sandbox());
+        for (let n = 0; n < 2; n += 1) seen.add(await collections(sandbox()));
+      }
+      expect(Math.max(...seen) - Math.min(...seen)).toBe(1);
+    });
+
     test('that dies unused is made again', async () => {
       for (let n = 0; n < 2; n += 1) {
         const cell = await nextCell(sandbox());
@@ -196,6 +214,11 @@ describePython('a cell below a zygote whose libraries have threads and fork hand
     return undefined;
   });
 });
+
+/** Collections that a program finds behind it: one of them is its child's rehearsal's. */
+async function collections(sandbox: Sandbox): Promise<number> {
+  return Number((await sandbox.run('import gc\ngc.get_stats()[2]["collections"]')).stdout);
+}
 
 /** Resolves with the PID, as the host numbers it, of the PID 1 of a cell. */
 async function nextCell(sandbox: Sandbox): Promise<number> {
