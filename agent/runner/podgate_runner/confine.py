@@ -134,9 +134,12 @@ class Confinement:
 
 
 def foresee(network, protected, fresh):
-    """Builds a filter for children that will want it: what is built in a child is built again in the next."""
-    if features()["seccomp"]:
+    """Makes for children that will want it what they would each make again: the filter, and the devices' rules."""
+    found = features()
+    if found["seccomp"]:
         _filter(bool(network), tuple(protected), bool(fresh))
+    if found["landlock_abi"] >= landlock.MIN_ABI:
+        landlock.foresee(found["landlock_abi"])
 
 
 def prepare(cfg):

@@ -13,6 +13,7 @@ from podgate_runner import syscalls
 MIN_ABI = 2
 
 _WRITE_FILE, _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 1, 1 << 13, 1 << 14, 1 << 15
+_OF_FILES = _WRITE_FILE | _TRUNCATE | _IOCTL_DEV
 # Remove directory and file; make character device, directory, file, socket, FIFO, block device, symbolic link.
 _CHANGE_DIRECTORY = sum(1 << bit for bit in range(4, 13))
 _BIND_TCP, _CONNECT_TCP = 1, 2
@@ -49,6 +50,15 @@ def file_accesses(version):
     return accesses
 
 
+_devices = None
+
+
+def foresee(version):
+    """Opens the devices for all rulesets that this process and its forks make from now on: mounts leave them as they are."""
+    global _devices
+    _devices = _rules(DEVICES, file_accesses(version))
+
+
 def ruleset(version, writable, network):
     """Makes a ruleset for `version` >= MIN_ABI and returns its descriptor. Paths that do not exist are left out: then
     nobody can write there. The rules stick to what the paths are now, so mounts come first."""
@@ -60,27 +70,31 @@ def ruleset(version, writable, network):
     )
     size = 8 if version < 4 else 16 if version < 6 else 24
     fd = syscalls.call("landlock_create_ruleset", ctypes.addressof(attributes), size, 0)
+    opened = []
     try:
-        for path in (*writable, *DEVICES):
-            _allow(fd, path, handled)
+        opened = _rules(writable if _devices is not None else (*writable, *DEVICES), handled)
+        for rule in (*opened, *(_devices or ())):
+            syscalls.call("landlock_add_rule", fd, _RULE_PATH_BENEATH, ctypes.addressof(rule), 0)
     except BaseException:
         os.close(fd)
         raise
+    finally:
+        for rule in opened:
+            os.close(rule.parent_fd)
     return fd
 
 
-def _allow(fd, path, handled):
-    try:
-        parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        if not stat.S_ISDIR(os.fstat(parent).st_mode):
-            handled &= _WRITE_FILE | _TRUNCATE | _IOCTL_DEV
-        rule = _PathBeneath(handled, parent)
-        syscalls.call("landlock_add_rule", fd, _RULE_PATH_BENEATH, ctypes.addressof(rule), 0)
-    finally:
-        os.close(parent)
+def _rules(paths, handled):
+    """A rule for each path that exists, with a descriptor of it."""
+    rules = []
+    for path in paths:
+        try:
+            parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        directory = stat.S_ISDIR(os.fstat(parent).st_mode)
+        rules.append(_PathBeneath(handled if directory else handled & _OF_FILES, parent))
+    return rules
 
 
 def restrict(fd):

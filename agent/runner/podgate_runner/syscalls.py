@@ -40,7 +40,6 @@ PR_SET_PDEATHSIG = 1
 PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_SET_SECCOMP = 22
-PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_SECUREBITS = 28
 PR_SET_CHILD_SUBREAPER = 36
@@ -120,16 +119,10 @@ def set_seccomp(program_address):
 def drop_bounding_set():
     """Empties the capability bounding set. Needs CAP_SETPCAP: EPERM where it is not held."""
     capability = 0
-    while True:
-        try:
-            held = prctl(PR_CAPBSET_READ, capability)
-        except OSError as error:
-            if error.errno == errno.EINVAL:  # past the last capability that this kernel knows
-                return
-            raise
-        if held:
-            prctl(PR_CAPBSET_DROP, capability)
+    while _syscall(_NUMBERS["prctl"], PR_CAPBSET_DROP, capability, 0, 0, 0, 0) >= 0:
         capability += 1
+    if ctypes.get_errno() != errno.EINVAL:  # past the last capability that this kernel knows
+        _fail("prctl")
 
 
 # struct __user_cap_header_struct (version 3, this thread) and two struct __user_cap_data_struct of zeros.
