@@ -8,6 +8,14 @@ export type Verdict = 'allow' | 'kill' | { errno: number };
 
 /** Runs a filter as the kernel does, over little-endian data. Throws on whatever the kernel's checker would refuse. */
 export function interpret(program: readonly Instruction[], data: SyscallData): Verdict {
+  return trace(program, data).verdict;
+}
+
+/** The same, with the number of instructions that it took. */
+export function trace(
+  program: readonly Instruction[],
+  data: SyscallData,
+): { verdict: Verdict; steps: number } {
   const memory = new DataView(new ArrayBuffer(64));
   memory.setInt32(0, data.nr, true);
   memory.setUint32(4, data.arch, true);
@@ -15,7 +23,7 @@ export function interpret(program: readonly Instruction[], data: SyscallData): V
     memory.setBigUint64(16 + 8 * index, BigInt.asUintN(64, value), true);
   }
   let accumulator = 0;
-  for (let at = 0; at < program.length; at += 1) {
+  for (let at = 0, steps = 1; at < program.length; at += 1, steps += 1) {
     const [code, jt, jf, k] = program[at] as Instruction;
     switch (code) {
       case 0x20: // BPF_LD | BPF_W | BPF_ABS
@@ -24,6 +32,9 @@ export function interpret(program: readonly Instruction[], data: SyscallData): V
         break;
       case 0x54: // BPF_ALU | BPF_AND | BPF_K
         accumulator = (accumulator & k) >>> 0;
+        break;
+      case 0x05: // BPF_JMP | BPF_JA
+        at += k;
         break;
       case 0x15: // BPF_JMP | BPF_JEQ | BPF_K
         at += accumulator === k ? jt : jf;
@@ -35,7 +46,7 @@ export function interpret(program: readonly Instruction[], data: SyscallData): V
         at += (accumulator & k) !== 0 ? jt : jf;
         break;
       case 0x06: // BPF_RET | BPF_K
-        return verdictOf(k);
+        return { verdict: verdictOf(k), steps };
       default:
         throw new RangeError(`code 0x${code.toString(16)} at ${at}`);
     }

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { type Instruction, interpret, type Verdict } from './bpf.ts';
+import { type Instruction, interpret, trace, type Verdict } from './bpf.ts';
 
 const PYTHON = (process.env.PODGATE_TEST_PYTHONS ?? '/usr/bin/python3').split(':')[0] as string;
 const RUNNER = fileURLToPath(new URL('../../agent/runner/', import.meta.url));
@@ -225,6 +225,16 @@ describe.each(MACHINES)('the filter of %s', (machine) => {
     }
     expect(call('prctl', 62, 2, ZYGOTE)).toEqual({ errno: EPERM });
     expect(call('prctl', 4, 1)).toBe('allow');
+  });
+
+  test('comes to each number in a few steps: the kernel asks for all of them when it is installed', () => {
+    for (const [index, program] of dump.programs.entries()) {
+      if (VARIANTS[index]?.machine !== machine) continue;
+      for (let nr = 0; nr <= dump.newest; nr += 1) {
+        const { steps } = trace(program, { nr, arch: dump.arch[machine], args: [] });
+        expect(steps, `${nr}`).toBeLessThan(32);
+      }
+    }
   });
 
   test('fits the kernel and its jumps', () => {

@@ -18,11 +18,13 @@ RET_KILL_PROCESS = 0x80000000
 RET_ERRNO = 0x00050000
 RET_ALLOW = 0x7FFF0000
 
-LOAD, JUMP_EQUAL, JUMP_GREATER, JUMP_SET, AND, RETURN = 0x20, 0x15, 0x25, 0x45, 0x54, 0x06
+LOAD, JUMP, JUMP_EQUAL, JUMP_GREATER, JUMP_SET, AND, RETURN = 0x20, 0x05, 0x15, 0x25, 0x45, 0x54, 0x06
 NUMBER_OFFSET, ARCH_OFFSET, ARGUMENTS_OFFSET = 0, 4, 16
 
 #: Processes that one program can shield; beyond it a block would outgrow BPF's 8-bit jumps.
 MAX_PROTECTED = 16
+_FARTHEST_JUMP = 255
+_CALLS_OF_A_LEAF = 8
 
 REFUSED = (
     (EPERM, (
@@ -161,18 +163,28 @@ def instructions(machine, network, protected, fresh):
         # Also every x32 number, which has bit 30 set.
         (JUMP_GREATER, 0, 1, syscall_table.NEWEST),
     ] + _refuse(ENOSYS)
+    bodies = {}
     for name, body in _conditions(network, tuple(protected), fresh):
-        number = syscall_table.number(name, machine)
-        if number is not None:
-            body = body + [(RETURN, 0, 0, RET_ALLOW)]
-            program += [(JUMP_EQUAL, 0, len(body), number)] + body
+        bodies[syscall_table.number(name, machine)] = body + [(RETURN, 0, 0, RET_ALLOW)]
     for code, names in REFUSED:
         for name in names:
-            number = syscall_table.number(name, machine)
-            if number is not None:
-                program += [(JUMP_EQUAL, 0, 1, number)] + _refuse(code)
-    program.append((RETURN, 0, 0, RET_ALLOW))
-    return program
+            bodies[syscall_table.number(name, machine)] = _refuse(code)
+    bodies.pop(None, None)
+    return program + _search(sorted(bodies.items()))
+
+
+def _search(bodies):
+    """Finds the body of a number by halves. The kernel asks for every number there is when the filter is installed, and
+    one after the other that took it a tenth of a millisecond for each cell."""
+    if len(bodies) <= _CALLS_OF_A_LEAF:
+        leaf = [step for number, body in bodies for step in [(JUMP_EQUAL, 0, len(body), number)] + body]
+        return leaf + [(RETURN, 0, 0, RET_ALLOW)]
+    middle = len(bodies) // 2
+    lower, upper = _search(bodies[:middle]), _search(bodies[middle:])
+    last = bodies[middle - 1][0]
+    if len(lower) <= _FARTHEST_JUMP:
+        return [(JUMP_GREATER, len(lower), 0, last)] + lower + upper
+    return [(JUMP_GREATER, 0, 1, last), (JUMP, 0, 0, len(lower))] + lower + upper
 
 
 def assemble(program):
