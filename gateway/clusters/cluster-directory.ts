@@ -114,9 +114,7 @@ export class ClusterDirectory {
 
   drain(link: GatewayLink): void {
     const instance = this.#tenants.get(link.agent.tenant)?.instances.get(link.instance);
-    if (!instance) return;
-    instance.drains = true;
-    instance.links.get(link)?.revokeAll();
+    if (instance) instance.drains = true;
   }
 
   /** A tenant's clusters, by name; those without an agent too, as long as they are remembered. */

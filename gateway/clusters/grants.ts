@@ -9,7 +9,6 @@ export const MAX_GRANTS = MAX_CLUSTERS * MAX_TEMPLATES;
  */
 export class Grants {
   readonly #byTemplate = new Map<string, { granted: number; spent: number }>();
-  #void = false;
 
   /** Returns whether anything became free; undefined for a protocol error: a grant that falls, or one too many. */
   raise(cluster: string, template: string, granted: number): boolean | undefined {
@@ -41,13 +40,7 @@ export class Grants {
   /** Takes a `spend` back that no START followed. */
   unspend(cluster: string, template: string): void {
     const known = this.#byTemplate.get(keyOf(cluster, template));
-    if (known && known.spent > 0 && !this.#void) known.spent -= 1;
-  }
-
-  /** The agent drains: what was granted is void. */
-  revokeAll(): void {
-    this.#void = true;
-    for (const known of this.#byTemplate.values()) known.spent = known.granted;
+    if (known && known.spent > 0) known.spent -= 1;
   }
 }
 
