@@ -56,11 +56,10 @@ describe('the facts of an answer about files', () => {
 });
 
 describe('the bytes of a file', () => {
-  const ended = { type: 'end', ending: { result: { exit_code: 0 }, stdoutTruncated: false } } as Taken;
-
-  /** What a reader gets that was told of `length` bytes, and how it ends. */
-  async function readAll(pieces: string[], length: number) {
+  /** What a reader gets that was told of `length` bytes, or of none, and how it ends. */
+  async function readAll(pieces: string[], length: number | null, exitCode = 0, stdoutTruncated = false) {
     const run = runOf(pieces.slice(1).map(encode));
+    const ended = { type: 'end', ending: { result: { exit_code: exitCode }, stdoutTruncated } } as Taken;
     const next = () => run.next().catch(() => ended);
     let got = '';
     try {
@@ -79,6 +78,14 @@ describe('the bytes of a file', () => {
     expect(await readAll(['ab', 'c', 'HTTP/1.1 200 OK'], 3)).toEqual(['abc', 'sandbox_lost']);
     expect(await readAll(['', 'abcHTTP/1.1 200 OK'], 3)).toEqual(['', 'sandbox_lost']);
     expect(await readAll(['abcHTTP/1.1 200 OK'], 3)).toEqual(['', 'sandbox_lost']);
+  });
+
+  test('are not whole where what sends them failed or was cut off, also where no length was told', async () => {
+    expect(await readAll(['ab', 'c'], null)).toEqual(['abc', 'whole']);
+    for (const length of [3, null]) {
+      expect(await readAll(['ab', 'c'], length, 1)).toEqual(['abc', 'sandbox_lost']);
+      expect(await readAll(['ab', 'c'], length, 0, true)).toEqual(['abc', 'sandbox_lost']);
+    }
   });
 
   test.each([

@@ -55,6 +55,15 @@ describe('a key at an agent', () => {
     expect(claims.claim(ask('b'))).toEqual(owner('b'));
   });
 
+  test('is kept for twice RECORD_TTL_MS at most, however long its gateway asks for', async () => {
+    const { clock, claims } = create();
+    claims.claim(ask('a', { keep_ms: 10 * RECORD_TTL_MS }));
+    await clock.advance(2 * RECORD_TTL_MS - 1);
+    expect(claims.claim(ask('b'))).toEqual(owner('a'));
+    await clock.advance(1);
+    expect(claims.claim(ask('b'))).toEqual(owner('b'));
+  });
+
   test('is given back by its own execution alone, and again by one that was refused', () => {
     const { claims } = create();
     claims.claim(ask('a'));

@@ -1,11 +1,14 @@
 import { describe, expect, test } from 'vitest';
+import { MAX_ACCEPT_WITHIN_MS, waitForSandbox } from '../../agent/executions/sandbox-wait.ts';
 import {
   createWaitingRoom,
   MAX_WAITING_BYTES,
   MAX_WAITING_LINK_BYTES,
   WAITING_START_BYTES,
 } from '../../agent/executions/waiting-room.ts';
+import type { Pool } from '../../agent/pool/pool.ts';
 import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import { createFakeClock } from '../fakes/fake-clock.ts';
 
 const FULL = WAITING_START_BYTES + STREAM_WINDOW_BYTES;
 
@@ -40,5 +43,34 @@ describe('executions that wait for a sandbox', () => {
     const links = MAX_WAITING_BYTES / MAX_WAITING_LINK_BYTES;
     for (let each = 0; each < links; each += 1) expect(fill(room, {}, 0)).not.toEqual([]);
     expect(fill(room, {}, 0)).toEqual([]);
+  });
+
+  test('wait for MAX_ACCEPT_WITHIN_MS at most, however long their gateway lets them, and give their room back', async () => {
+    const clock = createFakeClock();
+    const [room, link] = [createWaitingRoom(), {}];
+    const wait = (_principal: string, signal: AbortSignal) =>
+      new Promise<never>((_resolve, reject) =>
+        signal.addEventListener('abort', () => reject(signal.reason as Error)),
+      );
+    let end: unknown;
+    const waiting = waitForSandbox(
+      { clock, room } as unknown as Parameters<typeof waitForSandbox>[0],
+      {
+        start: { principal: 'acme/alice', accept_within_ms: 10 * MAX_ACCEPT_WITHIN_MS },
+        abort: new AbortController(),
+      } as Parameters<typeof waitForSandbox>[1],
+      { pool: { trouble: null, wait } as unknown as Pool, inputBytes: 0 },
+      link,
+    ).catch((failure: unknown) => {
+      end = failure;
+    });
+    const others = fill(room, link, 0);
+    await clock.advance(MAX_ACCEPT_WITHIN_MS - 1);
+    expect(end).toBeUndefined();
+    await clock.advance(1);
+    await waiting;
+    expect(end).toMatchObject({ code: 'at_capacity' });
+    expect(others.length + 1).toBe(MAX_WAITING_LINK_BYTES / WAITING_START_BYTES);
+    expect(fill(room, link, 0)).toHaveLength(1);
   });
 });
