@@ -281,6 +281,17 @@ describe('a pool', () => {
     expect(backend.peak).toBe(1);
   });
 
+  test('gives a reset sandbox to nobody else who waits for one: it makes room for theirs', async () => {
+    const { pool, backend, clock } = await createBench({ reuse: 'reset', pool: { min: 0, max: 1 } }, false);
+    const lease = await settled(pool.wait('a', never()), clock);
+    const waiting = pool.wait('b', never());
+    await clock.settle();
+    void lease.release('reuse', Promise.resolve());
+    const other = await settled(waiting, clock);
+    expect(other.sandboxId).not.toBe(lease.sandboxId);
+    expect(backend.made[0]?.destroyed).toBe(true);
+  });
+
   test('destroys a sandbox whose reset left something, and one whose reset does not end', async () => {
     for (const answer of ['dirty', false] as const) {
       const { pool, backend, clock, logged } = await createBench(
