@@ -1,7 +1,13 @@
 import { expect, onTestFinished, test } from 'vitest';
 import type { HeldLease } from '../../../agent/backends/kubernetes/held-lease.ts';
 import type { Call, KubeClient } from '../../../agent/backends/kubernetes/kube-client.ts';
-import { createReaper, ORPHAN_ROUNDS, REAP_MS } from '../../../agent/backends/kubernetes/reaper.ts';
+import { KubeRefusal } from '../../../agent/backends/kubernetes/kube-failure.ts';
+import {
+  buryLease,
+  createReaper,
+  ORPHAN_ROUNDS,
+  REAP_MS,
+} from '../../../agent/backends/kubernetes/reaper.ts';
 import { Failure } from '../../../shared/errors.ts';
 import { createFakeClock } from '../../fakes/fake-clock.ts';
 import {
@@ -192,3 +198,24 @@ test('a reaper that is closed among its deletions deletes no more', async () => 
   await clock.settle();
   expect(deletions.map(({ name }) => name)).toEqual(['first']);
 });
+
+test.for([
+  [409, false],
+  [404, true],
+] as const)(
+  'a Lease is deleted exactly as it was seen: a %i says whether it is gone',
+  async ([httpStatus, isGone]) => {
+    const calls: Call[] = [];
+    const client = {
+      async call(call: Call) {
+        calls.push(call);
+        throw new KubeRefusal('conflict', 'No.', { httpStatus, reason: 'No', words: 'No.' });
+      },
+    } as unknown as KubeClient;
+    const metadata = { name: 'its', uid: 'uid-1', resourceVersion: '7' };
+    expect(await buryLease(client, NAMESPACE, { metadata })).toBe(isGone);
+    expect(calls).toMatchObject([
+      { method: 'DELETE', body: { preconditions: { uid: 'uid-1', resourceVersion: '7' } } },
+    ]);
+  },
+);
