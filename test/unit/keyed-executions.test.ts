@@ -1,4 +1,5 @@
 import { expect, test, vi } from 'vitest';
+import type { ExecutionFollower } from '../../gateway/execution/execution-follower.ts';
 import type { ExecutionOrder } from '../../gateway/execution/execution-order.ts';
 import type { ExecutionRun } from '../../gateway/execution/execution-run.ts';
 import { KeyedExecutions } from '../../gateway/execution/keyed-executions.ts';
@@ -20,4 +21,18 @@ test('a request beyond the keys that a gateway remembers holds no memory on', as
     code: 'at_capacity',
   });
   expect([first.mock.calls.length, second.mock.calls.length]).toEqual([0, 1]);
+});
+
+test('requests with one key that come at once begin one execution, and the others give their orders back', async () => {
+  const run = { opened: Promise.resolve(), executionId: 'one', abandon: () => {} } as unknown as ExecutionRun;
+  const follower = {} as ExecutionFollower;
+  const start = vi.fn(() => run);
+  const keyed = new KeyedExecutions({ elapsed: () => 0, start, follow: async () => follower });
+  const releases = [vi.fn(), vi.fn(), vi.fn()];
+  const key = { text: 'a', digest: 'a' };
+  const [first, ...others] = await Promise.all(releases.map((release) => keyed.open(orderOf(release), key)));
+  expect(first).toBe(run);
+  for (const other of others) expect(other).toBe(follower);
+  expect(start).toHaveBeenCalledTimes(1);
+  expect(releases.map(({ mock }) => mock.calls.length)).toEqual([0, 1, 1]);
 });
