@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -79,7 +80,7 @@ export async function runDev(args: string[], io: Io): Promise<number> {
   const obstacle = await waitUntilReady(gateway, agent.status, io);
   if (io.signal.aborted) return 0;
   await write(io.stdout, greeting(gateway.url, dir, obstacle, isLocal));
-  await aborted(io.signal);
+  if (!io.signal.aborted) await once(io.signal, 'abort');
   await write(io.stdout, '\nStopping; a second Ctrl-C stops at once.\n');
   await agent.drain(config.drainMs);
   // What has just ended is still to be answered.
@@ -176,11 +177,4 @@ Try it:
 
 The key in ${key} is yours alone.${isLocal ? LOCAL_WARNING : ''}
 `;
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }

@@ -1,6 +1,7 @@
 import { Failure, troubleForCallers } from '../../shared/errors.ts';
 import { createBackoff } from '../backoff.ts';
 import type { Clock } from '../clock.ts';
+import { orAborted } from '../deadline.ts';
 import type { Log } from '../log.ts';
 import type { Pool } from '../pool/pool.ts';
 import { createCanaryLog } from './canary-log.ts';
@@ -227,19 +228,11 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
         turn();
       }
     },
-    changed: (signal) =>
-      new Promise((resolve, reject) => {
-        const settle = (how: () => void) => () => {
-          waiting.delete(onChange);
-          signal.removeEventListener('abort', onAbort);
-          how();
-        };
-        const onChange = settle(resolve);
-        const onAbort = settle(() => reject(signal.reason));
-        if (signal.aborted) return reject(signal.reason);
-        waiting.add(onChange);
-        signal.addEventListener('abort', onAbort, { once: true });
-      }),
+    changed(signal) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      waiting.add(resolve);
+      return orAborted(promise, signal).finally(() => waiting.delete(resolve));
+    },
     async close() {
       stop.abort(new Failure('draining', 'The agent is shutting down.'));
       cancel();

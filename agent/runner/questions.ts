@@ -1,6 +1,7 @@
 import { Failure } from '../../shared/errors.ts';
 import type { FrameFault } from '../../shared/frame.ts';
 import { TYPE } from '../../shared/frame-type.ts';
+import { orAborted } from '../deadline.ts';
 import { broken } from './frame-body.ts';
 import type { Pong, ResetDone } from './messages.ts';
 
@@ -27,20 +28,12 @@ export function createQuestions(send: (type: number, stream: number, body: unkno
   let over: Failure | undefined;
 
   /** An abort ends the wait, not the question: its answer, when it comes, is still expected. */
-  function ask<T>(signal: AbortSignal, begin: (waiter: Waiter<T>) => void): Promise<T> {
-    if (over) return Promise.reject(over);
-    if (signal.aborted) return Promise.reject(signal.reason);
-    return new Promise<T>((resolve, reject) => {
-      const onAbort = () => reject(signal.reason);
-      signal.addEventListener('abort', onAbort, { once: true });
-      const settled =
-        <A>(settle: (value: A) => void) =>
-        (value: A) => {
-          signal.removeEventListener('abort', onAbort);
-          settle(value);
-        };
-      begin({ resolve: settled(resolve), reject: settled(reject) });
-    });
+  async function ask<T>(signal: AbortSignal, begin: (waiter: Waiter<T>) => void): Promise<T> {
+    if (over) throw over;
+    signal.throwIfAborted();
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    begin({ resolve, reject });
+    return orAborted(promise, signal);
   }
 
   return {

@@ -50,13 +50,10 @@ export async function startSandboxProcess(options: StartSandboxOptions): Promise
     ...sandboxSpawnOptions(python, user),
     stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
   });
-  await new Promise<void>((resolve, reject) => {
-    child.once('spawn', resolve);
-    child.once('error', (cause) =>
-      reject(
-        new Failure('backend_unavailable', 'The process of a local sandbox could not be started.', { cause }),
-      ),
-    );
+  await once(child, 'spawn').catch((cause) => {
+    throw new Failure('backend_unavailable', 'The process of a local sandbox could not be started.', {
+      cause,
+    });
   });
   // A kill that fails later is of no interest: `exit` says when it is gone.
   child.on('error', () => {});
