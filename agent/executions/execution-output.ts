@@ -2,6 +2,7 @@ import { Failure } from '../../shared/errors.ts';
 import { MAX_READERS, REPLAY_BYTES, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { AttachedBody, ExitBody, FileEnd } from '../../shared/messages.ts';
 import type { OutputChannel } from '../runner/execution-stream.ts';
+import { withoutFiles } from './exits.ts';
 import { type Offsets, OutputLog } from './output-log.ts';
 import { NO_READER, neededBy, OutputReaders, type Reader, type ReaderHandle } from './output-readers.ts';
 import type { ExecutionPort } from './port.ts';
@@ -181,7 +182,7 @@ export class ExecutionOutput implements Retained {
   /** There is no room for it any more. */
   drop(): void {
     const files = this.log.forget() - this.#documents;
-    if (files > 0 && this.#exit?.result) this.#exit = withoutFiles(this.#exit.result, files);
+    if (files > 0 && this.#exit) this.#exit = withoutFiles(this.#exit, files);
   }
 
   /** Nobody can ask any more. */
@@ -249,8 +250,4 @@ export class ExecutionOutput implements Retained {
       Math.min(this.log.length[channel], ...all.map((offsets) => offsets[channel]));
     return { 1: lowest(1), 2: lowest(2), 3: lowest(3) };
   }
-}
-
-function withoutFiles(result: NonNullable<ExitBody['result']>, files: number): ExitBody {
-  return { result: { ...result, files_omitted_count: result.files_omitted_count + files }, failure: null };
 }

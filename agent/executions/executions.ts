@@ -1,12 +1,12 @@
 import { Failure } from '../../shared/errors.ts';
-import type { ExitBody, FromAgent, FromGateway, StartBody } from '../../shared/messages.ts';
-import { SIGNALS } from '../../shared/signals.ts';
+import type { ExitBody, FromGateway, StartBody } from '../../shared/messages.ts';
 import type { Clock } from '../clock.ts';
 import type { Lease, Verdict } from '../pool/lending.ts';
 import type { SessionReport } from '../sessions/session-report.ts';
 import { createSessions, type Sessions } from '../sessions/sessions.ts';
 import { type Admission, type AdmissionPolicy, admit } from './admission.ts';
 import { createExecution } from './execution.ts';
+import { createExecutionQuestions, type ExecutionQuestions } from './execution-questions.ts';
 import { type ExecutionReport, endReport, type ReportedEnd, refusalReport } from './execution-report.ts';
 import { outcomeOf } from './exits.ts';
 import { createKeyClaims } from './key-claims.ts';
@@ -34,7 +34,7 @@ export type ExecutionsDeps = {
 };
 
 /** Every execution of this instance, whatever link it came over. */
-export type Executions = {
+export type Executions = ExecutionQuestions & {
   /** Takes or refuses a START. Undefined: it was refused, and the port has been told. */
   start(start: StartBody, port: ExecutionPort): ExecutionInput | undefined;
   /** Takes or refuses an ATTACH. Undefined: the port has been told all there is. */
@@ -45,9 +45,6 @@ export type Executions = {
   cancel(executionId: string, reason: string): Promise<void>;
   /** RESULT_ACK: its output may go, its outcome stays. */
   acknowledge(executionId: string): void;
-  status(request: FromGateway['STATUS']): FromAgent['STATUS'];
-  claim(request: FromGateway['CLAIM']): FromAgent['CLAIM'];
-  signal(request: FromGateway['SIGNAL']): FromAgent['SIGNAL'];
   running(): number;
   /** Refuses every START from now on. Resolves when nothing runs but terminals. */
   drain(): Promise<void>;
@@ -220,19 +217,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       unanswered.get(executionId)?.();
       registry.get(executionId)?.output.acknowledge();
     },
-    status({ ref, execution_id, refuse_if_unknown }) {
-      return { ref, execution_id, ...registry.status(execution_id, refuse_if_unknown) };
-    },
-    claim(ask) {
-      const { execution_id, digest } = claims.claim(ask) ?? { execution_id: null, digest: null };
-      const state = execution_id === null ? 'unknown' : registry.status(execution_id, false).state;
-      return { ref: ask.ref, execution_id, digest, state };
-    },
-    signal({ ref, execution_id, signal }) {
-      const live = running.get(execution_id);
-      if (live) return { ref, state: live.execution.signal(SIGNALS[signal]) };
-      return { ref, state: registry.get(execution_id) ? 'over' : 'unknown' };
-    },
+    ...createExecutionQuestions(registry, claims, running),
     running: () => running.size,
     drain: running.drain,
     hasUntold: registry.hasUntold,

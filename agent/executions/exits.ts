@@ -92,6 +92,13 @@ export function withDropped(exit: ExitBody): ExitBody {
   return { result: { ...exit.result, stdout_truncated: true, stderr_truncated: true }, failure: null };
 }
 
+/** So many files more are gone than it says: there was no room to keep them. */
+export function withoutFiles(exit: ExitBody, count: number): ExitBody {
+  if (!exit.result) return exit;
+  const files_omitted_count = exit.result.files_omitted_count + count;
+  return { result: { ...exit.result, files_omitted_count }, failure: null };
+}
+
 /** One word for logs and metrics: the outcome, or the code of the failure. */
 export function outcomeOf(exit: ExitBody): string {
   return exit.result ? exit.result.outcome : exit.failure.code;
