@@ -6,8 +6,8 @@ import signal
 import stat
 import time
 
-from podgate_runner import departure, processes
-from podgate_runner.limits import KILL_FREEZE_ROUNDS, KILL_SECONDS, MIN_TMPFS_FILES, TMPFS_FILE_BYTES
+from podgate_runner import departure, mounts, processes
+from podgate_runner.limits import KILL_FREEZE_ROUNDS, KILL_SECONDS
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -23,11 +23,11 @@ class SharedPlace:
         self.proc_fd = os.open(config["proc_root"], _DIRECTORY)
         self._runner = os.getpid()
         self._reaper = reaper
-        self._watched = _unbounded_mounts(config)
+        self._watched = mounts.unbounded(config)
         places = [config["workspace"]] + config["scratch"]
         self.modes = {path: _mode(path) for path in places}
         # A preloaded module may hold some.
-        self.inodes = {path: inodes(path) for path in places if _is_tmpfs(config["proc_root"], path)}
+        self.inodes = {path: mounts.inodes(path) for path in places if mounts.is_tmpfs(config["proc_root"], path)}
         # The zygote's one child, if there is one, is not the user's yet.
         self.waiting = False
         # The main process of an execution that said EXIT, while the kernel takes it down; or 0.
@@ -75,12 +75,7 @@ class SharedPlace:
 
     def tmpfs_bytes(self):
         """Memory in mounts that may hold more than was budgeted for them."""
-        total = 0
-        for path, byte_cost, file_cost in self._watched:
-            size = os.statvfs(path)
-            total += (size.f_blocks - size.f_bfree) * size.f_frsize * byte_cost
-            total += (size.f_files - size.f_ffree) * file_cost
-        return total
+        return mounts.used_bytes(self._watched)
 
     def peak_of(self, pid):
         return processes.peak_memory(self.proc_fd, pid)
@@ -209,39 +204,6 @@ def _mode(path):
         return stat.S_IMODE(os.stat(path).st_mode)
     except OSError:
         return None
-
-
-def inodes(path):
-    """How many there are, with those that have no name any more."""
-    size = os.statvfs(path)
-    return size.f_files - size.f_ffree
-
-
-def _unbounded_mounts(config):
-    """(path, bytes of memory a byte, bytes of memory a file): places whose own mount is larger than its budget, or may have
-    more files than pages. There a full disk is a full memory."""
-    found = []
-    budgets = [(path, config["tmp_bytes"]) for path in config["scratch"]]
-    for path, budget in [(config["workspace"], config["workspace_bytes"])] + budgets:
-        try:
-            size = os.statvfs(path)
-            tmpfs = _is_tmpfs(config["proc_root"], path)
-        except OSError:
-            continue
-        byte_cost = 1 if size.f_blocks * size.f_frsize > budget else 0
-        file_cost = TMPFS_FILE_BYTES if size.f_files > max(size.f_blocks, MIN_TMPFS_FILES) else 0
-        if tmpfs and (byte_cost or file_cost):
-            found.append((path, byte_cost, file_cost))
-    return found
-
-
-def _is_tmpfs(proc_root, path):
-    try:
-        with open(proc_root + "/self/mounts", "rb") as file:
-            mounts = [line.split() for line in file]
-    except OSError:
-        return False
-    return any(len(parts) > 2 and parts[1] == os.fsencode(path) and parts[2] == b"tmpfs" for parts in mounts)
 
 
 def _signal(pid, number):

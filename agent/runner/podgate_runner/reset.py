@@ -7,7 +7,7 @@ import _socket
 
 from podgate_runner import sysvipc, wipe
 from podgate_runner.limits import FREE_PAUSE_SECONDS, FREE_SECONDS, MAX_LEFTOVERS
-from podgate_runner.place import inodes
+from podgate_runner.mounts import inodes
 
 # A pod's, out of reach of user code unless the image's /root is open to all: backends/kubernetes/pod-spec.ts names it.
 _TERMINATION_LOG = "/root/.podgate-termination"
