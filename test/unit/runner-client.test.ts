@@ -19,7 +19,7 @@ import {
   MAX_RESULT_FILES,
   STREAM_WINDOW_BYTES,
 } from '../../shared/limits.ts';
-import type { ExitBody } from '../../shared/messages.ts';
+import { resultOf } from '../fakes/fake-runner.ts';
 
 const MAX_OUTPUT = 1_000;
 const START: RunnerStartBody = {
@@ -50,24 +50,7 @@ const READY = {
   base_memory_bytes: 1,
   running: [],
 };
-const EXITED: ExitBody = {
-  result: {
-    outcome: 'exited',
-    exit_code: 0,
-    signal: null,
-    timed_out: false,
-    duration_ms: 1,
-    cpu_ms: 1,
-    peak_memory_bytes: 1,
-    stdout_bytes: 0,
-    stderr_bytes: 0,
-    stdout_truncated: false,
-    stderr_truncated: false,
-    files_omitted: [],
-    files_omitted_count: 0,
-  },
-  failure: null,
-};
+const EXITED = resultOf();
 const SHA = 'a'.repeat(64);
 const json = (body: unknown) => Buffer.from(JSON.stringify(body));
 
