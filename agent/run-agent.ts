@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { Failure } from '../shared/errors.ts';
-import type { KeeperTimes } from './backends/docker/docker-cluster.ts';
 import { createKubernetesClusters, type LeaseTimes } from './backends/kubernetes/kubernetes-clusters.ts';
 import { createLocalBackend } from './backends/local/local-backend.ts';
 import { type Clock, systemClock } from './clock.ts';
@@ -19,7 +18,6 @@ export type RunAgentDeps = {
   log?: Log;
   clock?: Clock;
   leaseTimes?: LeaseTimes;
-  keeperTimes?: KeeperTimes;
 };
 
 /** Makes the backend and the templates that a configuration asks for, and starts the agent on them. */
@@ -96,7 +94,7 @@ export async function runAgent(deps: RunAgentDeps): Promise<number> {
 type Place = Omit<ClusterOptions, 'templates'>;
 
 async function createPlaces(
-  { config, signal, leaseTimes, keeperTimes }: RunAgentDeps,
+  { config, signal, leaseTimes }: RunAgentDeps,
   instance: string,
   clock: Clock,
   log: Log,
@@ -109,7 +107,7 @@ async function createPlaces(
   const deps = { config, instance, clock, random: Math.random, log };
   if (backend === 'docker') {
     const { createDockerCluster } = await import('./backends/docker/docker-cluster.ts');
-    return [{ name: cluster, ...createDockerCluster({ ...deps, keeperTimes }) }];
+    return [{ name: cluster, ...createDockerCluster(deps) }];
   }
   return createKubernetesClusters({ ...deps, leaseTimes });
 }

@@ -29,8 +29,6 @@ export type ExecutionsDeps = {
   onSession?: (report: SessionReport) => void;
   /** An execution has begun or ended, so that somebody's capacity is another. */
   onChange: () => void;
-  /** Bytes of output that are kept for readers to come. */
-  maxRetainedBytes?: number;
 };
 
 /** Every execution of this instance, whatever link it came over. */
@@ -57,7 +55,7 @@ export type Executions = ExecutionQuestions & {
 
 export function createExecutions(deps: ExecutionsDeps): Executions {
   const { clock, policy, onReport, onChange } = deps;
-  const retention = new Retention(deps.maxRetainedBytes);
+  const retention = new Retention();
   const registry = createRegistry({ clock });
   const claims = createKeyClaims({ clock });
   const running = createLiveExecutions();

@@ -4,13 +4,12 @@ import type { AgentConfig } from '../../config.ts';
 import type { Log } from '../../log.ts';
 import type { Backend } from '../backend.ts';
 import { createLateBackend } from '../late-backend.ts';
-import { createDockerBackend, type DockerBackend, type DockerBackendDeps } from './docker-backend.ts';
+import { createDockerBackend, type DockerBackend } from './docker-backend.ts';
 import { engineAddress } from './engine-address.ts';
 import { createEngineClient } from './engine-client.ts';
 import { ownMark } from './process-mark.ts';
 
 /** How soon things are noticed: only tests are in a hurry. */
-export type KeeperTimes = Pick<DockerBackendDeps, 'keepMs' | 'unwantedMs' | 'silentMs'>;
 
 export type DockerClusterDeps = {
   config: Pick<AgentConfig, 'docker' | 'unsafe'>;
@@ -18,7 +17,6 @@ export type DockerClusterDeps = {
   clock: Clock;
   random: () => number;
   log: Log;
-  keeperTimes?: KeeperTimes | undefined;
 };
 
 /**
@@ -38,7 +36,6 @@ export function createDockerCluster(deps: DockerClusterDeps): {
     what: `the engine at ${client.shown}`,
     open: (signal) =>
       createDockerBackend({
-        ...deps.keeperTimes,
         signal,
         client,
         installation: config.docker.installation,

@@ -14,7 +14,6 @@ export type FollowedAccessDeps = {
   /** Changes when what was read has changed. */
   stamp: () => string;
   followMs?: number;
-  refusedMs?: number;
 };
 
 /**
@@ -22,7 +21,7 @@ export type FollowedAccessDeps = {
  * names. What cannot be read leaves things as they are: half a file is whole a moment later.
  */
 export function followAccess(deps: FollowedAccessDeps): KubeAccess {
-  const { read, stamp, followMs = FOLLOW_MS, refusedMs = REFUSED_MS } = deps;
+  const { read, stamp, followMs = FOLLOW_MS } = deps;
   let current = deps.first;
   let known = deps.firstStamp;
   let lookedAtMs = performance.now();
@@ -83,7 +82,7 @@ export function followAccess(deps: FollowedAccessDeps): KubeAccess {
     refused() {
       if (reading) return reading;
       // Somebody else's refusal has led to it a moment ago.
-      if (performance.now() - readAtMs < refusedMs) return Promise.resolve(true);
+      if (performance.now() - readAtMs < REFUSED_MS) return Promise.resolve(true);
       reading = readAgain();
       return reading;
     },

@@ -28,7 +28,6 @@ export type Pod = {
       status: string;
       reason?: string;
       message?: string;
-      lastTransitionTime?: string;
     }[];
     containerStatuses?: { name: string; state?: ContainerState; lastState?: ContainerState }[];
   };
