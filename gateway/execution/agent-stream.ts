@@ -5,8 +5,8 @@ import type { Timers } from '../gateway-deps.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import type { AgentMessage } from '../link/link-state.ts';
 import type { StreamHandlers } from '../link/link-streams.ts';
+import type { ExecutionEvent } from './execution-event.ts';
 import type { ExecutionInput } from './execution-input.ts';
-import type { ExecutionEvent } from './execution-state.ts';
 import { InputSender } from './input-sender.ts';
 import type { RunOutput } from './run-output.ts';
 

@@ -11,7 +11,7 @@ import type { GatewayLink } from '../link/gateway-link.ts';
 import { AgentStream } from './agent-stream.ts';
 import { carryOutAll } from './carry-out.ts';
 import type { ReceivedBytes } from './check-exit.ts';
-import type { ExecutionEvent, StopCode } from './execution-state.ts';
+import type { ExecutionEvent, StopCode } from './execution-event.ts';
 import { FIRST_FOLLOW_STATE, type FollowEffect, type FollowState, nextFollow } from './follow-state.ts';
 import { type MemoryBudget, noMemory, type Reservation } from './memory-budget.ts';
 import type { OutputSource, Taken } from './output-reader.ts';

@@ -4,14 +4,13 @@ import type { ExitBody } from '../../shared/messages.ts';
 import type { Placement } from '../clusters/placement.ts';
 import { SessionSearch } from '../sessions/session-search.ts';
 import { carryOutAll } from './carry-out.ts';
+import type { ExecutionEvent, StopCode } from './execution-event.ts';
 import type { ExecutionOrder } from './execution-order.ts';
 import {
   type ExecutionEffect,
-  type ExecutionEvent,
   type ExecutionState,
   FIRST_EXECUTION_STATE,
   nextExecution,
-  type StopCode,
 } from './execution-state.ts';
 import { unknownKey } from './key-claim.ts';
 import { noMemory, type Reservation } from './memory-budget.ts';

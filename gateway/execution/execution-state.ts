@@ -1,8 +1,9 @@
 import { type ErrorCode, Failure, type Started } from '../../shared/errors.ts';
 import { MAX_ATTEMPTS } from '../../shared/limits.ts';
-import type { ExitBody, FromAgent } from '../../shared/messages.ts';
+import type { ExitBody } from '../../shared/messages.ts';
 import { NO_AGENT_RETRY_MS } from '../clusters/placement.ts';
 import { failureCode, isFinal, refusalCode } from './agent-codes.ts';
+import type { ExecutionEvent } from './execution-event.ts';
 
 /** How far user code may have come. */
 type Underway = 'sent' | 'accepted' | 'started';
@@ -19,40 +20,6 @@ export type ExecutionState = { attempts: number } & (
   | { at: 'attaching'; was: Underway }
   | { at: 'over' }
 );
-
-export type StopCode =
-  | 'cancelled'
-  | 'unauthorized'
-  | 'reader_stalled'
-  | 'draining'
-  | 'at_capacity'
-  | 'deadline_exceeded';
-
-export type ExecutionEvent =
-  /** A slot was taken for it. */
-  | { type: 'placed' }
-  /** START is handed to the link. */
-  | { type: 'sent' }
-  | { type: 'accept' }
-  | { type: 'nack'; code: string; detail: string; retryAfterMs: number | null }
-  | { type: 'started' }
-  | { type: 'data' }
-  | { type: 'exit'; body: ExitBody }
-  | { type: 'link_lost' }
-  | { type: 'told'; answer: Pick<FromAgent['STATUS'], 'state' | 'record'> }
-  | { type: 'untold' }
-  /** Bytes are lost that nobody has seen. */
-  | { type: 'gap' }
-  /** No slot within the queue timeout. */
-  | { type: 'queue_over'; failure: Failure }
-  /** Nobody else could take what was refused. */
-  | { type: 'nowhere_else'; failure: Failure }
-  | { type: 'deadline' }
-  /** Input could not be read or sent. */
-  | { type: 'input_failed'; failure: Failure }
-  | { type: 'stop'; code: StopCode; detail: string }
-  /** This gateway goes; the agent may go on with it. */
-  | { type: 'part'; detail: string };
 
 export type ExecutionEffect =
   | { do: 'send' }
@@ -184,7 +151,7 @@ function unattached(state: Extract<ExecutionState, { at: 'attaching' }>, code: s
 
 function told(
   state: Live,
-  { state: known, record }: Pick<FromAgent['STATUS'], 'state' | 'record'>,
+  { state: known, record }: Extract<ExecutionEvent, { type: 'told' }>['answer'],
 ): ExecutionStep {
   if (state.at !== 'recovering') return step(state);
   const { attempts, was } = state;

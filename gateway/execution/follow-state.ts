@@ -1,7 +1,7 @@
 import { type ErrorCode, Failure, type Started } from '../../shared/errors.ts';
 import type { ExecutionResult } from '../../shared/messages.ts';
 import { failureCode, refusalCode } from './agent-codes.ts';
-import type { ExecutionEvent } from './execution-state.ts';
+import type { ExecutionEvent } from './execution-event.ts';
 
 /** An execution that an agent has, as one sees it who came to read it later. */
 export type FollowState =

@@ -1,8 +1,9 @@
 import type { Placement } from '../clusters/placement.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import { AgentStream, type AgentStreamOptions } from './agent-stream.ts';
+import type { ExecutionEvent } from './execution-event.ts';
 import type { ExecutionOrder } from './execution-order.ts';
-import type { ExecutionEffect, ExecutionEvent, ExecutionState } from './execution-state.ts';
+import type { ExecutionEffect, ExecutionState } from './execution-state.ts';
 import type { RunDeps } from './run-deps.ts';
 import type { RunWhere } from './run-ending.ts';
 import type { RunOutput } from './run-output.ts';

@@ -3,8 +3,8 @@ import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { mayBePlaced, type Placement, placeTrouble } from '../clusters/placement.ts';
 import type { SlotQueue } from '../queue/slot-queue.ts';
 import { isOfASandbox } from './agent-codes.ts';
+import type { ExecutionEvent } from './execution-event.ts';
 import type { ExecutionOrder } from './execution-order.ts';
-import type { ExecutionEvent } from './execution-state.ts';
 import { isAwaited, unanswered } from './key-claim.ts';
 import type { RunClocks } from './run-clocks.ts';
 

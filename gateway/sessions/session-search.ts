@@ -3,7 +3,7 @@ import { MAX_ATTEMPTS } from '../../shared/limits.ts';
 import type { Caller } from '../auth/caller.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { NO_AGENT_RETRY_MS, type Placement } from '../clusters/placement.ts';
-import type { ExecutionEvent } from '../execution/execution-state.ts';
+import type { ExecutionEvent } from '../execution/execution-event.ts';
 import type { Search } from '../execution/slot-search.ts';
 
 export type SessionSearchOptions = {

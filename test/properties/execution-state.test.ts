@@ -1,10 +1,7 @@
 import fc from 'fast-check';
 import { test } from 'vitest';
-import {
-  type ExecutionEvent,
-  FIRST_EXECUTION_STATE,
-  nextExecution,
-} from '../../gateway/execution/execution-state.ts';
+import type { ExecutionEvent } from '../../gateway/execution/execution-event.ts';
+import { FIRST_EXECUTION_STATE, nextExecution } from '../../gateway/execution/execution-state.ts';
 import { Failure } from '../../shared/errors.ts';
 import { MAX_ATTEMPTS } from '../../shared/limits.ts';
 import { RESULT } from '../fakes/mock-agent.ts';

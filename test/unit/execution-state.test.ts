@@ -1,10 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import {
-  type ExecutionEvent,
-  type ExecutionState,
-  nextExecution,
-  startedIn,
-} from '../../gateway/execution/execution-state.ts';
+import type { ExecutionEvent } from '../../gateway/execution/execution-event.ts';
+import { type ExecutionState, nextExecution, startedIn } from '../../gateway/execution/execution-state.ts';
 import { Failure } from '../../shared/errors.ts';
 import { MAX_ATTEMPTS } from '../../shared/limits.ts';
 import { RESULT } from '../fakes/mock-agent.ts';
