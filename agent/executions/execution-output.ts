@@ -240,14 +240,8 @@ export class ExecutionOutput implements Retained {
   #trim(): void {
     // With room to spare the last REPLAY_BYTES stay for those who come later.
     const maxBytes = this.#retention.isFull ? 0 : REPLAY_BYTES;
-    if (this.log.isOver(maxBytes)) this.log.trim(this.#needed(), maxBytes);
-  }
-
-  #needed(): Offsets {
-    const all = [...this.#readers].map((reader) => neededBy(reader, this.log));
-    if (this.#isAwaited || (all.length === 0 && !this.#isLoose)) all.push(this.#wanted);
-    const lowest = (channel: OutputChannel) =>
-      Math.min(this.log.length[channel], ...all.map((offsets) => offsets[channel]));
-    return { 1: lowest(1), 2: lowest(2), 3: lowest(3) };
+    if (!this.log.isOver(maxBytes)) return;
+    const isWanted = this.#isAwaited || (this.#readers.size === 0 && !this.#isLoose);
+    this.log.trim(this.#readers.needed(this.log, isWanted ? this.#wanted : undefined), maxBytes);
   }
 }

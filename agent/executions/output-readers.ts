@@ -90,6 +90,15 @@ export class OutputReaders implements Iterable<Reader> {
     for (const { base, limit } of this.#readers) lowest = Math.min(lowest, base + limit);
     return lowest;
   }
+
+  /** The first bytes that one of them may still need, or that are `wanted`; the end of the log where none are. */
+  needed(log: OutputLog, wanted?: Offsets): Offsets {
+    const all = [...this.#readers].map((reader) => neededBy(reader, log));
+    if (wanted) all.push(wanted);
+    const lowest = (channel: OutputChannel) =>
+      Math.min(log.length[channel], ...all.map((offsets) => offsets[channel]));
+    return { 1: lowest(1), 2: lowest(2), 3: lowest(3) };
+  }
 }
 
 /** A lower bound of what a reader has: all but what it has not acknowledged, whichever channel that was on. */
