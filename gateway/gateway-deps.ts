@@ -1,4 +1,4 @@
-import type { IdKind, IdParts } from '../shared/ids.ts';
+import type { IdParts, IdWanted } from '../shared/ids.ts';
 import { DEAD_MS, HEARTBEAT_MS } from '../shared/limits.ts';
 import type { Authenticator } from './auth/authenticator.ts';
 import type { RateLimiter } from './auth/rate-limiter.ts';
@@ -46,7 +46,7 @@ export type GatewayConfig = {
 /** Seals and opens the ids of executions and sessions. */
 export type Ids = {
   seal(parts: IdParts): Promise<string>;
-  open(kind: IdKind, text: string): Promise<IdParts | null>;
+  open(wanted: IdWanted, text: string): Promise<IdParts | null>;
 };
 
 export type GatewayDeps = {

@@ -43,7 +43,7 @@ export type Keyring = {
 
 const sealed = z.strictObject({
   v: z.literal(1),
-  k: z.enum(['x', 's']),
+  k: z.enum(['x', 'w', 's']),
   t: tenantName,
   p: z.string().regex(/^[A-Za-z0-9_-]{43}$/),
   c: clusterName,
@@ -51,8 +51,10 @@ const sealed = z.strictObject({
   n: z.string().regex(/^[A-Za-z0-9_-]{22}$/),
 });
 
-/** `x`: an execution, `s`: a session. */
-export type IdKind = 'x' | 's';
+/** `x`: an execution, `w`: one that belongs to a session, `s`: a session. */
+export type IdKind = 'x' | 'w' | 's';
+/** What an id is asked to be: `x` is any execution. */
+export type IdWanted = 'x' | 's';
 /** What an id carries: enough for any replica to route by, nothing for its holder to read. */
 export type IdParts = {
   kind: IdKind;
@@ -126,8 +128,8 @@ export function createIdSealer(
   };
 }
 
-/** The parts of an id of this keyring and kind, or null for anything else, whatever is wrong with it. */
-export async function openId(keyring: Keyring, kind: IdKind, text: string): Promise<IdParts | null> {
+/** The parts of an id of this keyring that is what is wanted, or null for anything else, whatever is wrong with it. */
+export async function openId(keyring: Keyring, wanted: IdWanted, text: string): Promise<IdParts | null> {
   if (text.length > MAX_ID_CHARS) return null;
   const [header = '', encryptedKey, ...rest] = text.split('.');
   const entry = keyring.byHeader.get(header);
@@ -136,7 +138,7 @@ export async function openId(keyring: Keyring, kind: IdKind, text: string): Prom
   if (rest.some((segment) => fromBase64Url(segment) === null)) return null;
   const plaintext = await decryptCompact(text, entry.key);
   const parsed = plaintext === null ? undefined : sealed.safeParse(parseUniqueObject(plaintext));
-  if (!parsed?.success || parsed.data.k !== kind) return null;
+  if (!parsed?.success || (parsed.data.k === 's') !== (wanted === 's')) return null;
   const { k, t, p, c, i } = parsed.data;
   return { kind: k, tenant: t, principalDigest: p, cluster: c, instance: i };
 }

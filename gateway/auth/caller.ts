@@ -46,10 +46,11 @@ export type AuthenticatedAgent = {
   readonly expiresAtMs: number;
 };
 
-/** Throws `forbidden` unless the key has the scope. */
-export function requireScope(caller: Caller, scope: Scope): void {
-  if (caller.scopes.includes(scope)) return;
-  throw new Failure('forbidden', 'The key does not allow this.', { cause: `no scope ${scope}` });
+/** Throws `forbidden` unless the key has one of the scopes. */
+export function requireScope(caller: Caller, ...scopes: Scope[]): void {
+  if (scopes.some((scope) => caller.scopes.includes(scope))) return;
+  const cause = `no scope ${scopes.join(' or ')}`;
+  throw new Failure('forbidden', 'The key does not allow this.', { cause });
 }
 
 /** Whether the key may use a cluster of its tenant. One that it may not answers like one that does not exist. */

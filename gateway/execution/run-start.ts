@@ -27,7 +27,8 @@ export class RunStart {
   async prepare({ cluster, instance }: Placement): Promise<StartParts> {
     const { key, session, wanted } = this.#order;
     const { tenant, principalDigest } = wanted.caller;
-    const parts = { kind: 'x', tenant, principalDigest, cluster, instance } as const;
+    const kind = session ? 'w' : 'x';
+    const parts = { kind, tenant, principalDigest, cluster, instance } as const;
     const executionId = await this.#deps.ids.seal(parts).catch((cause: unknown) => {
       throw new Failure('internal', 'No id could be made for this execution.', { cause });
     });

@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { problem } from '../../shared/api.ts';
 import { MAX_USER_CHARS } from '../../shared/principal.ts';
-import type { Route, RouteAnswer, RouteDoc } from './route.ts';
+import type { KeyedRoute, Route, RouteAnswer, RouteDoc } from './route.ts';
 
 type Json = Record<string, unknown>;
 
@@ -76,7 +76,8 @@ function pathItem(path: string): Json {
   return parameters.length > 0 ? { parameters } : {};
 }
 
-function operation({ method, path, scope, takesKey }: Route, doc: NonNullable<RouteDoc>): Json {
+function operation(route: Route, doc: NonNullable<RouteDoc>): Json {
+  const { method, path, scope, takesKey } = route;
   const { query, headers } = doc;
   const named = {
     query,
@@ -103,6 +104,7 @@ function operation({ method, path, scope, takesKey }: Route, doc: NonNullable<Ro
   return {
     operationId: operationId(method, path),
     summary: doc.summary,
+    ...(route.scope !== null && { description: scopeSentence(route) }),
     ...(parameters.length > 0 ? { parameters } : {}),
     ...(doc.request || doc.requestContent
       ? {
@@ -115,6 +117,11 @@ function operation({ method, path, scope, takesKey }: Route, doc: NonNullable<Ro
     responses: Object.fromEntries([...answers, ...problems]),
     security: scope === null ? [] : [{ bearer: [] }, { apiKey: [] }, { basic: [] }],
   };
+}
+
+function scopeSentence({ scope, orScope }: KeyedRoute): string {
+  const or = orScope ? `, or \`${orScope}\` for what belongs to a session` : '';
+  return `The key has the scope \`${scope}\`${or}.`;
 }
 
 function describeAnswer({ description, schema, events, content }: RouteAnswer): Json {

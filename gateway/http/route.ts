@@ -32,6 +32,8 @@ export type OpenRoute = RouteShape & {
 /** Key, scope and rate are checked before `handle`. */
 export type KeyedRoute = RouteShape & {
   scope: Scope;
+  /** A key with this scope and without `scope` comes in too: `handle` says how far. */
+  orScope?: Scope;
   handle(context: KeyedContext): Response | Promise<Response>;
 };
 

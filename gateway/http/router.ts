@@ -67,15 +67,16 @@ function mountPath(app: Hono<Env>, path: string, methods: readonly Route[], deps
 
 async function handle(route: Route, context: RouteContext, deps: RouterDeps): Promise<Response> {
   if (route.scope === null) return route.handle(context);
-  const caller = await admit(context.request, route.scope, deps);
+  const { scope, orScope } = route;
+  const caller = await admit(context.request, orScope ? [scope, orScope] : [scope], deps);
   if (!route.takesKey) refuseKey(context.request);
   return route.handle({ ...context, caller });
 }
 
 /** Key, then scope, then rate. */
-async function admit(request: Request, scope: Scope, deps: RouterDeps): Promise<Caller> {
+async function admit(request: Request, scopes: Scope[], deps: RouterDeps): Promise<Caller> {
   const caller = await deps.authenticator.authenticate(request);
-  requireScope(caller, scope);
+  requireScope(caller, ...scopes);
   deps.rateLimiter.take(caller);
   return caller;
 }
@@ -98,7 +99,7 @@ function mountApp(app: Hono<Env>, { path, scope, app: create }: MountedApp, deps
     for (const [at, methods] of allowed) {
       const listed = [...methods, ...(methods.has('GET') ? ['HEAD'] : [])];
       app.on(listed, prefix + at, async (context, next) => {
-        const caller = await admit(context.req.raw, scope, deps);
+        const caller = await admit(context.req.raw, [scope], deps);
         refuseKey(context.req.raw);
         context.set('caller', caller);
         await next();

@@ -117,7 +117,7 @@ export async function serveGateway({
     rateLimiter: createRateLimiter({ elapsed: () => performance.now() }),
     ids: {
       seal: createIdSealer(keyring, setImmediate, createCompactEncrypter()),
-      open: (kind, text) => openId(keyring, kind, text),
+      open: (wanted, text) => openId(keyring, wanted, text),
     },
     fileStore,
     sha256,

@@ -64,6 +64,7 @@ export function createExecutionRoutes({ ids, now, directory, follow }: Execution
       method: 'GET',
       path: '/v1/executions/{id}/events',
       scope: 'execute',
+      orScope: 'sessions',
       handle: events,
       doc: {
         summary: 'What an execution says, from its first byte or behind the event that Last-Event-ID names',
@@ -84,6 +85,7 @@ export function createExecutionRoutes({ ids, now, directory, follow }: Execution
       method: 'GET',
       path: '/v1/executions/{id}',
       scope: 'execute',
+      orScope: 'sessions',
       handle: (context) => ask(context, (link, id) => link.questions.status(id, false, STATUS_TIMEOUT_MS)),
       doc: { summary: 'How an execution is doing, or how it ended', responses, problems },
     },
@@ -91,6 +93,7 @@ export function createExecutionRoutes({ ids, now, directory, follow }: Execution
       method: 'DELETE',
       path: '/v1/executions/{id}',
       scope: 'execute',
+      orScope: 'sessions',
       handle: (context) =>
         ask(context, (link, id) => link.questions.cancel(id, 'cancelled', CANCEL_TIMEOUT_MS)),
       doc: { summary: 'Cancel an execution', responses, problems },
@@ -98,11 +101,12 @@ export function createExecutionRoutes({ ids, now, directory, follow }: Execution
   ];
 }
 
-/** The parts of the caller's own id, in a cluster that its key may use; whatever else it is answers alike. */
+/** The parts of the caller's own id, of what its key may reach; whatever else it is answers alike. */
 export async function openOwn(ids: GatewayDeps['ids'], id: string, caller: Caller): Promise<IdParts> {
   const parts = await ids.open('x', id);
   const own = parts?.tenant === caller.tenant && parts.principalDigest === caller.principalDigest;
   if (!parts || !own || !mayUseCluster(caller, parts.cluster)) throw unknownExecution(id);
+  if (parts.kind !== 'w' && !caller.scopes.includes('execute')) throw unknownExecution(id);
   return parts;
 }
 

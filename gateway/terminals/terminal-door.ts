@@ -66,7 +66,7 @@ export function createTerminalDoor(deps: TerminalDoorDeps): TerminalDoor {
       const link = directory.linkTo(tenant, place.instance);
       if (!link) continue;
       const { cluster, instance } = place;
-      const executionId = await ids.seal({ kind: 'x', tenant, principalDigest, cluster, instance });
+      const executionId = await ids.seal({ kind: 'w', tenant, principalDigest, cluster, instance });
       if (!link.joined) continue;
       if (await startTerminal(link, { caller, place, ask, executionId, requestId }, timers))
         return { executionId, created: true };

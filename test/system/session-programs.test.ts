@@ -209,6 +209,39 @@ describeStack('a program of a session, while it runs,', { templates: TEMPLATES }
       expect((await stack().post('/v1/executions/nonsense/stdin', {})).status).toBe(404);
     }));
 
+  test('is reached by its id with a key for sessions alone, which reaches no other execution', async () => {
+    const podgate = await stack().client({ sub: 'sessions-alone', scopes: ['sessions'] });
+    await using session = await podgate.sessions.create();
+    const cat = await session.spawn('trap "echo usr" USR1; echo up; cat');
+    const events = cat[Symbol.asyncIterator]();
+    await heard(events, 'up');
+    expect(await podgate.executions.get(cat.id)).toMatchObject({ state: 'started' });
+    await cat.write('said\n');
+    await heard(events, 'said');
+    await podgate.executions.cancel(cat.id);
+    let told = '';
+    for await (const event of podgate.executions.events(cat.id))
+      if (event.type === 'output') told += event.data;
+    expect(told).toBe('up\nsaid\n');
+    const executing = await stack().client({ sub: 'sessions-alone', scopes: ['execute'] });
+    expect(await executing.executions.get(cat.id)).toMatchObject({ state: 'ended' });
+    const plain = await executing.start({ code: 'import time; time.sleep(60)' });
+    expect(await codeOf(podgate.executions.get(plain))).toBe('404 not_found');
+    expect(await codeOf(podgate.executions.cancel(plain))).toBe('404 not_found');
+    expect(await codeOf(podgate.executions.events(plain).next())).toBe('404 not_found');
+    for (const [path, body] of [
+      ['stdin', {}],
+      ['signal', { signal: 'SIGKILL' }],
+    ] as const) {
+      const key = await stack().key({ sub: 'sessions-alone', scopes: ['sessions'] });
+      const headers = { authorization: `Bearer ${key}` };
+      const answer = await stack().post(`/v1/executions/${plain}/${path}`, body, headers);
+      expect(answer.status).toBe(404);
+    }
+    expect(await executing.executions.get(plain)).toMatchObject({ state: 'started' });
+    await executing.executions.cancel(plain);
+  });
+
   test('is nobody else’s to feed or to signal', () =>
     opened(async (session) => {
       const sleep = await session.spawn('sleep 100');

@@ -152,6 +152,17 @@ describe('/openapi.json', () => {
       ]);
   });
 
+  test('names the scope that each route wants, and where another will do', () => {
+    const said = (path: string, method: string) =>
+      (document.paths[path]?.[method] as { description?: string } | undefined)?.description;
+    expect(said('/v1/execute', 'post')).toBe('The key has the scope `execute`.');
+    expect(said('/v1/files', 'get')).toBe('The key has the scope `files`.');
+    expect(said('/v1/executions/{id}', 'delete')).toBe(
+      'The key has the scope `execute`, or `sessions` for what belongs to a session.',
+    );
+    expect(said('/health', 'get')).toBeUndefined();
+  });
+
   test('lists the refusal of a user that is none for every route that a key opens', async () => {
     for (const [path, method, { security, responses }] of operations()) {
       if (security.length === 0) continue;
