@@ -49,6 +49,10 @@ const sealed = z.strictObject({
   c: clusterName,
   i: z.string().regex(/^[A-Za-z0-9_-]{8,64}$/),
   n: z.string().regex(/^[A-Za-z0-9_-]{22}$/),
+  m: z
+    .string()
+    .regex(/^[a-z0-9-]{1,63}$/)
+    .optional(),
 });
 
 /** `x`: an execution, `w`: one that belongs to a session, `s`: a session. */
@@ -63,6 +67,8 @@ export type IdParts = {
   principalDigest: string;
   cluster: string;
   instance: string;
+  /** Of a session: what its sandbox was made by. */
+  template?: string;
 };
 
 /** A fresh keyring of one key, as it is kept in a file. It is a secret. */
@@ -92,8 +98,8 @@ export async function sealId(
   encrypt: EncryptCompact = encryptCompact,
 ): Promise<string> {
   const n = toBase64Url(crypto.getRandomValues(new Uint8Array(NONCE_BYTES)));
-  const { kind: k, tenant: t, principalDigest: p, cluster: c, instance: i } = parts;
-  const plaintext = JSON.stringify(sealed.parse({ v: 1, k, t, p, c, i, n }));
+  const { kind: k, tenant: t, principalDigest: p, cluster: c, instance: i, template: m } = parts;
+  const plaintext = JSON.stringify(sealed.parse({ v: 1, k, t, p, c, i, n, m }));
   return encrypt(new TextEncoder().encode(plaintext), keyring.first.kid, keyring.first.key);
 }
 
@@ -118,8 +124,8 @@ export function createIdSealer(
   }
 
   return async (parts) => {
-    const { kind, tenant, principalDigest, cluster, instance } = parts;
-    const destination = [kind, tenant, principalDigest, cluster, instance].join(' ');
+    const { kind, tenant, principalDigest, cluster, instance, template } = parts;
+    const destination = [kind, tenant, principalDigest, cluster, instance, template].join(' ');
     const id = ready.get(destination) ?? (await sealId(keyring, parts, encrypt));
     ready.delete(destination);
     // Parts that sealed once seal again.
@@ -139,8 +145,8 @@ export async function openId(keyring: Keyring, wanted: IdWanted, text: string): 
   const plaintext = await decryptCompact(text, entry.key);
   const parsed = plaintext === null ? undefined : sealed.safeParse(parseUniqueObject(plaintext));
   if (!parsed?.success || (parsed.data.k === 's') !== (wanted === 's')) return null;
-  const { k, t, p, c, i } = parsed.data;
-  return { kind: k, tenant: t, principalDigest: p, cluster: c, instance: i };
+  const { k, t, p, c, i, m } = parsed.data;
+  return { kind: k, tenant: t, principalDigest: p, cluster: c, instance: i, ...(m && { template: m }) };
 }
 
 async function importSecret(k: string): Promise<CryptoKey> {

@@ -75,8 +75,9 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       onReport(refusalReport(start, failure.code, failure.cause));
       return undefined;
     }
-    const live = begin(start, admission, port);
     const { session: work } = start;
+    // Work of a session runs under its template, whatever START says.
+    const live = begin({ ...start, template: admission.pool.template.name }, admission, port);
     if (work && work.do !== 'open') {
       void runWith(live, waitForSession(waiting, start, live.abort.signal, live.execution.kill));
       return live.execution;

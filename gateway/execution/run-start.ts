@@ -32,7 +32,8 @@ export class RunStart {
     const executionId = await this.#deps.ids.seal(parts).catch((cause: unknown) => {
       throw new Failure('internal', 'No id could be made for this execution.', { cause });
     });
-    const work = session && (await sessionWorkOf(session, parts, this.#deps.ids));
+    const work =
+      session && (await sessionWorkOf(session, { ...parts, template: wanted.template }, this.#deps.ids));
     if (key) await this.#claim(key, executionId, cluster);
     return { executionId, session: work };
   }

@@ -16,7 +16,7 @@ const ANSWER_TIMEOUT_MS = 10_000;
 export type SessionBookDeps = Pick<GatewayDeps, 'ids' | 'now'> & { directory: ClusterDirectory };
 
 /** Where a session is, as its id says. */
-export type SessionPlace = Pick<IdParts, 'cluster' | 'instance'> & { id: string };
+export type SessionPlace = Required<Pick<IdParts, 'cluster' | 'instance' | 'template'>> & { id: string };
 
 /** What agents know of sessions, asked for one caller at a time. */
 export type SessionBook = {
@@ -86,9 +86,9 @@ export function createSessionBook({ ids, now, directory }: SessionBookDeps): Ses
     async find(caller, id, pathCluster) {
       const parts = await ids.open('s', id);
       const own = parts?.tenant === caller.tenant && parts.principalDigest === caller.principalDigest;
-      if (!parts || !own || !mayUseCluster(caller, parts.cluster)) throw noSession(id);
+      if (!parts?.template || !own || !mayUseCluster(caller, parts.cluster)) throw noSession(id);
       if (pathCluster !== null && pathCluster !== parts.cluster) throw noSession(id);
-      return { id, cluster: parts.cluster, instance: parts.instance };
+      return { id, cluster: parts.cluster, instance: parts.instance, template: parts.template };
     },
     async ask(caller, { id, instance }, action, ttlMs) {
       const question = { action, session_id: id, ttl_ms: ttlMs ?? null, skip: 0 };

@@ -7,7 +7,7 @@ export type SessionOrder =
   | { do: 'open'; ttlMs: number; idleMs: number | null; ceiling: number | null }
   | { do: 'work'; work: Exclude<SessionWork, { do: 'open' }>; cluster: string; instance: string };
 
-/** START's `session`. An opened one gets its id here: it names the instance that takes it. */
+/** START's `session`. An opened one gets its id here: it names the instance that takes it, and the template. */
 export async function sessionWorkOf(
   order: SessionOrder,
   parts: Omit<IdParts, 'kind'>,

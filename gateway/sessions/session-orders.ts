@@ -164,13 +164,12 @@ export function createSessionOrders(deps: SessionOrdersDeps): SessionOrders {
 
 function inSession(
   { caller }: KeyedContext,
-  { cluster, instance }: SessionPlace,
+  { cluster, instance, template }: SessionPlace,
   work: Exclude<SessionWork, { do: 'open' }>,
   language: string,
 ): Pick<ExecutionOrder, 'wanted' | 'queueTimeoutMs' | 'session'> {
   return {
-    // The template is the session's own: the agent knows it.
-    wanted: { caller, cluster, template: 'session', language },
+    wanted: { caller, cluster, template, language },
     queueTimeoutMs: REACH_TIMEOUT_MS,
     session: { do: 'work', work, cluster, instance },
   };

@@ -90,7 +90,7 @@ function startBody(
     request_id: requestId,
     traceparent: null,
     cluster: place.cluster,
-    template: 'session',
+    template: place.template,
     language: 'bash',
     last_line_interactive: false,
     sizes: { manifest, code: 0, stdin: null, files: 0 },

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import type { BashResponse, SessionResponse } from '../../shared/session-api.ts';
 import { eventually } from '../fakes/eventually.ts';
+import type { Entry } from '../fakes/stack.ts';
 import { until } from '../fakes/until.ts';
 import { describeStack } from './suite.ts';
 
@@ -39,6 +40,25 @@ describeStack('a session', { templates: TEMPLATES }, (stack) => {
       .agents[0]?.status()
       .clusters.flatMap((cluster) => Object.values(cluster.pools))
       .reduce((sum, pool) => sum + pool.taken + pool.condemned + pool.retiring, 0);
+
+  test('is named by its own template in every line and record of what is done in it', async () => {
+    const { session_id } = await open({ template: 'kept' });
+    await bash(session_id, 'true');
+    const path = `/v1/sessions/${session_id}`;
+    await stack().post(`${path}/execute`, { code: '1' });
+    await stack().fetch(`${path}/files/list`);
+    await end(session_id);
+    const told = async (of: 'gateway' | 'agent', work: string) => {
+      const { execution_id } = await stack().logged(
+        (entry) => entry.event === 'execution' && entry.session_work === work && entry.session_id === session_id,
+      );
+      const same = (entry: Entry) =>
+        entry.of === of && entry.event === 'execution' && entry.execution_id === execution_id;
+      return (await stack().logged(same)).template;
+    };
+    for (const work of ['open', 'bash', 'python', 'files'])
+      expect([work, await told('gateway', work), await told('agent', work)]).toEqual([work, 'kept', 'kept']);
+  });
 
   test('answers existing clients with exactly the members that they read, of the right types', async () => {
     const before = Date.now() / 1_000;

@@ -73,7 +73,7 @@ test('a session began and ends at the same time in every answer, however long th
   } as unknown as SessionBookDeps['directory'];
   const caller = { tenant: 'acme', principal: 'acme/alice', clusters: ['*'] } as unknown as Caller;
   const book = createSessionBook({ ids: {} as SessionBookDeps['ids'], now: () => nowMs, directory });
-  const place = { id: 's', cluster: 'lab', instance: 'instance-1' };
+  const place = { id: 's', cluster: 'lab', instance: 'instance-1', template: 'default' };
   const times = { created_at: 999.995, expires_at: 1_059.995 };
   expect(await book.ask(caller, place, 'get')).toMatchObject(times);
   nowMs += 1_013;

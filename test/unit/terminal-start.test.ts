@@ -14,7 +14,7 @@ const START = {
     holder: 'alice',
     limits: { memory_mb: 256, concurrency: 8 },
   } as Caller,
-  place: { id: 'session', cluster: 'lab', instance: 'instance-1' },
+  place: { id: 'session', cluster: 'lab', instance: 'instance-1', template: 'python' },
   ask: { name: 'main', rows: 24, columns: 80, term: 'xterm' },
   executionId: 'execution-1',
   requestId: 'request-1',
