@@ -98,7 +98,7 @@ export type PythonStreamRequest = PythonRequest & { input?: boolean | undefined 
 export type PythonEnd = BashEnd &
   Results & {
     context: string;
-    /** `lost`: its process ended, and the next execution finds a new one. */
+    /** `lost`: what it remembered is gone, since its process ended in this execution or before it. */
     context_state: 'kept' | 'lost';
   };
 export type PythonResult = { stdout: string; stderr: string } & PythonEnd;

@@ -98,7 +98,9 @@ export type PythonRequest = z.output<ReturnType<typeof pythonRequestSchema>> & {
 
 const contextState = z
   .enum(['kept', 'lost'])
-  .describe('lost: its process ended, and the next execution finds a new one');
+  .describe(
+    'lost: what it remembered is gone, since its process ended in this execution, and the next one finds a new one; or before it, and this one found a new one',
+  );
 
 /** How a piece of Python ended, without its output. */
 export const pythonResultEvent = z.object({

@@ -118,6 +118,26 @@ describeStack('Python in a session', { templates: TEMPLATES }, (stack) => {
     await end(id);
   });
 
+  test('says once that its state is lost where it ended between two pieces of code, and nothing of it after a restart', async () => {
+    const id = await open();
+    const pids = await run(id, 'import os\nx = 1\nprint(os.getpid(), os.getppid())');
+    const [pid, warden] = pids.stdout.trim().split(' ');
+    await run(id, 'y = 2', { context: 'other' });
+    const killed = await stack().post(`/v1/sessions/${id}/bash`, {
+      cmd: `kill -9 ${pid}; while test -e /proc/${warden}; do sleep 0.01; done`,
+    });
+    expect(await killed.json()).toMatchObject({ exit_code: 0 });
+    const after = await run(id, '"x" in dir()');
+    expect(after).toMatchObject({ stdout: 'False\n', outcome: 'exited', context_state: 'lost' });
+    expect(await run(id, 'x = 3')).toMatchObject({ context_state: 'kept' });
+    expect(await run(id, 'y', { context: 'other' })).toMatchObject({ stdout: '2\n', context_state: 'kept' });
+    expect(await run(id, 'os = __import__("os"); os._exit(1)')).toMatchObject({ context_state: 'lost' });
+    expect(await run(id, '1')).toMatchObject({ context_state: 'kept' });
+    await stack().post(`/v1/sessions/${id}/contexts/main/restart`, {});
+    expect(await run(id, '"os" in dir()')).toMatchObject({ stdout: 'False\n', context_state: 'kept' });
+    await end(id);
+  });
+
   test('stays one interpreter when its code forks and both come to its end', async () => {
     const id = await open();
     const forked = await run(

@@ -127,9 +127,8 @@ class SessionRunner(Runner):
             self._add(kind(self, stream_id, asked), ProgramPlace(self._kept, self._tell_keeper, stream_id))
 
     def _accept_python(self, stream_id, asked, name):
-        context = self._contexts.get(name)
-        if context is not None and not context.alive:
-            context = None
+        before = self._contexts.get(name)
+        context = before if before is not None and before.alive else None
         if "python" not in self.config["languages"]:
             self._refuse(stream_id, "no_language", "This sandbox has no python.")
         elif context is not None and context.work is not None:
@@ -137,13 +136,13 @@ class SessionRunner(Runner):
         elif context is None and sum(each.alive for each in self._contexts.values()) >= MAX_CONTEXTS:
             self._refuse(stream_id, "busy", "The session has as many contexts as it may have.")
         else:
-            context = context or self._new_context(name, asked)
+            context = context or self._new_context(name, asked, before is not None and before.lost)
             self._add(PythonWork(self, stream_id, asked, context), context.place)
 
-    def _new_context(self, name, asked):
+    def _new_context(self, name, asked, lost):
         self._last_context -= 1
         program = self._last_context
-        context = Context(self, program, ContextPlace(self._kept, self._tell_keeper, program))
+        context = Context(self, program, ContextPlace(self._kept, self._tell_keeper, program), lost)
         self._contexts[name] = self._programs_of_contexts[program] = context
         try:
             context.begin(job.lowered(dict(asked["limits"], memory_bytes=None), self.config["limits"]))

@@ -46,13 +46,16 @@ class ContextPlace(ProgramPlace):
 class Context:
     """One interpreter. `work` is the execution that it runs, or None."""
 
-    def __init__(self, host, program, place):
+    def __init__(self, host, program, place, lost):
         self.host = host
         self.program = program
         self.place = place
         self.pid = 0
         self.work = None
         self.alive = True
+        # What an interpreter of this name remembered is gone, and nobody was told.
+        self.lost = lost
+        self._remembers = False
         self._line = b""
         self._sock = None
 
@@ -95,11 +98,20 @@ class Context:
         self.close()
 
     def give(self, asked, fds):
+        self._remembers = True
         line = json.dumps(asked).encode() + b"\n"
         self._sock.sendmsg([line], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))])
 
+    def told(self, dying):
+        """`kept`, or `lost` where what was remembered went with this piece or before it; said once."""
+        self._remembers = self.alive and not dying
+        state = "kept" if self._remembers and not self.lost else "lost"
+        self.lost = False
+        return state
+
     def close(self):
         self.alive = False
+        self.lost = self.lost or self._remembers
         if self._sock is not None:
             self.host.poller.forget(self._sock.fileno())
             self._sock.close()

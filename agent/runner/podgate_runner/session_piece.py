@@ -89,7 +89,7 @@ class PythonWork(Command):
         super()._finish(verdict)
 
     def _describe(self, body):
-        body["context"] = "kept" if self.context.alive and not self._dying else "lost"
+        body["context"] = self.context.told(self._dying)
         return body
 
     def kill(self, reason):
