@@ -11,6 +11,7 @@ import { randomId } from '../shared/keys.ts';
 import { tenantName } from '../shared/principal.ts';
 import { dirOption } from './config.ts';
 import { UsageError } from './io.ts';
+import { replaceTogether } from './replace-together.ts';
 
 /**
  * The folder of keys, by default `.podgate/` (0700):
@@ -85,7 +86,9 @@ export async function initKeyFolder(
   };
   // What was revoked stays so: the list may name keys of other issuers too.
   if (present.includes(KEY_FILES.deny)) delete contents.deny;
-  if (!(await appearsWhole(dir, contents))) await writeContents(dir, contents, force);
+  if (await appearsWhole(dir, contents)) return;
+  if (force) await replaceContents(dir, contents);
+  else await writeContents(dir, contents);
 }
 
 /**
@@ -97,7 +100,7 @@ async function appearsWhole(dir: string, contents: Contents): Promise<boolean> {
   const made = `${resolve(dir)}.${randomUUID()}.tmp`;
   try {
     await mkdir(made, { mode: 0o700 });
-    await writeContents(made, contents, false);
+    await writeContents(made, contents);
     await rename(made, dir);
     return true;
   } catch {
@@ -106,12 +109,24 @@ async function appearsWhole(dir: string, contents: Contents): Promise<boolean> {
   }
 }
 
-async function writeContents(dir: string, contents: Contents, replace: boolean): Promise<void> {
+/** Whoever is ended on the way leaves all keys that were there, or all that are new. */
+async function replaceContents(dir: string, contents: Contents): Promise<void> {
+  const names = Object.keys(contents).map((name) => KEY_FILES[name as keyof typeof KEY_FILES]);
+  try {
+    await replaceTogether(dir, names, (into) => writeContents(into, contents));
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    throw new UsageError(`The keys in ${dir} cannot be replaced ${elsewhere(error)}`);
+  }
+}
+
+async function writeContents(dir: string, contents: Contents): Promise<void> {
   // Whoever makes the folder inside a repository must not commit it.
   await writeText(join(dir, '.gitignore'), '*\n', 0o644, true);
   for (const [name, content] of Object.entries(contents))
-    await writeKeyFile(dir, KEY_FILES[name as keyof typeof KEY_FILES], content, { replace });
+    await writeKeyFile(dir, KEY_FILES[name as keyof typeof KEY_FILES], content, { replace: false });
 }
+
 
 /** True where `keys init` has been. */
 export async function hasKeyFolder(dir: string): Promise<boolean> {

@@ -1,4 +1,16 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { PassThrough, Readable, Writable } from 'node:stream';
@@ -128,6 +140,46 @@ describe('podgate keys init', () => {
     }
     expect([...seen].filter((files) => files > 0 && files < readdirSync(dir).length)).toEqual([]);
     expect(readdirSync(parent)).toEqual([basename(dir)]);
+  });
+
+  test('with --force has all old keys or all new ones at any instant, so that whoever is killed on the way mixes none', async () => {
+    await keys('init');
+    await keys('revoke old-id');
+    const names = Object.values(KEY_FILES).filter((name) => name !== KEY_FILES.deny);
+    const look = () => names.map((name) => readFileSync(join(dir, name), 'utf8')).join('');
+    const before = look();
+    const replaced = initKeyFolder(dir, { force: true });
+    const seen = new Set<string>();
+    for (let over = false; !over; ) {
+      // Reading takes more than an instant: what is there twice was there at one.
+      const found = look();
+      if (look() === found) seen.add(found);
+      over = await Promise.race([replaced.then(() => true), setImmediate(false)]);
+    }
+    expect(look()).not.toBe(before);
+    expect([...seen].filter((found) => found !== before && found !== look())).toEqual([]);
+    expect(readdirSync(dir).sort()).toEqual(['.gitignore', ...Object.values(KEY_FILES)].sort());
+    expect(names.filter((name) => lstatSync(join(dir, name)).isSymbolicLink())).toEqual([]);
+  });
+
+  test('with --force goes on where another was killed on the way', async () => {
+    await keys('init');
+    for (const [reached, names] of [
+      ['.through.old', ['callers.jwks.json']],
+      ['.through.new', Object.values(KEY_FILES).slice(0, -1)],
+    ] as const) {
+      mkdirSync(join(dir, reached));
+      for (const name of names) {
+        renameSync(join(dir, name), join(dir, reached, name));
+        symlinkSync(`.through/${name}`, join(dir, name));
+      }
+      symlinkSync(reached, join(dir, '.through'));
+      await openGateway();
+      const before = read('callersPublic');
+      await keys('init --force');
+      expect(read('callersPublic')).not.toBe(before);
+      expect(readdirSync(dir).sort()).toEqual(['.gitignore', ...Object.values(KEY_FILES)].sort());
+    }
   });
 
   test('with --force makes other keys and keeps what was revoked', async () => {
