@@ -1,5 +1,7 @@
 import type { Started } from './types.ts';
 
+const REDIRECTS = [301, 302, 303, 307, 308];
+
 /** What a PodgateError is made of; what is absent is null, false or empty there. */
 export type PodgateErrorDetails = {
   code: string;
@@ -14,7 +16,8 @@ export type PodgateErrorDetails = {
 
 /**
  * Everything that Podgate refused or failed at. A program that fails is no error, but a result. `code` is one of the
- * API's codes, or of the client's own: `connection_lost` (no answer, or not to its end) and `malformed_answer`.
+ * API's codes, or of the client's own: `connection_lost` (no answer, or not to its end), `malformed_answer` and
+ * `redirected` (the base URL is another's, who sends on to somewhere else).
  * An aborted signal is not wrapped: calls reject with its reason.
  */
 export class PodgateError extends Error {
@@ -49,6 +52,20 @@ export class PodgateError extends Error {
 export function invalidOption(path: string, why: string): PodgateError {
   const message = `${path} ${why}`;
   return new PodgateError(message, { code: 'invalid_request', started: 'no', errors: [{ path, message }] });
+}
+
+/** What a redirect rejects with: key and code go nowhere but to the base URL. Null for any other answer. */
+export function redirectOf({ status, type, headers, url }: Response): PodgateError | null {
+  // A browser says no more than that.
+  const hidden = type === 'opaqueredirect';
+  if (!hidden && !REDIRECTS.includes(status)) return null;
+  const location = headers.get('location') ?? '';
+  const to = URL.canParse(location, url || undefined) ? new URL(location, url || undefined).origin : null;
+  const where = to === null || to === 'null' ? 'somewhere else' : to;
+  return new PodgateError(
+    `The server sends on to ${where}, and nothing was sent there. Give the URL of the gateway itself as base URL`,
+    { code: 'redirected', status: hidden ? null : status },
+  );
 }
 
 /** The error that a failed answer's body describes, whether Podgate or something before it wrote it. */

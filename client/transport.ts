@@ -1,6 +1,6 @@
 import { readBaseUrl } from './base-url.ts';
 import type { PodgateOptions } from './options.ts';
-import { invalidOption, PodgateError, parseProblem } from './podgate-error.ts';
+import { invalidOption, PodgateError, parseProblem, redirectOf } from './podgate-error.ts';
 import type { Started } from './types.ts';
 
 export type Call = {
@@ -70,7 +70,8 @@ export function createTransport(options: PodgateOptions): Transport {
     signal?.throwIfAborted();
     const lost = (cause: unknown) => connectionLost(cause, signal, mayStart ? 'unknown' : null);
     const content = body?.();
-    const init: RequestInit = { method, headers: headersOf({ ...common, ...headers }) };
+    // Followed, a POST could become a GET, and code go to whoever is named.
+    const init: RequestInit = { method, headers: headersOf({ ...common, ...headers }), redirect: 'manual' };
     if (content !== undefined) init.body = content;
     // What fetch wants for a body that comes while the answer may come too; the DOM's types do not know it.
     if (content instanceof ReadableStream) Object.assign(init, { duplex: 'half' });
@@ -82,6 +83,11 @@ export function createTransport(options: PodgateOptions): Transport {
       throw lost(cause);
     }
     if (response.ok) return response;
+    const redirect = redirectOf(response);
+    if (redirect) {
+      void response.body?.cancel().catch(() => {});
+      throw redirect;
+    }
     const retryAfterMs = readRetryAfter(response.headers.get('retry-after'));
     const text = await readAtMost(response, MAX_PROBLEM_BYTES).catch((cause) => {
       throw lost(cause);

@@ -190,6 +190,48 @@ describe('a client that is refused', () => {
     expect(requests).toHaveLength(1);
   });
 
+  test.for([301, 302, 303, 307, 308])(
+    'by a redirect (%i) sends nothing there, and says where it leads',
+    async (status) => {
+      const other = await startHttpServer((_request, response) => answer(response, 200, {}));
+      const { podgate, requests } = await start((_request, response) =>
+        response.writeHead(status, { Location: `${other.url}/v1/execute?token=SECRET` }).end('moved'),
+      );
+      for (const ask of [
+        () => podgate.execute('x'),
+        () => podgate.stream('x').next(),
+        () => podgate.executions.get('e1'),
+        () => podgate.files.upload(new Blob(['x']), { filename: 'x' }),
+        () => podgate.files.download('f1'),
+      ]) {
+        const error = await rejection(ask());
+        expect(error).toMatchObject({ code: 'redirected', status, retryable: false, started: null });
+        expect(error.message).toBe(
+          `The server sends on to ${other.url}, and nothing was sent there. Give the URL of the gateway itself as base URL`,
+        );
+      }
+      expect([requests.length, other.requests.length]).toEqual([5, 0]);
+    },
+  );
+
+  test('by a redirect that is not told where it leads, as in browsers, rejects', async () => {
+    const hidden = {
+      type: 'opaqueredirect',
+      status: 0,
+      ok: false,
+      body: null,
+      url: '',
+      headers: new Headers(),
+    };
+    const fetch = () => Promise.resolve(hidden as Response);
+    const podgate = new Podgate({ baseUrl: 'http://podgate.invalid', fetch });
+    expect(await rejection(podgate.execute('x'))).toMatchObject({
+      code: 'redirected',
+      status: null,
+      message: expect.stringContaining('sends on to somewhere else'),
+    });
+  });
+
   test('tries again when told that it may, after as long as it was told', async () => {
     const times: number[] = [];
     const { podgate } = await start((_request, response, count) => {
