@@ -12,6 +12,7 @@ import { openFile } from './open-file.ts';
 import { parseCommand } from './parse-command.ts';
 import { readInput, readInputFile } from './read-input.ts';
 import { showExecution } from './show-execution.ts';
+import { readStagedFile } from './staged-file.ts';
 import { wholeNumber } from './whole-number.ts';
 
 const HELP = `Usage: podgate exec [OPTIONS] FILE [ARGUMENT…]
@@ -22,7 +23,8 @@ Runs the code in a sandbox, streams what it prints, and ends with the program's 
 signal ended it, 124 when it ran out of time, 125 when Podgate itself failed or was called wrongly.
 
   -c CODE              the code itself
-  -f FILE[=PATH]       uploads FILE and stages it as PATH (its own name unless given); may be repeated
+  -f FILE[=PATH]       uploads FILE and stages it as PATH (its own name unless given); may be repeated. A FILE with =
+                       in its name stands in double quotes, beside the shell's own: -f '"a=b.csv"'
   -o DIR               saves files that the program made below DIR
   -l, --language NAME  python, bash or node (by the file's ending, else python)
   -t, --template NAME  template to run in
@@ -220,10 +222,7 @@ function variables(pairs: string[]): Record<string, string> {
 
 async function upload(podgate: Podgate, files: string[], signal: AbortSignal) {
   const staged: { path: string; file_id: string }[] = [];
-  for (const argument of files) {
-    const at = argument.indexOf('=');
-    const file = at === -1 ? argument : argument.slice(0, at);
-    const path = at === -1 ? basename(file) : argument.slice(at + 1);
+  for (const { file, path } of files.map(readStagedFile)) {
     const { file_id } = await podgate.files.upload(await openFile(file), {
       filename: basename(file),
       signal,

@@ -127,7 +127,6 @@ async function writeContents(dir: string, contents: Contents): Promise<void> {
     await writeKeyFile(dir, KEY_FILES[name as keyof typeof KEY_FILES], content, { replace: false });
 }
 
-
 /** True where `keys init` has been. */
 export async function hasKeyFolder(dir: string): Promise<boolean> {
   return (await presentFiles(dir)).includes(KEY_FILES.issuers);

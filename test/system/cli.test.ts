@@ -510,6 +510,11 @@ os.symlink("/etc/passwd", "out/link")
       'out/deep',
       'out/deep/made.txt',
     ]);
+    await writeFile(join(cwd, 'a=b'), 'equal');
+    const shown = 'print(open("a=b").read(), open("c=d").read())';
+    expect(await exec(['-f', '"a=b"', '-f', '"a=b"=c=d', '-c', shown], { cwd })).toMatchObject({
+      stdout: 'equal equal\n',
+    });
     expect(await exec(['-f', 'in.txt=../up', '-c', '1'], { cwd })).toMatchObject({
       status: FAILED,
       stderr: expect.stringMatching(/must not contain '\.\.'/),

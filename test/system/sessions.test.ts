@@ -50,7 +50,8 @@ describeStack('a session', { templates: TEMPLATES }, (stack) => {
     await end(session_id);
     const told = async (of: 'gateway' | 'agent', work: string) => {
       const { execution_id } = await stack().logged(
-        (entry) => entry.event === 'execution' && entry.session_work === work && entry.session_id === session_id,
+        (entry) =>
+          entry.event === 'execution' && entry.session_work === work && entry.session_id === session_id,
       );
       const same = (entry: Entry) =>
         entry.of === of && entry.event === 'execution' && entry.execution_id === execution_id;
