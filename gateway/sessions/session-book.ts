@@ -12,8 +12,10 @@ import { createSessionTimes } from './session-times.ts';
 
 /** An agent under load may take its time; a link that is dead is found out by its own clock. */
 const ANSWER_TIMEOUT_MS = 10_000;
+/** For all that one agent has to list, page after page. */
+export const LIST_TIMEOUT_MS = 30_000;
 
-export type SessionBookDeps = Pick<GatewayDeps, 'ids' | 'now'> & { directory: ClusterDirectory };
+export type SessionBookDeps = Pick<GatewayDeps, 'ids' | 'now' | 'elapsed'> & { directory: ClusterDirectory };
 
 /** Where a session is, as its id says. */
 export type SessionPlace = Required<Pick<IdParts, 'cluster' | 'instance' | 'template'>> & { id: string };
@@ -37,7 +39,7 @@ export type SessionBook = {
   list(caller: Caller, pathCluster: string | null): Promise<SessionResponse[]>;
 };
 
-export function createSessionBook({ ids, now, directory }: SessionBookDeps): SessionBook {
+export function createSessionBook({ ids, now, elapsed, directory }: SessionBookDeps): SessionBook {
   const timesOf = createSessionTimes(now);
 
   function describe({ tenant }: Caller, instance: string, state: SessionState): SessionResponse {
@@ -57,24 +59,29 @@ export function createSessionBook({ ids, now, directory }: SessionBookDeps): Ses
     { tenant, principal }: Caller,
     instance: string,
     question: Omit<SessionAsk, 'ref' | 'principal'>,
+    withinMs = ANSWER_TIMEOUT_MS,
   ): Promise<FromAgent['SESSION'] & { asks: number }> {
+    const untilMs = elapsed() + withinMs;
     for (let asks = 1; ; asks += 1) {
       const link = directory.linkTo(tenant, instance);
       if (!link)
         throw new Failure('no_agent', 'The agent that has this session is not connected here.', {
           retryAfterMs: NO_AGENT_RETRY_MS,
         });
-      const answer = await link.questions.sessions({ ...question, principal }, ANSWER_TIMEOUT_MS);
+      const leftMs = Math.min(untilMs - elapsed(), ANSWER_TIMEOUT_MS);
+      const answer = leftMs > 0 && (await link.questions.sessions({ ...question, principal }, leftMs));
       if (answer) return { ...answer, asks };
-      if (link.joined) throw new Failure('agent_lost', 'The agent did not say in time.', { started: 'no' });
+      if (link.joined || leftMs <= 0)
+        throw new Failure('agent_lost', 'The agent did not say in time.', { started: 'no' });
     }
   }
 
   async function listOf(caller: Caller, instance: string): Promise<SessionResponse[]> {
     const found: SessionResponse[] = [];
+    const untilMs = elapsed() + LIST_TIMEOUT_MS;
     for (;;) {
       const question = { action: 'list', session_id: null, ttl_ms: null, skip: found.length } as const;
-      const { sessions, total } = await askInstance(caller, instance, question);
+      const { sessions, total } = await askInstance(caller, instance, question, untilMs - elapsed());
       found.push(...sessions.map((state) => describe(caller, instance, state)));
       // However many it claims: no instance has more.
       if (sessions.length < MAX_SESSIONS_LISTED || found.length >= Math.min(total, MAX_SESSIONS))

@@ -1,7 +1,11 @@
 import { expect, test } from 'vitest';
 import type { Caller } from '../../gateway/auth/caller.ts';
 import { BEGINNING_SLACK_MS } from '../../gateway/execution/beginnings.ts';
-import { createSessionBook, type SessionBookDeps } from '../../gateway/sessions/session-book.ts';
+import {
+  createSessionBook,
+  LIST_TIMEOUT_MS,
+  type SessionBookDeps,
+} from '../../gateway/sessions/session-book.ts';
 import { createSessionTimes } from '../../gateway/sessions/session-times.ts';
 import { MAX_SESSION_TTL_SECONDS, MAX_SESSIONS } from '../../shared/limits.ts';
 import { MAX_SESSIONS_LISTED, type SessionState } from '../../shared/session-messages.ts';
@@ -72,7 +76,12 @@ test('a session began and ends at the same time in every answer, however long th
     clusters: () => [{ name: 'lab', instances }],
   } as unknown as SessionBookDeps['directory'];
   const caller = { tenant: 'acme', principal: 'acme/alice', clusters: ['*'] } as unknown as Caller;
-  const book = createSessionBook({ ids: {} as SessionBookDeps['ids'], now: () => nowMs, directory });
+  const book = createSessionBook({
+    ids: {} as SessionBookDeps['ids'],
+    now: () => nowMs,
+    elapsed: () => nowMs,
+    directory,
+  });
   const place = { id: 's', cluster: 'lab', instance: 'instance-1', template: 'default' };
   const times = { created_at: 999.995, expires_at: 1_059.995 };
   expect(await book.ask(caller, place, 'get')).toMatchObject(times);
@@ -99,10 +108,48 @@ test('an agent that claims more sessions than any may have is believed as many',
     clusters: () => [{ name: 'lab', instances: [{ name: 'instance-1' }] }],
   } as unknown as SessionBookDeps['directory'];
   const caller = { tenant: 'acme', principal: 'acme/alice', clusters: ['*'] } as unknown as Caller;
-  const book = createSessionBook({ ids: {} as SessionBookDeps['ids'], now: () => 0, directory });
+  const book = createSessionBook({
+    ids: {} as SessionBookDeps['ids'],
+    now: () => 0,
+    elapsed: () => 0,
+    directory,
+  });
   const listed = await book.list(caller, null);
   expect(asks).toBe(Math.ceil(MAX_SESSIONS / MAX_SESSIONS_LISTED));
   expect(listed).toHaveLength(asks * MAX_SESSIONS_LISTED);
+});
+
+test('an agent that takes its time over every page, or loses its link with each, hides its own sessions in time, and no other’s', async () => {
+  let elapsedMs = 0;
+  const spend = (ms: number) => {
+    elapsedMs += ms;
+    if (elapsedMs > 3_600_000) throw new Error('It is asked without end.');
+  };
+  const slow = async (_question: unknown, timeoutMs: number) => {
+    spend(Math.min(timeoutMs, 9_999));
+    const page = Array.from({ length: MAX_SESSIONS_LISTED }, () => stateOf({}));
+    return timeoutMs < 9_999 ? null : { ref: 1, sessions: page, total: MAX_SESSIONS };
+  };
+  const flapping = async (_question: unknown, timeoutMs: number) => {
+    spend(Math.min(timeoutMs, 100));
+    return null;
+  };
+  const quick = async () => ({ ref: 1, sessions: [stateOf({ session_id: 'told' })], total: 1 });
+  const links: Record<string, object> = {
+    slow: { joined: true, questions: { sessions: slow } },
+    flapping: { joined: false, questions: { sessions: flapping } },
+    quick: { joined: true, questions: { sessions: quick } },
+  };
+  const directory = {
+    linkTo: (_tenant: string, instance: string) => links[instance],
+    clusters: () => [{ name: 'lab', instances: Object.keys(links).map((name) => ({ name })) }],
+  } as unknown as SessionBookDeps['directory'];
+  const caller = { tenant: 'acme', principal: 'acme/alice', clusters: ['*'] } as unknown as Caller;
+  const ids = {} as SessionBookDeps['ids'];
+  const book = createSessionBook({ ids, now: () => 0, elapsed: () => elapsedMs, directory });
+  expect(await book.list(caller, null)).toMatchObject([{ session_id: 'told' }]);
+  // The second begins when the first has spent some of it.
+  expect(elapsedMs).toBeLessThan(2 * LIST_TIMEOUT_MS);
 });
 
 test('a beginning is told anew where a clock was set, and where too many came since', () => {
