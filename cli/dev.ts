@@ -68,6 +68,7 @@ export async function runDev(args: string[], io: Io): Promise<number> {
     config: { ...config, metrics: settings.PODGATE_METRICS_PORT ? config.metrics : null },
     version: VERSION,
     log: log.gateway,
+    signal: io.signal,
   });
   stack.defer(() => gateway.close());
   const agent = await startConfiguredAgent({

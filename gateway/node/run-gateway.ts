@@ -1,7 +1,7 @@
 import type { Log } from '../gateway-deps.ts';
 import type { GatewayProcessConfig } from './config.ts';
 import { createJsonLog } from './json-log.ts';
-import { serveGateway } from './serve-gateway.ts';
+import { type RunningGateway, type ServeGatewayOptions, serveGateway } from './serve-gateway.ts';
 
 export type RunGatewayDeps = { config: GatewayProcessConfig; version: string; log?: Log };
 
@@ -12,18 +12,25 @@ export type RunGatewayDeps = { config: GatewayProcessConfig; version: string; lo
 export async function runGateway({ config, version, ...deps }: RunGatewayDeps): Promise<number> {
   const log = deps.log ?? createJsonLog((line) => process.stdout.write(line));
   const signalled = Promise.withResolvers<void>();
+  const starting = new AbortController();
   const again = Promise.withResolvers<void>();
   let signals = 0;
   const onSignal = () => {
     signals += 1;
-    if (signals === 1) signalled.resolve();
-    else again.resolve();
+    if (signals === 1) {
+      signalled.resolve();
+      starting.abort();
+    } else again.resolve();
   };
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, onSignal);
   // The gateway's timers keep no process alive, and one that listens no more may have nothing else for a moment.
   const alive = setInterval(() => {}, 2 ** 30);
   try {
-    const running = await serveGateway({ config, version, log });
+    const running = await started({ config, version, log, signal: starting.signal });
+    if (!running) {
+      log({ level: 'info', event: 'gateway_stopped' });
+      return 0;
+    }
     const { url, metricsPort } = running;
     log({ level: 'info', event: 'gateway_started', version, url, metrics_port: metricsPort });
     await signalled.promise;
@@ -42,5 +49,17 @@ export async function runGateway({ config, version, ...deps }: RunGatewayDeps): 
   } finally {
     clearInterval(alive);
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.off(name, onSignal);
+  }
+}
+
+/** Null where it was told to end before it had begun: keys that do not come keep it from nothing. */
+async function started(
+  options: ServeGatewayOptions & { signal: AbortSignal },
+): Promise<RunningGateway | null> {
+  try {
+    return await serveGateway(options);
+  } catch (error) {
+    if (!options.signal.aborted || error !== options.signal.reason) throw error;
+    return null;
   }
 }

@@ -34,6 +34,8 @@ export type ServeGatewayOptions = {
   lastRequestMs?: number;
   /** How long connections may take to end once it is closed. */
   closeMs?: number;
+  /** Breaks off the start, which rejects with its reason then. */
+  signal?: AbortSignal;
 };
 
 export type RunningGateway = {
@@ -60,10 +62,13 @@ export async function serveGateway({
   log = logToStdout(),
   lastRequestMs = LAST_REQUEST_MS,
   closeMs = CLOSE_MS,
+  signal,
 }: ServeGatewayOptions): Promise<RunningGateway> {
   await using stack = new AsyncDisposableStack();
   const ending = new AbortController();
-  stack.defer(() => ending.abort());
+  const end = () => ending.abort();
+  stack.defer(end);
+  signal?.addEventListener('abort', end);
   const issuers = await readIssuers(config.issuersFile);
   const keyring = await keyringOf(config, log);
   const fileStore = config.files
@@ -84,7 +89,9 @@ export async function serveGateway({
     stopped ??= stopListening(server);
     return stopped;
   };
-  stack.defer(() => closeServer(server, closeMs, { closed: stop(), cut }));
+  // Before there is a gateway nobody's answer is under way.
+  let lingerMs = 0;
+  stack.defer(() => closeServer(server, lingerMs, { closed: stop(), cut }));
 
   const authenticator = createAuthenticator({
     issuers,
@@ -99,6 +106,9 @@ export async function serveGateway({
     log: (entry) => ending.signal.aborted || log(entry),
   });
   await authenticator.refresh();
+  signal?.removeEventListener('abort', end);
+  signal?.throwIfAborted();
+  lingerMs = closeMs;
   void authenticator.watch(ending.signal);
 
   const metrics = createGatewayMetrics(() => opened.status());

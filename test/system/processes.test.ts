@@ -9,6 +9,7 @@ import type { ExecuteRequest, ResultEvent } from '../../client/types.ts';
 import { NO_COMPILE_CACHE } from '../fakes/compile-cache.ts';
 import { freePort } from '../fakes/free-port.ts';
 import { holdRun } from '../fakes/held-run.ts';
+import { startHttpServer } from '../fakes/http-server.ts';
 import { podgate, startPodgate } from '../fakes/podgate-command.ts';
 import { descendants, isAlive } from '../fakes/process-tree.ts';
 import { says, strangeEngine } from '../fakes/strange-engine.ts';
@@ -143,6 +144,29 @@ describeSandboxed('A gateway as a process', () => {
     agent.kill('SIGTERM');
     expect((await agent.ended).status).toBe(0);
   });
+});
+
+test('a gateway that is told to stop while its first documents do not come ends at once, with status 0', async () => {
+  const dir = await newFolder();
+  await podgate(['keys', 'init', '--dir', dir]);
+  const asked = Promise.withResolvers<void>();
+  const silent = await startHttpServer(() => asked.resolve());
+  const gateway = startPodgate(['gateway'], {
+    env: {
+      PODGATE_ISSUERS: join(dir, 'issuers.json'),
+      PODGATE_DENY_LIST: `${silent.url}/deny`,
+      PODGATE_METRICS_PORT: '0',
+      FILE_STORAGE_DIR: join(dir, 'files'),
+      PORT: '0',
+    },
+  });
+  await asked.promise;
+  gateway.kill('SIGTERM');
+  const ended = await gateway.ended;
+  expect(ended).toMatchObject({ status: 0, signal: null, stderr: '' });
+  // It would have begun without the document, once that was given up.
+  expect(ended.stdout).not.toContain('gateway_started');
+  expect(ended.stdout).toContain('gateway_stopped');
 });
 
 describeSandboxed('podgate dev', () => {
