@@ -55,7 +55,7 @@ export function accessContext(
   const ownAgent = () => new (isHttps ? Agent : HttpAgent)({ keepAlive: true, maxSockets: MAX_SOCKETS });
   const agent = ownAgent();
   const vitalAgent = ownAgent();
-  const readToken = tokenFileReader(tokenFileOf(user));
+  const readToken = tokenFileReader(tokenFileOf(user), Boolean(user?.token));
   let proxied: { credentials: string; agent: HttpAgent } | undefined;
   let asking: Promise<RequestOptions> | undefined;
 
@@ -153,8 +153,11 @@ function tokenFileOf(user: User | undefined): string | undefined {
   return config?.tokenFile;
 }
 
-/** Follows a token that is renewed in its file, as the kubelet does with a service account's. */
-function tokenFileReader(path: string | undefined): () => string | undefined {
+/**
+ * Follows a token that is renewed in its file, as the kubelet does with a service account's. `hasOther`: where it was never
+ * read, the kubeconfig has one itself.
+ */
+function tokenFileReader(path: string | undefined, hasOther: boolean): () => string | undefined {
   let token: string | undefined;
   let readAtMs = Number.NEGATIVE_INFINITY;
   return () => {
@@ -163,10 +166,13 @@ function tokenFileReader(path: string | undefined): () => string | undefined {
       const trouble = fileTrouble(path, MAX_CREDENTIAL_BYTES);
       if (trouble !== undefined)
         throw new Failure('backend_unavailable', `The token file '${path}' ${trouble}.`);
-      token = readFileSync(path, 'utf8').trim();
+      const text = readFileSync(path, 'utf8').trim();
+      // Whoever writes it anew may empty it first.
+      if (text === '') throw new Failure('backend_unavailable', `The token file '${path}' is empty.`);
+      token = text;
       readAtMs = performance.now();
     } catch (cause) {
-      if (token !== undefined) return token;
+      if (token !== undefined || hasOther) return token;
       if (cause instanceof Failure) throw cause;
       throw new Failure('backend_unavailable', `The token file '${path}' cannot be read.`, { cause });
     }

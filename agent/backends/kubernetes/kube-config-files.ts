@@ -116,12 +116,12 @@ function preferData(config: KubeConfig): void {
     });
 }
 
-/** The library knows `tokenFile` under another name, and reads it once. */
+/** The library knows `tokenFile` under another name, and reads it once. A `token` beside it is for when it cannot be read. */
 function adoptTokenFiles(config: KubeConfig, raw: unknown, directory: string): void {
-  const { users = [] } = raw as { users?: { name: string; user?: { tokenFile?: string; token?: string } }[] };
+  const { users = [] } = raw as { users?: { name: string; user?: { tokenFile?: string } }[] };
   config.users = config.users.map((user) => {
     const given = users.find(({ name }) => name === user.name)?.user;
-    if (given?.tokenFile === undefined || given.token !== undefined) return user;
+    if (!given?.tokenFile) return user;
     return {
       ...user,
       authProvider: { name: 'tokenFile', config: { tokenFile: resolve(directory, given.tokenFile) } },

@@ -107,6 +107,8 @@ describe('a token file', () => {
     rmSync(ownFile('token'));
     vi.advanceTimersByTime(MINUTES_MS);
     expect(await tokenOf(client)).toBe('Bearer kept');
+    writeFileSync(ownFile('token'), '\n');
+    expect(await tokenOf(client)).toBe('Bearer kept');
     mount('back');
     expect(await tokenOf(client)).toBe('Bearer back');
   });

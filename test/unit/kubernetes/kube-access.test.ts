@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { truncateSync, writeFileSync } from 'node:fs';
+import { rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -270,4 +270,18 @@ test('certificates and keys that stand in a kubeconfig override the files that i
     'certificate-authority-data': data(api.authority.cert),
   };
   expect(await listPods(kubeconfig(cluster, user))).toMatchObject({ items: expect.anything() });
+});
+
+test('of a token and a token file the file counts, and the token where the file was never read', async () => {
+  const tokenFile = newFile();
+  const path = kubeconfig(secure(), { token: 'here', tokenFile });
+  const access = (await loadKubeContexts(path)).access('one');
+  const token = async () => (await access.connection()).headers.authorization;
+  expect(await token()).toBe('Bearer here');
+  writeFileSync(tokenFile, '');
+  expect(await token()).toBe('Bearer here');
+  writeFileSync(tokenFile, 'in the file\n');
+  expect(await token()).toBe('Bearer in the file');
+  rmSync(tokenFile);
+  expect(await token()).toBe('Bearer in the file');
 });
