@@ -3,6 +3,7 @@ import { getRequestListener, type HttpBindings, RequestError } from '@hono/node-
 import type { Gateway } from '../create-gateway.ts';
 import { problemResponse, toFailure } from '../http/problem-response.ts';
 import { watchConnections } from './connections.ts';
+import { createLastAnswers } from './last-answers.ts';
 import { answerClientErrors, notHttp, rawRequestId } from './raw-answer.ts';
 
 /** A request's headers must be here within; a token has 8 KiB at most, other headers the rest. */
@@ -35,6 +36,7 @@ export type HttpServer = {
 /** What is asked before there is a gateway waits for it: its port is known before its keys are read. */
 export function createHttpServer(opening: Promise<Gateway>): HttpServer {
   const answering = new Set<ServerResponse>();
+  const lastAnswers = createLastAnswers(answering);
   let leaving = false;
   let onAnswered = () => {};
   let gateway: Gateway | undefined;
@@ -66,7 +68,11 @@ export function createHttpServer(opening: Promise<Gateway>): HttpServer {
       shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
     },
     (incoming, outgoing) => {
-      if (leaving) outgoing.shouldKeepAlive = false;
+      if (!lastAnswers.follow(outgoing)) {
+        incoming.resume();
+        return;
+      }
+      if (leaving) lastAnswers.end(outgoing);
       answering.add(outgoing);
       outgoing.once('prefinish', () => incoming.socket.setTimeout(ANSWER_STALL_MS));
       outgoing.once('close', () => {
@@ -88,7 +94,7 @@ export function createHttpServer(opening: Promise<Gateway>): HttpServer {
     leave() {
       leaving = true;
       // An answer that was told to keep its connection keeps it: cut, its caller's next request would be lost.
-      for (const outgoing of answering) if (!outgoing.headersSent) outgoing.shouldKeepAlive = false;
+      for (const outgoing of answering) if (!outgoing.headersSent) lastAnswers.end(outgoing);
     },
   };
 }

@@ -371,6 +371,21 @@ describe('HTTP over real sockets', () => {
 });
 
 describe('a drain over real sockets', () => {
+  const executeRequest = ({ key }: ServedGateway, path = '/v1/execute') => {
+    const body = '{"code":"","timeout_ms":60000}';
+    return `POST ${path} HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer ${key}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  };
+  /** How many requests have reached servers of this process from now on. */
+  const countRequests = () => {
+    let count = 0;
+    const onRequest = () => {
+      count += 1;
+    };
+    subscribe('http.server.request.start', onRequest);
+    onTestFinished(() => void unsubscribe('http.server.request.start', onRequest));
+    return () => count;
+  };
+
   test('lets what runs end, then closes everything', async () => {
     const served = await serveTestGateway();
     const agent = await served.agent();
@@ -536,6 +551,56 @@ describe('a drain over real sockets', () => {
       await drained;
     },
   );
+
+  test('answers each of two requests that come one behind the other, and ends their connection with the second', async () => {
+    const served = await serveTestGateway();
+    const agent = await served.agent();
+    const socket = connect(served.running.port, '127.0.0.1');
+    const answers = text(socket);
+    const asked = countRequests();
+    socket.write(executeRequest(served) + executeRequest(served));
+    const [first, second] = [(await agent.next()).begin(), (await agent.next()).begin()];
+    const drained = served.running.drain(20_000);
+    await agent.seen('GOAWAY');
+    socket.write(executeRequest(served));
+    await until(() => asked() === 3);
+    second.out('second').exit();
+    first.out('first').exit();
+    const [, ...each] = (await answers).split('HTTP/1.1 ');
+    const shown = each.map((answer) =>
+      answer.match(/^\d+|(?<=connection: )[\w-]+|first|second|"draining"/gi),
+    );
+    expect(shown).toEqual([
+      ['200', 'keep-alive', 'first'],
+      ['200', 'keep-alive', 'second'],
+      ['503', 'close', '"draining"'],
+    ]);
+    await drained;
+  });
+
+  test('begins nothing that is asked behind an answer which was told to be the last', async () => {
+    const served = await serveTestGateway();
+    const agent = await served.agent();
+    const drained = served.running.drain(20_000, 60_000);
+    const socket = connect(served.running.port, '127.0.0.1');
+    const closed = once(socket, 'close');
+    let heard = '';
+    socket.on('data', (chunk) => {
+      heard += chunk;
+    });
+    socket.write(executeRequest(served, '/v1/execute/stream'));
+    const execution = (await agent.next()).begin();
+    await until(() => heard.includes('\r\n\r\n'));
+    const asked = countRequests();
+    socket.write(executeRequest(served));
+    await until(() => asked() === 1);
+    execution.out('told').exit();
+    await closed;
+    expect(heard.match(/^HTTP\/1.1 .*|told/gm)).toEqual(['HTTP/1.1 200 OK', 'told']);
+    await served.running.close();
+    await drained;
+    expect(served.log.filter(({ event }) => event === 'execution')).toHaveLength(1);
+  });
 
   test('is not held up by who was refused an upgrade and does not close its connection', async () => {
     const served = await serveTestGateway();
