@@ -4,7 +4,7 @@ import { MAX_SESSIONS } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import type { SessionResponse } from '../../shared/session-api.ts';
 import { MAX_SESSIONS_LISTED, type SessionAsk, type SessionState } from '../../shared/session-messages.ts';
-import { type Caller, mayUseCluster } from '../auth/caller.ts';
+import { type Caller, mayUseCluster, mayUseTemplate } from '../auth/caller.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { NO_AGENT_RETRY_MS } from '../clusters/placement.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
@@ -93,7 +93,7 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
     async find(caller, id, pathCluster) {
       const parts = await ids.open('s', id);
       const own = parts?.tenant === caller.tenant && parts.principalDigest === caller.principalDigest;
-      if (!parts?.template || !own || !mayUseCluster(caller, parts.cluster)) throw noSession(id);
+      if (!parts?.template || !own || !mayUse(caller, parts.cluster, parts.template)) throw noSession(id);
       if (pathCluster !== null && pathCluster !== parts.cluster) throw noSession(id);
       return { id, cluster: parts.cluster, instance: parts.instance, template: parts.template };
     },
@@ -128,9 +128,16 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
       );
       return lists
         .flat()
-        .filter(({ cluster }) => mayUseCluster(caller, cluster) && (pathCluster ?? cluster) === cluster);
+        .filter(
+          ({ cluster, template }) =>
+            mayUse(caller, cluster, template) && (pathCluster ?? cluster) === cluster,
+        );
     },
   };
+}
+
+function mayUse(caller: Caller, cluster: string, template: string): boolean {
+  return mayUseCluster(caller, cluster) && mayUseTemplate(caller, template);
 }
 
 export function noSession(id: string): Failure {

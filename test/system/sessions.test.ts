@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import type { SessionPage } from '../../client/session-types.ts';
 import type { BashResponse, SessionResponse } from '../../shared/session-api.ts';
 import { eventually } from '../fakes/eventually.ts';
 import type { Entry } from '../fakes/stack.ts';
@@ -162,6 +163,27 @@ describeStack('a session', { templates: TEMPLATES }, (stack) => {
       expect((await ask(made, { method: 'DELETE' })).status).toBe(404);
     expect((await bash(id, 'echo still here')).stdout).toBe('still here\n');
     await end(id);
+  });
+
+  test('is nothing to a key of its principal that may not use its template', async () => {
+    const { session_id } = await open({ template: 'kept' });
+    const narrow = as(await stack().key({ sub: 'own', templates: ['default'] }));
+    const wide = as(await stack().key({ sub: 'own', templates: ['k*'] }));
+    const path = `/v1/sessions/${session_id}`;
+    const listed = async (headers: object) => {
+      const { sessions } = (await (await stack().fetch('/v1/sessions', { headers })).json()) as SessionPage;
+      return sessions.some((session) => session.session_id === session_id);
+    };
+    for (const [headers, status, isListed] of [
+      [narrow, 404, false],
+      [wide, 200, true],
+    ] as const) {
+      expect((await stack().fetch(path, { headers })).status).toBe(status);
+      expect((await stack().post(`${path}/bash`, { cmd: 'true' }, headers)).status).toBe(status);
+      expect((await stack().post(`${path}/execute`, { code: '1' }, headers)).status).toBe(status);
+      expect(await listed(headers)).toBe(isListed);
+    }
+    await end(session_id);
   });
 
   test('is listed, extended and ended by its owner, and ends by itself at its time with all that it had', async () => {
