@@ -105,3 +105,9 @@ export function createCreationTrouble(deps: CreationTroubleDeps): CreationTroubl
 export function shortLived(cause: Failure): Failure {
   return new Failure('backend_unavailable', 'Sandboxes end soon after they are made.', { cause });
 }
+
+/** A sandbox that was lost while it was made, as a reason why there is none: nothing was asked of it yet. */
+export function lostInMaking(cause: Failure): Failure {
+  if (cause.code !== 'sandbox_lost') return cause;
+  return new Failure('backend_unavailable', cause.detail, { cause });
+}

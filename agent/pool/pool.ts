@@ -6,7 +6,7 @@ import type { Log } from '../log.ts';
 import { createRunnerClient, type RunnerClient, type RunnerClientDeps } from '../runner/client.ts';
 import { createAnswerFirst } from './answer-first.ts';
 import { POOL_BOUNDS, type PoolBounds } from './bounds.ts';
-import { createCreationTrouble, shortLived, type Trouble } from './creation-trouble.ts';
+import { createCreationTrouble, lostInMaking, shortLived, type Trouble } from './creation-trouble.ts';
 import { createLending, type Lease } from './lending.ts';
 import { isAged, planSweep } from './plan-sweep.ts';
 import { createPoolSlots, type SlotCounts } from './pool-slots.ts';
@@ -105,7 +105,7 @@ export function createPool(deps: PoolDeps): Pool {
     const young = free && clock.now() - slot.bornMs < bounds.steadyMs;
     const creation = from === 'creating' || from === 'connecting' || young;
     if (creation && slot.hash === template.hash && !closing) {
-      const why = young ? shortLived(failure) : failure;
+      const why = young ? shortLived(failure) : lostInMaking(failure);
       if (young) slot.ready = undefined;
       trouble.failed(why);
       if (!isHopeful()) line.refuseAll(troubleForCallers(why));

@@ -428,6 +428,18 @@ describe('a pool that cannot make sandboxes', () => {
     expect(backend.creations).toBe(before);
   });
 
+  test('whose sandbox is lost while it is made refuses with what may be tried again, and says why', async () => {
+    const { pool, backend, clock } = await createBench({ pool: { min: 0, max: 1 } });
+    backend.failure = new Failure('sandbox_lost', 'The pod is being deleted.');
+    const refused = expect(pool.wait('a', never())).rejects.toMatchObject({
+      code: 'backend_unavailable',
+      retryable: true,
+    });
+    await clock.settle();
+    await refused;
+    expect(pool.trouble).toEqual({ code: 'backend_unavailable', detail: 'The pod is being deleted.' });
+  });
+
   test('goes on trying where min asks for none, so that it learns when the trouble is over', async () => {
     const { pool, backend, clock } = await createBench({ pool: { min: 0, max: 1 } });
     backend.failure = quota;
