@@ -11,6 +11,7 @@ import { Failure } from '../../shared/errors.ts';
 import { openFakeCluster, type TestCluster } from '../contract/kubernetes-cluster.ts';
 import { createFakeClock } from '../fakes/fake-clock.ts';
 import type { KubeApi } from '../fakes/kube-api/kube-api.ts';
+import type { KubeObject } from '../fakes/kube-api/object-store.ts';
 import { runOn } from '../fakes/runner-run.ts';
 import { testClock } from '../fakes/test-clock.ts';
 
@@ -29,6 +30,7 @@ beforeAll(async () => {
 });
 beforeEach(() => {
   fake.fault = undefined;
+  fake.mutate = undefined;
   Object.assign(fake.exec.faults, { onlyV4: false, noStatus: false, halfOpen: false, lateRefusal: true });
   log.mockClear();
 });
@@ -210,6 +212,52 @@ describe('a pod that ends', () => {
     expect((await backend.list()).map(({ id }) => id)).not.toContain(sandbox.id);
     fake.kubelet.stuck = false;
   });
+});
+
+test.for([
+  ['labels', { labels: { 'app.kubernetes.io/managed-by': 'somebody' } }, {}],
+  ['user', {}, { securityContext: { runAsUser: 4_321 } }],
+  ['restart policy', {}, { restartPolicy: 'Always' }],
+] as const)(
+  'a pod of which admission changes the %s is refused in so many words, and removed',
+  async ([change, metadata, spec]) => {
+    const names = () =>
+      fake
+        .store('pods')
+        .list(cluster.namespace)
+        .map(({ metadata }) => metadata.name);
+    fake.mutate = (pod) => ({
+      ...pod,
+      metadata: { ...pod.metadata, ...metadata },
+      spec: { ...pod.spec, ...spec },
+    });
+    const before = new Set(names());
+    await expect(make()).rejects.toMatchObject({
+      code: 'policy_denied',
+      detail: expect.stringContaining(`changes the ${change} of`),
+    });
+    await expect.poll(() => names().filter((name) => !before.has(name))).toEqual([]);
+  },
+);
+
+test('a container whose own user is changed is refused, and other containers may have theirs', async () => {
+  const withUsers = (sandbox: object, sidecar: object) => (pod: KubeObject) => ({
+    ...pod,
+    spec: {
+      ...pod.spec,
+      containers: [
+        {
+          ...pod.spec.containers[0],
+          securityContext: { ...pod.spec.containers[0].securityContext, ...sandbox },
+        },
+        { ...pod.spec.containers[0], name: 'sidecar', ...sidecar },
+      ],
+    },
+  });
+  fake.mutate = withUsers({ runAsUser: 4_321 }, {});
+  await expect(make()).rejects.toMatchObject({ code: 'policy_denied' });
+  fake.mutate = withUsers({}, { securityContext: { runAsUser: 4_321 } });
+  await backend.destroy(await make());
 });
 
 test('a deletion that fails is tried until it succeeds', async () => {

@@ -18,7 +18,12 @@ export type ContainerState = {
 
 export type Pod = {
   metadata?: ObjectMeta;
-  spec?: { nodeName?: string };
+  spec?: {
+    nodeName?: string;
+    restartPolicy?: string;
+    securityContext?: { runAsUser?: number };
+    containers?: { name: string; securityContext?: { runAsUser?: number } }[];
+  };
   status?: {
     phase?: string;
     reason?: string;

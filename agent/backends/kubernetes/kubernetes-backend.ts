@@ -12,6 +12,7 @@ import { runnerConfig } from '../../runner/runner-config.ts';
 import type { Backend, Board, Sandbox, SandboxOptions } from '../backend.ts';
 import { RUNNER_PLACE } from '../runner-place.ts';
 import { sandboxName } from '../sandbox-name.ts';
+import { requireUnchanged } from './changed-pod.ts';
 import { createPod } from './create-pod.ts';
 import type { ExecStream } from './exec-stream.ts';
 import { holdLease } from './held-lease.ts';
@@ -132,6 +133,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
       const pod = await createPod(deps, body, both);
       const entry: Known = { uid: pod.metadata?.uid ?? '', python, first: undefined };
       known.set(name, entry);
+      requireUnchanged(body, pod);
       entry.first = await start.run(name, both);
       // Until it is wanted nobody listens; connect() looks whether it still lives.
       entry.first.on('error', () => {});

@@ -53,6 +53,8 @@ export type KubeApi = AsyncDisposable & {
   revoke(token: string): void;
   /** Asked for every request, until it is set to undefined. */
   fault: Fault | undefined;
+  /** What admission makes of a new pod; undefined: nothing. */
+  mutate: ((pod: KubeObject) => KubeObject) | undefined;
   /** Objects of one page of a list, whatever was asked for; undefined: as many as were asked for. */
   pageSize: number | undefined;
   /** So many creations of pods from now on are made, and their answers lost. */
@@ -185,8 +187,10 @@ export async function createKubeApi(options: { bookmarkMs?: number } = {}): Prom
       pods: store('pods').list(namespace),
     };
     if (resource !== 'pods') return objects.add({ ...body, metadata });
-    admitPod({ ...body, metadata }, state);
-    return objects.add({ ...body, metadata, status: { phase: 'Pending' } });
+    const pod = { ...body, metadata };
+    const admitted = api.mutate?.(pod) ?? pod;
+    admitPod(admitted, state);
+    return objects.add({ ...admitted, status: { phase: 'Pending' } });
   }
 
   function update(
@@ -315,6 +319,7 @@ export async function createKubeApi(options: { bookmarkMs?: number } = {}): Prom
     counts,
     store,
     fault: undefined,
+    mutate: undefined,
     pageSize: undefined,
     loseAnswers: 0,
     kubeconfig({ context = 'fake', token = `token-${tokens.size}`, rules = 'all', namespace } = {}) {
