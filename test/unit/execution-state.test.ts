@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { failureCode, refusalCode } from '../../gateway/execution/agent-codes.ts';
 import type { ExecutionEvent } from '../../gateway/execution/execution-event.ts';
 import { type ExecutionState, nextExecution, startedIn } from '../../gateway/execution/execution-state.ts';
 import { Failure } from '../../shared/errors.ts';
@@ -167,4 +168,13 @@ describe('an execution', () => {
     const wheres = ['queued', 'placed', 'sent', 'accepted', 'started'] as const;
     expect(wheres.map((where) => startedIn(at(where)))).toEqual(['no', 'no', 'unknown', 'unknown', 'yes']);
   });
+});
+
+test('an agent cannot have a caller told what only a gateway may say', () => {
+  for (const code of ['unauthorized', 'forbidden', 'not_found', 'invalid_request', 'internal', 'made_up'])
+    expect([refusalCode(code), failureCode(code)]).toEqual(['backend_unavailable', 'runner_error']);
+  expect([refusalCode('policy_denied'), failureCode('sandbox_lost')]).toEqual([
+    'policy_denied',
+    'sandbox_lost',
+  ]);
 });
