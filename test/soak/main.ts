@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -27,6 +27,7 @@ const minutes = numberOf('minutes');
 const [callers, gateways, agents] = [numberOf('callers'), numberOf('gateways'), numberOf('agents')];
 const say = (line: string) => void process.stdout.write(`${line}\n`);
 const logs = values.logs ?? (await mkdtemp(join(tmpdir(), 'podgate-soak-')));
+await mkdir(logs, { recursive: true });
 const { seed } = values;
 say(`seed ${seed}, ${minutes} min, ${callers} callers, ${gateways} gateways, ${agents} agents`);
 // Once: whoever asks again means it.
