@@ -75,7 +75,12 @@ test('a session began and ends at the same time in every answer, however long th
     linkTo: () => ({ joined: true, questions: { sessions } }),
     clusters: () => [{ name: 'lab', instances }],
   } as unknown as SessionBookDeps['directory'];
-  const caller = { tenant: 'acme', principal: 'acme/alice', clusters: ['*'] } as unknown as Caller;
+  const caller = {
+    tenant: 'acme',
+    principal: 'acme/alice',
+    clusters: ['*'],
+    templates: null,
+  } as unknown as Caller;
   const book = createSessionBook({
     ids: {} as SessionBookDeps['ids'],
     now: () => nowMs,
@@ -107,7 +112,12 @@ test('an agent that claims more sessions than any may have is believed as many',
     linkTo: () => ({ joined: true, questions: { sessions } }),
     clusters: () => [{ name: 'lab', instances: [{ name: 'instance-1' }] }],
   } as unknown as SessionBookDeps['directory'];
-  const caller = { tenant: 'acme', principal: 'acme/alice', clusters: ['*'] } as unknown as Caller;
+  const caller = {
+    tenant: 'acme',
+    principal: 'acme/alice',
+    clusters: ['*'],
+    templates: null,
+  } as unknown as Caller;
   const book = createSessionBook({
     ids: {} as SessionBookDeps['ids'],
     now: () => 0,
@@ -144,7 +154,12 @@ test('an agent that takes its time over every page, or loses its link with each,
     linkTo: (_tenant: string, instance: string) => links[instance],
     clusters: () => [{ name: 'lab', instances: Object.keys(links).map((name) => ({ name })) }],
   } as unknown as SessionBookDeps['directory'];
-  const caller = { tenant: 'acme', principal: 'acme/alice', clusters: ['*'] } as unknown as Caller;
+  const caller = {
+    tenant: 'acme',
+    principal: 'acme/alice',
+    clusters: ['*'],
+    templates: null,
+  } as unknown as Caller;
   const ids = {} as SessionBookDeps['ids'];
   const book = createSessionBook({ ids, now: () => 0, elapsed: () => elapsedMs, directory });
   expect(await book.list(caller, null)).toMatchObject([{ session_id: 'told' }]);
