@@ -95,6 +95,10 @@ describe('of two tenants', () => {
     const second = bench.as('globex', '/v1/execute', { headers, body: A });
     const another = await agents.globex.next();
     expect(another.start.key).not.toBe(execution.start.key);
+    // Both agents have one name: each is asked of its own tenant's executions alone.
+    await bench.as('globex', `/v1/executions/${another.id}`);
+    const asked = TENANTS.map((tenant) => agents[tenant].received.filter(({ name }) => name === 'STATUS'));
+    expect(asked.map(({ length }) => length)).toEqual([0, 1]);
     execution.succeed();
     another.succeed();
     const ids = await Promise.all(
