@@ -73,7 +73,7 @@ describeSandbox('RESET', (sandbox) => {
     expect(ran.stdout).toBe('True\n');
   });
 
-  test.each([
+  test.for([
     ['closed', 'os.chmod(".", 0)'],
     ['read-only', 'os.chmod(".", 0o555)'],
     ['left', 'os.chdir("/")'],
@@ -83,8 +83,9 @@ describeSandbox('RESET', (sandbox) => {
       'os.setxattr(".", "system.posix_acl_default", bytes.fromhex("0200000001000700ffffffff04000700ffffffff20000700ffffffff"))',
     ],
     ['full of open files', 'held = [open(f"f{n}", "w") for n in range(100)]'],
-  ])('copes with a workspace that was %s', async (_name, code) => {
+  ] as const)('copes with a workspace that was %s', async ([, code], { skip }) => {
     const ran = await sandbox().run(`import os\n${code}\nNone`);
+    skip(/Errno 95/.test(ran.stderr), 'a tmpfs has no attributes of users before Linux 6.6');
     expect(ran.stderr).toBe('');
     expect(await sandbox().client.reset(patience())).toEqual({ ok: true, leftovers: [] });
     await expectUnharmed(sandbox());
