@@ -218,6 +218,24 @@ describe('a gateway that misbehaves before WELCOME', () => {
       4400,
     ],
   ];
+  test('has none of its work done, though sandboxes wait', async () => {
+    const { backend, mock, link } = await join();
+    mock.options = {
+      onLink(early) {
+        mock.options = { serverId: 'replica-1' };
+        early.start();
+      },
+    };
+    link.socket.close();
+    expect((await (await mock.nextLink()).closed).code).toBe(4400);
+    const good = await mock.nextLink();
+    await good.next('SLOTS', ({ grants }) => grants.length > 0);
+    expect(backend.made.flatMap(({ runner }) => runner.runs)).toEqual([]);
+    good.start();
+    await good.next('ACCEPT');
+    await until(() => backend.made.some(({ runner }) => runner.runs.length === 1));
+  });
+
   test.for(faults)(
     '%s: the link closes with its code, and the agent dials again',
     async ([, onLink, code]) => {
