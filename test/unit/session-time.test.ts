@@ -66,27 +66,30 @@ const stateOf = (more: Partial<SessionState>): SessionState => ({
   ...more,
 });
 
+const caller = {
+  tenant: 'acme',
+  principal: 'acme/alice',
+  clusters: ['*'],
+  templates: null,
+} as unknown as Caller;
+
+/** What a gateway knows of sessions over one link to each instance, by its name. */
+function bookOf(links: Record<string, { joined: boolean; sessions: unknown }>, clock = () => 0) {
+  const directory = {
+    linkTo: (_tenant: string, instance: string) => {
+      const { joined, sessions } = links[instance] ?? {};
+      return { joined, questions: { sessions } };
+    },
+    clusters: () => [{ name: 'lab', instances: Object.keys(links).map((name) => ({ name })) }],
+  } as unknown as SessionBookDeps['directory'];
+  return createSessionBook({ ids: {} as SessionBookDeps['ids'], now: clock, elapsed: clock, directory });
+}
+
 test('a session began and ends at the same time in every answer, however long the answers take', async () => {
   let nowMs = 1_000_000;
   let state = stateOf({ created_ms_ago: 5, expires_in_ms: 59_995 });
   const sessions = async () => ({ ref: 1, sessions: [state], total: 1 });
-  const instances = [{ name: 'instance-1' }];
-  const directory = {
-    linkTo: () => ({ joined: true, questions: { sessions } }),
-    clusters: () => [{ name: 'lab', instances }],
-  } as unknown as SessionBookDeps['directory'];
-  const caller = {
-    tenant: 'acme',
-    principal: 'acme/alice',
-    clusters: ['*'],
-    templates: null,
-  } as unknown as Caller;
-  const book = createSessionBook({
-    ids: {} as SessionBookDeps['ids'],
-    now: () => nowMs,
-    elapsed: () => nowMs,
-    directory,
-  });
+  const book = bookOf({ 'instance-1': { joined: true, sessions } }, () => nowMs);
   const place = { id: 's', cluster: 'lab', instance: 'instance-1', template: 'default' };
   const times = { created_at: 999.995, expires_at: 1_059.995 };
   expect(await book.ask(caller, place, 'get')).toMatchObject(times);
@@ -108,22 +111,7 @@ test('an agent that claims more sessions than any may have is believed as many',
     );
     return { ref: 1, sessions: page, total: Number.MAX_SAFE_INTEGER };
   };
-  const directory = {
-    linkTo: () => ({ joined: true, questions: { sessions } }),
-    clusters: () => [{ name: 'lab', instances: [{ name: 'instance-1' }] }],
-  } as unknown as SessionBookDeps['directory'];
-  const caller = {
-    tenant: 'acme',
-    principal: 'acme/alice',
-    clusters: ['*'],
-    templates: null,
-  } as unknown as Caller;
-  const book = createSessionBook({
-    ids: {} as SessionBookDeps['ids'],
-    now: () => 0,
-    elapsed: () => 0,
-    directory,
-  });
+  const book = bookOf({ 'instance-1': { joined: true, sessions } });
   const listed = await book.list(caller, null);
   expect(asks).toBe(Math.ceil(MAX_SESSIONS / MAX_SESSIONS_LISTED));
   expect(listed).toHaveLength(asks * MAX_SESSIONS_LISTED);
@@ -145,23 +133,12 @@ test('an agent that takes its time over every page, or loses its link with each,
     return null;
   };
   const quick = async () => ({ ref: 1, sessions: [stateOf({ session_id: 'told' })], total: 1 });
-  const links: Record<string, object> = {
-    slow: { joined: true, questions: { sessions: slow } },
-    flapping: { joined: false, questions: { sessions: flapping } },
-    quick: { joined: true, questions: { sessions: quick } },
+  const links = {
+    slow: { joined: true, sessions: slow },
+    flapping: { joined: false, sessions: flapping },
+    quick: { joined: true, sessions: quick },
   };
-  const directory = {
-    linkTo: (_tenant: string, instance: string) => links[instance],
-    clusters: () => [{ name: 'lab', instances: Object.keys(links).map((name) => ({ name })) }],
-  } as unknown as SessionBookDeps['directory'];
-  const caller = {
-    tenant: 'acme',
-    principal: 'acme/alice',
-    clusters: ['*'],
-    templates: null,
-  } as unknown as Caller;
-  const ids = {} as SessionBookDeps['ids'];
-  const book = createSessionBook({ ids, now: () => 0, elapsed: () => elapsedMs, directory });
+  const book = bookOf(links, () => elapsedMs);
   expect(await book.list(caller, null)).toMatchObject([{ session_id: 'told' }]);
   // The second begins when the first has spent some of it.
   expect(elapsedMs).toBeLessThan(2 * LIST_TIMEOUT_MS);
