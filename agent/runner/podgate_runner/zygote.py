@@ -34,6 +34,8 @@ def serve(config):
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, 3)
     os.set_inheritable(3, False)
     os.setsid()
+    for name in config["forget"]:
+        del os.environ[name]
     harden.harden(b"python3")
     # Cells import this on demand; user code must not be able to bring its own.
     if config["place"] == "fresh":

@@ -14,6 +14,8 @@ _FD = 3
 _SPARE_FD = 63
 # -s: user code can write below HOME, and a zygote may be started again. -B: no __pycache__ among the user's files.
 _FLAGS = ["-u", "-B", "-s"]
+# The linker finds each function once, here: a child would find again those that an interpreter calls after a fork alone.
+_EAGER = {"LD_BIND_NOW": "1"}
 # Modules that come as text, for an interpreter that has none of them.
 FINDER = """
 import sys
@@ -88,18 +90,19 @@ def spawn(config, environ, noise_fd):
     # By way of a number that none of the others has.
     order = ((theirs.fileno(), _SPARE_FD), (nothing, 0), (noise_fd, 1), (noise_fd, 2), (_SPARE_FD, _FD))
     moves = [(os.POSIX_SPAWN_DUP2, fd, to) for fd, to in order] + [(os.POSIX_SPAWN_CLOSE, _SPARE_FD)]
+    eager = {name: value for name, value in _EAGER.items() if name not in environ}
     executable = sys.executable or os.readlink("/proc/self/exe")
     pid = os.posix_spawn(
         executable,
         [executable] + _FLAGS + ["-c", _BOOTSTRAP],
-        environ,
+        dict(environ, **eager),
         file_actions=moves,
         setsigmask=[],
         setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGINT, signal.SIGTERM],
     )
     theirs.close()
     os.close(nothing)
-    blob = marshal.dumps((sources(), config))
+    blob = marshal.dumps((sources(), dict(config, forget=list(eager))))
     link = Link(ours, pid)
     try:
         ours.sendall(len(blob).to_bytes(8, "big") + blob)

@@ -18,6 +18,7 @@ describeSandbox(
       for (const name of Object.keys(environment))
         expect(name).not.toMatch(/^(KUBERNETES_|PODGATE_)|_SERVICE_/);
       expect(environment).not.toHaveProperty('TRACEPARENT');
+      expect(environment).not.toHaveProperty('LD_BIND_NOW');
       expect(environment.PATH).toContain('/usr/bin');
     });
 
@@ -92,6 +93,16 @@ describeSandbox(
       HOME: '/root',
     },
   },
+);
+
+describeSandbox(
+  'what an image tells the linker',
+  (sandbox) => {
+    test('reaches its programs', async () => {
+      expect(JSON.parse((await sandbox().run(SHOW)).stdout)).toMatchObject({ LD_BIND_NOW: '1' });
+    });
+  },
+  { env: { LD_BIND_NOW: '1' } },
 );
 
 describeSandbox('an execution', (sandbox) => {
