@@ -19,8 +19,8 @@ def lines_of(source):
 
 
 def compile_file(path, source, interactive, last="single"):
-    """Code objects to run one after the other: a last expression prints its value, or with `last` "eval" is it. Raises what
-    Python raises for source that it does not accept."""
+    """Code objects to run one after the other: a last expression prints its value, or with `last` "eval" is it unless a
+    semicolon stands behind it. Raises what Python raises for source that it does not accept."""
     if interactive:
         try:
             return _split(path, source, last)
@@ -35,6 +35,8 @@ def _split(path, source, mode):
     if not tree.body or not isinstance(tree.body[-1], _ast.Expr):
         return [compile(tree, path, "exec", 0, True)]
     last = tree.body[-1]
+    if mode == "eval" and is_silenced(source, last):
+        return [compile(tree, path, "exec", 0, True)]
     # A lone string is the module's docstring and its last expression too.
     if len(tree.body) > 1:
         tree.body.pop()
@@ -43,6 +45,12 @@ def _split(path, source, mode):
     body = compile(tree, path, "exec", 0, True)
     flags = body.co_flags & _FUTURE_FLAGS
     return [body, compile(_echo(last, mode), path, mode, flags, True)]
+
+
+def is_silenced(source, statement):
+    """Whether a semicolon stands behind it, by which a notebook is told to show no value."""
+    line = lines_of(source)[statement.end_lineno - 1].encode("utf-8")
+    return line[statement.end_col_offset :].lstrip().startswith(b";")
 
 
 def _echo(last, mode):

@@ -151,7 +151,7 @@ class Interpreter:
     def _execute(self, name, source, interactive, results):
         lines = remember(name, source)
         try:
-            codes, last = compiled(name, source, interactive)
+            codes, last = compiled(name, source, interactive, results.rich)
         except SyntaxError as error:
             # What the compiler finds behind the parser it would show from the file.
             if error.text is None and error.lineno:
@@ -194,11 +194,12 @@ class Interpreter:
             raise
 
 
-def compiled(name, source, interactive):
+def compiled(name, source, interactive, rich):
     """Code objects to run one after the other, and whether the last of them is an expression that is to be shown."""
     tree = compile(source, name, "exec", _ast.PyCF_ONLY_AST | _FLAGS, True)
     last = []
-    if interactive and tree.body and isinstance(tree.body[-1], _ast.Expr):
+    shown = interactive and tree.body and isinstance(tree.body[-1], _ast.Expr)
+    if shown and not (rich and pycompile.is_silenced(source, tree.body[-1])):
         last.append(compile(ast.Expression(tree.body.pop().value), name, "eval", _FLAGS, True))
     return [compile(tree, name, "exec", _FLAGS, True)] + last, bool(last)
 

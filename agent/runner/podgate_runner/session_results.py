@@ -32,7 +32,7 @@ class Results:
     """`rich`: what the program gives is wanted; else only its error is."""
 
     def __init__(self, rich):
-        self._rich = rich
+        self.rich = rich
         self._results = []
         self._omitted = []
         self._bytes = 0
@@ -40,7 +40,7 @@ class Results:
 
     def value(self, value):
         """True when it was taken, so that nobody prints it."""
-        if not self._rich:
+        if not self.rich:
             return False
         if value is not None:
             sys.modules["builtins"]._ = value
@@ -50,7 +50,7 @@ class Results:
     def display(self, *values):
         """What notebooks have under that name. Where nobody wants results it prints."""
         for value in values:
-            if self._rich:
+            if self.rich:
                 self._add("display", *representations(value))
             else:
                 print(repr(value))
@@ -58,7 +58,7 @@ class Results:
     def figures(self):
         """Every open matplotlib figure, which is closed then: the next piece of code begins with none."""
         pyplot = sys.modules.get("matplotlib.pyplot")
-        if not self._rich or pyplot is None:
+        if not self.rich or pyplot is None:
             return
         try:
             for number in pyplot.get_fignums():
@@ -69,7 +69,7 @@ class Results:
     def no_figures(self):
         """They are closed, and said to be left out."""
         pyplot = sys.modules.get("matplotlib.pyplot")
-        if not self._rich or pyplot is None:
+        if not self.rich or pyplot is None:
             return
         for _ in pyplot.get_fignums():
             self._omit("image/png", "interrupted")

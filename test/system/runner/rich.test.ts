@@ -31,6 +31,21 @@ describeSandbox('an execution whose results are wanted', (sandbox) => {
   });
 
   test.each([
+    ['6 * 7', 1],
+    ['print(1); 6 * 7', 1],
+    ['";"', 1],
+    ['"a"\n";" # ;', 1],
+    ['6 * 7;', 0],
+    ['"é" "; "  ; # why', 0],
+    ['x = 1\r\n(\n  x\n) ;\r\n# end', 0],
+    ['def f(): yield 1;\n[*f()];', 0],
+  ])('%j gives %d values', async (code, values) => {
+    const { ran, document } = await run(code);
+    expect([ran.result.exit_code, ran.stderr]).toEqual([0, '']);
+    expect(JSON.parse(document).results).toHaveLength(values);
+  });
+
+  test.each([
     ['a trace', '__traceback__ = property(odd)'],
     ['a face', '__class__ = property(odd)'],
     ['words that end a program', '__str__ = exit'],

@@ -44,6 +44,20 @@ describePython('Python that remembers', (python) => {
     expect(failed.stderr).toContain('line 2, in __repr__\n');
   });
 
+  test('shows no value that a semicolon ends, where results are wanted', async () => {
+    const { sandbox, run } = await kept();
+    await using _ = sandbox;
+    expect((await run('6 * 7;')).stdout).toBe('42\n');
+    const rich = { do: 'python', context: 'main', rich: true } as const;
+    const results = async (code: string) => {
+      const ran = await sandbox.run(code, { session: rich, timeoutMs: 20_000 });
+      return JSON.parse(ran.files.get('results')?.toString() ?? '{}').results;
+    };
+    expect(await results('import asyncio\nawait asyncio.sleep(0, 7);')).toEqual([]);
+    expect(await results('await asyncio.sleep(0, 7)')).toMatchObject([{ data: { 'text/plain': '7' } }]);
+    expect(await results('_;')).toEqual([]);
+  });
+
   test('leaves running what it started, whatever that prints', async () => {
     const { sandbox, run } = await kept();
     await using _ = sandbox;
