@@ -31,6 +31,15 @@ const CONFIG_REASONS: ReadonlySet<string> = new Set([
   'RunContainerError',
 ]);
 
+/** Why a pod has no node, and what callers are told of it. */
+const UNSCHEDULED: ReadonlyMap<string, string> = new Map([
+  ['Unschedulable', 'No node of the cluster has room for the sandbox.'],
+  [
+    'SchedulingGated',
+    'A scheduling gate, which something in the cluster sets, keeps the sandbox from its nodes.',
+  ],
+]);
+
 /** What a pod's status says of its sandbox. Undefined: the pod is not there. */
 export function podState(pod: Pod | undefined): PodState {
   if (pod === undefined) return ended('deleted', 'sandbox_lost', 'The pod was deleted.');
@@ -65,11 +74,11 @@ function pending(pod: Pod, waiting: { reason?: string; message?: string } | unde
     };
   }
   const scheduled = find(pod.status?.conditions, ({ type }) => type === 'PodScheduled');
-  if (scheduled?.status === 'False' && scheduled.reason === 'Unschedulable') {
-    const detail = 'No node of the cluster has room for the sandbox.';
+  const kept = scheduled?.status === 'False' ? UNSCHEDULED.get(scheduled.reason ?? '') : undefined;
+  if (kept !== undefined) {
     return {
       phase: 'pending',
-      trouble: said('unschedulable', detail, 'Unschedulable', scheduled.message),
+      trouble: said('unschedulable', kept, scheduled?.reason ?? '', scheduled?.message),
       unschedulable: true,
     };
   }

@@ -31,14 +31,15 @@ describe('a pod that has not started', () => {
     });
   });
 
-  test('that no node takes is unschedulable, for as long as somebody waits', () => {
-    const conditions = [
-      { type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message: '0/3 nodes' },
-    ];
-    expect(podState(pod({ phase: 'Pending', conditions }))).toMatchObject({
-      trouble: { code: 'unschedulable' },
-      unschedulable: true,
-    });
+  test.for([
+    ['that no node takes', 'Unschedulable', '0/3 nodes', /room/],
+    ['that is held back', 'SchedulingGated', 'Scheduling is blocked', /gate/],
+  ] as const)('%s is unschedulable, for as long as somebody waits', ([, reason, message, words]) => {
+    const state = podState(
+      pod({ phase: 'Pending', conditions: [{ type: 'PodScheduled', status: 'False', reason, message }] }),
+    );
+    expect(state).toMatchObject({ trouble: { code: 'unschedulable' }, unschedulable: true });
+    expect(state.phase === 'pending' && state.trouble?.message).toMatch(words);
   });
 });
 
