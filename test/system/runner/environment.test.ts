@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { describeSandbox, expectNext, py } from './suite.ts';
+import type { RunOptions } from '../../fakes/runner-run.ts';
+import { describeSandbox, expectNext, MIB, py } from './suite.ts';
 
 const SHOW = 'import json, os\nprint(json.dumps(dict(os.environ)))';
 
@@ -119,6 +120,16 @@ describeSandbox('an execution', (sandbox) => {
       print(resource.getrlimit(resource.RLIMIT_CORE), resource.getrlimit(resource.RLIMIT_NOFILE), os.nice(0))
     `);
     expect(ran.stdout).toBe('/srv True 0o22 65532 []\n(0, 0) (256, 256) 0\n');
+  });
+
+  test('has the limits of its template where it asks for more, and its own where it asks for less', async () => {
+    const show =
+      'import resource\nprint(*(resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_CPU)))';
+    const limits = async (options: RunOptions) =>
+      (await sandbox().run(show, options)).stdout.trim().split(' ').map(Number);
+    const [data = 0, cpu = 0] = await limits({ memoryBytes: 256 * MIB, cpuSeconds: 20 });
+    expect(await limits({ memoryBytes: 1_024 * MIB, cpuSeconds: 1_000 })).toEqual([data, cpu]);
+    expect(await limits({ memoryBytes: 128 * MIB, cpuSeconds: 2 })).toEqual([data - 128 * MIB, cpu - 18]);
   });
 
   test('writes nowhere but in its workspace and scratch places, where the kernel has Landlock', async (context) => {
