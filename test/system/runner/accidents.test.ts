@@ -1,4 +1,4 @@
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
 import { describePython, expectNext, expectUnharmed, MIB, patience, py } from './suite.ts';
@@ -91,6 +91,30 @@ describePython('a program that is killed from outside', (python) => {
     expect(ran.result.peak_memory_bytes).toBe(450 * MIB);
   });
 
+  test.each([
+    ['at its memory limit where the control group counts a kill', 1],
+    ['no outcome where nobody counts one', 0],
+  ])('with what holds its namespaces is %s', async (_name, kills) => {
+    await using group = createGroup();
+    await using sandbox = await createSandbox({
+      python,
+      config: { cgroup_root: group.root, place: 'fresh' },
+    });
+    const ran = await sandbox.run('print("up")\nimport time; time.sleep(60)', {
+      onData: (_execution, { stdout }) => {
+        if (stdout !== 'up\n') return;
+        group.write({ 'memory.events': `oom_kill ${kills}\n` });
+        kill(sandbox.processes().find(({ pid }) => isProgram(pid))?.parent);
+      },
+    });
+    const limit = { outcome: 'memory_limit', signal: 9, exit_code: 137 };
+    const lost = { code: 'runner_error', started: 'yes' };
+    expect(ran.exit).toMatchObject(
+      kills > 0 ? { result: limit, failure: null } : { result: null, failure: lost },
+    );
+    expect((await sandbox.run('print("next")')).stdout).toBe('next\n');
+  });
+
   test('is measured by /proc where the control group is shared with strangers', async () => {
     await using group = createGroup();
     group.write({ 'cgroup.procs': '0\n1\n2\n' });
@@ -104,6 +128,12 @@ describePython('a program that is killed from outside', (python) => {
     expect(ran.result.peak_memory_bytes).toBeLessThan(150 * MIB);
   });
 });
+
+/** One of those that the kernel is to end first: no process of Podgate's. */
+function isProgram(pid: number): boolean {
+  const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+  return readFileSync(`/proc/${pid}/oom_score_adj`, 'latin1') === '1000\n' && !/^Name:\tpodgate/.test(status);
+}
 
 function zygoteOf(sandbox: Sandbox): number | undefined {
   return sandbox.processes().find((process) => process.parent === sandbox.pid)?.pid;

@@ -294,6 +294,9 @@ describeSandbox('an outcome', (sandbox) => {
     const next = await sandbox().run('1');
     expect(next.result.peak_memory_bytes).toBeLessThan(60 * MIB);
     expect(next.result.cpu_ms).toBeLessThan(200);
+    // Also what it used since anybody looked.
+    const short = await sandbox().run('import time\nwhile time.process_time() < 0.1: pass');
+    expect(short.result.cpu_ms).toBeGreaterThanOrEqual(100);
   });
 
   test('waits for threads that are alive at exit', async () => {
