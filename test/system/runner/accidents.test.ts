@@ -115,9 +115,21 @@ describePython('a program that is killed from outside', (python) => {
     expect((await sandbox.run('print("next")')).stdout).toBe('next\n');
   });
 
-  test('is measured by /proc where the control group is shared with strangers', async () => {
+  test('has nothing of the peak of the one before', async () => {
     await using group = createGroup();
-    group.write({ 'cgroup.procs': '0\n1\n2\n' });
+    group.write({ 'memory.peak': 240 * MIB });
+    await using sandbox = await createSandbox({ python, config: { cgroup_root: group.root } });
+    expect((await sandbox.run('1')).result.peak_memory_bytes).toBeLessThan(100 * MIB);
+  });
+
+  test.each([
+    ['is shared with strangers', { 'cgroup.procs': '0\n1\n2\n' }],
+    ['is another’s', { 'cgroup.procs': '2\n' }],
+    ['has no limit', { 'memory.max': 'max\n' }],
+    ['has a limit that is none', { 'memory.max': '9223372036854771712\n' }],
+  ])('is measured by /proc where the control group %s', async (_name, files) => {
+    await using group = createGroup();
+    group.write(files);
     await using sandbox = await createSandbox({ python, config: { cgroup_root: group.root } });
     expect(sandbox.ready.features.cgroup).toBeNull();
     const ran = await sandbox.run(py`

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
+import { createSandbox } from '../../fakes/runner-process.ts';
 import type { RunOptions } from '../../fakes/runner-run.ts';
-import { describeSandbox, expectNext, MIB, py } from './suite.ts';
+import { describePython, describeSandbox, expectNext, MIB, py } from './suite.ts';
 
 const SHOW = 'import json, os\nprint(json.dumps(dict(os.environ)))';
 
@@ -158,5 +159,25 @@ describeSandbox('an execution', (sandbox) => {
           except OSError: pass
     `);
     expect(ran.stdout).toBe('[[], []] /tmp\n');
+  });
+});
+
+describePython('an execution', (python) => {
+  test('changes nothing that lies outside its places, where the kernel has Landlock', async (context) => {
+    await using sandbox = await createSandbox({ python });
+    if (sandbox.ready.features.landlock_abi < 3) context.skip('the kernel has no Landlock of ABI 3');
+    await sandbox.neighbour('import os\nos.mkdir("/media/d")\nopen("/media/f", "w").write("text")');
+    const ran = await sandbox.run(py`
+      import os, socket
+      for action in (lambda: os.rmdir("/media/d"), lambda: os.remove("/media/f"), lambda: os.rename("/media/f", "/media/g"),
+                     lambda: os.link("/media/f", "/media/g"), lambda: os.truncate("/media/f", 0), lambda: open("/media/f", "a"),
+                     lambda: os.mknod("/media/g"), lambda: socket.socket(socket.AF_UNIX).bind("/media/g")):
+          try: action(); print("changed")
+          except OSError: pass
+      os.mkdir("from"), os.mkdir("to"), open("from/own", "w").close(), os.rename("from/own", "to/own")
+      print(sorted(os.listdir("/media")), open("/media/f").read(), os.listdir("to"))
+    `);
+    expect(ran.stderr).toBe('');
+    expect(ran.stdout).toBe("['d', 'f'] text ['own']\n");
   });
 });

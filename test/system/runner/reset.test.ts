@@ -24,14 +24,31 @@ describeSandbox('RESET', (sandbox) => {
     await expectUnharmed(sandbox());
   });
 
-  test('leaves nothing of directories that nobody may enter', async () => {
+  test.each([0o000, 0o100, 0o200, 0o400, 0o500])(
+    'leaves nothing of directories that have mode %o',
+    async (mode) => {
+      await sandbox().run(
+        py`
+        import os
+        for place in (".", "/tmp", "/dev/shm"):
+            os.makedirs(place + "/a/b/c")
+            for path in ("/a/b/c/f", "/a/b/f", "/a/f"): open(place + path, "w").write("x")
+            for path in ("/a/b/c", "/a/b", "/a"): os.chmod(place + path, ${mode})
+      `,
+        { collect: false },
+      );
+      await expectUnharmed(sandbox());
+    },
+  );
+
+  test('is not held up by the names that it moves directories to', async () => {
     await sandbox().run(
       py`
         import os
         for place in (".", "/tmp", "/dev/shm"):
-            os.makedirs(place + "/a/b/c")
-            open(place + "/a/b/c/f", "w").write("x")
-            for path in ("/a/b/c", "/a/b", "/a"): os.chmod(place + path, 0)
+            for n in range(1, 20): open(place + "/.podgate-wipe-%d" % n, "w").close()
+            for n in range(20, 40): os.makedirs(place + "/.podgate-wipe-%d/d/e" % n)
+            for name in "abcdefgh": os.makedirs(place + "/" + name + "/d/e")
       `,
       { collect: false },
     );
@@ -190,7 +207,8 @@ print(reset(Place(), config), os.listdir('/dev/mqueue'), made, objects(), os.pat
 # A mount point cannot be removed, nor can what is read-only be cut.
 open('/dev/mqueue/held', 'x').close()
 open(log, 'w').write('text')
-os.system('mount --bind /proc/self/comm /dev/mqueue/held; mount --bind %s %s; mount -o remount,bind,ro %s' % (log, log, log))
+os.mkdir('/srv/held')
+os.system('mount -t tmpfs held /srv/held; mount --bind /proc/self/comm /dev/mqueue/held; mount --bind %s %s; mount -o remount,bind,ro %s' % (log, log, log))
 print(reset(Place(), config))
 `;
   const namespaces = ['--user', '--map-root-user', '--mount', '--ipc', '--pid', '--fork', '--mount-proc'];
@@ -198,5 +216,7 @@ print(reset(Place(), config))
     env: { PATH: process.env.PATH ?? '', CODE: code },
     encoding: 'utf8',
   });
-  expect(stdout + stderr).toBe(`[] [] 3 0 0\n["queue 'held'", 'text in ${TERMINATION_PATH}']\n`);
+  expect(stdout + stderr).toBe(
+    `[] [] 3 0 0\n['files in /srv', "queue 'held'", 'text in ${TERMINATION_PATH}']\n`,
+  );
 });
