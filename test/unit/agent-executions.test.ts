@@ -80,10 +80,9 @@ type Bench = {
   clock: FakeClock;
   reports: ExecutionReport[];
   /** START, four bytes of code, and what becomes of it. */
-  begin(
-    changes?: Partial<StartBody>,
-  ): Promise<{ heard: Heard; input: ExecutionInput | undefined; run: FakeRun; start: StartBody }>;
+  begin(changes?: Partial<StartBody>): Promise<Begun>;
 };
+type Begun = { heard: Heard; input: ExecutionInput | undefined; run: FakeRun; start: StartBody };
 
 async function createBench(template: Partial<TemplateInput> = {}, reconnects = false): Promise<Bench> {
   const clock = createFakeClock();
@@ -565,6 +564,30 @@ describe('a sandbox that is lost', () => {
     run.output(1, 'before STARTED');
     await clock.settle();
     expect(heard.exit?.failure).toMatchObject({ code: 'runner_error', started: 'unknown' });
+  });
+
+  test('of which the runner says that it broke, once the program had begun, has no other execution', async () => {
+    const { begin, clock, backend, reports } = await createBench();
+    const { run } = await begin();
+    run.started();
+    run.exit({ result: null, failure: { code: 'runner_error', detail: 'x', started: 'yes' } });
+    await clock.settle();
+    expect(reports).toMatchObject([{ outcome: 'runner_error', settled: 'discarded' }]);
+    expect(backend.made.map(({ destroyed }) => destroyed)).toContain(true);
+  });
+
+  test.for([
+    ['its link is lost', ({ input }: Begun) => input?.leave('link_lost')],
+    [
+      'its agent ends',
+      (_: Begun, { executions }: Bench) => executions.killAll(new Failure('draining', 'Over.')),
+    ],
+  ] as const)('is not put back with half of an input in it when %s', async ([, end]) => {
+    const bench = await createBench();
+    const begun = await bench.begin({ sizes: { manifest: 0, code: 5, stdin: null, files: 0 } });
+    end(begun, bench);
+    await bench.clock.settle();
+    expect(bench.reports).toMatchObject([{ refused: true, started: 'no', settled: 'discarded' }]);
   });
 
   test('after a failure that is the runner’s own goes; after one that is the input’s stays', async () => {
