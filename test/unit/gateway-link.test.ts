@@ -130,6 +130,31 @@ describe('joining', () => {
     }
   });
 
+  test.for([
+    ['HELLO', undefined],
+    ['HEARTBEAT', { id: 1, reply: true, echo: null, running: 0 }],
+    ['SLOTS', { grants: [], clusters: null }],
+    ['DRAIN', { deadline_ms: 1 }],
+    ['AUTH_REFRESH', { token: 'x', time: 1, signature: 'x' }],
+    ['STATUS', { ref: 1, execution_id: 'x', state: 'unknown', record: null }],
+  ] as const)(
+    'has nothing said behind HELLO before WELCOME: %s is a protocol error',
+    async ([name, body]) => {
+      const bench = await createGatewayBench();
+      const agent = await bench.agent({
+        onChallenge: async (self, challenge) => {
+          await self.hello(challenge);
+          if (body) self.send(name, body as never);
+          else await self.hello(challenge);
+        },
+      });
+      await until(() => agent.closed !== undefined);
+      expect(agent.closed?.code).toBe(4400);
+      expect(agent.received.map((message) => message.name)).toEqual(['CHALLENGE']);
+      expect(bench.gateway.status()).toMatchObject({ links: 0, pendingLinks: 0 });
+    },
+  );
+
   test('twice on one link is a protocol error', async () => {
     const bench = await createGatewayBench();
     const agent = await bench.agent();
@@ -620,6 +645,26 @@ describe('tokens', () => {
     agent.send('AUTH_REFRESH', { token, ...proof });
     await until(() => agent.closed !== undefined);
     expect(agent.closed?.code).toBe(4403);
+  });
+
+  test('are proven once for each AUTH_REFRESH: a second answer, or one that nobody asked for, is a protocol error', async () => {
+    const bench = await createGatewayBench();
+    const seconds = Math.floor(bench.clock.wall() / 1000);
+    const agent = await bench.agent({ claims: { exp: seconds + 200 } });
+    await bench.clock.advance(20_000);
+    const { nonce } = await agent.seen('AUTH_REFRESH');
+    const { identity } = agent.options;
+    const proof = await identity.prove(nonce, agent.instance, bench.clock.wall());
+    const checked = vi.spyOn(bench.auth.authenticator, 'authenticateAgent');
+    for (let times = 0; times < 2; times += 1)
+      agent.send('AUTH_REFRESH', { token: identity.token, ...proof });
+    await until(() => agent.closed !== undefined);
+    expect(agent.closed?.code).toBe(4400);
+    expect(checked).toHaveBeenCalledTimes(1);
+    const other = await bench.agent({ instance: 'instance-2' });
+    other.send('AUTH_REFRESH', { token: identity.token, ...proof });
+    await until(() => other.closed !== undefined);
+    expect(other.closed?.code).toBe(4400);
   });
 
   test('that end close their link', async () => {

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { chooseOffer, type Offer } from '../../gateway/clusters/choose.ts';
 import { MAX_ATTEMPTS } from '../../shared/limits.ts';
 import { createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
-import { announceCluster, announceTemplate } from '../fakes/mock-agent.ts';
+import { announceCluster, announceTemplate, type MockAgent } from '../fakes/mock-agent.ts';
 import { until } from '../fakes/until.ts';
 
 const cluster = (name: string, ...templates: string[]) =>
@@ -569,6 +569,35 @@ describe('a NACK', () => {
         body: expect.objectContaining({ execution_id: lost.id, refuse_if_unknown: true }),
       }),
     );
+  });
+
+  test('is none of a link that drained, or was lost, before START went out: it goes elsewhere, its grant unspent', async () => {
+    for (const leave of [
+      (agent: MockAgent) => agent.send('DRAIN', { deadline_ms: 60_000 }),
+      (agent: MockAgent) => agent.cut(),
+    ]) {
+      const bench = await createGatewayBench();
+      const leaving = await bench.agent({ slots: 1 });
+      await bench.clock.settle();
+      const { ids } = bench.deps;
+      const seal = ids.seal.bind(ids);
+      const sealing = Promise.withResolvers<void>();
+      const go = Promise.withResolvers<void>();
+      ids.seal = async (parts) => {
+        sealing.resolve();
+        await go.promise;
+        return seal(parts);
+      };
+      const answer = bench.ask('/v1/execute', { body: { code: '' } });
+      await sealing.promise;
+      leave(leaving);
+      const staying = await bench.agent({ instance: 'instance-2', slots: 1 });
+      await bench.clock.settle();
+      go.resolve();
+      (await staying.next()).succeed('there');
+      expect(await (await answer).json()).toMatchObject({ stdout: 'there', queue_ms: 0 });
+      expect(leaving.received.some(({ name }) => name === 'START')).toBe(false);
+    }
   });
 
   test('gives no grant back: the agent does', async () => {
