@@ -54,7 +54,6 @@ export async function claimKey(deps: ClaimDeps, given: ClaimAsk): Promise<string
   const patience = { leftMs: given.waitMs };
   for (;;) {
     const other = await askAll(deps, { ...given, replaces }, patience);
-    if (given.signal.aborted) releaseKey(deps, given);
     if (!other?.execution_id || given.signal.aborted) return null;
     if (other.digest !== given.key.digest) {
       releaseKey(deps, given);
@@ -86,6 +85,8 @@ export function releaseKey({ directory }: ClaimDeps, given: Omit<ClaimAsk, 'wait
 async function askAll(deps: ClaimDeps, given: ClaimAsk, patience: Patience): Promise<Answer | undefined> {
   for (const instance of servingOf(deps, given)) {
     const link = await linkOf(deps, instance, given, patience);
+    // What was ended meanwhile has given the key back to all.
+    if (given.signal.aborted) return undefined;
     if (!link) continue;
     const answer = await link.questions.claim(bodyOf(given, false), STATUS_TIMEOUT_MS);
     if (!answer) throw unanswered();

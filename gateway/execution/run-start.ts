@@ -65,6 +65,8 @@ export class RunStart {
       })
       .finally(() => {
         this.#claims = false;
+        // An agent that was being asked may have taken it since, over another link than the one on which it was given back.
+        if (this.#ended.signal.aborted) releaseKey(this.#deps, ask);
       });
     if (other === null) return;
     key.found(other);

@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { MAX_CLAIMS_PER_HOLDER } from '../../agent/executions/key-claims.ts';
+import { type ClaimAnswer, MAX_CLAIMS_PER_HOLDER } from '../../agent/executions/key-claims.ts';
 import { createGateway } from '../../gateway/create-gateway.ts';
 import { CLAIM_POLL_MS } from '../../gateway/execution/key-claim.ts';
 import { COMEBACK_MS, OPEN_TIMEOUT_MS, STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
 import { READER_STALL_MS, RECORD_TTL_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import type { FromGateway } from '../../shared/messages.ts';
 import { createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
 import { announceCluster, MockAgent } from '../fakes/mock-agent.ts';
 import type { MockExecution } from '../fakes/mock-execution.ts';
@@ -581,6 +582,35 @@ describe('Idempotency-Key', () => {
     const theirs = bench.ask('/v1/execute', { body: BODY, headers: KEYED, key });
     (await agent.next()).succeed();
     expect((await theirs).status).toBe(200);
+  });
+
+  test('of what ends while its agents are asked is asked of no more of them, and given back by all', async () => {
+    const { bench, agent, ask } = await first();
+    const agents = [agent];
+    for (const instance of ['instance-2', 'instance-3', 'instance-4'])
+      agents.push(await bench.agent({ refill: false, instance, slots: 0 }));
+    await bench.clock.settle();
+    for (const each of agents) each.silent = true;
+    const answer = ask('/v1/execute', { cluster: 'lab', timeout_ms: 1, queue_timeout_ms: 0 });
+    // The answer is due while the third is asked.
+    for (const each of agents.slice(0, 3)) {
+      const claim = await each.seen('CLAIM');
+      await bench.clock.advance(STATUS_TIMEOUT_MS - 500);
+      const kept = each.claims.claim(claim) as ClaimAnswer;
+      each.send('CLAIM', { ref: claim.ref, ...kept, state: 'unknown' });
+      await bench.clock.settle();
+    }
+    expect(await problemOf(await answer)).toMatchObject({ code: 'maybe_started', started: 'unknown' });
+    const asked = agents.map(({ received }) =>
+      received.flatMap(({ name, body }) => (name === 'CLAIM' ? [body as FromGateway['CLAIM']] : [])),
+    );
+    const [asks, givenBack] = [false, true];
+    expect(asked.map((claims) => claims.map(({ release }) => release))).toEqual([
+      [asks, givenBack],
+      [asks, givenBack],
+      [asks, givenBack],
+      [givenBack],
+    ]);
   });
 
   test('whose execution another gateway had fenced before its START came is asked about anew', async () => {
