@@ -350,6 +350,16 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
     await end(id);
   });
 
+  test('bear the time of their writing: what was built before is older', async () => {
+    const before = Math.floor(Date.now() / 1000);
+    const id = await open({ files: [{ path: 'given', content: '' }] });
+    await put(id, 'main.c', 'changed');
+    const newer = 'for file in given main.c; do [ $file -nt main.o ] && echo $file; done';
+    const { stdout } = await bash(id, `touch -d @${before} main.o; ${newer}`);
+    expect(stdout).toBe('given\nmain.c\n');
+    await end(id);
+  });
+
   test('are written where nothing is in the way, also under the names of an execution’s code', async () => {
     const id = await open();
     await bash(id, 'mkdir folder; echo x > file');

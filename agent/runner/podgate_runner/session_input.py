@@ -20,6 +20,9 @@ _parts = itertools.count()
 
 
 class SessionInput(Staging):
+    # What is built there goes by the times of what it is built from.
+    dates_back = False
+
     def __init__(self, language, sizes):
         super().__init__(language, sizes)
         self._code = b""
