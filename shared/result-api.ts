@@ -27,7 +27,9 @@ export const pythonResults = {
   results: z
     .array(
       z.object({
-        kind: valueKind.describe('the last value, one given to display(), or a figure that was left open'),
+        kind: valueKind.describe(
+          'the last value, one given to display(), or a figure that was shown or left open',
+        ),
         data: z
           .record(z.string(), z.unknown())
           .describe('by media type: text as it is, JSON as JSON, anything else in base64'),

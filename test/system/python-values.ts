@@ -45,6 +45,12 @@ plt.plot([1, 2, 3])
 plt.figure()
 plt.bar([1, 2], [3, 4])
 `;
+/** Prints how many lines the second figure has, and which figures are open then. */
+export const SHOWN_FIGURES = `
+import matplotlib.pyplot as plt
+plt.plot([1, 2]); plt.show()
+plt.plot([3, 4]); print(len(plt.gca().lines), plt.get_fignums()); plt.show(block=False)
+`;
 export const FIGURES_AND_TABLE = `${TWO_FIGURES}
 import pandas as pd
 pd.DataFrame({"a": [1, 2], "b": ["x", None]})`;

@@ -6,6 +6,7 @@ import {
   FIGURES_AND_TABLE,
   pythonTemplates,
   SHOWN,
+  SHOWN_FIGURES,
   TWO_FIGURES,
   tableOf,
 } from './python-values.ts';
@@ -71,6 +72,18 @@ describeStack('an execution that is asked for its results', { templates: TEMPLAT
     const failed = await run(`${TWO_FIGURES}1 / 0`, { timeout_ms: 20_000 });
     expect(failed.error?.name).toBe('ZeroDivisionError');
     expect(failed.results?.map(({ kind }) => kind)).toEqual(['figure', 'figure']);
+  });
+
+  test('gives a figure where plt.show() is called, and begins the next anew, as notebooks do', {
+    timeout: 60_000,
+  }, async (context) => {
+    const shown = await run(`${SHOWN_FIGURES}"end"`, { timeout_ms: 20_000 });
+    context.skip(shown.error?.name === 'ModuleNotFoundError', 'no matplotlib here');
+    expect(shown).toMatchObject({ stdout: '1 [1]\n', stderr: '', error: null });
+    expect(shown.results?.map(({ kind }) => kind)).toEqual(['figure', 'result', 'figure']);
+    const failed = await run(`${SHOWN_FIGURES}plt.title("$\\\\frac$")\nplt.show()`, { timeout_ms: 20_000 });
+    expect(failed.error?.frames.at(0)).toMatchObject({ line: 6, name: '<module>' });
+    expect((await run(SHOWN_FIGURES, { rich: false, timeout_ms: 20_000 })).stdout).toBe('2 [1]\n');
   });
 
   test('gives a figure that is its last value as PNG, once', { timeout: 60_000 }, async (context) => {

@@ -7,6 +7,7 @@ import {
   FIGURES_AND_TABLE,
   pythonTemplates,
   SHOWN,
+  SHOWN_FIGURES,
 } from './python-values.ts';
 import { describeStack } from './suite.ts';
 
@@ -193,6 +194,18 @@ describeStack('Python in a session', { templates: TEMPLATES }, (stack) => {
     expect((await run(id, 'plt.get_fignums()', { rich: true })).results).toMatchObject([
       { data: { 'text/plain': '[]' } },
     ]);
+    await end(id);
+  });
+
+  test('gives a figure where plt.show() is called, also when pyplot was there before', async (context) => {
+    const id = await open();
+    for (let piece = 0; piece < 2; piece++) {
+      const shown = await run(id, SHOWN_FIGURES, { rich: true, timeout_ms: 20_000 });
+      context.skip(shown.error?.name === 'ModuleNotFoundError', 'no matplotlib here');
+      expect(shown).toMatchObject({ stdout: '1 [1]\n', stderr: '', error: null });
+      expect(shown.results.map(({ kind }) => kind)).toEqual(['figure', 'figure']);
+    }
+    expect((await run(id, SHOWN_FIGURES, { timeout_ms: 20_000 })).stdout).toBe('2 [1]\n');
     await end(id);
   });
 

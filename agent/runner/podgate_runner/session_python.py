@@ -18,7 +18,7 @@ import sys
 import _socket
 from select import select
 
-from podgate_runner import outermost, pycompile, pyexit, session_results
+from podgate_runner import outermost, pycompile, pyexit, pyplot_show, session_results
 
 # Of code, in the way the interpreter itself has at its prompt.
 _FLAGS = getattr(_ast, "PyCF_ALLOW_TOP_LEVEL_AWAIT", 0x2000)
@@ -85,12 +85,14 @@ class Interpreter:
         self._count = 0
         self._pid = os.getpid()
         self._loop = None
+        self._results = None
         main = type(sys)("__main__")
         main.__builtins__ = builtins
         sys.modules["__main__"] = main
         sys.argv = [""]
         sys.path.insert(0, "")
         self._names = main.__dict__
+        pyplot_show.install(lambda: self._results.show())
 
     def take(self, asked, fds):
         """Runs one piece; its exit code."""
@@ -100,7 +102,7 @@ class Interpreter:
         with os.fdopen(fds[3], "rb") as file:
             source = file.read()
         sys.stdin = io.open(0, "r", encoding="utf-8", errors="replace", closefd=False)
-        results = session_results.Results(asked["rich"])
+        self._results = results = session_results.Results(asked["rich"])
         builtins.display = results.display
         code = self._run(source, asked["interactive"], results)
         signal.signal(signal.SIGINT, signal.SIG_IGN)

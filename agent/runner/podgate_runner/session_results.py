@@ -16,6 +16,8 @@ MAX_FRAMES = 64
 MAX_TEXT_CHARS = 4096
 MAX_NAME_CHARS = 1024
 MAX_ROWS = 1000
+# A program calls what is in there.
+_SHOW_FILE = "<podgate_runner.pyplot_show>"
 _METHODS = (
     ("text/html", "_repr_html_"),
     ("text/markdown", "_repr_markdown_"),
@@ -54,6 +56,11 @@ class Results:
                 self._add("display", *representations(value))
             else:
                 print(repr(value))
+
+    def show(self):
+        """The figures that are open; whether results are wanted."""
+        self.figures()
+        return self._rich
 
     def figures(self):
         """Every open matplotlib figure, which is closed then: the next piece of code begins with none."""
@@ -122,13 +129,18 @@ class Results:
             self._omitted.append({"type": cut(name, MAX_NAME_CHARS), "reason": reason})
 
     def outside(self, trace):
-        """A traceback from the program's own first frame on: what calls it, or asks for its value, is ours. It calls display."""
+        """A traceback from the program's own first frame on: what calls it, or asks for its value, is ours. It calls display
+        and show."""
         first, last = trace, None
-        while trace is not None and trace.tb_frame.f_code is not Results.display.__code__:
+        while trace is not None and not is_called(trace.tb_frame.f_code):
             if trace.tb_frame.f_code.co_filename.startswith("<podgate_runner."):
                 last = trace
             trace = trace.tb_next
         return first if last is None else last.tb_next
+
+
+def is_called(code):
+    return code is Results.display.__code__ or code.co_filename == _SHOW_FILE
 
 
 def representations(value):
