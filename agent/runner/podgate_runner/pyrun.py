@@ -5,7 +5,7 @@ import os
 import sys
 from _frozen_importlib_external import SourceFileLoader
 
-from podgate_runner import outermost, pycompile, pyexit
+from podgate_runner import late_environment, outermost, pycompile, pyexit
 
 
 class _Known(frozenset):
@@ -23,6 +23,7 @@ def warm():
     if sys.version_info >= (3, 13):
         __import__("traceback")
     outermost.warm()
+    late_environment.warm()
     forget_podgate()
     # Executions must not share what the importer remembers of directories that user code writes.
     sys.path_importer_cache.clear()
@@ -90,6 +91,7 @@ def begin(path, args, interactive, last="single"):
     sys.argv = [path] + args
     if hasattr(sys, "orig_argv"):
         sys.orig_argv = [sys.executable, "-u", path] + args
+    late_environment.heed()
     sys.path.insert(0, os.path.dirname(path))
     main = type(sys)("__main__")
     main.__file__ = path

@@ -65,6 +65,30 @@ describeSandbox(
       expect(ran.stdout).not.toMatch(/KUBERNETES_|PODGATE_|_SERVICE_/);
     });
 
+    test('holds for Python as if it had started with it: time zone, path of modules, warnings', async () => {
+      const code = py`
+        import subprocess, sys, time, warnings
+        print(time.tzname, time.localtime(0).tm_hour, sys.path, sys.warnoptions, warnings.filters, flush=True)
+        if len(sys.argv) == 1: subprocess.run([sys.executable, "-B", "-s", "-u", __file__, "started"])
+      `;
+      const env = {
+        TZ: 'XYZ-9',
+        PYTHONPATH: 'lib:/srv/lib::/opt',
+        PYTHONWARNINGS: 'error,ignore::UserWarning',
+      };
+      const [own, started, ...rest] = (await sandbox().run(code, { env })).stdout.split('\n');
+      expect([own, rest]).toEqual([started, ['']]);
+      expect(own).toMatch(/^\('XYZ', 'XYZ'\) 9 \['\/srv', '\/srv\/lib', '\/srv', '\/opt', .*'ignore::User/);
+      expect((await sandbox().run(code)).stdout).not.toMatch(/XYZ|\/srv\/lib|UserWarning/);
+      const warned = await sandbox().run('import warnings\nwarnings.warn("said")', {
+        env: { PYTHONWARNINGS: 'error' },
+      });
+      expect([warned.exit.result?.exit_code, warned.stderr.split('\n').at(-2)]).toEqual([
+        1,
+        'UserWarning: said',
+      ]);
+    });
+
     test('may be large', async () => {
       const env = Object.fromEntries(Array.from({ length: 1_000 }, (_, n) => [`N${n}`, 'v'.repeat(100)]));
       const environment = JSON.parse((await sandbox().run(SHOW, { env })).stdout);
