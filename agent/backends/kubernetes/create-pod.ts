@@ -1,7 +1,7 @@
 import { createBackoff } from '../../backoff.ts';
 import type { Clock } from '../../clock.ts';
 import { pause } from '../../pause.ts';
-import type { KubeClient } from './kube-client.ts';
+import { type KubeClient, REQUEST_TIMEOUT_MS, SLOW_TIMEOUT_MS } from './kube-client.ts';
 import type { V1Pod } from './kube-config.ts';
 import { isPassing, isRefused, KubeRefusal } from './kube-failure.ts';
 import type { Pod } from './kube-objects.ts';
@@ -17,8 +17,10 @@ export async function createPod(deps: CreatePodDeps, body: V1Pod, signal: AbortS
   const backoff = createBackoff({ baseMs: 200, maxMs: 2_000, random });
   for (;;) {
     try {
+      // Longer only after a first try: that may have hung on a dead connection.
+      const timeoutMs = backoff.tries === 0 ? REQUEST_TIMEOUT_MS : SLOW_TIMEOUT_MS;
       // Not aborted once it is sent: whether there is a pod to delete must be known.
-      return await client.call<Pod>({ method: 'POST', path, body });
+      return await client.call<Pod>({ method: 'POST', path, body, timeoutMs });
     } catch (cause) {
       if (isRefused(cause, 409) && cause.reason === 'AlreadyExists')
         return client.call<Pod>({ method: 'GET', path: `${path}/${body.metadata?.name}` });

@@ -13,6 +13,8 @@ import { type RightsBook, rightOf } from './rights.ts';
 const MAX_BODY_BYTES = 268_435_456;
 const MAX_EVENT_BYTES = 8_388_608;
 export const REQUEST_TIMEOUT_MS = 15_000;
+/** For what took longer than that before: admission webhooks may take 30 s each, and the server itself gives up after so long. */
+export const SLOW_TIMEOUT_MS = 60_000;
 
 export type Call = {
   method: 'GET' | 'POST' | 'PUT' | 'DELETE';
@@ -110,7 +112,8 @@ export function createKubeClient(access: KubeAccess, rights?: RightsBook): KubeC
     } catch (cause) {
       if (cause instanceof KubeRefusal) learn(wanted, cause);
       if (cause instanceof Failure || wanted.signal?.aborted) throw cause;
-      throw unreachable(access, cause);
+      // What a request rejects with when it is aborted does not say why.
+      throw unreachable(access, deadline.aborted ? deadline.reason : cause);
     }
   }
 

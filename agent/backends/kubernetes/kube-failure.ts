@@ -97,6 +97,8 @@ function classify(status: number, words: string, what: string): [ErrorCode, stri
       'policy_denied',
       "The cluster finds the template's pod invalid: its own words are in the agent's log.",
     ];
+  if (words.includes('failed calling webhook'))
+    return ['backend_unavailable', 'An admission webhook of the cluster does not answer.'];
   return ['backend_unavailable', `The API server answered ${status}.`];
 }
 

@@ -2,7 +2,7 @@ import { createBackoff } from '../../backoff.ts';
 import type { Clock } from '../../clock.ts';
 import type { Log } from '../../log.ts';
 import { pause } from '../../pause.ts';
-import type { KubeClient } from './kube-client.ts';
+import { type KubeClient, REQUEST_TIMEOUT_MS, SLOW_TIMEOUT_MS } from './kube-client.ts';
 import { isPassing, lacksRight } from './kube-failure.ts';
 import { deletePod } from './reaper.ts';
 
@@ -30,7 +30,8 @@ export function createPodRemoval(deps: PodRemovalDeps): (pod: RemovedPod) => Pro
     const backoff = createBackoff({ baseMs: 500, maxMs: 30_000, random });
     for (;;) {
       try {
-        return await deletePod(client, namespace, pod);
+        const timeoutMs = backoff.tries === 0 ? REQUEST_TIMEOUT_MS : SLOW_TIMEOUT_MS;
+        return await deletePod(client, namespace, { ...pod, timeoutMs });
       } catch (cause) {
         if (signal.aborted || !isPassing(cause) || backoff.tries >= DESTROY_TRIES) {
           if (!lacksRight(cause)) log('pod_not_deleted', { namespace, pod: pod.name, cause });

@@ -149,12 +149,13 @@ export async function listPods(
 export async function deletePod(
   client: KubeClient,
   namespace: string,
-  { name, uid }: { name?: string; uid?: string | undefined },
+  { name, uid, timeoutMs }: { name?: string; uid?: string | undefined; timeoutMs?: number },
 ): Promise<void> {
   const preconditions = uid === undefined ? {} : { preconditions: { uid } };
   const body = { kind: 'DeleteOptions', apiVersion: 'v1', ...preconditions };
   try {
-    await client.call({ method: 'DELETE', path: `/api/v1/namespaces/${namespace}/pods/${name}`, body });
+    const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
+    await client.call({ method: 'DELETE', path, body, ...(timeoutMs && { timeoutMs }) });
   } catch (cause) {
     if (!isRefused(cause, 404) && !isRefused(cause, 409)) throw cause;
   }

@@ -96,6 +96,13 @@ const rows: [status: number, words: string, code: string, detail: RegExp, passes
   [422, 'Pod "p" is invalid: spec.containers[0].image', 'policy_denied', /invalid/, false],
   [429, 'too many', 'backend_unavailable', /too much/, true],
   [500, 'etcdserver: leader changed', 'backend_unavailable', /answered 500/, true],
+  [
+    500,
+    'Internal error occurred: failed calling webhook "w.example": failed to call webhook: Post "https://w": context deadline exceeded',
+    'backend_unavailable',
+    /admission webhook .* does not answer/,
+    true,
+  ],
   [503, '', 'backend_unavailable', /answered 503/, true],
 ];
 test.for(rows)('%i %j is %s', ([status, message, code, detail, passes]) => {
