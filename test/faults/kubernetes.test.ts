@@ -218,6 +218,7 @@ test.for([
   ['labels', { labels: { 'app.kubernetes.io/managed-by': 'somebody' } }, {}],
   ['user', {}, { securityContext: { runAsUser: 4_321 } }],
   ['restart policy', {}, { restartPolicy: 'Always' }],
+  ['process namespace', {}, { shareProcessNamespace: true }],
 ] as const)(
   'a pod of which admission changes the %s is refused in so many words, and removed',
   async ([change, metadata, spec]) => {

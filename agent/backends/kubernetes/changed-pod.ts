@@ -7,8 +7,9 @@ type Asked = Pick<Pod, 'spec'> & { metadata?: { labels?: Record<string, string> 
 
 /**
  * Throws where an admission webhook or a policy has changed what a sandbox stands on and no program in it finds out: its
- * pod is found by its labels, the kernel counts the processes of one user together, whatever pods they are in, and a
- * runner that is started again knows nothing of what ran.
+ * pod is found by its labels, the kernel counts the processes of one user together, whatever pods they are in, a runner
+ * that is started again knows nothing of what ran, and one that is not PID 1 cannot tell what is its sandbox's: it sees
+ * other processes, counts no memory by the control group, and is clean after no reset.
  */
 export function requireUnchanged(asked: Asked, made: Asked): void {
   const change = changeOf(asked, made);
@@ -23,7 +24,8 @@ function changeOf(asked: Asked, made: Asked): string | undefined {
   const uid = userOf(asked);
   // None is asked for where the platform gives each its own.
   if (uid !== undefined && userOf(made) !== uid) return 'user';
-  return made.spec?.restartPolicy === asked.spec?.restartPolicy ? undefined : 'restart policy';
+  if (made.spec?.restartPolicy !== asked.spec?.restartPolicy) return 'restart policy';
+  return made.spec?.shareProcessNamespace || made.spec?.hostPID ? 'process namespace' : undefined;
 }
 
 /** The UID of the sandbox's container: its own word goes before the pod's. */

@@ -21,6 +21,8 @@ export type Pod = {
   spec?: {
     nodeName?: string;
     restartPolicy?: string;
+    shareProcessNamespace?: boolean;
+    hostPID?: boolean;
     securityContext?: { runAsUser?: number };
     containers?: { name: string; securityContext?: { runAsUser?: number } }[];
   };
