@@ -10,6 +10,8 @@ export const POOL_BOUNDS = {
   reconnectTimeoutMs: 90_000,
   reconnectBaseMs: 200,
   reconnectMaxMs: 5_000,
+  /** A stream that is lost sooner after it replaced another is not replaced at once. */
+  reconnectSteadyMs: 2_000,
   pingEveryMs: 15_000,
   pingTimeoutMs: 5_000,
   resetTimeoutMs: 10_000,

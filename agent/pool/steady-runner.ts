@@ -51,7 +51,7 @@ type Held = {
 };
 
 /**
- * Where the backend reconnects, a lost stream is replaced and what runs is resumed by offset; until the backend says that
+ * Where the backend reconnects, a lost stream is replaced, at once unless it had replaced another just before, and what runs is resumed by offset; until the backend says that
  * the sandbox ended, or for `reconnectTimeoutMs`. Before READY, and after the sandbox broke its protocol, it is lost at once.
  */
 export function createSteadyRunner(deps: SteadyRunnerDeps): SandboxRunner {
@@ -59,7 +59,10 @@ export function createSteadyRunner(deps: SteadyRunnerDeps): SandboxRunner {
   const running = new Map<number, Held>();
   const stop = new AbortController();
   const ended = Promise.withResolvers<Failure>();
+  const backoff = createBackoff({ baseMs: bounds.reconnectBaseMs, maxMs: bounds.reconnectMaxMs, random });
   let phase: 'first' | 'joined' | 'interrupted' | 'over' = 'first';
+  /** When a stream last replaced another. */
+  let replacedAtMs = Number.NEGATIVE_INFINITY;
   let epoch = 1;
   let client = open(deps.stream, []);
   client.ready.then(
@@ -92,17 +95,20 @@ export function createSteadyRunner(deps: SteadyRunnerDeps): SandboxRunner {
     phase = 'interrupted';
     const lostAtMs = clock.now();
     deps.onInterrupted();
-    const backoff = createBackoff({ baseMs: bounds.reconnectBaseMs, maxMs: bounds.reconnectMaxMs, random });
     using deadline = createDeadline(clock, bounds.reconnectTimeoutMs, () => reason, stop.signal);
     const { signal } = deadline;
-    while (!signal.aborted) {
+    // Who cuts each stream, be it the program inside, has the cluster asked for the next one less and less often.
+    if (lostAtMs - replacedAtMs < bounds.reconnectSteadyMs) await endWithin(backoff.next(), signal);
+    else backoff.reset();
+    for (let tries = 1; !signal.aborted; tries += 1) {
       try {
         await join(signal);
+        replacedAtMs = clock.now();
         log('sandbox_stream_replaced', {
           sandbox: sandbox.id,
           epoch,
-          tries: backoff.tries + 1,
-          after_ms: Math.round(clock.now() - lostAtMs),
+          tries,
+          after_ms: Math.round(replacedAtMs - lostAtMs),
           cause: reason.cause,
         });
         return;

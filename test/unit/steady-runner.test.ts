@@ -1,0 +1,54 @@
+import { describe, expect, test } from 'vitest';
+import { POOL_BOUNDS } from '../../agent/pool/bounds.ts';
+import { createPool } from '../../agent/pool/pool.ts';
+import { parseTemplate } from '../../shared/template.ts';
+import { createFakeBackend, type FakeSandbox } from '../fakes/fake-backend.ts';
+import { createFakeClock } from '../fakes/fake-clock.ts';
+
+const LOOK_MS = 10;
+
+async function openOne() {
+  const clock = createFakeClock();
+  const backend = createFakeBackend({ freshPerExecution: false, reconnects: true });
+  const template = await parseTemplate({ name: 'default', pool: { min: 1, max: 1 } });
+  const pool = createPool({ backend, clock, template, random: () => 0.5, log: () => {}, onChange: () => {} });
+  await clock.settle();
+  const [sandbox] = backend.made as [FakeSandbox];
+
+  /** Cuts each stream of the next while as soon as it is there. */
+  async function cutAll(ms: number): Promise<void> {
+    for (let passed = 0; passed < ms; passed += LOOK_MS) {
+      sandbox.runner.die();
+      await clock.advance(LOOK_MS);
+    }
+  }
+  return { clock, pool, sandbox, cutAll };
+}
+
+describe('a sandbox whose streams are cut one after the other', () => {
+  test('is reached again less and less often, and goes on', async () => {
+    const { clock, pool, sandbox, cutAll } = await openOne();
+    await cutAll(10_000);
+    expect(sandbox.streams).toBeGreaterThan(3);
+    expect(sandbox.streams).toBeLessThan(15);
+    await clock.advance(POOL_BOUNDS.reconnectMaxMs);
+    expect(pool.counts()).toMatchObject({ idle: 1, unreached: 0 });
+    expect(sandbox.destroyed).toBe(false);
+  });
+
+  test.for([
+    ['at once where one held', POOL_BOUNDS.reconnectSteadyMs, 1],
+    ['after a wait where none did', POOL_BOUNDS.reconnectSteadyMs - 1, 0],
+  ] as const)('is reached again %s', async ([, heldMs, more]) => {
+    const { clock, sandbox, cutAll } = await openOne();
+    await cutAll(5_000);
+    // From a new stream on.
+    const seen = sandbox.streams;
+    while (sandbox.streams === seen) await clock.advance(1);
+    await clock.advance(heldMs);
+    const before = sandbox.streams;
+    sandbox.runner.die();
+    await clock.settle();
+    expect(sandbox.streams - before).toBe(more);
+  });
+});
