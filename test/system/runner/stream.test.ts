@@ -348,8 +348,15 @@ describePython('a runner that waits for streams', (python) => {
       output_limit_bytes: null,
     };
     const good = { ...start, sizes, limits };
+    // No stream id is taken twice.
+    let last = 1_000;
+    const withStart = (frame: (stream: number) => Frame) => {
+      last += 1;
+      return send(control(TYPE.START, 2, good, last), frame(last));
+    };
     // ATTACH_RUNNER was frame 1.
-    const faults: [string, (sandbox: Sandbox, epoch: number) => void][] = [
+    type Fault = [string, (sandbox: Sandbox, epoch: number) => void];
+    const faults: Fault[] = [
       ['noise', ({ stream }) => stream.write(Buffer.alloc(200, 0xee))],
       ['a text', ({ stream }) => stream.write('GET / HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n')],
       ['a sequence out of place', send(control(TYPE.PING, 3, { id: 1 }))],
@@ -378,17 +385,32 @@ describePython('a runner that waits for streams', (python) => {
         'a traceparent over its bound',
         send(control(TYPE.START, 2, { ...good, traceparent: 'x'.repeat(129) }, 1_000)),
       ],
+      ...[0, 90_001].map(
+        (ttl_seconds): Fault => [
+          `a session of ${ttl_seconds} s`,
+          send(control(TYPE.START, 2, { ...good, session: { do: 'open', ttl_seconds } }, 1_000)),
+        ],
+      ),
+      ...[0, 32, true, undefined].map(
+        (signal): Fault => [
+          `signal ${signal}`,
+          withStart((stream) => control(TYPE.SIGNAL, 3, { signal }, stream)),
+        ],
+      ),
+      ...[0, 4_097].map(
+        (rows): Fault => [
+          `${rows} rows`,
+          withStart((stream) => control(TYPE.RESIZE, 3, { rows, columns: 80 }, stream)),
+        ],
+      ),
       ['a body over its bound', send(control(TYPE.PING, 2, Buffer.alloc(MAX_CONTROL_BYTES + 1, 0x20)))],
       ['ATTACH_RUNNER twice', send(control(TYPE.ATTACH_RUNNER, 2, { epoch: 1, offsets: {} }))],
       ['DATA on a stream that never was', send({ ...control(TYPE.DATA, 0, Buffer.from('x'), 999_999) })],
       [
         'more input than its sizes say',
-        send(control(TYPE.START, 2, good, 1_000), { ...control(TYPE.DATA, 0, Buffer.from('{}12'), 1_000) }),
+        withStart((stream) => control(TYPE.DATA, 0, Buffer.from('{}12'), stream)),
       ],
-      [
-        'input with a gap',
-        send(control(TYPE.START, 2, good, 1_000), { ...control(TYPE.DATA, 1, Buffer.from('{'), 1_000) }),
-      ],
+      ['input with a gap', withStart((stream) => control(TYPE.DATA, 1, Buffer.from('{'), stream))],
     ];
     let epoch = 1;
     for (const [name, misbehave] of faults) {
