@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { STREAM_WINDOW_BYTES } from '../../../shared/limits.ts';
+import { until } from '../../fakes/until.ts';
 import { describeSandbox, expectNext, MIB, patience, py } from './suite.ts';
 
 /** Past DRAIN_SECONDS of the runner. */
@@ -90,6 +91,53 @@ describeSandbox('output', (sandbox) => {
     );
     expect(ran.stderr).toBe('end\n');
     expect(ran.result).toMatchObject({ stdout_bytes: 1600 * 65_536, stdout_truncated: true, exit_code: 0 });
+  });
+
+  test('past the cap needs no credit', async () => {
+    const ran = await sandbox().run(`import os\nfor _ in range(64): os.write(1, b"x" * 65536)\nos._exit(7)`, {
+      maxOutputBytes: STREAM_WINDOW_BYTES,
+      grant: STREAM_WINDOW_BYTES,
+    });
+    expect(ran.result).toMatchObject({ exit_code: 7, stdout_bytes: 64 * 65_536, stdout_truncated: true });
+    expect(ran.stdoutBytes.byteLength).toBe(STREAM_WINDOW_BYTES);
+  });
+
+  test('on both streams at once takes no byte beyond its credit', async () => {
+    let resume = () => {};
+    let isStopped = false;
+    let granted = 0;
+    const first = STREAM_WINDOW_BYTES - 100;
+    const ran = await sandbox().run(
+      py`
+        import os, time
+        os.write(1, b"x" * ${first})
+        while open("/proc/1/stat").read().split(") ")[1][0] != "T": time.sleep(0.001)
+        os.write(1, b"o" * 100), os.write(2, b"e" * 100)
+        None
+      `,
+      {
+        grant: STREAM_WINDOW_BYTES,
+        onExecution: (execution) => {
+          resume = () => execution.window(64 * MIB);
+        },
+        onData: async (_execution, { received }) => {
+          if (received[1] + received[2] === STREAM_WINDOW_BYTES && granted === 0) {
+            await sandbox().client.ping(patience());
+            granted = received[1] + received[2];
+            resume();
+          }
+          if (received[1] !== first || isStopped) return;
+          // When the runner's turn comes, both wait for the last of the credit.
+          isStopped = true;
+          process.kill(sandbox().pid, 'SIGSTOP');
+          await until(() => sandbox().strays().length === 0);
+          process.kill(sandbox().pid, 'SIGCONT');
+        },
+      },
+    );
+    expect(ran.result).toMatchObject({ outcome: 'exited', stdout_bytes: STREAM_WINDOW_BYTES });
+    expect(granted).toBe(STREAM_WINDOW_BYTES);
+    expect([ran.stdout.slice(-100), ran.stderr]).toEqual(['o'.repeat(100), 'e'.repeat(100)]);
   });
 
   test.each([130_000, 190_000])('of %i bytes on both streams deadlocks nobody', async (size) => {
