@@ -40,6 +40,20 @@ describeSandbox('stdin', (sandbox) => {
     expect(ran.stdout).toBe(`${createHash('sha256').update(stdin).digest('hex')}\n`);
   });
 
+  test('of 60 MB is not held in the memory of what runs the sandbox', async () => {
+    const before = sandbox().runnerMemoryBytes();
+    let during = 0;
+    await sandbox().run('print("up")\nimport time; time.sleep(60)', {
+      stdin: Buffer.alloc(60 * MIB, 'x'),
+      onData: (execution) => {
+        during = sandbox().runnerMemoryBytes();
+        execution.cancel('seen');
+      },
+    });
+    expect(during - before).toBeLessThan(16 * MIB);
+    await expectNext(sandbox());
+  });
+
   test('that nobody reads holds nothing up', async () => {
     const ran = await sandbox().run('print("deaf")', { stdin: Buffer.alloc(5 * MIB, 'x') });
     expect(ran.stdout).toBe('deaf\n');
