@@ -15,6 +15,13 @@ describePython('a zygote that is killed from outside', (python) => {
     expect(reset).toEqual({ ok: true, leftovers: [] });
   });
 
+  test('between programs is replaced also where each has namespaces of its own', async () => {
+    await using sandbox = await createSandbox({ python, config: { place: 'fresh' } });
+    expect((await sandbox.run('print("before")')).stdout).toBe('before\n');
+    kill(Math.min(...sandbox.processes().flatMap(({ pid, parent }) => (parent === sandbox.pid ? pid : []))));
+    for (let n = 0; n < 3; n += 1) expect((await sandbox.run(`print(${n})`)).stdout).toBe(`${n}\n`);
+  });
+
   test('takes no program along', async () => {
     await using sandbox = await createSandbox({ python });
     const zygote = zygoteOf(sandbox);
