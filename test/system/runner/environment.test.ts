@@ -204,4 +204,86 @@ describePython('an execution', (python) => {
     expect(ran.stderr).toBe('');
     expect(ran.stdout).toBe("['d', 'f'] text ['own']\n");
   });
+
+  test('signals nobody who came from outside, and reaches no name of theirs, where Landlock has scopes', async (context) => {
+    await using sandbox = await createSandbox({ python, config: { attach: 'socket' } });
+    if (sandbox.ready.features.landlock_abi < 6) context.skip('the kernel has no Landlock of ABI 6');
+    const ran = await sandbox.run(py`
+      import os, socket
+      def entered(pid): return pid != 1 and "\nPPid:\t0\n" in open(f"/proc/{pid}/status").read()
+      holders = [int(name) for name in os.listdir("/proc") if name.isdigit() and entered(int(name))]
+      for action in (lambda: os.kill(holders[0], 0), lambda: socket.socket(socket.AF_UNIX).connect("\0podgate-runner")):
+          try: action(); print("reached")
+          except PermissionError: print("refused")
+      print(len(holders))
+    `);
+    expect(ran.stdout).toBe('refused\nrefused\n1\n');
+  });
+
+  test('finds no module where programs before it could write', async () => {
+    const PYTHONPATH = '/tmp/lib:/usr/share::lib:/srv:/tmpfiles:/dev/shm/';
+    await using sandbox = await createSandbox({ python, env: { PYTHONPATH } });
+    const ran = await sandbox.run('import os, sys\nprint(os.environ["PYTHONPATH"], *sys.path[:4])');
+    expect(ran.stdout).toMatch(/^\/usr\/share:\/tmpfiles \/srv \/usr\/share \/tmpfiles \S+\n$/);
+  });
+
+  test.each([
+    ['shared', 'refused'],
+    ['fresh', 'reached'],
+  ])(
+    'in a place that is %s signals all there is at once where that is its own: it is %s',
+    async (place, said) => {
+      await using sandbox = await createSandbox({ python, config: { place } });
+      const ran = await sandbox.run(py`
+      import os, time
+      if os.fork() == 0: time.sleep(60)
+      try: os.kill(-1, 0); print("reached")
+      except PermissionError: print("refused")
+    `);
+      expect(ran.stdout).toBe(`${said}\n`);
+    },
+  );
+
+  test('has no capability, and none to gain, where it is root of its own namespaces', async () => {
+    await using sandbox = await createSandbox({ python, config: { place: 'fresh' } });
+    const ran = await sandbox.run(py`
+      import ctypes
+      print({line.split()[1] for line in open("/proc/self/status") if line.startswith("Cap")}, ctypes.CDLL(None).prctl(27))
+    `);
+    // Its bits of security: no UID gives any, and that stays.
+    expect(ran.stdout).toBe(`{'0000000000000000'} ${0b101111}\n`);
+  });
+
+  test('has namespaces of its own below which are none, and bounded places', async () => {
+    await using sandbox = await createSandbox({
+      python,
+      config: { place: 'fresh', workspace_bytes: 8 * MIB },
+    });
+    const ran = await sandbox.run(py`
+      import os
+      print(open("/proc/sys/user/max_user_namespaces").read().strip())
+      flags = {line.split()[1]: line.split()[3].split(",") for line in open("/proc/self/mounts")}
+      for place in ("/srv", "/tmp", "/proc"):
+          size = os.statvfs(place)
+          print({"nosuid", "nodev"} <= set(flags[place]), size.f_blocks * size.f_frsize, size.f_files)
+    `);
+    expect(ran.stdout.split('\n').slice(0, 3)).toEqual([
+      '0',
+      `True ${8 * MIB} 2048`,
+      `True ${64 * MIB} 16384`,
+    ]);
+    expect(ran.stdout).toMatch(/True 0 0\n$/);
+  });
+
+  test.each(['shared', 'fresh'])(
+    'is run by what is closed to its UID in a place that is %s',
+    async (place) => {
+      await using sandbox = await createSandbox({ python, config: { place } });
+      const ran = await sandbox.run(py`
+      import os
+      print(*(os.stat(f"/proc/{pid}/mem").st_uid == os.getuid() for pid in (1, os.getppid(), os.getpid())))
+    `);
+      expect(ran.stdout).toBe('False False True\n');
+    },
+  );
 });
