@@ -2,7 +2,7 @@ import { Failure } from '../../shared/errors.ts';
 import { MAX_READERS, REPLAY_BYTES, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { AttachedBody, ExitBody, FileEnd } from '../../shared/messages.ts';
 import type { OutputChannel } from '../runner/execution-stream.ts';
-import { withoutFiles } from './exits.ts';
+import { withoutFiles, withoutNames } from './exits.ts';
 import { type Offsets, OutputLog } from './output-log.ts';
 import { NO_READER, neededBy, OutputReaders, type Reader, type ReaderHandle } from './output-readers.ts';
 import type { ExecutionPort } from './port.ts';
@@ -106,6 +106,7 @@ export class ExecutionOutput implements Retained {
   /** The last word. What was said stays for those who ask, until RESULT_ACK or the end of its record. */
   exit(exit: ExitBody): void {
     this.#exit = exit;
+    for (const { path } of exit.result?.files_omitted ?? []) this.log.holdName(path);
     for (const reader of this.#readers.clear()) this.#tellEnd(reader, exit);
     this.#runs = undefined;
     this.#retention.ended(this);
@@ -182,7 +183,7 @@ export class ExecutionOutput implements Retained {
   /** There is no room for it any more. */
   drop(): void {
     const files = this.log.forget() - this.#documents;
-    if (files > 0 && this.#exit) this.#exit = withoutFiles(this.#exit, files);
+    if (this.#exit) this.#exit = withoutFiles(withoutNames(this.#exit), Math.max(0, files));
   }
 
   /** Nobody can ask any more. */

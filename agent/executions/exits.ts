@@ -99,6 +99,12 @@ export function withoutFiles(exit: ExitBody, count: number): ExitBody {
   return { result: { ...exit.result, files_omitted_count }, failure: null };
 }
 
+/** How many files are gone stays, and not their names. */
+export function withoutNames(exit: ExitBody): ExitBody {
+  if (!exit.result || exit.result.files_omitted.length === 0) return exit;
+  return { result: { ...exit.result, files_omitted: [] }, failure: null };
+}
+
 /** One word for logs and metrics: the outcome, or the code of the failure. */
 export function outcomeOf(exit: ExitBody): string {
   return exit.result ? exit.result.outcome : exit.failure.code;

@@ -79,7 +79,12 @@ export class OutputLog {
     this.#last = undefined;
     this.files.push({ file, order: this.#blocks });
     this.fileCount += 1;
-    this.#charge(FILE_OVERHEAD_BYTES + 2 * file.path.length);
+    this.holdName(file.path);
+  }
+
+  /** Counts the name of a file, which is kept until all of this is forgotten. */
+  holdName(path: string): void {
+    this.#charge(FILE_OVERHEAD_BYTES + 2 * path.length);
   }
 
   /** Drops what is over its share and nobody needs: `needed` are the first bytes that somebody may still want. */

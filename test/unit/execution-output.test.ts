@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { ExecutionOutput } from '../../agent/executions/execution-output.ts';
 import { Retention } from '../../agent/executions/retention.ts';
+import type { ExecutionResult, ExitBody } from '../../shared/messages.ts';
 import { resultOf } from '../fakes/fake-runner.ts';
 import { NOBODY } from '../fakes/session-bench.ts';
 
@@ -8,11 +9,11 @@ const FROM_START = { offsets: { 1: 0, 2: 0, 3: 0 }, files: 0, pending: 0 };
 const TOLD = { max_output_bytes: 0, queue_ms: 0 };
 
 /** The output of an execution that is over, of which whoever began it has had all. */
-function ended(retention: Retention, bytes: number): ExecutionOutput {
+function ended(retention: Retention, bytes: number, how: Partial<ExecutionResult> = {}): ExecutionOutput {
   const first = { ...NOBODY, exit: (_: unknown, left: () => void) => left() };
   const output = new ExecutionOutput(first, { retention, onLimit() {}, onAwaited() {} });
   output.data(1, new Uint8Array(bytes));
-  output.exit(resultOf({ stdout_bytes: bytes }));
+  output.exit(resultOf({ stdout_bytes: bytes, ...how }));
   return output;
 }
 
@@ -61,4 +62,29 @@ test('a reader that had files of output that is gone is told the end, and not th
   const reader = slowReader(output, 'a', { ...FROM_START, files: 1 });
   expect(reader.take()).toBe(1);
   expect(() => slowReader(output, 'b', { ...FROM_START, files: 2 })).toThrow('invalid_request');
+});
+
+test('names of files that were left out count as output does, and go with it', () => {
+  const retention = new Retention(40_000);
+  const before = new ExecutionOutput(NOBODY, { retention, onLimit() {}, onAwaited() {} });
+  const omitted = Array.from({ length: 100 }, () => ({ path: 'p'.repeat(100), reason: 'not_regular' }));
+  before.exit(resultOf({ files_omitted: omitted, files_omitted_count: 120 }));
+  before.acknowledge();
+  expect(retention.bytes).toBeGreaterThan(100 * 100);
+  const heard = (output: ExecutionOutput) => {
+    const exits: ExitBody[] = [];
+    output.attach(
+      { ...NOBODY, exit: (body) => void exits.push(body) },
+      { reader: null, ...FROM_START },
+      TOLD,
+    );
+    return exits;
+  };
+  expect(heard(before)).toMatchObject([{ result: { files_omitted: omitted, files_omitted_count: 120 } }]);
+  before.forget();
+  expect(retention.bytes).toBe(0);
+  const first = ended(retention, 0, { files_omitted: omitted, files_omitted_count: 120 });
+  ended(retention, 8_000);
+  expect(retention.bytes).toBeLessThan(40_000);
+  expect(heard(first)).toMatchObject([{ result: { files_omitted: [], files_omitted_count: 120 } }]);
 });
