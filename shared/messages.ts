@@ -6,7 +6,8 @@ import { sessionAnswer, sessionAsk, sessionWork, terminalSize } from './session-
 import { SIGNAL_STATES, signalName } from './signals.ts';
 import { LANGUAGES } from './template.ts';
 
-const executionId = z.string().min(1).max(1024);
+/** Visible ASCII, as JWEs are: an agent keeps many, and no character may cost two bytes. */
+const executionId = z.string().regex(/^[\x21-\x7e]{1,1024}$/);
 const token = z.string().min(1).max(8192);
 const signature = z.string().max(128);
 const instanceName = z.string().regex(/^[A-Za-z0-9_-]{8,64}$/);
@@ -57,8 +58,8 @@ export const exitBody = z.union([
 export type ExitBody = z.infer<typeof exitBody>;
 
 /** A digest of a principal and its `Idempotency-Key`; and one of what was asked for with it. */
-const claimKey = z.string().min(1).max(64);
-const claimDigest = z.string().min(1).max(64);
+const claimKey = z.string().regex(/^[\x21-\x7e]{1,64}$/);
+const claimDigest = z.string().regex(/^[\x21-\x7e]{1,64}$/);
 
 /** `tenant/sub`: ceilings count here, since one key may name any end user. */
 const holderName = z.string().min(1).max(1024);

@@ -1,6 +1,7 @@
 import { RECORD_TTL_MS } from '../../shared/limits.ts';
 import type { FromAgent, FromGateway } from '../../shared/messages.ts';
 import type { Clock } from '../clock.ts';
+import { digestOf } from './digest-of.ts';
 
 /** Keys that an agent remembers. */
 export const MAX_CLAIMS = 50_000;
@@ -14,6 +15,7 @@ const MAX_KEEP_MS = 2 * RECORD_TTL_MS;
 type Claim = {
   executionId: string;
   readonly digest: string;
+  /** Its digest. */
   readonly holder: string | undefined;
   untilMs: number;
   runsHere: boolean;
@@ -89,7 +91,7 @@ export function createKeyClaims({
   }
 
   return {
-    claim({ key, digest, execution_id, replaces, keep_ms, release, holder }) {
+    claim({ key, digest, execution_id, replaces, keep_ms, release, holder: holderName }) {
       const claim = find(key);
       if (release) {
         if (claim?.executionId === execution_id && !claim.runsHere) forget(key);
@@ -97,6 +99,7 @@ export function createKeyClaims({
       }
       if (claim && (claim.runsHere || ![execution_id, replaces].includes(claim.executionId)))
         return { execution_id: claim.executionId, digest: claim.digest };
+      const holder = holderName === undefined ? undefined : digestOf(holderName);
       if (!claim && !hasRoom(holder)) return null;
       const untilMs = clock.now() + Math.min(keep_ms, MAX_KEEP_MS);
       keep(key, { executionId: execution_id, digest, holder, untilMs, runsHere: false });

@@ -1,11 +1,14 @@
 import { MAX_RECORDS, ORPHAN_MS, RECORD_TTL_MS } from '../../shared/limits.ts';
 import type { AttachedBody, ExitBody, FromAgent } from '../../shared/messages.ts';
 import type { Clock } from '../clock.ts';
+import { digestOf } from './digest-of.ts';
 import type { ExecutionOutput } from './execution-output.ts';
+import { withoutNames } from './exits.ts';
 
 /** What an agent remembers of an execution (shared/protocol.md 9). */
 export type ExecutionRecord = {
-  readonly executionId: string;
+  /** Of its id. */
+  readonly digest: string;
   readonly acceptedAtMs: number;
   /** What it said, for those who ask later. */
   readonly output: ExecutionOutput;
@@ -36,40 +39,41 @@ export type Registry = {
   readonly size: number;
 };
 
-type Fence = { readonly executionId: string; readonly fencedAtMs: number };
-
 export function createRegistry({
   clock,
   maxRecords = MAX_RECORDS,
   ttlMs = RECORD_TTL_MS,
 }: RegistryDeps): Registry {
+  /** By digests of their ids, as fences are. */
   const records = new Map<string, ExecutionRecord>();
   /** In order of their ends: the first is the oldest. */
   const ended = new Set<ExecutionRecord>();
-  const fences = new Map<string, Fence>();
+  /** When each was fenced. */
+  const fences = new Map<string, number>();
 
   function expire(): void {
     const before = clock.now() - ttlMs;
     for (const record of ended) {
       if ((record.endedAtMs ?? 0) > before && records.size + fences.size <= maxRecords) break;
       ended.delete(record);
-      records.delete(record.executionId);
+      records.delete(record.digest);
       record.output.forget();
     }
     // A fence is a promise: it is never dropped early to make room.
-    for (const fence of fences.values()) {
-      if (fence.fencedAtMs > before) break;
-      fences.delete(fence.executionId);
+    for (const [digest, fencedAtMs] of fences) {
+      if (fencedAtMs > before) break;
+      fences.delete(digest);
     }
   }
 
   function status(executionId: string, refuse: boolean): Pick<FromAgent['STATUS'], 'state' | 'record'> {
     expire();
-    const record = records.get(executionId);
+    const digest = digestOf(executionId);
+    const record = records.get(digest);
     if (record) return { state: stateOf(record), record: describe(record) };
-    if (fences.has(executionId)) return { state: 'fenced', record: null };
+    if (fences.has(digest)) return { state: 'fenced', record: null };
     if (!refuse || fences.size >= maxRecords) return { state: 'unknown', record: null };
-    fences.set(executionId, { executionId, fencedAtMs: clock.now() });
+    fences.set(digest, clock.now());
     return { state: 'fenced', record: null };
   }
 
@@ -88,26 +92,28 @@ export function createRegistry({
   return {
     has(executionId) {
       expire();
-      return records.has(executionId) || fences.has(executionId);
+      const digest = digestOf(executionId);
+      return records.has(digest) || fences.has(digest);
     },
     begin(executionId, output, told) {
       const times = { acceptedAtMs: clock.now(), startedAtMs: null, endedAtMs: null };
-      const record = { executionId, ...times, output, told, exit: null };
-      records.set(executionId, record);
+      const digest = digestOf(executionId);
+      const record = { digest, ...times, output, told, exit: null };
+      records.set(digest, record);
       return record;
     },
     get(executionId) {
       expire();
-      return records.get(executionId);
+      return records.get(digestOf(executionId));
     },
     end(record, exit) {
       record.endedAtMs = clock.now();
       record.exit = withoutNames(exit);
-      if (records.get(record.executionId) === record) ended.add(record);
+      if (records.get(record.digest) === record) ended.add(record);
       expire();
     },
     forget(record) {
-      records.delete(record.executionId);
+      records.delete(record.digest);
     },
     status,
     hasUntold() {
@@ -124,9 +130,4 @@ export function createRegistry({
 function stateOf(record: ExecutionRecord): 'accepted' | 'started' | 'ended' {
   if (record.endedAtMs !== null) return 'ended';
   return record.startedAtMs === null ? 'accepted' : 'started';
-}
-
-function withoutNames(exit: ExitBody): ExitBody {
-  if (!exit.result || exit.result.files_omitted.length === 0) return exit;
-  return { result: { ...exit.result, files_omitted: [] }, failure: null };
 }
