@@ -56,6 +56,29 @@ describeStack('an execution that is asked for its results', { templates: TEMPLAT
     expect(await run('display(3)', { rich: false })).toMatchObject({ exit_code: 1, stdout: '' });
   });
 
+  test('gives what IPython’s display is given, which is the same there, and raw representations', async () => {
+    const core = 'def display(*values, **options): print(*values)\n';
+    const staged = [
+      ['__init__.py', ''],
+      ['core/__init__.py', ''],
+      ['core/display_functions.py', core],
+      ['display.py', 'from IPython.core.display_functions import *\n'],
+    ].map(([path, content]) => ({ path: `IPython/${path}`, content }));
+    const code = `from IPython.display import display as show
+show(6, display_id="a")
+show({"text/html": "<b>", 3: "none"}, raw=True)
+display({"text/markdown": "*m*"}, raw=True)`;
+    const shown = await run(code, { files: staged });
+    expect(shown).toMatchObject({ stdout: '', stderr: '', error: null });
+    expect(shown.results).toEqual([
+      { kind: 'display', data: { 'text/plain': '6' } },
+      { kind: 'display', data: { 'text/html': '<b>' } },
+      { kind: 'display', data: { 'text/markdown': '*m*' } },
+    ]);
+    const plain = await run(code.split('\n', 2).join('\n'), { files: staged, rich: false });
+    expect(plain.stdout).toBe('6\n');
+  });
+
   test('says nothing of results where it is not asked', async () => {
     const plain = await run('6 * 7', { rich: false });
     expect(plain.stdout).toBe('42\n');

@@ -4,11 +4,11 @@ import os
 import sys
 
 
-def run(job, fd, pyrun, session_results, pyplot_show):
+def run(job, fd, pyrun, session_results, notebook_calls):
     """Never returns. `fd` is a memory file for the results."""
     file, owner = os.fstat(fd), os.getpid()
     results = session_results.Results(True)
-    pyplot_show.install(results.show)
+    notebook_calls.install(lambda: results)
     box = [execute(job, results, pyrun)]
     # The program may have closed the descriptor, or be a fork of the one that was started.
     if os.getpid() == owner and is_same(fd, file):

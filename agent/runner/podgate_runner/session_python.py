@@ -18,7 +18,7 @@ import sys
 import _socket
 from select import select
 
-from podgate_runner import outermost, pycompile, pyexit, pyplot_show, session_results
+from podgate_runner import notebook_calls, outermost, pycompile, pyexit, session_results
 
 # Of code, in the way the interpreter itself has at its prompt.
 _FLAGS = getattr(_ast, "PyCF_ALLOW_TOP_LEVEL_AWAIT", 0x2000)
@@ -92,7 +92,7 @@ class Interpreter:
         sys.argv = [""]
         sys.path.insert(0, "")
         self._names = main.__dict__
-        pyplot_show.install(lambda: self._results.show())
+        notebook_calls.install(lambda: self._results)
 
     def take(self, asked, fds):
         """Runs one piece; its exit code."""

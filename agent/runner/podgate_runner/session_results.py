@@ -17,7 +17,7 @@ MAX_TEXT_CHARS = 4096
 MAX_NAME_CHARS = 1024
 MAX_ROWS = 1000
 # A program calls what is in there.
-_SHOW_FILE = "<podgate_runner.pyplot_show>"
+_CALLS_FILE = "<podgate_runner.notebook_calls>"
 _METHODS = (
     ("text/html", "_repr_html_"),
     ("text/markdown", "_repr_markdown_"),
@@ -49,18 +49,15 @@ class Results:
             self._add("result", *representations(value))
         return True
 
-    def display(self, *values):
-        """What notebooks have under that name. Where nobody wants results it prints."""
+    def display(self, *values, raw=False, **_):
+        """What notebooks have under that name. With `raw` a value is a dictionary of its representations by media type. Where
+        nobody wants results it prints."""
         for value in values:
             if self.rich:
-                self._add("display", *representations(value))
+                found = (named(value), ()) if raw else representations(value)
+                self._add("display", *found)
             else:
                 print(repr(value))
-
-    def show(self):
-        """The figures that are open; whether results are wanted."""
-        self.figures()
-        return self._rich
 
     def figures(self):
         """Every open matplotlib figure, which is closed then: the next piece of code begins with none."""
@@ -140,7 +137,7 @@ class Results:
 
 
 def is_called(code):
-    return code is Results.display.__code__ or code.co_filename == _SHOW_FILE
+    return code is Results.display.__code__ or code.co_filename == _CALLS_FILE
 
 
 def representations(value):
@@ -151,7 +148,7 @@ def representations(value):
     if isinstance(bundle, tuple):
         bundle = bundle[0]
     if isinstance(bundle, dict):
-        found.update((name, part) for name, part in bundle.items() if isinstance(name, str) and len(name) < 128)
+        found.update(named(bundle))
     for name, method in _METHODS:
         if name not in found:
             part = call(value, method)
@@ -171,6 +168,10 @@ def representations(value):
     if "text/plain" not in found:
         found["text/plain"] = repr(value)
     return found, partial
+
+
+def named(bundle):
+    return {name: part for name, part in bundle.items() if isinstance(name, str) and len(name) < 128}
 
 
 def figure_of(value):
