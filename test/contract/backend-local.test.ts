@@ -1,6 +1,15 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -108,6 +117,25 @@ describe('the local backend', () => {
       status: 78,
       stderr: 'podgate: namespaces are refused: user.max_user_namespaces is 0; set it with sysctl\n',
     });
+  });
+
+  test('says of an interpreter below a folder that sandboxes have for themselves that it is there, and takes the next of PATH', async (context) => {
+    context.skip(trouble !== undefined, trouble);
+    const folder = mkdtempSync('/tmp/podgate-python-');
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    chmodSync(folder, 0o755);
+    mkdirSync(`${folder}/bin`);
+    symlinkSync('/usr/bin/python3', `${folder}/bin/python3`);
+    const backend = await createLocalBackend(deps({ path: `${folder}/bin:/usr/bin` }));
+    onTestFinished(() => backend.close());
+    const named = await parseTemplate({ name: 'named', python: `${folder}/bin/python3` });
+    await expect(backend.create(named, soon())).rejects.toMatchObject({
+      code: 'backend_unavailable',
+      detail: expect.stringMatching(/python3 failed \(it lies below .* like \/tmp: put it elsewhere\)/),
+    });
+    const sandbox = await backend.create(await parseTemplate({ name: 'found' }), soon());
+    const client = createRunnerClient({ stream: await backend.connect(sandbox, soon()), epoch: 1 });
+    await client.ready;
   });
 
   test('says that the sandbox UID is missing, and not Python, where a user namespace has no such UID', async () => {

@@ -141,6 +141,9 @@ def _enter(asked, runner_config):
 
 def _probe(runner_config):
     """One line on stdout: what a sandbox on this machine has."""
+    if not os.path.exists(sys.executable):
+        os.write(2, b"it lies below a folder that each sandbox has for itself, like /tmp: put it elsewhere\n")
+        os._exit(1)
     version = "%d.%d.%d" % sys.version_info[:3]
     found = dict(confine.features(), python=version, executable=sys.executable, namespaces=os.getpid() == 1)
     if runner_config["place"] == "fresh":
