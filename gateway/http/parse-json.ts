@@ -26,7 +26,7 @@ export function parseJson(bytes: Uint8Array): unknown {
   try {
     text = decoder.decode(bytes);
   } catch {
-    throw invalid([{ path: '', message: 'The request body is not UTF-8.' }]);
+    throw invalid([{ path: '', message: 'The request body is not UTF-8: send it as it is, uncompressed.' }]);
   }
   const spelled: Spelled[] = [];
   const excess = jsonExcess(text, (name, valueStart) => {

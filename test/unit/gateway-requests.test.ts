@@ -1,3 +1,4 @@
+import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { DISCARD_BOUNDS } from '../../gateway/http/discard.ts';
@@ -244,10 +245,12 @@ describe('a request that is not valid', () => {
 
   test('is JSON that is not UTF-8', async () => {
     const body = new Uint8Array([...Buffer.from('{"code":"'), 0xff, ...Buffer.from('"}')]);
-    expect(await problemOf(await post(body))).toMatchObject({
-      status: 422,
-      detail: 'The request body is not UTF-8.',
-    });
+    for (const bytes of [body, new Uint8Array(gzipSync('{"code":""}'))]) {
+      expect(await problemOf(await post(bytes))).toMatchObject({
+        status: 422,
+        detail: 'The request body is not UTF-8: send it as it is, uncompressed.',
+      });
+    }
   });
 
   test('is JSON that is millions of brackets deep, and costs nothing', async () => {
