@@ -35,7 +35,7 @@ signal ended it, 124 when it ran out of time, 125 when Podgate itself failed or 
       --stdin FILE     gives FILE as standard input; - passes this command's own
       --echo-last      prints the value of a last expression, as a notebook does
       --rich           prints a last value, and with -o saves its other forms (HTML, JSON, images) and the figures
-                       that were left open; python alone
+                       that were shown or left open; python alone
       --detach         prints the execution's id once the code has begun, and leaves it running;
                        'podgate executions events ID' shows what it says, until ten minutes after its end
       --idempotency-key KEY
