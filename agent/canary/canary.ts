@@ -4,11 +4,12 @@ import type { Clock } from '../clock.ts';
 import type { Log } from '../log.ts';
 import type { Pool } from '../pool/pool.ts';
 import { readBoard, writeBoard } from './board-text.ts';
-import { type Round, runRound } from './canary-round.ts';
+import { NoSandbox, type Round, runRound } from './canary-round.ts';
 import { type Finding, worst } from './findings.ts';
 import { guardPool } from './guarded-pool.ts';
 import type { CanaryTargets } from './targets.ts';
 import { createTemplateWatch, type Report, type TemplateWatch } from './template-watch.ts';
+import { createTurns } from './turns.ts';
 
 export const CANARY_EVERY_MS = 600_000;
 /** Where nobody waits for the first canary it leaves the start to those who want to run something. */
@@ -52,22 +53,25 @@ export type Canary = {
 };
 
 export function createCanary(deps: CanaryDeps): Canary {
-  const { backend, onChange, run = runRound } = deps;
+  const { backend, clock, onChange, run = runRound } = deps;
   const watches = new Map<string, { pool: Pool; watch: TemplateWatch }>();
-  const lane = createLane(CANARIES_AT_ONCE);
+  const turns = createTurns(CANARIES_AT_ONCE, clock);
   const rounds = { reported: 0, failed: 0 };
   let board: { text: string; reports: ReadonlyMap<string, Report> } = { text: '', reports: new Map() };
   let written = '';
   const closing = new Set<Promise<void>>();
 
-  async function runInTurn(round: Round): Promise<readonly Finding[]> {
-    using _turn = await lane.enter();
+  /** A template whose sandboxes do not come keeps no other from being looked at, and from serving. */
+  async function runInTurn(round: Round, pool: Pool): Promise<readonly Finding[]> {
+    using turn = await turns.enter({ canTry: () => hasSandbox(pool) });
     round.signal.throwIfAborted();
     try {
-      const findings = await run(deps, round);
+      const signal = AbortSignal.any([round.signal, turn.signal]);
+      const findings = await run(deps, { ...round, signal });
       rounds.reported += 1;
       return findings;
     } catch (cause) {
+      if (turn.signal.aborted && !round.signal.aborted) throw noneYet(turn.signal.reason);
       rounds.failed += 1;
       throw cause;
     }
@@ -99,7 +103,7 @@ export function createCanary(deps: CanaryDeps): Canary {
       ...deps,
       pool,
       firstAfterMs: deps.policy === 'report' ? FIRST_REPORT_AFTER_MS : 0,
-      run: runInTurn,
+      run: (round) => runInTurn(round, pool),
       heard,
       onChange: publish,
     });
@@ -139,6 +143,15 @@ export function createCanary(deps: CanaryDeps): Canary {
   };
 }
 
+function hasSandbox(pool: Pool): boolean {
+  const { idle, taken, resetting, unreached } = pool.counts();
+  return idle + taken + resetting + unreached > 0;
+}
+
+function noneYet(cause: unknown): NoSandbox {
+  return new NoSandbox('at_capacity', 'No sandbox came for the canary so far.', { cause });
+}
+
 type Named = Report & { readonly name: string };
 
 /** One promise over all templates; where it is not kept everywhere it says which templates it is about. */
@@ -152,24 +165,4 @@ function worstOf(finding: string, reports: readonly Named[]): Finding {
   if (such.length === reports.length || detail === '') return { name: finding, state, detail };
   const where = such.map(({ template }) => template).join(', ');
   return { name: finding, state, detail: `${where}: ${detail}`.slice(0, MAX_DETAIL_CHARS) };
-}
-
-/** Turns in the order of asking, so many at once. */
-function createLane(atOnce: number) {
-  const line: (() => void)[] = [];
-  let free = atOnce;
-  const turn: Disposable = {
-    [Symbol.dispose]() {
-      const next = line.shift();
-      if (next) next();
-      else free += 1;
-    },
-  };
-  return {
-    async enter(): Promise<Disposable> {
-      if (free > 0) free -= 1;
-      else await new Promise<void>((resolve) => line.push(resolve));
-      return turn;
-    },
-  };
 }
