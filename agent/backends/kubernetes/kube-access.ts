@@ -4,6 +4,7 @@ import { Agent, type RequestOptions } from 'node:https';
 import { Failure } from '../../../shared/errors.ts';
 import { orAborted } from '../../deadline.ts';
 import { hasPlugin, PLUGIN_TIMEOUT_MS, tellPlugin } from './exec-plugin.ts';
+import { impersonationHeaders } from './impersonation.ts';
 import type { Cluster, Connection, Context, KubeAccess, KubeConfig, User } from './kube-config.ts';
 import { configRefusal, fileTrouble } from './kube-config-files.ts';
 import {
@@ -82,7 +83,7 @@ export function accessContext(
     if (user && hasPlugin(user)) asking ??= ask();
     const options = await (asking ?? ask());
     const { ca, cert, key, rejectUnauthorized, servername, auth } = options;
-    const headers = plainHeaders(options.headers);
+    const headers = { ...plainHeaders(options.headers), ...(user && impersonationHeaders(user)) };
     if (auth) headers.authorization = `Basic ${Buffer.from(auth).toString('base64')}`;
     if (token !== undefined) headers.authorization = `Bearer ${token}`;
     const tls = definedOnly({ ca, cert, key, rejectUnauthorized, servername });
@@ -180,7 +181,7 @@ function tokenFileReader(path: string | undefined, hasOther: boolean): () => str
   };
 }
 
-function plainHeaders(headers: RequestOptions['headers']): Record<string, string> {
+function plainHeaders(headers: RequestOptions['headers']): Record<string, string | string[]> {
   const entries = Object.entries(headers ?? {}).filter(([, value]) => value !== undefined);
   return Object.fromEntries(entries.map(([name, value]) => [name.toLowerCase(), String(value).trim()]));
 }

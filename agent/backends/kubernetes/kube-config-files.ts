@@ -3,6 +3,7 @@ import { delimiter, dirname, resolve } from 'node:path';
 import { parse } from 'yaml';
 import { Failure } from '../../../shared/errors.ts';
 import { adoptPlugins } from './exec-plugin.ts';
+import { adoptImpersonation } from './impersonation.ts';
 import type { KubeConfig } from './kube-config.ts';
 
 export const MAX_KUBECONFIG_BYTES = 16_777_216;
@@ -86,6 +87,7 @@ function readInto(config: KubeConfig, file: string): void {
     config.makePathsAbsolute(dirname(file));
     preferData(config);
     adoptTokenFiles(config, content, dirname(file));
+    adoptImpersonation(config, content);
     adoptPlugins(config, dirname(file));
   } catch (cause) {
     throw configRefusal(`The kubeconfig '${file}' is malformed.`, cause);

@@ -28,7 +28,7 @@ export const OWN_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 
 /** What one request or one upgrade needs at this moment: tokens rotate, and so do certificates. */
 export type Connection = {
-  readonly headers: Readonly<Record<string, string>>;
+  readonly headers: Readonly<Record<string, string | string[]>>;
   readonly tls: Pick<RequestOptions, 'ca' | 'cert' | 'key' | 'rejectUnauthorized' | 'servername'>;
   /** Reaches the server through its proxy; undefined without one. */
   readonly proxy: HttpAgent | undefined;

@@ -2,6 +2,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import { Failure } from '../../../shared/errors.ts';
+import { actsAsNobody } from './impersonation.ts';
 import type { Cluster, User } from './kube-config.ts';
 import { configRefusal, fileTrouble } from './kube-config-files.ts';
 
@@ -58,7 +59,7 @@ export function checkFiles(context: string, where: string, files: readonly (stri
   }
 }
 
-/** Throws a Failure that says what is wrong with a context's certificates, as far as it can be told before they are used. */
+/** Throws a Failure that says what is wrong with a context's certificates, or whom it acts as, as far as it can be told before they are used. */
 export function checkCredential(
   context: string,
   where: string,
@@ -69,6 +70,10 @@ export function checkCredential(
   const authority = bytesOf(cluster.caFile, cluster.caData);
   if (authority)
     read(() => new X509Certificate(authority), `${Place} has a certificate authority that cannot be read.`);
+  if (user && actsAsNobody(user))
+    throw configRefusal(
+      `${Place} has a user that acts as groups, a uid or more, and as nobody: set 'as' too.`,
+    );
   const text = user && bytesOf(user.certFile, user.certData);
   if (!text) return;
   const certificate = read(
