@@ -189,6 +189,14 @@ describe('a creation', () => {
   });
 });
 
+test.for([403, 422])('an exec that a policy refuses with %i is said so at once', async (status) => {
+  const message = `pods "p" is forbidden: ValidatingAdmissionPolicy 'a' with binding 'b' denied request: no exec`;
+  fake.fault = ({ subresource }) => (subresource === 'exec' ? { status, message } : undefined);
+  await expect(make()).rejects.toMatchObject({
+    detail: `The agent may not get pods/exec in namespace ${cluster.namespace}: an admission policy refuses it.`,
+  });
+});
+
 describe('a pod that ends', () => {
   test.for([
     ['for its memory', { containerReason: 'OOMKilled' }, 'memory'],

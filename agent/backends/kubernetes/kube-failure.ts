@@ -6,6 +6,8 @@ import { lackText, type Right } from './rights.ts';
 const DEFAULT_RETRY_MS = 1_000;
 const MAX_RETRY_MS = 60_000;
 const BEING_DELETED = /because it is being terminated/;
+/** Whatever the status: a webhook chooses its own, and a policy in the server answers 422. */
+const DENIED = /admission webhook .* denied|ValidatingAdmissionPolicy .* denied/;
 
 /** The API server said no. `words` are its own: for the log and for keys with scope `clusters`, never for callers. */
 export class KubeRefusal extends Failure {
@@ -72,7 +74,7 @@ export function statusFailure(
 ): KubeRefusal {
   const { status, retryAfter, what } = answer;
   const words = wordsOf(body);
-  const right = status === 403 ? missingRight(words, answer.right) : undefined;
+  const right = status === 403 || DENIED.test(words) ? missingRight(words, answer.right) : undefined;
   const [code, detail] = right
     ? (['backend_unavailable', lackText([right])] as const)
     : classify(status, words, what);
@@ -87,6 +89,8 @@ export function statusFailure(
 }
 
 function classify(status: number, words: string, what: string): [ErrorCode, string] {
+  if (DENIED.test(words))
+    return ['policy_denied', "An admission policy of the cluster refuses the template's pod."];
   if (status === 403) return classifyForbidden(words);
   if (status === 401) return ['backend_unavailable', "The cluster does not accept the agent's credentials."];
   if (status === 404) return ['backend_unavailable', unknownText(words, what)];
@@ -111,8 +115,8 @@ function unknownText(words: string, what: string): string {
 }
 
 /**
- * The rule whose lack the words speak of. A server whose words are others', or none, has said no to the call as it was;
- * only the creation of a pod can be refused for what the pod is.
+ * The rule whose lack the words speak of, or what a policy refuses. A server whose words are others', or none, has said no
+ * to the call as it was; only the creation of a pod can be refused for what the pod is.
  */
 function missingRight(words: string, asked: Right | undefined): Right | undefined {
   const named =
@@ -122,7 +126,8 @@ function missingRight(words: string, asked: Right | undefined): Right | undefine
     return { verb, resource, group, namespace };
   }
   const isOther = BEING_DELETED.test(words) || (asked?.verb === 'create' && asked.resource === 'pods');
-  return isOther ? undefined : asked;
+  if (isOther || asked === undefined) return undefined;
+  return DENIED.test(words) ? { ...asked, byPolicy: true } : asked;
 }
 
 /** 403 has many meanings, and only the words tell them apart. */
@@ -134,8 +139,6 @@ function classifyForbidden(words: string): [ErrorCode, string] {
     return ['backend_unavailable', "The namespace's quota is not counted yet."];
   if (words.includes('violates PodSecurity'))
     return ['policy_denied', "The namespace's Pod Security Standard refuses the template's pod."];
-  if (/admission webhook .* denied/.test(words))
-    return ['policy_denied', "An admission policy of the cluster refuses the template's pod."];
   if (BEING_DELETED.test(words)) return ['backend_unavailable', 'The namespace is being deleted.'];
   // A controller makes the default one a moment after the namespace.
   if (/error looking up service account/.test(words))

@@ -26,7 +26,6 @@ import { createPodStart, START_TIMEOUT_MS, UNSCHEDULABLE_MS } from './pod-start.
 import { type PodEnd, podState } from './pod-state.ts';
 import { createPodWatch } from './pod-watch.ts';
 import { createReaper, deletePods, listPods } from './reaper.ts';
-import { lackText } from './rights.ts';
 import { sandboxOf } from './sandbox-of.ts';
 import { sweepUnwantedPods } from './unwanted-pods.ts';
 
@@ -124,11 +123,9 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     const both = AbortSignal.any([signal, closing.signal]);
     both.throwIfAborted();
     // A pod that cannot be deleted would be one more than `pool.max` before long.
-    if (client.rights?.lacks('delete', 'pods'))
-      throw new Failure(
-        'backend_unavailable',
-        lackText([{ verb: 'delete', group: '', resource: 'pods', namespace }]),
-      );
+    const { rights } = client;
+    if (rights?.lacks('delete', 'pods'))
+      throw new Failure('backend_unavailable', rights.sentence ?? 'No pod may be deleted.');
     try {
       const pod = await createPod(deps, body, both);
       const entry: Known = { uid: pod.metadata?.uid ?? '', python, first: undefined };

@@ -101,7 +101,7 @@ async function refusalOf(response: IncomingMessage, pod: string, right: Right): 
     right,
   });
   // Credentials and rights are the agent's trouble; anything else is this pod's.
-  if ([401, 403, 429].includes(status)) return refused;
+  if ([401, 403, 429].includes(status) || refused.right) return refused;
   const detail = status === 404 ? 'The pod is gone.' : 'The pod takes no exec now.';
   return new Failure('sandbox_lost', detail, { cause: refused });
 }

@@ -10,6 +10,8 @@ export type Right = {
   readonly resource: string;
   /** Undefined where it is about the whole cluster. */
   readonly namespace: string | undefined;
+  /** Its Role allows it, and an admission policy does not. */
+  readonly byPolicy?: boolean;
 };
 
 /** A refusal is believed for so long: a rule that was added is found by trying again. */
@@ -34,15 +36,24 @@ export function rightText({ verb, group, resource }: Right): string {
   return `${verb} ${resource}${group === '' ? '' : ` (${group})`}`;
 }
 
-/** One sentence for rights of one place. */
+/** A sentence for rights of one place, or two: what a Role lacks is said apart from what a policy refuses. */
 export function lackText(rights: readonly Right[]): string {
-  const namespace = rights[0]?.namespace;
-  const where = namespace === undefined ? 'the cluster' : `namespace ${namespace}`;
-  const what = rights.map(rightText).join(', ');
-  return `The agent may not ${what} in ${where}: its Role lacks ${rights.length > 1 ? 'those rules' : 'that rule'}.`;
+  const ofRole = rights.filter(({ byPolicy }) => !byPolicy);
+  const ofPolicy = rights.filter(({ byPolicy }) => byPolicy);
+  const rules = ofRole.length > 1 ? 'those rules' : 'that rule';
+  return [sentence(ofRole, `its Role lacks ${rules}`), sentence(ofPolicy, 'an admission policy refuses it')]
+    .filter(Boolean)
+    .join(' ');
 }
 
-/** What the API server refused for want of a rule, until it lets it through. */
+function sentence(rights: readonly Right[], why: string): string {
+  if (rights.length === 0) return '';
+  const namespace = rights[0]?.namespace;
+  const where = namespace === undefined ? 'the cluster' : `namespace ${namespace}`;
+  return `The agent may not ${rights.map(rightText).join(', ')} in ${where}: ${why}.`;
+}
+
+/** What the API server refused for want of a rule, or by a policy, until it lets it through. */
 export type RightsBook = {
   refused(right: Right): void;
   /** It was let through, whatever became of it. */

@@ -28,6 +28,20 @@ const rows: [status: number, words: string, code: string, detail: RegExp, passes
     false,
   ],
   [
+    400,
+    'admission webhook "validate.kyverno.svc-fail" denied the request: no',
+    'policy_denied',
+    /admission policy/,
+    false,
+  ],
+  [
+    422,
+    `pods "p" is forbidden: ValidatingAdmissionPolicy 'a' with binding 'b' denied request: no`,
+    'policy_denied',
+    /admission policy/,
+    false,
+  ],
+  [
     403,
     'pods is forbidden: User "u" cannot create resource "pods/exec" in API group "" in the namespace "ns"',
     'backend_unavailable',
@@ -144,6 +158,30 @@ test.for([
     }
   },
 );
+
+test.for([
+  [403, 'admission webhook "no-exec.example" denied the request: no'],
+  [400, 'admission webhook "no-exec.example" denied the request: no'],
+  [422, `pods "p" is forbidden: ValidatingAdmissionPolicy 'a' with binding 'b' denied request: no`],
+] as const)('what a policy refuses with %i is not called the lack of a rule: %s', ([status, message]) => {
+  const right = rightOf({ method: 'GET', path: `${PODS}/p/exec` });
+  const failure = statusFailure({ message }, { status, what: 'it', right });
+  expect(failure).toMatchObject({
+    code: 'backend_unavailable',
+    detail: 'The agent may not get pods/exec in namespace ns: an admission policy refuses it.',
+  });
+  expect(lacksRight(failure)).toBe(true);
+});
+
+test('what a Role lacks and what a policy refuses are two sentences', () => {
+  const book = createRightsBook({ clock: createFakeClock(), log: () => {} });
+  const get = rightOf({ method: 'GET', path: `${PODS}/p` }) as Right;
+  book.refused(get);
+  book.refused({ ...get, verb: 'delete', byPolicy: true });
+  expect(book.sentence).toBe(
+    'The agent may not get pods in namespace ns: its Role lacks that rule. The agent may not delete pods in namespace ns: an admission policy refuses it.',
+  );
+});
 
 test('the creation of a pod that is refused without words may be a policy', () => {
   const right = rightOf({ method: 'POST', path: PODS });
