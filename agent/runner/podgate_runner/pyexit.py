@@ -1,6 +1,7 @@
 """The end of a Python program: the report of its error, and what a real exit does before the process is gone."""
 
 import atexit
+import builtins
 import gc
 import os
 import signal
@@ -118,19 +119,24 @@ def finish(known_modules):
 
 def release(known_modules):
     """Drops the user's modules as the interpreter does at its end, so that files are flushed and `__del__` runs."""
+    if gc.isenabled():
+        # Frees nothing that somebody has, but puts whoever holds before what it holds: of what is freed together a file would
+        # be closed before the text that waits for it is written.
+        outermost.call(gc.collect)
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         if hasattr(sys, name):
             delattr(sys, name)
     sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
-    left = []
+    builtins._ = None
+    held, left = {}, []
     for name in _added(known_modules):
-        module = sys.modules.pop(name)
+        held[name] = sys.modules.pop(name)
         try:
-            left.append(ref(module))
+            left.append(ref(held[name]))
         except TypeError:
             pass
-        del module
-    gc.collect()
+    outermost.call(held.clear)
+    outermost.call(gc.collect)
     for module in left:
         clear(module())
 

@@ -1,6 +1,7 @@
 """Runs a Python file as `python -u file` would, in a process that has already begun."""
 
 import builtins
+import gc
 import os
 import sys
 from _frozen_importlib_external import SourceFileLoader
@@ -101,6 +102,8 @@ def begin(path, args, interactive, last="single"):
         main.__annotations__ = {}
         main.__cached__ = None
     sys.modules["__main__"] = main
+    # It is older than all that it will hold, as in the interpreter: what is freed at the end goes in that order.
+    gc.collect(0)
     with open(path, "rb", buffering=0) as file:
         source = file.read()
     linecache = sys.modules.get("linecache")

@@ -1,0 +1,58 @@
+import { expect, test } from 'vitest';
+import { describeSandbox, py } from './suite.ts';
+
+describeSandbox('the end of a Python program', (sandbox) => {
+  test.each([
+    ['that its module holds', 'def other(): pass\nfile = open("kept", "w")\nfile.write("kept")'],
+    ['of a writer', 'import csv\ndef other(): pass\ncsv.writer(open("kept", "w")).writerow(["kept"])'],
+    [
+      'that a global writer has',
+      'import csv\nfile = open("kept", "w")\nwriter = csv.writer(file)\nclass Other: pass\nwriter.writerow(["kept"])',
+    ],
+    [
+      'of an object',
+      'class Log:\n    def __init__(self): self.file = open("kept", "w")\nlog = Log()\nlog.log = log\nlog.file.write("kept")',
+    ],
+    [
+      'in the trace of its error',
+      'def fail():\n    file = open("kept", "w")\n    file.write("kept")\n    def hold(): return file, hold\n    1 / 0\nfail()',
+    ],
+    [
+      'of bytes',
+      'import io\ndef other(): pass\nfile = io.BufferedWriter(io.FileIO("kept", "w"))\nfile.write(b"kept")',
+    ],
+    [
+      'that its last value holds',
+      'class Log:\n    def __init__(self):\n        self.file = open("kept", "w")\n        self.file.write("kept")\nLog()',
+    ],
+  ])('writes what waits for a file %s and that nobody closed', async (_name, code) => {
+    await sandbox().run(code);
+    const ran = await sandbox().run('import os\nprint(open("kept").read().strip())\nos.remove("kept")');
+    expect(ran.stdout).toBe('kept\n');
+  });
+
+  test('lets go of its objects in the interpreter’s order', async () => {
+    const ran = await sandbox().run(py`
+      class Thing:
+          def __init__(self, name): self.name = name
+          def __del__(self): print(self.name, end=" ")
+      last = Thing("named")
+      many = [Thing(number) for number in range(3)]
+      some = {name: Thing(name) for name in "ab"}
+      def held(thing=Thing("default")): return held
+      after = Thing("after")
+      None
+    `);
+    expect(ran.stdout).toBe('named after 2 1 0 a b default ');
+  });
+
+  test.each([
+    ['leaves a file open', 'warnings.simplefilter("always")\nfile = open(os.devnull)'],
+    ['leaves a coroutine', 'async def never(): pass\nleft = never()'],
+  ])('that %s and is told of it sees no line of ours', async (_name, code) => {
+    const ran = await sandbox().run(`import os, threading, warnings\n${code}\nNone`);
+    expect(ran.stderr).toMatch(/KeyboardInterrupt|ResourceWarning|RuntimeWarning/);
+    expect(ran.stderr).not.toContain('podgate');
+    expect(ran.result).toMatchObject({ outcome: 'exited', exit_code: 0 });
+  });
+});
