@@ -24,11 +24,12 @@ def leave(box, known_modules):
         interrupted = issubclass(type(box[0]), KeyboardInterrupt)
         code = report(box)
     box.clear()
+    whole = False
     try:
-        finish(known_modules)
+        whole = finish(known_modules)
     except BaseException:
         pass
-    if not flush():
+    if not (flush() and whole):
         code = _FLUSH_FAILED
     if interrupted:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -102,19 +103,33 @@ def write(text):
         sys.stderr.write(text)
         sys.stderr.flush()
     except BaseException:
+        try:
+            os.write(2, text.encode("utf-8", "backslashreplace"))
+        except OSError:
+            pass
+
+
+def ignore(error, place):
+    """Tells of an error that ends nothing, as the interpreter does. Its trace begins with the caller."""
+    try:
+        write("Exception ignored in: %r\n" % (place,))
+        show(type(error), BaseException.with_traceback(error, trace_of(error).tb_next), trace_of(error))
+    except BaseException:
         pass
 
 
 def finish(known_modules):
+    """Whether the program's own stdout and stderr took what they held."""
     threading = sys.modules.get("threading")
     if threading is not None:
         try:
             threading._shutdown()
         except BaseException as error:
-            show(type(error), error, trace_of(error))
+            ignore(error, threading)
     outermost.call(atexit._run_exitfuncs)
-    flush()
+    whole = flush(ignore)
     release(known_modules)
+    return whole
 
 
 def release(known_modules):
@@ -174,13 +189,23 @@ def clear(module):
                 values[name] = None
 
 
-def flush():
+def flush(tell=None):
+    """Whether both could be flushed; `tell` is called with what stdout raised, and with it."""
     whole = True
     for name in ("stdout", "stderr"):
         file = getattr(sys, name, None)
         try:
-            if file is not None and not getattr(file, "closed", False):
+            if file is not None and not is_closed(file):
                 file.flush()
-        except BaseException:
-            whole = name != "stdout" and whole
+        except BaseException as error:
+            whole = False
+            if tell is not None and name == "stdout":
+                tell(error, file)
     return whole
+
+
+def is_closed(file):
+    try:
+        return bool(file.closed)
+    except BaseException:
+        return False

@@ -47,6 +47,44 @@ describeSandbox('the end of a Python program', (sandbox) => {
   });
 
   test.each([
+    ['stdout', 'raise OSError("full")', 'Exception ignored in: <__main__.Full object at'],
+    ['stdout', 'raise SystemExit(3)', 'SystemExit: 3\n'],
+    ['stderr', 'raise OSError("full")', ''],
+  ])('that cannot flush a %s of its own by %s is 120', async (name, body, said) => {
+    const ran = await sandbox().run(py`
+      import sys
+      class Full:
+          def write(self, text): return len(text)
+          def flush(self): ${body}
+      sys.${name} = Full()
+    `);
+    expect(ran.result).toMatchObject({ outcome: 'exited', exit_code: 120 });
+    expect(ran.stderr).toContain(said);
+    expect(ran.stderr).not.toContain('podgate');
+  });
+
+  test('is 120 where its stdout has no flush at all', async () => {
+    const ran = await sandbox().run(py`
+      import sys
+      class Tee:
+          def write(self, text): return sys.__stdout__.write(text)
+      sys.stdout = Tee()
+      print(1)
+    `);
+    expect(ran.stdout).toBe('1\n');
+    expect(ran.stderr).toMatch(
+      /^Exception ignored in: <__main__\.Tee object at 0x\w+>\n(.*\n)*AttributeError: 'Tee' object has no attribute 'flush'\n$/,
+    );
+    expect(ran.result.exit_code).toBe(120);
+  });
+
+  test('with a sentence says it also where there is no sys.stderr', async () => {
+    const ran = await sandbox().run('import sys\nsys.stderr = None\nsys.exit("no more")');
+    expect(ran.stderr).toBe('no more\n');
+    expect(ran.result.exit_code).toBe(1);
+  });
+
+  test.each([
     ['a profile function', 'sys.setprofile(lambda frame, *_: seen.append(frame.f_code.co_filename))'],
     ['a trace function', 'sys.settrace(lambda frame, *_: seen.append(frame.f_code.co_filename))'],
     ['a profiler', 'profiler = __import__("cProfile").Profile()\nprofiler.enable()'],
@@ -71,6 +109,7 @@ describeSandbox('the end of a Python program', (sandbox) => {
   });
 
   test.each([
+    ['waits for a thread', 'threading.Timer(0.1, os.kill, (os.getpid(), 2)).start()'],
     ['leaves a file open', 'warnings.simplefilter("always")\nfile = open(os.devnull)'],
     ['leaves a coroutine', 'async def never(): pass\nleft = never()'],
   ])('that %s and is told of it sees no line of ours', async (_name, code) => {
