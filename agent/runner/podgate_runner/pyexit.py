@@ -21,7 +21,7 @@ def leave(box, known_modules):
     code = 0
     interrupted = False
     if box[0] is not None:
-        interrupted = issubclass(type(box[0]), KeyboardInterrupt)
+        interrupted = type(box[0]) is KeyboardInterrupt
         code = report(box)
     box.clear()
     whole = False

@@ -84,6 +84,12 @@ describeSandbox('the end of a Python program', (sandbox) => {
     expect(ran.result.exit_code).toBe(1);
   });
 
+  test('by a kind of KeyboardInterrupt is that of any other exception', async () => {
+    const ran = await sandbox().run('class Own(KeyboardInterrupt): pass\nraise Own("x")');
+    expect(ran.result).toMatchObject({ outcome: 'exited', exit_code: 1, signal: null });
+    expect(ran.stderr).toMatch(/Own: x\n$/);
+  });
+
   test.each([
     ['a profile function', 'sys.setprofile(lambda frame, *_: seen.append(frame.f_code.co_filename))'],
     ['a trace function', 'sys.settrace(lambda frame, *_: seen.append(frame.f_code.co_filename))'],
