@@ -43,7 +43,10 @@ export function admit(start: StartBody, policy: AdmissionPolicy, sessionPool?: P
     start.session?.do !== 'files' &&
     !template.languages.includes(start.language)
   )
-    throw new Failure('no_language', `Template '${template.name}' does not offer ${start.language}.`);
+    throw new Failure(
+      'no_language',
+      `Template '${template.name}' does not offer ${start.language}, only ${template.languages.join(', ')}.`,
+    );
   const isRich = start.rich === true && !start.session;
   if (isRich && start.language !== 'python')
     throw new Failure('no_language', `Results of ${start.language} cannot be had: rich is for python.`);

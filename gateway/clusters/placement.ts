@@ -9,6 +9,8 @@ import { announcedTemplate, type Cluster, freeSlots, type Instance } from './ins
 /** What a caller who is sent away may do: come back. */
 export const NO_AGENT_RETRY_MS = 2_000;
 
+const WHAT_THERE_IS = 'GET /v1/clusters lists those that the key may use.';
+
 /** Where an execution may run. */
 export type Wanted = {
   caller: Caller;
@@ -44,10 +46,11 @@ export function requirePlace(directory: ClusterDirectory, wanted: Wanted): void 
     }),
   );
   if (serving.length === 0 || !mayUseTemplate(caller, template))
-    throw new Failure('no_template', `No template '${template}' here.`);
+    throw new Failure('no_template', `No template '${template}' here: ${WHAT_THERE_IS}`);
   const speaking = serving.filter(({ announced }) => speaks(announced, language));
   if (speaking.length === 0) {
-    const message = `Template '${template}' has no language '${language}'.`;
+    const others = [...new Set(serving.flatMap(({ announced }) => announced.languages))].sort();
+    const message = `Template '${template}' has no language '${language}', only ${others.join(', ')}.`;
     throw new Failure('no_language', message, { errors: [{ path: 'language', message }] });
   }
   if (speaking.every(({ announced, free }) => isHopeless(announced, free)))
@@ -119,7 +122,7 @@ export function requireClusters(
   const named = caller.clusters?.includes(cluster) || caller.defaultCluster === cluster;
   if (known || live.length === 0 || (named && mayUseCluster(caller, cluster)))
     throw noAgent(`No agent is connected for cluster '${cluster}'.`);
-  throw new Failure('no_cluster', `No cluster '${cluster}'.`);
+  throw new Failure('no_cluster', `No cluster '${cluster}': ${WHAT_THERE_IS}`);
 }
 
 function candidates(

@@ -406,7 +406,9 @@ describeStack('podgate', { variables: { POOL_SIZE: '3' } }, (stack) => {
       '1',
       ['--cluster', 'nowhere'],
       FAILED,
-      expect.stringMatching(/^podgate exec: No cluster 'nowhere'\. \(no_cluster, request [\w-]+\)\n$/),
+      expect.stringMatching(
+        /^podgate exec: No cluster 'nowhere': GET \/v1\/clusters lists .* \(no_cluster, request [\w-]+\)\n$/,
+      ),
     ],
     ['1', ['-t', 'none'], FAILED, expect.stringMatching(/no_template/)],
     ['1', ['--timeout', '600000'], FAILED, expect.stringMatching(/timeout_ms exceeds maximum of 60000 ms/)],

@@ -294,6 +294,16 @@ describe('a START that is refused', () => {
     expect(said).toBe(detail);
   });
 
+  test('for its language says which there are', async () => {
+    const { executions } = await createBench();
+    const said: string[][] = [];
+    const nack = (code: string, detail: string) => void said.push([code, detail]);
+    executions.start(startBody({ language: 'bash' }), { ...listen().port, nack });
+    expect(said).toEqual([
+      ['no_language', expect.stringMatching(/ does not offer bash, only python, node\.$/)],
+    ]);
+  });
+
   test('sizes at their limits are not', async () => {
     const { executions } = await createBench();
     const { port, heard } = listen();

@@ -121,6 +121,7 @@ describe('the template', () => {
     expect(await problemOf(await ask({ template: 'none' }))).toMatchObject({
       status: 404,
       code: 'no_template',
+      detail: "No template 'none' here: GET /v1/clusters lists those that the key may use.",
     });
     const only = { templates: ['science'] };
     expect(await problemOf(await ask({ template: 'default' }, only))).toMatchObject({ code: 'no_template' });
@@ -133,7 +134,9 @@ describe('the template', () => {
     expect(await problemOf(await ask({ language: 'node' }))).toMatchObject({
       status: 422,
       code: 'no_language',
-      errors: [{ path: 'language', message: "Template 'default' has no language 'node'." }],
+      errors: [
+        { path: 'language', message: "Template 'default' has no language 'node', only bash, python." },
+      ],
     });
   });
 
@@ -666,7 +669,7 @@ describe('/v1/clusters', () => {
       expect(await problemOf(await bench.ask(`/clusters/${name}/v1/clusters`, { key }))).toMatchObject({
         status: 404,
         code: 'no_cluster',
-        detail: `No cluster '${name}'.`,
+        detail: `No cluster '${name}': GET /v1/clusters lists those that the key may use.`,
       });
   });
 
