@@ -71,6 +71,25 @@ describeStack('Python in a session', { templates: TEMPLATES }, (stack) => {
     await end(id);
   });
 
+  test('gives what its threads print to the piece that runs then, and to none where none does', async () => {
+    const id = await open();
+    await run(
+      id,
+      `import os, threading, time
+def wait(name):
+    while not os.path.exists(name): time.sleep(0.01)
+def speak():
+    wait("go"); print("between"); open("said", "w").close()
+    wait("again"); print("beside"); open("end", "w").close()
+threading.Thread(target=speak).start()`,
+    );
+    const cmd = 'touch go; until [ -e said ]; do sleep 0.01; done';
+    expect((await stack().post(`/v1/sessions/${id}/bash`, { cmd })).status).toBe(200);
+    const { stdout } = await run(id, 'open("again", "w").close(); wait("end"); print("own")');
+    expect(stdout).toBe('beside\nown\n');
+    await end(id);
+  });
+
   test('awaits at the top level', async () => {
     const id = await open();
     await run(
