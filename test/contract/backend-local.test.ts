@@ -165,9 +165,10 @@ describe('the local backend', () => {
     const sandbox = await backend.create(await parseTemplate({ name: 'unsafe' }), soon());
     const client = createRunnerClient({ stream: await backend.connect(sandbox, soon()), epoch: 1 });
     await client.ready;
-    const ran = await runOn(client, 1, 'import os; print(os.getuid(), os.getcwd())', {});
-    const [uid, cwd] = ran.stdout.trim().split(' ');
+    const ran = await runOn(client, 1, 'import os; print(os.getuid(), os.getcwd(), os.getgroups())', {});
+    const [uid, cwd, groups] = ran.stdout.trim().split(' ');
     expect(uid).not.toBe('0');
+    if (isRoot) expect(groups).toBe('[]');
     expect(cwd).toMatch(/podgate-\w+\/workspace$/);
     await backend.destroy(sandbox);
     expect(await backend.list()).toEqual([]);
