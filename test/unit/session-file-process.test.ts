@@ -1,13 +1,12 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { serveFiles } from '../fakes/file-process.ts';
 import { PYTHONS } from '../fakes/runner-process.ts';
-
-const RUNNER = fileURLToPath(new URL('../../agent/runner', import.meta.url));
 
 describe.each(PYTHONS)('the process behind a request about files (%s)', (python) => {
   let workspace = '';
@@ -16,24 +15,8 @@ describe.each(PYTHONS)('the process behind a request about files (%s)', (python)
   });
   afterEach(() => rmSync(workspace, { recursive: true, force: true }));
 
-  /** Serves `asked` in the workspace, behind Python that prepares it or breaks something. */
-  function serve(asked: object, before = '', input = new Uint8Array(0)) {
-    const code = `
-import json, os, sys
-sys.path.insert(0, ${JSON.stringify(RUNNER)})
-sys.dont_write_bytecode = True
-from podgate_runner import session_files
-${before}
-session_files.serve(json.loads(sys.argv[1]))`;
-    const { status, stdout, stderr } = spawnSync(python, ['-I', '-c', code, JSON.stringify(asked)], {
-      cwd: workspace,
-      input,
-      maxBuffer: 1 << 30,
-    });
-    const end = stdout.indexOf(10);
-    const head = end < 0 ? undefined : JSON.parse(stdout.subarray(0, end).toString());
-    return { status, head, bytes: stdout.subarray(end + 1).toString('latin1'), stderr: stderr.toString() };
-  }
+  const serve = (asked: object, before?: string, input?: Uint8Array<ArrayBuffer>) =>
+    serveFiles(python, workspace, asked, before, input);
 
   const READ = { op: 'read', path: 'f', first: 0, last: null };
   const BROKEN_READ = `
@@ -253,6 +236,7 @@ os.mkfifo("t/pipe")`;
     const inside = ['a', 'b', 'c'].flatMap((name) => [`${name}/`, `${name}/in/`, `${name}/in/file`]);
     expect(namesIn(bytes)).toEqual(inside);
     expect(modes()).toEqual(['0', '400', '300']);
+    expect(statSync(join(workspace, 't/c/in/file')).mode & 0o777).toBe(0);
   });
 
   test('leaves closed what its owner has closed where a tree breaks off', () => {
