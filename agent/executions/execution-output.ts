@@ -64,9 +64,9 @@ export class ExecutionOutput implements Retained {
     return this.#readers.sizeWithLeaving > 0;
   }
 
-  /** It is over, and whoever lost its link has not come back to hear so. */
+  /** It is over, and somebody who reads has not had all of it, or lost its link and has not come back for the end. */
   get isUntold(): boolean {
-    return this.#exit !== undefined && this.#isAwaited;
+    return this.#exit !== undefined && (this.#isAwaited || this.inUse);
   }
 
   /** Whether the runner may send nothing now. */
@@ -194,7 +194,10 @@ export class ExecutionOutput implements Retained {
   }
 
   #tellEnd(reader: Reader, exit: ExitBody): void {
-    this.#readers.tellEnd(reader, exit, () => this.#clearIfDone());
+    this.#readers.tellEnd(reader, exit, (how) => {
+      if (how === 'link_lost' && reader.id === null) this.#isAwaited = !this.#isAcknowledged;
+      this.#clearIfDone();
+    });
   }
 
   #clearIfDone(): void {

@@ -46,7 +46,7 @@ export type Executions = ExecutionQuestions & {
   running(): number;
   /** Refuses every START from now on. Resolves when nothing runs but terminals. */
   drain(): Promise<void>;
-  /** Whether somebody who lost its link may still come for the end of an execution. */
+  /** Whether the end of an execution is on its way to somebody, or somebody who lost its link may still come for it. */
   hasUntold(): boolean;
   readonly sessions: Sessions;
   /** Ends what still runs, with this failure, and every session. */

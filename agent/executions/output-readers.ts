@@ -66,10 +66,10 @@ export class OutputReaders implements Iterable<Reader> {
   }
 
   /** The last word to one who is among the readers no more. */
-  tellEnd(reader: Reader, exit: ExitBody, onLeft: () => void): void {
+  tellEnd(reader: Reader, exit: ExitBody, onLeft: (how: 'left' | 'link_lost') => void): void {
     this.#leaving.add(reader);
-    reader.port.exit(exit, () => {
-      if (this.#leaving.delete(reader)) onLeft();
+    reader.port.exit(exit, (how) => {
+      if (this.#leaving.delete(reader)) onLeft(how);
     });
   }
 

@@ -23,8 +23,8 @@ export type ExecutionPort = {
   /** The bytes are kept by reference until they have left. */
   data(channel: 1 | 2 | 3, bytes: Uint8Array): void;
   fileEnd(file: FileEnd): void;
-  /** Ends the stream, behind its data. `left`: all of it has gone out, or nobody takes it any more. */
-  exit(body: ExitBody, left: () => void): void;
+  /** Ends the stream, behind its data. `left`: all of it has gone out, or nobody takes it any more; or its link is lost. */
+  exit(body: ExitBody, left: (how: 'left' | 'link_lost') => void): void;
   /** The runner has taken input: the gateway may send as much more. */
   consumed(bytes: number): void;
 };

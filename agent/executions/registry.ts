@@ -34,7 +34,7 @@ export type Registry = {
   forget(record: ExecutionRecord): void;
   /** Answers STATUS. With `refuse` an unknown id is fenced first. */
   status(executionId: string, refuse: boolean): Pick<FromAgent['STATUS'], 'state' | 'record'>;
-  /** Whether one has ended that somebody who lost its link may still come for. */
+  /** Whether one has ended whose end is on its way to somebody, or whom somebody who lost its link may still come for. */
   hasUntold(): boolean;
   readonly size: number;
 };

@@ -157,7 +157,7 @@ export function createLinkStreams({ peer, executions, broke, onStart }: LinkStre
       isLost = true;
       for (const port of [...ports.values()]) {
         const { input } = port;
-        port.gone();
+        port.gone('link_lost');
         input?.leave('link_lost');
       }
     },

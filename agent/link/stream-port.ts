@@ -15,7 +15,7 @@ export class StreamPort implements ExecutionPort, WriterPort {
   readonly #peer: AgentPeer;
   readonly #stream: number;
   readonly #onEnd: (stream: number) => void;
-  #onLeft: () => void = () => {};
+  #onLeft: (how: 'left' | 'link_lost') => void = () => {};
 
   constructor(peer: AgentPeer, stream: number, onEnd: (stream: number) => void) {
     this.#peer = peer;
@@ -72,17 +72,17 @@ export class StreamPort implements ExecutionPort, WriterPort {
     this.#peer.behind('END', this.#stream, 3, file);
   }
 
-  exit(body: ExitBody, left: () => void): void {
+  exit(body: ExitBody, left: (how: 'left' | 'link_lost') => void): void {
     this.input = undefined;
     this.#onLeft = left;
     this.#peer.behind('EXIT', this.#stream, 0, body);
   }
 
   /** Nothing of it waits to be sent any more. */
-  gone(): void {
+  gone(how: 'left' | 'link_lost' = 'left'): void {
     this.#peer.close(this.#stream, false);
     this.#onEnd(this.#stream);
-    this.#onLeft();
+    this.#onLeft(how);
   }
 
   consumed(bytes: number): void {

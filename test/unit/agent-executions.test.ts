@@ -34,6 +34,8 @@ type Heard = {
   files: FileEnd[];
 };
 
+type Left = Parameters<ExecutionPort['exit']>[1];
+
 const LINK = {};
 
 function listen(): { port: ExecutionPort; heard: Heard } {
@@ -58,7 +60,7 @@ function listen(): { port: ExecutionPort; heard: Heard } {
     exit(body, left) {
       heard.words.push('EXIT');
       heard.exit = body;
-      left();
+      left('left');
     },
     consumed(bytes) {
       heard.consumed += bytes;
@@ -852,10 +854,10 @@ describe('an execution whose link is lost', () => {
     await clock.settle();
     const attach = (reader: string) => {
       const { port, heard } = listen();
-      const waits: (() => void)[] = [];
-      const slow = { ...port, exit: (_: ExitBody, left: () => void) => void waits.push(left) };
+      const waits: Left[] = [];
+      const slow = { ...port, exit: (_: ExitBody, left: Left) => void waits.push(left) };
       executions.attach({ ...CODE_ONLY, reader, execution_id: start.execution_id }, slow);
-      return { heard, left: () => waits.shift()?.() };
+      return { heard, left: () => waits.shift()?.('left') };
     };
     const readers = Array.from({ length: MAX_READERS }, (_, index) => attach(`r${index}`));
     expect(readers.map(({ heard }) => heard.nack)).toEqual(readers.map(() => undefined));
@@ -923,6 +925,46 @@ describe('a drain', () => {
     await clock.settle();
     expect(over).toBe(true);
   });
+
+  /** An execution that is over, and whose end its reader has not had. */
+  async function ending() {
+    const { executions, backend, clock } = await createBench();
+    const { port } = listen();
+    const left = Promise.withResolvers<Left>();
+    const start = startBody();
+    const input = executions.start(start, { ...port, exit: (_body, onLeft) => left.resolve(onLeft) });
+    input?.data(Buffer.from('code'));
+    await clock.settle();
+    const [run] = backend.made.flatMap(({ runner }) => runner.runs);
+    run?.started();
+    run?.exit(resultOf());
+    return { executions, clock, start, leave: await left.promise };
+  }
+
+  test('has somebody to tell while the end of an execution is on its way', async () => {
+    const { executions, leave } = await ending();
+    expect(executions.hasUntold()).toBe(true);
+    leave('left');
+    expect(executions.hasUntold()).toBe(false);
+  });
+
+  test.for([
+    ['comes again', true],
+    ['does not come for 30 s', false],
+  ])(
+    'has somebody to tell where the end of an execution was lost with its link, until its reader %s',
+    async ([, comes]) => {
+      const { executions, clock, start, leave } = await ending();
+      leave('link_lost');
+      await clock.advance(ORPHAN_MS - 1);
+      expect(executions.hasUntold()).toBe(true);
+      const { port, heard } = listen();
+      const from = { offsets: { 1: 0, 2: 0, 3: 0 }, files: 0, pending: 0 };
+      if (comes) executions.attach({ execution_id: start.execution_id, reader: null, ...from }, port);
+      else await clock.advance(1);
+      expect([executions.hasUntold(), heard.words.includes('EXIT')]).toEqual([false, comes]);
+    },
+  );
 
   test('past its deadline ends what runs with the truth about it', async () => {
     const { begin, clock, executions } = await createBench();

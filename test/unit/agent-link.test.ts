@@ -610,6 +610,39 @@ describe('an agent that drains', () => {
     }
   });
 
+  test('tells whoever reads slowly all of what has ended, also over another link', async () => {
+    const { agent, link, mock, backend } = await join();
+    const sister = await mock.nextLink();
+    await sister.next('SLOTS');
+    sister.autoWindow = false;
+    const size = STREAM_WINDOW_BYTES + 100_000;
+    for (const { runner } of backend.made) runner.onRun = (run) => run.started();
+    link.start({ execution_id: 'slow' });
+    await link.next('STARTED');
+    link.socket.terminate();
+    const other = await mock.nextLink();
+    await other.next('SLOTS');
+    const run = backend.made.flatMap(({ runner }) => runner.runs)[0];
+    await until(() => (run?.limit ?? 0) >= size);
+    run?.output(1, new Uint8Array(size).fill(1));
+    run?.exit(resultOf({ stdout_bytes: size }));
+    const cut = sister.attach('slow', {});
+    await until(() => sister.text(cut, 1).length === STREAM_WINDOW_BYTES);
+    const drained = agent.drain(30_000);
+    for (const each of [sister, other]) {
+      const { body } = await each.next('HEARTBEAT', ({ reply }) => reply);
+      each.send('HEARTBEAT', { id: 1, reply: false, echo: body.id, running: 0 });
+    }
+    // The end is lost with its link.
+    for (const { socket } of [sister, other]) socket.terminate();
+    const next = await mock.nextLink();
+    await next.next('DRAIN');
+    const stream = next.attach('slow', {});
+    await next.next('EXIT', (_body, on) => on === stream);
+    expect(next.text(stream, 1)).toHaveLength(size);
+    await drained;
+  });
+
   test('ends what still runs at its deadline with a clear code', async () => {
     const { agent, link, backend } = await join();
     for (const { runner } of backend.made) runner.onRun = (run) => run.started();

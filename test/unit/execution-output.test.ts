@@ -10,7 +10,7 @@ const TOLD = { max_output_bytes: 0, queue_ms: 0 };
 
 /** The output of an execution that is over, of which whoever began it has had all. */
 function ended(retention: Retention, bytes: number, how: Partial<ExecutionResult> = {}): ExecutionOutput {
-  const first = { ...NOBODY, exit: (_: unknown, left: () => void) => left() };
+  const first = { ...NOBODY, exit: (_: unknown, left: (how: 'left') => void) => left('left') };
   const output = new ExecutionOutput(first, { retention, onLimit() {}, onAwaited() {} });
   output.data(1, new Uint8Array(bytes));
   output.exit(resultOf({ stdout_bytes: bytes, ...how }));
@@ -19,16 +19,16 @@ function ended(retention: Retention, bytes: number, how: Partial<ExecutionResult
 
 /** One who attaches and takes nothing until told to. */
 function slowReader(output: ExecutionOutput, reader: string, from = FROM_START) {
-  const waits: (() => void)[] = [];
+  const waits: ((how: 'left') => void)[] = [];
   const words: string[] = [];
   const port = {
     ...NOBODY,
     data: (_: number, bytes: Uint8Array) => void words.push(`DATA ${bytes.byteLength}`),
     gap: (_: number, from: number, to: number) => void words.push(`GAP ${from} ${to}`),
-    exit: (_: unknown, left: () => void) => void waits.push(left),
+    exit: (_: unknown, left: (how: 'left') => void) => void waits.push(left),
   };
   output.attach(port, { reader, ...from }, TOLD);
-  return { words, take: () => waits.splice(0).map((left) => left()).length };
+  return { words, take: () => waits.splice(0).map((left) => left('left')).length };
 }
 
 test('output that somebody reads stays while there is no room, and no more is handed out until there is', () => {
