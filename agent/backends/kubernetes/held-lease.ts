@@ -62,6 +62,13 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
   const name = leaseName(installation, instance);
   const path = leasesPath(namespace);
   const said: Record<string, string> = {};
+  // Said with each renewal: by what somebody takes away, others would find no Lease, and delete what this instance made.
+  const labels = {
+    [LABEL.managedBy]: MANAGED_BY,
+    [LABEL.installation]: labelValue(installation),
+    [LABEL.instance]: labelValue(instance),
+  };
+  const held = { holderIdentity: instance, leaseDurationSeconds: seconds };
   let lease = await makeFirst();
   let released = false;
   let renewing = false;
@@ -80,19 +87,10 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
       metadata: {
         name,
         namespace,
-        labels: {
-          [LABEL.managedBy]: MANAGED_BY,
-          [LABEL.installation]: labelValue(installation),
-          [LABEL.instance]: labelValue(instance),
-        },
+        labels,
         annotations: { ...said, [INSTANCE_ANNOTATION]: instance },
       },
-      spec: {
-        holderIdentity: instance,
-        leaseDurationSeconds: seconds,
-        acquireTime: microTime(clock),
-        renewTime: microTime(clock),
-      },
+      spec: { ...held, acquireTime: microTime(clock), renewTime: microTime(clock) },
     };
     try {
       return await client.call<Lease>({ method: 'POST', path, body, vital: true, ...(signal && { signal }) });
@@ -121,8 +119,12 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
     failed = false;
     const saying = JSON.stringify(said);
     try {
-      const spec = { ...lease.spec, renewTime: microTime(clock) };
-      const metadata = { ...lease.metadata, annotations: { ...lease.metadata?.annotations, ...said } };
+      const spec = { ...lease.spec, ...held, renewTime: microTime(clock) };
+      const metadata = {
+        ...lease.metadata,
+        labels: { ...lease.metadata?.labels, ...labels },
+        annotations: { ...lease.metadata?.annotations, ...said },
+      };
       lease = await client.call<Lease>({
         method: 'PUT',
         path: `${path}/${name}`,
