@@ -6,9 +6,11 @@ import gc
 import os
 import signal
 import sys
+from _io import BufferedRandom, BufferedWriter, TextIOWrapper
 from _weakref import ref
 from os import _exit, closerange
 from _thread import _count as threads_left
+from _signal import SIG_DFL, getsignal, signal as set_signal
 from sys import __excepthook__ as show
 
 from podgate_runner import outermost
@@ -128,8 +130,16 @@ def finish(known_modules):
             ignore(error, threading)
     outermost.call(atexit._run_exitfuncs)
     whole = flush(ignore)
+    drop_handlers()
     release(known_modules)
+    write_rest()
     return whole
+
+
+def drop_handlers():
+    for number in range(1, signal.NSIG):
+        if callable(getsignal(number)):
+            set_signal(number, SIG_DFL)
 
 
 def release(known_modules):
@@ -154,6 +164,20 @@ def release(known_modules):
     outermost.call(gc.collect)
     for module in left:
         clear(module())
+
+
+def write_rest():
+    """What waits for files that somebody holds still: a hook, say, or a module that was there before the program and that the
+    interpreter itself would clear."""
+    if all(int(name) < 4 for name in os.listdir("/proc/self/fd")):
+        return
+    files = [each for each in gc.get_objects() if issubclass(type(each), (TextIOWrapper, BufferedWriter, BufferedRandom))]
+    for kind in (TextIOWrapper, BufferedWriter, BufferedRandom):
+        for file in files:
+            try:
+                kind.flush(file)
+            except (TypeError, ValueError, OSError):
+                pass  # Of another kind, closed, or nowhere to go.
 
 
 def rehearse(main, known_modules):

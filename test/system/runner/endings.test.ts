@@ -25,6 +25,18 @@ describeSandbox('the end of a Python program', (sandbox) => {
       'that its last value holds',
       'class Log:\n    def __init__(self):\n        self.file = open("kept", "w")\n        self.file.write("kept")\nLog()',
     ],
+    [
+      'beside a handler of signals',
+      'import signal\nfile = open("kept", "w")\nfile.write("kept")\nsignal.signal(signal.SIGALRM, lambda *_: None)',
+    ],
+    [
+      'that a hook holds',
+      'import sys\nfile = open("kept", "w")\nfile.write("kept")\nsys.excepthook = lambda *_: file',
+    ],
+    [
+      'that a function of the library holds',
+      'import os\nfile = open("kept", "wb")\nfile.write(b"kept")\nos.getcwd = lambda: file',
+    ],
   ])('writes what waits for a file %s and that nobody closed', async (_name, code) => {
     await sandbox().run(code);
     const ran = await sandbox().run('import os\nprint(open("kept").read().strip())\nos.remove("kept")');
