@@ -3,7 +3,7 @@ import { MAX_READERS, REPLAY_BYTES, STREAM_WINDOW_BYTES } from '../../shared/lim
 import type { AttachedBody, ExitBody, FileEnd } from '../../shared/messages.ts';
 import type { OutputChannel } from '../runner/execution-stream.ts';
 import { withoutFiles, withoutNames } from './exits.ts';
-import { type Offsets, OutputLog } from './output-log.ts';
+import { type ByChannel, type Offsets, OutputLog } from './output-log.ts';
 import { NO_READER, neededBy, OutputReaders, type Reader, type ReaderHandle } from './output-readers.ts';
 import type { ExecutionPort } from './port.ts';
 import type { Retained, Retention } from './retention.ts';
@@ -44,7 +44,7 @@ export class ExecutionOutput implements Retained {
   #started = false;
   #exit: ExitBody | undefined;
   /** The first bytes that a reader may want who was here before. */
-  #wanted: Offsets = { 1: 0, 2: 0, 3: 0 };
+  #wanted: Offsets = [0, 0, 0, 0] satisfies ByChannel;
   /** A reader lost its link and may come back. */
   #isAwaited = false;
   /** Nobody came back: nothing holds the program back while nobody reads. */

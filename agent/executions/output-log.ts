@@ -5,6 +5,8 @@ import type { Retention } from './retention.ts';
 
 /** A byte of each output channel. */
 export type Offsets = Readonly<Record<OutputChannel, number>>;
+/** By channel, in an array: an object with such members takes three times as much, and every execution that is over has some. */
+export type ByChannel = [number, number, number, number];
 
 /** One thing to send: bytes of a channel, or the end of a file on channel 3. */
 export type LogItem = { channel: OutputChannel; bytes: Uint8Array } | { file: FileEnd };
@@ -24,9 +26,9 @@ type FileMark = { readonly file: FileEnd; readonly order: number };
  */
 export class OutputLog {
   /** Bytes that came. */
-  readonly length = { 1: 0, 2: 0, 3: 0 };
+  readonly length: ByChannel = [0, 0, 0, 0];
   /** The first byte that is still here. */
-  readonly floor = { 1: 0, 2: 0, 3: 0 };
+  readonly floor: ByChannel = [0, 0, 0, 0];
   readonly files: FileMark[] = [];
   /** Files whose END came, whether or not they are still here. */
   fileCount = 0;
@@ -131,7 +133,7 @@ export class OutputLog {
   }
 
   *#pieces(from: Offsets): Generator<Piece, void, undefined> {
-    const at = { ...this.floor };
+    const at: ByChannel = [...this.floor];
     for (const block of this.#inOrder()) {
       let inBlock = 0;
       for (const run of block.runs) {
@@ -171,7 +173,7 @@ export class OutputLog {
   #dropHead(list: List, needed: Offsets): boolean {
     const { head } = list;
     if (!head || head === list.tail) return false;
-    const ends = { ...this.floor };
+    const ends: ByChannel = [...this.floor];
     for (const run of head.runs) ends[channelOf(run)] += lengthOf(run);
     if (CHANNELS.some((channel) => ends[channel] > this.floor[channel] && ends[channel] > needed[channel]))
       return false;

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
 import { ExecutionOutput } from '../../agent/executions/execution-output.ts';
 import { Retention } from '../../agent/executions/retention.ts';
@@ -87,4 +89,25 @@ test('names of files that were left out count as output does, and go with it', (
   ended(retention, 8_000);
   expect(retention.bytes).toBeLessThan(40_000);
   expect(heard(first)).toMatchObject([{ result: { files_omitted: [], files_omitted_count: 120 } }]);
+});
+
+test('an execution that is over costs little more than what is told of it', () => {
+  setFlagsFromString('--expose-gc');
+  const collect: () => void = runInNewContext('gc');
+  const used = () => {
+    collect();
+    return process.memoryUsage().heapUsed;
+  };
+  const retention = new Retention();
+  const many = 5_000;
+  const make = () => {
+    const output = ended(retention, 5);
+    output.acknowledge();
+    return output;
+  };
+  make();
+  const before = used();
+  const kept = Array.from({ length: many }, make);
+  expect((used() - before) / many).toBeLessThan(1_450);
+  expect(kept.at(-1)?.isUntold).toBe(false);
 });

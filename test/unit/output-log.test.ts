@@ -48,7 +48,7 @@ describe('a log of output', () => {
     log.push(1, new Uint8Array(10_000));
     log.push(1, new Uint8Array(10_000));
     log.trim({ 1: 20_003, 2: 5, 3: 0 }, 100);
-    expect(log.floor).toEqual(NOTHING);
+    expect(log.floor).toMatchObject(NOTHING);
     log.trim({ 1: 20_003, 2: 6, 3: 0 }, 100);
     expect(log.floor).toMatchObject({ 1: 10_003, 2: 6 });
   });
