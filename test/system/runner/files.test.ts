@@ -77,6 +77,8 @@ describeSandbox('files staged', (sandbox) => {
     ['a\0b'],
     [`${'d/'.repeat(3_000)}x`],
     ['n'.repeat(256)],
+    ['__main__.py'],
+    ['./__main__.py'],
   ])('at %j are refused before anything runs', async (path) => {
     const ran = await sandbox().run('print("ran")', { files: { [path]: 'x' } });
     expect(ran.started).toBe(false);
