@@ -4,13 +4,17 @@ import { createDeadline } from '../../deadline.ts';
 import { pause } from '../../pause.ts';
 import type { ExecStream } from './exec-stream.ts';
 import { isPassing, KubeRefusal } from './kube-failure.ts';
+import type { Pod } from './kube-objects.ts';
 import { podState } from './pod-state.ts';
 import type { PodWatch } from './pod-watch.ts';
 
 /** A pod that no node takes is given up after this: an autoscaler may be at work, or nobody. */
 export const UNSCHEDULABLE_MS = 20_000;
-/** A pod that has not started, without a reason: a large image on a slow line takes minutes. */
-export const START_TIMEOUT_MS = 300_000;
+/**
+ * A pod that has not started, without a reason: a large image on a slow line takes minutes. Less than a pool waits
+ * (`createTimeoutMs`), which does not know how far it came.
+ */
+export const START_TIMEOUT_MS = 170_000;
 /** Waits between tries to reach a container that is not known to run yet. */
 const FIRST_TRY_MS = 50;
 const LAST_TRY_MS = 1_000;
@@ -46,9 +50,8 @@ export function createPodStart(deps: PodStartDeps): PodStart {
   let usualMs = 0;
 
   async function run(name: string, outer: AbortSignal): Promise<ExecStream> {
-    const late = new Failure('backend_unavailable', 'The pod did not start in time.');
     const over = new AbortController();
-    using deadline = createDeadline(clock, startTimeoutMs, () => late, outer);
+    using deadline = createDeadline(clock, startTimeoutMs, () => notStarted(watch.get(name)), outer);
     const signal = AbortSignal.any([deadline.signal, over.signal]);
     const stopDoubting = doubt(deps.doubtMs ?? DOUBT_MS);
     try {
@@ -64,7 +67,7 @@ export function createPodStart(deps: PodStartDeps): PodStart {
       return stream;
     } finally {
       stopDoubting();
-      over.abort(late);
+      over.abort(new Failure('backend_unavailable', 'The wait for the pod is over.'));
     }
   }
 
@@ -152,4 +155,13 @@ export function createPodStart(deps: PodStartDeps): PodStart {
   }
 
   return { run };
+}
+
+/** What can be told of a pod that says nothing itself. The rest is in its events, which the agent may not read. */
+function notStarted(pod: Pod | undefined): Failure {
+  const isRunning = podState(pod).phase === 'running';
+  const node = 'The node has not started the pod: its events say why (image, network plugin, runtime class).';
+  const scheduler = 'No scheduler of the cluster has taken the pod.';
+  const started = isRunning ? 'The pod runs, and its runner is not reached.' : node;
+  return new Failure('backend_unavailable', pod && !pod.spec?.nodeName ? scheduler : started);
 }
