@@ -73,6 +73,8 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
   let released = false;
   let renewing = false;
   let failed = false;
+  /** Said once, and not with each try. */
+  let lastTrouble: string | undefined;
   let renewedMs = clock.now();
   let steadySinceMs = renewedMs;
   const isSteady = () => clock.now() - renewedMs <= seconds * 1000 * GAP_SHARE;
@@ -148,6 +150,7 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
   function renewed(): void {
     if (!isSteady()) steadySinceMs = clock.now();
     renewedMs = clock.now();
+    lastTrouble = undefined;
   }
 
   async function reread(): Promise<void> {
@@ -165,7 +168,9 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
 
   function notRenewed(cause: unknown): void {
     failed = true;
-    if (!lacksRight(cause)) log('lease_not_renewed', { namespace, cause });
+    const trouble = String(cause);
+    if (!lacksRight(cause) && trouble !== lastTrouble) log('lease_not_renewed', { namespace, cause });
+    lastTrouble = trouble;
   }
 
   async function replace(): Promise<void> {

@@ -39,6 +39,8 @@ export function createReaper(deps: ReaperDeps): Reaper {
   const book = new LeaseBook(deps.slackMs);
   const stop = new AbortController();
   let round = 0;
+  /** Said once, and not with each round. */
+  let lastTrouble: string | undefined;
   let cancel = clock.after(0, () => void turn());
 
   const leader = () => book.leader(clock.now());
@@ -48,9 +50,13 @@ export function createReaper(deps: ReaperDeps): Reaper {
     try {
       await observe();
       if (leads()) await reap();
+      lastTrouble = undefined;
     } catch (cause) {
       book.forget();
-      if (!stop.signal.aborted && !lacksRight(cause)) log('reap_failed', { namespace, cause });
+      const trouble = String(cause);
+      const isNew = trouble !== lastTrouble;
+      lastTrouble = trouble;
+      if (isNew && !stop.signal.aborted && !lacksRight(cause)) log('reap_failed', { namespace, cause });
     }
     if (!stop.signal.aborted) cancel = clock.after(reapMs, () => void turn());
   }

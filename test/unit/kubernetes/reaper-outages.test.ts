@@ -65,6 +65,31 @@ function refusal(httpStatus: number): KubeRefusal {
   return new KubeRefusal('backend_unavailable', 'No.', { httpStatus, reason: 'Fault', words: '' });
 }
 
+test('what keeps an instance from renewing and reaping is said once, and again when it comes back', async () => {
+  const clock = createFakeClock();
+  let status: number | undefined;
+  const said: string[] = [];
+  async function call({ method }: Call): Promise<unknown> {
+    if (status !== undefined) throw refusal(status);
+    return method === 'GET' ? { items: [] } : {};
+  }
+  const client = { call } as unknown as KubeClient;
+  const log = (event: string) => void said.push(event);
+  const deps = { client, namespace: NAMESPACE, installation: 'one', instance: 'a', clock, log };
+  const lease = await holdLease({ ...deps, onReplaced: () => {} });
+  const reaper = createReaper({ ...deps, lease });
+  onTestFinished(() => reaper.close());
+  for (let outage = 1; outage <= 2; outage += 1) {
+    status = 500;
+    await clock.advance(10 * LEASE_RENEW_MS);
+    expect(said.toSorted()).toEqual(
+      ['lease_not_renewed', 'reap_failed'].flatMap((e) => Array(outage).fill(e)),
+    );
+    status = undefined;
+    await clock.advance(2 * LEASE_RENEW_MS);
+  }
+});
+
 test.for([EXPIRY_MS - 2_000, EXPIRY_MS + 1, 10 * EXPIRY_MS])(
   'the first whose renewal goes through after %i ms without writes leaves the others their pods',
   async (outageMs) => {
