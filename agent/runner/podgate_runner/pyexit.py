@@ -6,16 +6,16 @@ import gc
 import os
 import signal
 import sys
-from _io import BufferedRandom, BufferedWriter, TextIOWrapper
 from _weakref import ref
 from os import _exit, closerange
 from _thread import _count as threads_left
 from _signal import SIG_DFL, getsignal, signal as set_signal
 from sys import __excepthook__ as show
 
-from podgate_runner import outermost
+from podgate_runner import outermost, unwritten
 
 _FLUSH_FAILED = 120
+_SIGNALS = range(1, signal.NSIG)
 
 
 def leave(box, known_modules):
@@ -132,14 +132,17 @@ def finish(known_modules):
     whole = flush(ignore)
     drop_handlers()
     release(known_modules)
-    write_rest()
+    unwritten.write()
     return whole
 
 
 def drop_handlers():
-    for number in range(1, signal.NSIG):
-        if callable(getsignal(number)):
-            set_signal(number, SIG_DFL)
+    for number in _handled():
+        set_signal(number, SIG_DFL)
+
+
+def _handled():
+    return [number for number in _SIGNALS if callable(getsignal(number))]
 
 
 def release(known_modules):
@@ -148,11 +151,7 @@ def release(known_modules):
         # Frees nothing that somebody has, but puts whoever holds before what it holds: of what is freed together a file would
         # be closed before the text that waits for it is written.
         outermost.call(gc.collect)
-    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
-        if hasattr(sys, name):
-            delattr(sys, name)
-    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
-    builtins._ = None
+    _forget_last()
     held, left = {}, []
     for name in _added(known_modules):
         held[name] = sys.modules.pop(name)
@@ -166,25 +165,22 @@ def release(known_modules):
         clear(module())
 
 
-def write_rest():
-    """What waits for files that somebody holds still: a hook, say, or a module that was there before the program and that the
-    interpreter itself would clear."""
-    if all(int(name) < 4 for name in os.listdir("/proc/self/fd")):
-        return
-    files = [each for each in gc.get_objects() if issubclass(type(each), (TextIOWrapper, BufferedWriter, BufferedRandom))]
-    for kind in (TextIOWrapper, BufferedWriter, BufferedRandom):
-        for file in files:
-            try:
-                kind.flush(file)
-            except (TypeError, ValueError, OSError):
-                pass  # Of another kind, closed, or nowhere to go.
+def _forget_last():
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        sys.__dict__.pop(name, None)
+    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
+    if "_" in builtins.__dict__:
+        builtins._ = None
 
 
 def rehearse(main, known_modules):
     """What `finish` and `flush` do, to a module that nobody knows."""
+    _handled()
+    outermost.call(gc.collect)
+    _forget_last()
     _added(known_modules)
-    gc.collect()
     clear(main)
+    unwritten.is_possible()
     flush()
 
 
