@@ -116,8 +116,10 @@ export function createIdSealer(
   encrypt: EncryptCompact = encryptCompact,
 ): (parts: IdParts) => Promise<string> {
   const ready = new Map<string, string>();
+  const underWay = new Set<string>();
 
   async function prepare(destination: string, parts: IdParts): Promise<void> {
+    underWay.delete(destination);
     const id = await sealId(keyring, parts, encrypt);
     ready.set(destination, id);
     if (ready.size > MAX_READY_IDS) ready.delete(ready.keys().next().value as string);
@@ -128,8 +130,11 @@ export function createIdSealer(
     const destination = [kind, tenant, principalDigest, cluster, instance, template].join(' ');
     const id = ready.get(destination) ?? (await sealId(keyring, parts, encrypt));
     ready.delete(destination);
-    // Parts that sealed once seal again.
-    defer(() => void prepare(destination, parts));
+    if (!underWay.has(destination)) {
+      underWay.add(destination);
+      // Parts that sealed once seal again.
+      defer(() => void prepare(destination, parts));
+    }
     return id;
   };
 }

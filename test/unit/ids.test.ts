@@ -216,6 +216,17 @@ describe('ids that are sealed ahead', () => {
     expect(new Set(ids).size).toBe(50);
   });
 
+  test('are made one at a time for a destination', async () => {
+    const work: Array<() => void> = [];
+    const seal = createIdSealer(ring, (next) => work.push(next));
+    for (let turn = 0; turn < 3; turn += 1) {
+      const ids = await Promise.all([seal(parts), seal(parts), seal({ ...parts, cluster: 'other' })]);
+      expect(new Set(ids).size).toBe(3);
+      expect(work.length).toBe(2);
+      for (const next of work.splice(0)) next();
+    }
+  });
+
   test('belong to nobody else', async () => {
     const seal = createIdSealer(ring, (work) => work());
     await seal(parts);
