@@ -26,7 +26,7 @@ def leave(box, known_modules):
         interrupted = type(box[0]) is KeyboardInterrupt
         code = report(box)
     box.clear()
-    whole = False
+    whole = True
     try:
         whole = finish(known_modules)
     except BaseException:
