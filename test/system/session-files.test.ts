@@ -360,6 +360,18 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
     await end(id);
   });
 
+  test('replaced within a second are no longer those that byte code was made of', async () => {
+    const id = await open();
+    const seen: string[] = [];
+    for (const value of '123') {
+      await put(id, 'known.py', `value = ${value}`);
+      seen.push((await bash(id, 'python3 -c "import known; print(known.value)"')).stdout);
+    }
+    expect(seen).toEqual(['1\n', '2\n', '3\n']);
+    expect((await bash(id, 'ls __pycache__ | wc -l')).stdout).toBe('1\n');
+    await end(id);
+  });
+
   test('are written where nothing is in the way, also under the names of an execution’s code', async () => {
     const id = await open();
     await bash(id, 'mkdir folder; echo x > file');
