@@ -118,8 +118,9 @@ describeFleet(
     });
 
     test('an agent that dies is 502 agent_lost with started, and its sandboxes die with it', async () => {
-      const asked = askLab('import time; time.sleep(60)', { timeout_ms: 5_000 });
-      await using held = await hold(fleet().key, { timeout_ms: 5_000, queue_timeout_ms: 20_000 });
+      // Longer than a second sandbox may take to come.
+      const asked = askLab('import time; time.sleep(60)', { timeout_ms: 20_000 });
+      await using held = await hold(fleet().key, { timeout_ms: 20_000, queue_timeout_ms: 20_000 });
       await until(() => asked.runs() === 1);
       lab().kill('SIGKILL');
       const { status, body } = await asked.answer;
