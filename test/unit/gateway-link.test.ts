@@ -600,6 +600,16 @@ describe('heartbeats', () => {
   });
 });
 
+/** A gateway, and an agent whose token ends so soon that it is asked for another. */
+async function askForRefresh() {
+  const bench = await createGatewayBench();
+  const seconds = Math.floor(bench.clock.wall() / 1000);
+  const agent = await bench.agent({ claims: { exp: seconds + 200 } });
+  await bench.clock.advance(20_000);
+  const { nonce } = await agent.seen('AUTH_REFRESH');
+  return { bench, agent, nonce };
+}
+
 describe('tokens', () => {
   test('are asked for anew before they end, and the link lives on', async () => {
     const bench = await createGatewayBench();
@@ -620,11 +630,7 @@ describe('tokens', () => {
   });
 
   test('of somebody else do not renew a link', async () => {
-    const bench = await createGatewayBench();
-    const seconds = Math.floor(bench.clock.wall() / 1000);
-    const agent = await bench.agent({ claims: { exp: seconds + 200 } });
-    await bench.clock.advance(20_000);
-    const { nonce } = await agent.seen('AUTH_REFRESH');
+    const { bench, agent, nonce } = await askForRefresh();
     const other = await bench.identity();
     const proof = await other.prove(nonce, agent.instance, bench.clock.wall());
     agent.send('AUTH_REFRESH', { token: other.token, ...proof });
@@ -633,11 +639,7 @@ describe('tokens', () => {
   });
 
   test('of another subject do not renew a link, also with the same key', async () => {
-    const bench = await createGatewayBench();
-    const seconds = Math.floor(bench.clock.wall() / 1000);
-    const agent = await bench.agent({ claims: { exp: seconds + 200 } });
-    await bench.clock.advance(20_000);
-    const { nonce } = await agent.seen('AUTH_REFRESH');
+    const { bench, agent, nonce } = await askForRefresh();
     const { identity } = agent.options;
     const { cnf } = JSON.parse(atob(identity.token.split('.')[1] ?? ''));
     const token = await bench.agents.sign({ claims: { sub: 'other', clusters: ['*'], cnf } });
@@ -648,11 +650,7 @@ describe('tokens', () => {
   });
 
   test('are proven once for each AUTH_REFRESH: a second answer, or one that nobody asked for, is a protocol error', async () => {
-    const bench = await createGatewayBench();
-    const seconds = Math.floor(bench.clock.wall() / 1000);
-    const agent = await bench.agent({ claims: { exp: seconds + 200 } });
-    await bench.clock.advance(20_000);
-    const { nonce } = await agent.seen('AUTH_REFRESH');
+    const { bench, agent, nonce } = await askForRefresh();
     const { identity } = agent.options;
     const proof = await identity.prove(nonce, agent.instance, bench.clock.wall());
     const checked = vi.spyOn(bench.auth.authenticator, 'authenticateAgent');
