@@ -45,6 +45,21 @@ def read(proc_fd, pid):
     return process
 
 
+def is_held(proc_fd, pid):
+    """Whether a thread of it waits and heeds nothing but SIGKILL, as one does whose child by vfork has not yet executed."""
+    try:
+        tasks = os.open("%d/task" % pid, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc_fd)
+    except OSError:
+        return False
+    try:
+        threads = [read(tasks, thread) for thread in pids(tasks)]
+    except OSError:
+        return False
+    finally:
+        os.close(tasks)
+    return any(thread is not None and thread.state == b"D" for thread in threads)
+
+
 def own_memory(proc_fd, pid):
     """Bytes that this process adds: its share of anonymous and shared memory, exact where the kernel lets us look."""
     fields = _fields(proc_fd, "%d/smaps_rollup" % pid)

@@ -41,7 +41,7 @@ class Watch:
         if not self._is_over(tree, main_pid):
             self._looks_over = 0
         else:
-            # A child made by vfork shows its parent's memory as its own until it executes: one look may count it twice.
+            # What changes while it is looked at may count twice, as the memory of a parent and of its child by vfork.
             self._looks_over += 1
             if len(tree) == 1 or self._looks_over >= WATCH_CONFIRM_LOOKS:
                 passed.add("memory")
@@ -60,6 +60,13 @@ class Watch:
         return used + tmpfs > self._memory_bytes
 
     def _exact(self, tree):
-        """Pages that forks share count once: the rough sum counts them in each."""
+        """Pages that forks share count once: the rough sum counts them in each. A child made by vfork is within its parent's
+        memory, and its parent is held, until it executes; one at most for each, since any other may look like it."""
         proc_fd = self._place.proc_fd
-        return sum(processes.own_memory(proc_fd, process.pid) for process in tree)
+        alike = {(process.parent, process.rss): process.pid for process in tree}
+        within = set()
+        for process in tree:
+            child = alike.get((process.pid, process.rss))
+            if child is not None and processes.is_held(proc_fd, process.pid):
+                within.add(child)
+        return sum(processes.own_memory(proc_fd, process.pid) for process in tree if process.pid not in within)

@@ -217,6 +217,32 @@ describeSandbox('an outcome', (sandbox) => {
     expect(result.peak_memory_bytes).toBeLessThan(256 * MIB);
   });
 
+  test.each([
+    ['of the main thread', 'spawn()'],
+    ['of another thread', 'thread = threading.Thread(target=spawn); thread.start(); thread.join()'],
+  ])(
+    'is no memory_limit for a large program while a child %s has not executed yet',
+    async (_name, spawns) => {
+      const { result } = await sandbox().run(
+        py`
+        import os, tempfile, threading
+        area = bytearray(b"x") * (90 << 20)
+        pipe = tempfile.mkdtemp() + "/pipe"
+        os.mkfifo(pipe)
+        # The child opens it before it executes, and finds nobody who writes.
+        actions = [(os.POSIX_SPAWN_OPEN, 0, pipe, os.O_RDONLY, 0)]
+        os.posix_spawn("/bin/sh", ["sh", "-c", "sleep 1; : > " + pipe], os.environ)
+        def spawn():
+            os.waitpid(os.posix_spawn("/bin/true", ["true"], {}, file_actions=actions), 0)
+        ${spawns}
+      `,
+        { memoryBytes: 128 * MIB, timeoutMs: 60_000 },
+      );
+      expect(result).toMatchObject({ outcome: 'exited', exit_code: 0 });
+      expect(result.peak_memory_bytes).toBeLessThan(128 * MIB);
+    },
+  );
+
   test('is memory_limit for a tree of processes that are each small', async () => {
     const { result } = await sandbox().run(
       py`
