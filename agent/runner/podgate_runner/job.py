@@ -2,7 +2,7 @@
 
 import resource
 
-from podgate_runner.limits import CPU_GRACE_SECONDS
+from podgate_runner.limits import CPU_GRACE_SECONDS, MAX_LARGE_STACKS_BYTES
 
 
 def lowered(asked, ours):
@@ -37,12 +37,14 @@ def rlimits(limits, host, program):
     ours = host.config["limits"]
     # What the zygote holds is not the program's: the limits are what it may add.
     data = limits["memory_bytes"] + (0 if program else host.zygote_data_bytes)
+    # stacks.py goes beyond `data`.
+    most = data + (0 if program else MAX_LARGE_STACKS_BYTES)
     processes = ours["processes"] + host.own_tasks
     # Only a backstop: the runner watches the tree, and what it reads is finer than this limit's ticks.
     cpu = limits["cpu_seconds"] + CPU_GRACE_SECONDS
     return [
         (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_DATA, data, data),
+        (resource.RLIMIT_DATA, data, most),
         (resource.RLIMIT_CPU, cpu, cpu + CPU_GRACE_SECONDS),
         (resource.RLIMIT_NPROC, processes, processes),
         (resource.RLIMIT_FSIZE, ours["file_bytes"], ours["file_bytes"]),

@@ -73,6 +73,8 @@ CLOCK_TICK_NS = 20000000
 # Of a Python thread, unless the program says otherwise: whole stacks count in RLIMIT_DATA, and of the usual 8 MiB a limit of
 # 256 MiB has room for 30. A recursion to Python's own limit fits, but for one through sort.
 THREAD_STACK_BYTES = 2 << 20
+# Of all stacks of a Python program that says otherwise: they are no part of its data limit up to here, but for what is used.
+MAX_LARGE_STACKS_BYTES = 1 << 30
 
 # Pieces of work that one session has under way at once.
 MAX_SESSION_WORK = 16

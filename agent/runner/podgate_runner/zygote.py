@@ -15,10 +15,9 @@ import os
 import sys
 import time
 import _socket
-import _thread
 
-from podgate_runner import child, confine, courier, harden, priority, pyrun, syscalls
-from podgate_runner.limits import MAX_PRELOAD_ERRORS, THREAD_STACK_BYTES
+from podgate_runner import child, confine, courier, harden, priority, pyrun, stacks, syscalls
+from podgate_runner.limits import MAX_PRELOAD_ERRORS
 
 
 # A cell's own processes, as its programs count.
@@ -192,7 +191,7 @@ def prepare(config, cell):
     left = threads() - 1
     if left:
         missing.append("Preloading left %d threads in the zygote; executions begin without them." % left)
-    _thread.stack_size(THREAD_STACK_BYTES)
+    stacks.warm()
     pyrun.warm()
     for _ in range(REHEARSALS):
         pyrun.rehearse()
