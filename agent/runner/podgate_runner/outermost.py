@@ -2,7 +2,8 @@
 
 The interpreter has no call for that. It keeps its current frame in one word of memory, and a frame that begins while that
 word is null is an outermost one, as the first of every interpreter is. The word is searched for once, by its value, and
-then tried in a child; where either fails, nothing is touched, and a program that asks sees our frames.
+then tried in a child; where either fails, nothing is touched, and a program that asks sees our frames. So with the number
+by which it counts how deep a recursion is: without it one ends as many calls early as frames of ours are below.
 """
 
 import ctypes
@@ -10,6 +11,7 @@ import os
 import sys
 
 _WORD_BYTES = ctypes.sizeof(ctypes.c_void_p)
+_INT_BYTES = ctypes.sizeof(ctypes.c_int)
 # In a frame object from 3.11 on: the frame that the interpreter itself works with.
 _INNER_FRAME = 3 * _WORD_BYTES
 # Of a thread's state, which is larger in every version.
@@ -17,6 +19,14 @@ _STATE_WORDS = 32
 # 3.11 and 3.12 keep the word in a record on the C stack that this word of the state leads to.
 _RECORD = 7 * _WORD_BYTES
 _RECORD_WORDS = 2
+
+# Where the number stands that counts calls: behind the frame until 3.10, then with its limit, from which it counts down.
+_STATE_INTS = 2 * _STATE_WORDS
+_COUNTS_DOWN = sys.version_info >= (3, 11)
+# Until 3.11 a call of C's counts too: the one of `exec`.
+_AT_CALL = 0 if sys.version_info >= (3, 12) else 1 if _COUNTS_DOWN else -1
+_OWN_CALLS = 100 if _COUNTS_DOWN else -100
+_MAX_FRAMES = 100
 
 # What takes trace and profile functions away, and is itself seen by none.
 _CLEARING = ("PyEval_SetTrace", "PyEval_SetProfile")
@@ -26,6 +36,7 @@ _nowhere = ctypes.c_void_p()
 _direct = _nowhere
 _record = None
 _record_offset = 0
+_depth = _limit = None
 
 
 def warm():
@@ -38,7 +49,9 @@ def warm():
     try:
         _search()
         if not _holds():
-            _forget()
+            _forget_depth()
+            if not _holds():
+                _forget()
     except Exception:
         _forget()
 
@@ -48,9 +61,14 @@ def call(function, *args):
     has one frame of ours, this one. With the return from here the word is what it was. What traces or profiles the program
     ends with it: it would see our frames, and where the word is null it would end the process."""
     _word().value = None
+    if _depth is not None:
+        _depth.value = _limit.value + _AT_CALL
     try:
         return function(*args)
     finally:
+        if _depth is not None:
+            # What the program leaves as its limit may be less than we need.
+            _depth.value = _limit.value + _OWN_CALLS
         for clear in _clearing:
             clear(None, None)
 
@@ -62,19 +80,22 @@ def _word():
 
 
 def _search():
-    global _direct, _record, _record_offset
+    global _direct, _record, _record_offset, _depth, _limit
     # Other interpreters have no such word, and one without its lock looks along the frames for what is alive.
     if sys.implementation.name != "cpython" or "t" in sys.abiflags:
         return
     state = ctypes.pythonapi.PyThreadState_Get
     state.restype, state.argtypes = ctypes.c_void_p, []
     address = state()
+    _search_depth(address)
     frame = id(sys._getframe())
     if sys.version_info >= (3, 11):
         frame = _at(frame + _INNER_FRAME).value
     for number in range(_STATE_WORDS):
         if _at(address + number * _WORD_BYTES).value == frame:
             _direct = _at(address + number * _WORD_BYTES)
+            if not _COUNTS_DOWN:
+                _depth, _limit = _int(address + (number + 1) * _WORD_BYTES), ctypes.c_int(0)
             return
     if (3, 11) <= sys.version_info < (3, 13):
         record = _at(address + _RECORD)
@@ -84,13 +105,33 @@ def _search():
                 return
 
 
+def _search_depth(state):
+    global _depth, _limit
+    limit = sys.getrecursionlimit()
+    for number in range(1, _STATE_INTS if _COUNTS_DOWN else 0):
+        left, most = _int(state + (number - 1) * _INT_BYTES), _int(state + number * _INT_BYTES)
+        if most.value == limit and limit - _MAX_FRAMES < left.value < limit:
+            _depth, _limit = left, most
+            return
+
+
 def _at(address):
     return ctypes.c_void_p.from_address(address)
+
+
+def _int(address):
+    return ctypes.c_int.from_address(address)
 
 
 def _forget():
     global _direct, _record
     _direct, _record = _nowhere, None
+    _forget_depth()
+
+
+def _forget_depth():
+    global _depth
+    _depth = None
 
 
 _TRIAL = """
@@ -100,6 +141,11 @@ def depth(frame=None):
     while frame is not None: frame, frames = frame.f_back, frames + 1
     return frames
 depths = [depth(), *(depth() for _ in "x")]
+sys.setrecursionlimit(300)
+def deep(calls):
+    try: return deep(calls + 1)
+    except RecursionError: return calls
+calls = deep(1)
 raise LookupError
 """
 
@@ -113,7 +159,8 @@ def _holds():
             call(exec, _TRIAL, seen)
         except LookupError as error:
             alone = error.__traceback__.tb_next.tb_next.tb_next is None and sys._getframe(1) is not None
-            os._exit(0 if seen.get("depths") == [2, 3] and alone else 1)
+            counted = _depth is None or seen["calls"] == 299
+            os._exit(0 if seen["depths"] == [2, 3] and alone and counted else 1)
         finally:
             os._exit(1)
     return os.waitpid(pid, 0)[1] == 0

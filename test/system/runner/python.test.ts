@@ -73,6 +73,43 @@ describeSandbox('Python code', (sandbox) => {
     await expectNext(sandbox());
   });
 
+  test('recurses as deep as the limit says, in its body, in hooks at exit and when objects are freed', async () => {
+    const ran = await sandbox().run(py`
+      import atexit, sys
+      def deep(calls):
+          try: return deep(calls + 1)
+          except RecursionError: return calls
+      class Freed:
+          def __del__(self): print(deep(1) in (298, 299))
+      print(deep(1), sys.getrecursionlimit())
+      sys.setrecursionlimit(300)
+      print(deep(1), sys.getrecursionlimit())
+      atexit.register(lambda: print(deep(1)))
+      freed = Freed()
+      deep(1)
+    `);
+    expect(ran.stderr).toBe('');
+    expect(ran.stdout).toBe('999 1000\n299 300\n299\n299\nTrue\n');
+    await expectNext(sandbox());
+  });
+
+  test('ends in order whatever recursion limit it leaves', async () => {
+    const ran = await sandbox().run(py`
+      import atexit, sys
+      class Freed:
+          def __del__(self): print("freed")
+      freed = Freed()
+      atexit.register(print, "bye")
+      left = open("left", "w")
+      left.write("kept")
+      sys.setrecursionlimit(4)
+    `);
+    expect(ran.stderr).toBe('');
+    expect(ran.stdout).toBe('bye\nfreed\n');
+    expect(ran.files.get('left')?.toString()).toBe('kept');
+    await expectNext(sandbox());
+  });
+
   test('sees no frame below its own: it is the outermost, as for python itself', async () => {
     const code = py`
       import atexit, inspect, signal, sys, traceback, warnings
