@@ -21,9 +21,11 @@ _SIGNALS = range(1, signal.NSIG)
 def leave(box, known_modules):
     """`box` holds the exception that ended the program, or None; it is emptied so that nothing keeps its frames."""
     code = 0
-    interrupted = False
+    interrupted = []
     if box[0] is not None:
-        interrupted = type(box[0]) is KeyboardInterrupt
+        if type(box[0]) is KeyboardInterrupt:
+            interrupted.append(True)
+            sys.addaudithook(lambda *event: forgets(*event) and interrupted.clear())
         code = report(box)
     box.clear()
     whole = True
@@ -43,6 +45,11 @@ def leave(box, known_modules):
         # Beside a thread that never rests it would cost a turn of the interpreter's lock.
         closerange(1, 3)
     _exit(code & 0xFF)
+
+
+def forgets(event, args):
+    """Whether the interpreter forgets that an interrupt ended the program: until 3.13 with each string that is evaluated."""
+    return event == "exec" and sys.version_info < (3, 14) and getattr(args[0], "co_filename", None) == "<string>"
 
 
 def report(box):

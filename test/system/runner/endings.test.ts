@@ -102,6 +102,19 @@ describeSandbox('the end of a Python program', (sandbox) => {
     expect(ran.stderr).toMatch(/Own: x\n$/);
   });
 
+  test('by an interrupt is exited with 1 where a string is evaluated at exit, until Python 3.13', async () => {
+    const ran = await sandbox().run(py`
+      import atexit, sys
+      from collections import namedtuple
+      atexit.register(lambda: namedtuple("Late", "name"))
+      print(sys.version_info < (3, 14))
+      raise KeyboardInterrupt
+    `);
+    const forgotten = { outcome: 'exited', exit_code: 1, signal: null };
+    const kept = { outcome: 'signaled', exit_code: 130, signal: 2 };
+    expect(ran.result).toMatchObject(ran.stdout === 'True\n' ? forgotten : kept);
+  });
+
   test.each([
     ['a profile function', 'sys.setprofile(lambda frame, *_: seen.append(frame.f_code.co_filename))'],
     ['a trace function', 'sys.settrace(lambda frame, *_: seen.append(frame.f_code.co_filename))'],
