@@ -6,7 +6,7 @@ import os
 import sys
 from _frozen_importlib_external import SourceFileLoader
 
-from podgate_runner import late_environment, outermost, pycompile, pyexit
+from podgate_runner import AT_START, late_environment, outermost, pycompile, pyexit
 
 
 class _Known(frozenset):
@@ -16,18 +16,30 @@ class _Known(frozenset):
 
 
 _known_modules = _Known()
+_ours = frozenset()
+
+
+def claim():
+    """In the zygote, before it imports what the template says: loads what the interpreter itself imports to report an error.
+    A file beside a program takes the place of what is there then, and would not be at an interpreter's start."""
+    global _ours
+    if sys.version_info >= (3, 13):
+        __import__("traceback")
+    _ours = frozenset(sys.modules).difference(AT_START, sys.builtin_module_names)
 
 
 def warm():
-    """In the zygote: loads what the interpreter itself imports to report an error, and remembers what was there."""
-    global _known_modules
-    if sys.version_info >= (3, 13):
-        __import__("traceback")
+    """In the zygote: remembers what was there."""
     outermost.warm()
     late_environment.warm()
     forget_podgate()
+    _remember()
     # Executions must not share what the importer remembers of directories that user code writes.
     sys.path_importer_cache.clear()
+
+
+def _remember():
+    global _known_modules
     _known_modules = _Known(sys.modules)
     _known_modules.last = next(reversed(sys.modules), None)
 
@@ -56,8 +68,23 @@ def forget_podgate():
     """User code finds no module of ours."""
     loader = sys.modules["podgate_runner"].__spec__.loader
     sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not loader]
-    for name in [name for name in sys.modules if name.partition(".")[0] == "podgate_runner"]:
+    _forget({"podgate_runner"})
+
+
+def _forget(names):
+    """These modules and all below them."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in names]:
         del sys.modules[name]
+
+
+def _give_way(folder):
+    try:
+        beside = {name for name, _, kind in (entry.partition(".") for entry in os.listdir(folder)) if kind in ("", "py")}
+    except OSError:
+        return
+    if not _ours.isdisjoint(beside):
+        _forget(_ours & beside)
+        _remember()
 
 
 def run(path, args, interactive):
@@ -94,6 +121,7 @@ def begin(path, args, interactive, last="single"):
         sys.orig_argv = [sys.executable, "-u", path] + args
     late_environment.heed()
     sys.path.insert(0, os.path.dirname(path))
+    _give_way(sys.path[0])
     main = type(sys)("__main__")
     main.__file__ = path
     main.__builtins__ = builtins

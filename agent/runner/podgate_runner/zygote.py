@@ -177,6 +177,7 @@ def fork_cell(cell, cell_config, zygote_sock, fds):
 
 def prepare(config, cell):
     gc.disable()
+    pyrun.claim()
     preloaded, failed = preload(config["preload"])
     if "matplotlib" in sys.modules:
         try:

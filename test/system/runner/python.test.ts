@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { describeSandbox, expectNext, py } from './suite.ts';
+import { describeSandbox, expectNext, expectUnharmed, py } from './suite.ts';
 
 describeSandbox('Python code', (sandbox) => {
   test.each([
@@ -301,6 +301,39 @@ describeSandbox('Python code', (sandbox) => {
       args: ['a', 'b c', ''],
     });
     expect(ran.stdout).toBe("42 /srv ['/srv/__main__.py', 'a', 'b c', '']\n");
+  });
+
+  test('imports what lies beside it in place of what only the runner wanted, and ends with it', async () => {
+    const own = py`
+      VALUE = 42
+      file = open(__name__ + ".txt", "w")
+      file.write("kept")
+      def hold(): return file
+      class Freed:
+          def __del__(self): print(__name__, "is freed")
+      freed = Freed()
+    `;
+    for (const name of ['ctypes', 'enum', 'resource', 'signal', 'struct']) {
+      const ran = await sandbox().run(`import ${name}\nprint(${name}.VALUE)`, {
+        files: { [`${name}.py`]: own },
+      });
+      expect([ran.stdout, ran.stderr]).toEqual([`42\n${name} is freed\n`, '']);
+      expect(ran.files.get(`${name}.txt`)?.toString()).toBe('kept');
+      await expectUnharmed(sandbox());
+    }
+    const packaged = await sandbox().run(
+      'import signal.own, ctypes\nprint(signal.own.VALUE, ctypes.c_int(1).value)',
+      {
+        files: {
+          'signal/__init__.py': '',
+          'signal/own.py': 'VALUE = 42',
+          'ctypes.txt': '',
+          'struct.csv': '',
+        },
+      },
+    );
+    expect([packaged.stdout, packaged.stderr]).toEqual(['42 1\n', '']);
+    await expectUnharmed(sandbox());
   });
 
   test('starts from fresh randomness', async () => {
