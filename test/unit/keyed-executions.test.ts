@@ -30,9 +30,11 @@ test('requests with one key that come at once begin one execution, and the other
   const keyed = new KeyedExecutions({ elapsed: () => 0, start, follow: async () => follower });
   const releases = [vi.fn(), vi.fn(), vi.fn()];
   const key = { text: 'a', digest: 'a' };
-  const [first, ...others] = await Promise.all(releases.map((release) => keyed.open(orderOf(release), key)));
-  expect(first).toBe(run);
-  for (const other of others) expect(other).toBe(follower);
+  const opened = await Promise.all(releases.map((release) => keyed.open(orderOf(release), key)));
   expect(start).toHaveBeenCalledTimes(1);
-  expect(releases.map(({ mock }) => mock.calls.length)).toEqual([0, 1, 1]);
+  // Whose digest is there first is not said.
+  const isFirst = opened.map((each) => each === run);
+  expect(isFirst.filter(Boolean)).toHaveLength(1);
+  expect(opened).toEqual(isFirst.map((is) => (is ? run : follower)));
+  expect(releases.map(({ mock }) => mock.calls.length)).toEqual(isFirst.map((is) => (is ? 0 : 1)));
 });
