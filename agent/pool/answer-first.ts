@@ -8,8 +8,6 @@ export type AnswerFirst = {
   until(answered: Promise<void> | undefined, work: () => void, delayMs: number): void;
   /** Somebody waits for what was put off: all of it is done now. */
   hurry(): void;
-  /** The same where `isAwaited`. */
-  hurryIfAwaited(): void;
 };
 
 /** `isAwaited`: whether somebody waits for what may be put off. */
@@ -34,15 +32,11 @@ export function createAnswerFirst(clock: Clock, isAwaited: () => boolean): Answe
         work,
         clock.after(delayMs, () => begin(work)),
       );
-    hurryIfAwaited();
+    if (isAwaited()) hurry();
   }
 
   function hurry(): void {
     for (const work of [...putOff.keys()]) now(work);
-  }
-
-  function hurryIfAwaited(): void {
-    if (isAwaited()) hurry();
   }
 
   return {
@@ -52,6 +46,5 @@ export function createAnswerFirst(clock: Clock, isAwaited: () => boolean): Answe
       later(work, delayMs);
     },
     hurry,
-    hurryIfAwaited,
   };
 }

@@ -79,7 +79,7 @@ export function createPool(deps: PoolDeps): Pool {
     slots.move(slot, to);
     if (from === 'connecting' || from === 'unreached') if (to === 'idle') trouble.succeeded();
     if (to === 'idle') becameIdle(slot);
-    if (to === 'retiring' || to === 'gone') settle(slot, 'discarded');
+    if (to === 'retiring') settle(slot, 'discarded');
     if (closing && slots.size === 0) closed.resolve();
     const removeThenRefill = () => {
       void life.destroy(slot);
@@ -89,10 +89,7 @@ export function createPool(deps: PoolDeps): Pool {
     // The processors are the execution's: it has just begun, or its answer is on its way. One for each sandbox at most.
     if (event === 'spent' || (event === 'take' && idle.size() > 0))
       answerFirst.later(then, bounds.answerFirstMs);
-    else {
-      then();
-      answerFirst.hurryIfAwaited();
-    }
+    else then();
   }
 
   function whenAnswered(work: () => void, answered: Promise<void> | undefined): void {

@@ -1,4 +1,4 @@
-import { Failure, type FailureOptions, isErrorCode } from '../../shared/errors.ts';
+import { Failure } from '../../shared/errors.ts';
 import type { Template } from '../../shared/template.ts';
 import type { Backend, Sandbox } from '../backends/backend.ts';
 import type { Clock } from '../clock.ts';
@@ -146,13 +146,10 @@ export function createSandboxLife(deps: SandboxLifeDeps): SandboxLife {
   return { create, ping, reset, destroy };
 }
 
-/** A backend's rejection as what callers are told. Anything without a code of ours is `backend_unavailable`. */
-export function asFailure(error: unknown): Failure {
+/** A backend's rejection as what callers are told. What is no Failure of ours is `backend_unavailable`. */
+function asFailure(error: unknown): Failure {
   if (error instanceof Failure) return error;
-  const options: FailureOptions = { cause: error };
-  const code = (error as { code?: unknown } | null)?.code;
-  if (isErrorCode(code)) return new Failure(code, 'The backend could not make a sandbox.', options);
-  return new Failure('backend_unavailable', 'The backend could not make a sandbox.', options);
+  return new Failure('backend_unavailable', 'The backend could not make a sandbox.', { cause: error });
 }
 
 function leftovers(names: readonly string[]): Failure {

@@ -188,10 +188,7 @@ export function createSteadyRunner(deps: SteadyRunnerDeps): SandboxRunner {
     client.close();
     const lost = [...running.values()];
     running.clear();
-    for (const { execution, handlers } of lost) {
-      const started = execution.checkpoint().started ? 'yes' : 'unknown';
-      handlers.lost(new Failure(reason.code, reason.detail, { cause: reason.cause, started }), end);
-    }
+    for (const { handlers } of lost) handlers.lost(reason, end);
     deps.onLost(reason);
     ended.resolve(reason);
   }
