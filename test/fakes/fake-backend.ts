@@ -34,6 +34,8 @@ export type FakeBackend = Backend & {
   creations: number;
   /** Says that sandboxes may be made again. */
   reachable(): void;
+  /** How many listen for that. */
+  readonly listeners: number;
   closed: boolean;
 };
 
@@ -109,6 +111,9 @@ export function createFakeBackend(
     },
     reachable() {
       for (const listener of listeners) listener();
+    },
+    get listeners() {
+      return listeners.size;
     },
     list: async () => backend.alive.map(({ sandbox }) => sandbox),
     async close() {

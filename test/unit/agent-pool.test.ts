@@ -83,7 +83,17 @@ describe('the states of a sandbox', () => {
     ['creating', 'retire', 'cancelled'],
     ['cancelled', 'created', 'retiring'],
     ['idle', 'ping_failed', 'retiring'],
+    ['idle', 'interrupted', 'unreached'],
+    ['unreached', 'restored', 'idle'],
+    ['unreached', 'ping_failed', 'unreached'],
+    ['unreached', 'retire', 'retiring'],
     ['taken', 'ping_failed', 'taken'],
+    ['taken', 'interrupted', 'taken'],
+    ['taken', 'lost', 'condemned'],
+    ['condemned', 'clean', 'retiring'],
+    ['resetting', 'ping_failed', 'resetting'],
+    ['resetting', 'lost', 'retiring'],
+    ['resetting', 'retire', 'retiring'],
     ['retiring', 'destroyed', 'gone'],
   ] as const)('%s meets %s and is %s', ([state, event, to]) => {
     expect(next(state, event)).toBe(to);
@@ -149,6 +159,29 @@ describe('a pool', () => {
     await clock.settle();
     expect(pool.counts()).toMatchObject({ taken: 3, waiting: 4 });
     expect(backend.peak).toBe(3);
+  });
+
+  test('makes no others for those whose runner is not ready yet, and counts on them', async () => {
+    const { pool, backend, clock } = await createBench({ pool: { min: 2, max: 8 } });
+    backend.onRunner = (runner) => {
+      runner.answers.ready = false;
+    };
+    await clock.advance(1_000);
+    expect([backend.creations, pool.counts().connecting, pool.capacity()]).toEqual([2, 2, 8]);
+  });
+
+  test('says that more can be taken when somebody waits no more', async () => {
+    const { pool, backend, clock, changes } = await createBench({ pool: { min: 0, max: 1 } });
+    backend.hold = true;
+    const waiting = new AbortController();
+    const refused = expect(pool.wait('a', waiting.signal)).rejects.toThrow('gone');
+    await clock.settle();
+    const before = changes();
+    expect(pool.capacity()).toBe(0);
+    waiting.abort(new Error('gone'));
+    await refused;
+    await clock.settle();
+    expect([pool.capacity(), changes() - before]).toEqual([1, 1]);
   });
 
   test('makes another once an execution has had the processors for a while, where one still waits', async () => {
@@ -292,6 +325,42 @@ describe('a pool', () => {
     expect(backend.made[0]?.destroyed).toBe(true);
   });
 
+  test('destroys one reset sandbox for one who waits, however long it takes to go and the next to be ready', async () => {
+    const { pool, backend, clock } = await createBench({ reuse: 'reset', pool: { min: 0, max: 2 } }, false);
+    const [one, two] = await Promise.all([
+      settled(pool.wait('a', never()), clock),
+      settled(pool.wait('a', never()), clock),
+    ]);
+    for (const lease of [one, two]) void lease?.release('reuse', Promise.resolve());
+    await clock.settle();
+    expect(pool.counts()).toMatchObject({ idle: 2 });
+    backend.destroyFailures = 1;
+    backend.onRunner = (runner) => {
+      runner.answers.ready = false;
+    };
+    void pool.wait('b', never()).catch(() => {});
+    await clock.settle();
+    expect(pool.counts()).toMatchObject({ idle: 1, retiring: 1 });
+    await clock.advance(POOL_BOUNDS.retryBaseMs);
+    expect(pool.counts()).toMatchObject({ idle: 1, connecting: 1 });
+    await pool.close();
+  });
+
+  test('keeps what waits for anybody beside what one principal keeps for itself', async () => {
+    const { pool, backend, clock } = await createBench({ reuse: 'reset', pool: { min: 1, max: 2 } }, false);
+    await clock.settle();
+    const use = async () => {
+      await pool.take('a')?.release('reuse', Promise.resolve());
+      await clock.settle();
+    };
+    await use();
+    for (let passedMs = 0; passedMs < 2 * POOL_BOUNDS.unusedMs; passedMs += POOL_BOUNDS.ownedUnusedMs / 2) {
+      await clock.advance(POOL_BOUNDS.ownedUnusedMs / 2);
+      await use();
+    }
+    expect([backend.creations, pool.counts().idle]).toEqual([2, 2]);
+  });
+
   test('destroys a sandbox whose reset left something, and one whose reset does not end', async () => {
     for (const answer of ['dirty', false] as const) {
       const { pool, backend, clock, logged } = await createBench(
@@ -321,6 +390,29 @@ describe('a pool', () => {
     expect(pool.counts()).toMatchObject({ idle: 2 });
   });
 
+  test('thinks nothing of a PING that a sandbox with an execution does not answer', async () => {
+    const { pool, backend, clock, logged } = await createBench({ pool: { min: 1, max: 1 } });
+    await clock.settle();
+    const [first] = backend.made;
+    if (first) first.runner.answers.ping = false;
+    await clock.advance(POOL_BOUNDS.pingEveryMs);
+    const lease = pool.take('a');
+    await clock.advance(POOL_BOUNDS.pingTimeoutMs);
+    expect(await lease?.release('reuse')).toBe('returned');
+    expect(logged).toEqual([]);
+  });
+
+  test('gives nobody a sandbox that was lost while it was taken', async () => {
+    const { pool, backend, clock } = await createBench({ pool: { min: 1, max: 1 } });
+    await clock.advance(POOL_BOUNDS.steadyMs);
+    const lease = pool.take('a');
+    backend.made[0]?.runner.die();
+    await clock.settle();
+    expect(await lease?.release('reuse')).toBe('discarded');
+    await clock.settle();
+    expect(pool.take('a')?.sandboxId).not.toBe(lease?.sandboxId);
+  });
+
   test('replaces a sandbox that dies while it waits', async () => {
     const { pool, backend, clock } = await createBench();
     await clock.advance(20_000);
@@ -338,9 +430,20 @@ describe('a pool', () => {
     await clock.settle();
     for (const lease of leases) lease?.release('reuse');
     await clock.settle();
+    await clock.advance(POOL_BOUNDS.unusedMs - 1_000);
     expect(backend.alive).toHaveLength(4);
-    await clock.advance(330_000);
-    expect(backend.alive).toHaveLength(2);
+    await clock.advance(POOL_BOUNDS.pingEveryMs + 1_000);
+    expect([backend.alive.length, backend.creations]).toEqual([2, 4]);
+  });
+
+  test('lets what one principal keeps for itself go sooner', async () => {
+    const { pool, backend, clock } = await createBench({ reuse: 'reset', pool: { min: 0, max: 1 } }, false);
+    const lease = await settled(pool.wait('a', never()), clock);
+    void lease.release('reuse', Promise.resolve());
+    await clock.advance(POOL_BOUNDS.ownedUnusedMs - 1_000);
+    expect(backend.alive).toHaveLength(1);
+    await clock.advance(POOL_BOUNDS.pingEveryMs + 1_000);
+    expect(backend.alive).toHaveLength(0);
   });
 
   test.for([
@@ -423,6 +526,8 @@ describe('a pool that cannot make sandboxes', () => {
     await clock.settle();
     const before = backend.creations;
     await pool.close();
+    await clock.settle();
+    expect(clock.pending).toBe(0);
     await clock.advance(60_000);
     expect(logged.filter(([event]) => event === 'pool_recovered')).toEqual([]);
     expect(backend.creations).toBe(before);
@@ -469,6 +574,30 @@ describe('a pool that cannot make sandboxes', () => {
     await Promise.all(runs);
     expect(pool.trouble).toMatchObject({ code: 'quota_exceeded' });
     expect(logged.filter(([event]) => event === 'pool_trouble')).toHaveLength(1);
+  });
+
+  test('does not try more often because executions come and go in what it has', async () => {
+    const { pool, backend, clock } = await createBench({ pool: { min: 4, max: 8 } });
+    limitToTwo(backend);
+    await clock.advance(60_000);
+    const before = backend.creations;
+    for (let used = 0; used < 20; used += 1) {
+      await pool.take('a')?.release('reuse');
+      await clock.settle();
+    }
+    expect(backend.creations).toBe(before);
+  });
+
+  test('has no hope longer because a sandbox that ended soon takes its time to go', async () => {
+    const { pool, backend, clock } = await createBench({ pool: { min: 1, max: 1 } });
+    await clock.advance(POOL_BOUNDS.steadyMs - 1_000);
+    backend.failure = quota;
+    backend.destroyFailures = 2;
+    backend.made[0]?.runner.die();
+    await clock.advance(POOL_BOUNDS.hopefulMs - POOL_BOUNDS.steadyMs);
+    expect(pool.hopeful).toBe(true);
+    await clock.advance(1_000);
+    expect([pool.trouble !== null, pool.hopeful]).toEqual([true, false]);
   });
 
   test('has not recovered because nothing was tried for a while', async () => {
@@ -579,6 +708,17 @@ describe('a pool that cannot make sandboxes', () => {
     expect(backend.creations).toBeLessThan(60);
     expect(pool.counts().idle).toBeLessThanOrEqual(2);
   });
+
+  test('does not spin on sandboxes that end soon after they are made, where their streams would be replaced', async () => {
+    const { pool, backend, clock } = await createBench({}, false, true);
+    await clock.settle();
+    backend.end = { why: 'evicted', failure: new Failure('sandbox_lost', 'The node is short of something.') };
+    backend.unreachable = true;
+    for (const { runner } of backend.alive) runner.die();
+    await clock.advance(1);
+    expect(pool.trouble).toMatchObject({ detail: 'Sandboxes end soon after they are made.' });
+    expect(backend.creations).toBe(2);
+  });
 });
 
 describe('a pool whose template changes', () => {
@@ -624,6 +764,20 @@ describe('a pool whose template changes', () => {
     await clock.settle();
     expect(backend.creations).toBe(2);
   });
+
+  test('tries another definition at once, and the same one when its time has come', async () => {
+    const { pool, backend, clock } = await createBench();
+    backend.failure = quota;
+    await clock.advance(60_000);
+    const before = backend.creations;
+    backend.failure = undefined;
+    pool.update(await parseTemplate({ name: 'default', pool: { min: 2, max: 4 } }));
+    await clock.settle();
+    expect([backend.creations - before, pool.trouble?.code]).toEqual([0, 'quota_exceeded']);
+    pool.update(await parseTemplate({ name: 'default', pool: { min: 2, max: 4 }, image: 'other:1' }));
+    await clock.settle();
+    expect([pool.counts().idle, pool.trouble]).toEqual([2, null]);
+  });
 });
 
 describe('a pool that closes', () => {
@@ -643,7 +797,40 @@ describe('a pool that closes', () => {
     await closed;
     expect(backend.alive).toEqual([]);
     expect(pool.take('a')).toBeUndefined();
+    expect(pool.capacity()).toBe(0);
     await expect(pool.wait('a', never())).rejects.toMatchObject({ code: 'draining' });
+  });
+
+  test('waits for no creation, and for no execution that still holds a sandbox', async () => {
+    const { pool, backend, clock } = await createBench({ pool: { min: 1, max: 2 } });
+    await clock.settle();
+    const lease = pool.take('a');
+    backend.hold = true;
+    await clock.settle();
+    expect(pool.counts()).toMatchObject({ taken: 1, creating: 1 });
+    const closed = pool.close();
+    expect(pool.capacity()).toBe(0);
+    expect(await lease?.runner.ended).toMatchObject({ code: 'sandbox_lost' });
+    await lease?.release('discard');
+    await clock.settle();
+    await closed;
+  });
+
+  test('tells a stream that is on its way, and looks for no sandbox that it has given up', async () => {
+    const { pool, backend, clock } = await createBench({}, false, true);
+    await clock.settle();
+    const signals: AbortSignal[] = [];
+    backend.connect = (_sandbox, signal) => {
+      signals.push(signal);
+      return new Promise(() => {});
+    };
+    pool.renew();
+    await clock.settle();
+    expect(signals.map(({ aborted }) => aborted)).toEqual([false, false]);
+    const closed = pool.close();
+    await clock.settle();
+    expect(signals.map(({ aborted }) => aborted)).toEqual([true, true]);
+    await closed;
   });
 
   test('ends even where the cluster does not answer', async () => {
@@ -654,6 +841,9 @@ describe('a pool that closes', () => {
     await clock.advance(10_000);
     await closed;
     expect(logged.filter(([event]) => event === 'sandbox_left_behind')).toHaveLength(2);
+    expect(logged).toHaveLength(2 * POOL_BOUNDS.destroyTries);
+    expect(backend.alive.map(({ runner }) => runner.stream.destroyed)).toEqual([true, true]);
+    expect(backend.listeners).toBe(0);
   });
 
   test('leaves no timer behind', async () => {
@@ -691,6 +881,19 @@ describe('a sandbox whose stream is lost, where the backend reconnects', () => {
     expect(pool.counts()).toMatchObject({ unreached: 0, idle: 2 });
     expect(backend.creations).toBe(2);
     expect(pool.take('a')).toBeDefined();
+  });
+
+  test('ends the wait of a pool that could make no more: the cluster is back', async () => {
+    const bench = await createBench({}, false, true);
+    const { pool, backend, clock } = bench;
+    await clock.advance(POOL_BOUNDS.steadyMs);
+    backend.failure = quota;
+    pool.take('a');
+    await clock.advance(60_000);
+    const before = backend.creations;
+    backend.failure = undefined;
+    await lose(bench);
+    expect([backend.creations - before, pool.trouble]).toEqual([1, null]);
   });
 
   test('is given up when the backend says that it ended', async () => {

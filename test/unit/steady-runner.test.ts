@@ -1,11 +1,27 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { POOL_BOUNDS } from '../../agent/pool/bounds.ts';
 import { createPool } from '../../agent/pool/pool.ts';
+import type { RunnerStartBody } from '../../agent/runner/messages.ts';
 import { parseTemplate } from '../../shared/template.ts';
 import { createFakeBackend, type FakeSandbox } from '../fakes/fake-backend.ts';
 import { createFakeClock } from '../fakes/fake-clock.ts';
 
 const LOOK_MS = 10;
+/** Without input: its runner runs it at once. */
+const BODY: RunnerStartBody = {
+  language: 'python',
+  last_line_interactive: false,
+  traceparent: null,
+  sizes: { manifest: 0, code: 0, stdin: null, files: 0 },
+  limits: {
+    timeout_ms: 1_000,
+    max_output_bytes: 0,
+    memory_bytes: 1,
+    cpu_seconds: 1,
+    output_limit_bytes: null,
+  },
+  collect: false,
+};
 
 async function openOne() {
   const clock = createFakeClock();
@@ -51,4 +67,29 @@ describe('a sandbox whose streams are cut one after the other', () => {
     await clock.settle();
     expect(sandbox.streams - before).toBe(more);
   });
+});
+
+test('what has ended in a sandbox is told of no loss of it, and what runs is told once', async () => {
+  const { clock, pool, sandbox } = await openOne();
+  const lease = await pool.wait('a', new AbortController().signal);
+  const begin = (streamId: number) => {
+    const heard = { exit: vi.fn(), lost: vi.fn() };
+    const silent = { started() {}, data() {}, fileEnd() {}, inputWindow() {} };
+    lease.runner.start(streamId, BODY, { ...silent, ...heard });
+    return heard;
+  };
+  const ended = begin(1);
+  await clock.settle();
+  sandbox.runner.onRun = (run) => run.started();
+  const running = begin(2);
+  await clock.settle();
+  const closed = pool.close();
+  await lease.release('discard');
+  await clock.settle();
+  await closed;
+  const calls = [ended, running].map(({ exit, lost }) => [exit.mock.calls.length, lost.mock.calls.length]);
+  expect(calls).toEqual([
+    [1, 0],
+    [0, 1],
+  ]);
 });
