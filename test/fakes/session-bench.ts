@@ -51,6 +51,7 @@ export async function createSessionBench(sandboxes: number, reconnects = false) 
   const start = async (principal: string, session: NonNullable<StartBody['session']>, bytes = 1_000) => {
     count += 1;
     let answer = 'none';
+    const words: string[] = [];
     const body: StartBody = {
       ...START,
       execution_id: `e${count}`,
@@ -62,7 +63,7 @@ export async function createSessionBench(sandboxes: number, reconnects = false) 
       detach: true,
       session,
     };
-    executions.start(body, {
+    const input = executions.start(body, {
       ...NOBODY,
       accept: () => {
         answer = 'accepted';
@@ -70,11 +71,15 @@ export async function createSessionBench(sandboxes: number, reconnects = false) 
       nack: (code) => {
         answer = code;
       },
+      started: () => words.push('STARTED'),
+      data: (channel) => words.push(`DATA ${channel}`),
+      fileEnd: () => words.push('END'),
+      exit: ({ failure }) => words.push(`EXIT ${failure?.code}`),
     });
     await clock.settle();
     const run = backend.made.flatMap(({ runner }) => runner.runs).find((one) => !known.has(one));
     if (run) known.add(run);
-    return { answer, run: run as FakeRun, id: body.execution_id };
+    return { answer, words, input, run: run as FakeRun, id: body.execution_id };
   };
   return {
     clock,

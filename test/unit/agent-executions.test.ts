@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { ExecutionReport } from '../../agent/executions/execution-report.ts';
 import { createExecutions, type Executions } from '../../agent/executions/executions.ts';
 import type { ExecutionInput, ExecutionPort } from '../../agent/executions/port.ts';
+import { STAGE_SILENCE_MS } from '../../agent/executions/runner-silence.ts';
 import { StartInput } from '../../agent/executions/start-input.ts';
 import { MAX_WAITING_LINK_BYTES, WAITING_START_BYTES } from '../../agent/executions/waiting-room.ts';
 import { POOL_BOUNDS } from '../../agent/pool/bounds.ts';
@@ -457,6 +458,22 @@ describe('the agent’s own clock', () => {
     expect(heard.exit?.failure).toMatchObject({ code: 'sandbox_lost', started: 'unknown' });
   });
 
+  test('gives a runner that could not be reached its time again to start the program', async () => {
+    const { begin, clock, backend } = await createBench({}, true);
+    const { heard, run } = await begin();
+    backend.unreachable = true;
+    backend.onRunner = (runner) => {
+      runner.answers.ready = { running: [1] };
+    };
+    for (const { runner } of backend.made) if (runner.runs.includes(run)) runner.die();
+    await clock.advance(2 * STAGE_SILENCE_MS);
+    backend.unreachable = false;
+    await clock.advance(STAGE_SILENCE_MS - RUNNER_GRACE_MS);
+    expect(heard.words).toEqual(['ACCEPT']);
+    await clock.advance(STAGE_SILENCE_MS);
+    expect(heard.exit?.failure).toMatchObject({ code: 'runner_error', started: 'unknown' });
+  });
+
   test('does not hurry a runner that may send nothing', async () => {
     const { begin, clock } = await createBench();
     const { heard, run, input } = await begin();
@@ -693,6 +710,14 @@ describe('CANCEL', () => {
     await clock.advance(RUNNER_GRACE_MS);
     expect(heard.exit?.failure).toMatchObject({ code: 'cancelled', started: 'yes' });
     expect(backend.made.some(({ destroyed }) => destroyed)).toBe(true);
+  });
+
+  test('comes by itself where more input comes than was announced', async () => {
+    const { begin, clock } = await createBench();
+    const { run, input } = await begin();
+    expect(input?.data(Buffer.from('x'))).toBe(false);
+    await clock.settle();
+    expect([run.cancelled, run.input.toString()]).toEqual(['protocol_error', 'code']);
   });
 
   test('for a stalled reader lets the runner get rid of its output', async () => {
@@ -966,15 +991,30 @@ describe('a drain', () => {
     },
   );
 
+  test('has somebody to tell for 30 s after the end, whenever the link was lost', async () => {
+    const { begin, clock, executions } = await createBench();
+    const { run, input } = await begin();
+    run.started();
+    input?.leave('link_lost');
+    await clock.advance(1_000);
+    run.exit(resultOf());
+    await clock.advance(ORPHAN_MS - 1);
+    expect(executions.hasUntold()).toBe(true);
+    await clock.advance(1);
+    expect(executions.hasUntold()).toBe(false);
+  });
+
   test('past its deadline ends what runs with the truth about it', async () => {
     const { begin, clock, executions } = await createBench();
     const started = await begin();
     started.run.started();
     await clock.settle();
     const staged = await begin();
+    const waiting = await begin();
     executions.killAll(new Failure('draining', 'Over.'));
     expect(started.heard.exit?.failure).toMatchObject({ code: 'draining', started: 'yes' });
     expect(staged.heard.exit?.failure).toMatchObject({ code: 'draining', started: 'unknown' });
+    expect(waiting.heard.nack).toBe('draining');
     expect(executions.running()).toBe(0);
   });
 });

@@ -5,6 +5,7 @@ import type { RunnerStartBody } from '../../agent/runner/messages.ts';
 import { parseTemplate } from '../../shared/template.ts';
 import { createFakeBackend, type FakeSandbox } from '../fakes/fake-backend.ts';
 import { createFakeClock } from '../fakes/fake-clock.ts';
+import type { FakeRunner } from '../fakes/fake-runner.ts';
 
 const LOOK_MS = 10;
 /** Without input: its runner runs it at once. */
@@ -38,7 +39,7 @@ async function openOne() {
       await clock.advance(LOOK_MS);
     }
   }
-  return { clock, pool, sandbox, cutAll };
+  return { backend, clock, pool, sandbox, cutAll };
 }
 
 describe('a sandbox whose streams are cut one after the other', () => {
@@ -92,4 +93,23 @@ test('what has ended in a sandbox is told of no loss of it, and what runs is tol
     [1, 0],
     [0, 1],
   ]);
+});
+
+test('a stream that ends before its READY is replaced where the sandbox was reached before, and only there', async () => {
+  const { backend, clock, pool, sandbox } = await openOne();
+  const dieFirst = (runner: FakeRunner) => {
+    runner.answers.ready = false;
+    setImmediate(runner.die);
+  };
+  backend.onRunner = (runner) => {
+    backend.onRunner = () => {};
+    dieFirst(runner);
+  };
+  sandbox.runner.die();
+  await clock.advance(POOL_BOUNDS.reconnectMaxMs);
+  expect([sandbox.streams, pool.counts().idle]).toEqual([3, 1]);
+  backend.onRunner = dieFirst;
+  pool.renew();
+  await clock.settle();
+  expect(backend.made.slice(1).map(({ streams, destroyed }) => [streams, destroyed])).toEqual([[1, true]]);
 });
