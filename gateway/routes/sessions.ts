@@ -1,3 +1,4 @@
+import { Failure } from '../../shared/errors.ts';
 import {
   createSessionRequest,
   extendSessionRequest,
@@ -7,6 +8,7 @@ import {
 import { PAGE_QUERY } from '../http/page.ts';
 import { jsonResponse } from '../http/problem-response.ts';
 import type { KeyedContext, Route } from '../http/route.ts';
+import { describeOpened, endUntold } from '../sessions/opened-session.ts';
 import { commandResultOf } from '../sessions/session-answer.ts';
 import { createSessionBook, type SessionPlace } from '../sessions/session-book.ts';
 import { createSessionOrders } from '../sessions/session-orders.ts';
@@ -22,6 +24,7 @@ export function createSessionRoutes(deps: SessionRequestsDeps): Route[] {
   const requests = createSessionRequests(deps);
   const book = createSessionBook(deps);
   const orders = createSessionOrders(deps);
+  const opened = { ...deps, book };
 
   const placeOf = ({ caller, params, pathCluster }: KeyedContext): Promise<SessionPlace> =>
     book.find(caller, params.id ?? '', pathCluster);
@@ -29,10 +32,16 @@ export function createSessionRoutes(deps: SessionRequestsDeps): Route[] {
   async function create(context: KeyedContext): Promise<Response> {
     const asked = await requests.read(context, createSessionRequest);
     const run = await requests.begin(asked, () => orders.open(context, asked));
-    await requests.answer(context, run, commandResultOf);
-    const { caller } = context;
-    const session = await book.ask(caller, await book.find(caller, run.sessionId, null), 'get');
-    return jsonResponse(session, { status: 201 });
+    const { caller, request } = context;
+    try {
+      await requests.answer(context, run, commandResultOf);
+      const session = await describeOpened(opened, caller, run);
+      if (request.signal.aborted) throw new Failure('cancelled', 'The caller went away.', { started: 'yes' });
+      return jsonResponse(session, { status: 201 });
+    } catch (error) {
+      if (run.sessionId !== '') void endUntold(opened, caller, run);
+      throw error;
+    }
   }
 
   async function list({ request, caller, pathCluster }: KeyedContext): Promise<Response> {
