@@ -65,13 +65,14 @@ export class ExecutionRun implements OutputSource {
       denied: () => this.stop('unauthorized', 'The key is no longer accepted.'),
     });
     const found = {
+      clocks: this.#clocks,
       placed: (placement: Placement) => this.#placed(placement),
       apply: (event: ExecutionEvent) => void this.#apply(event),
     };
     this.#search =
       order.session?.do === 'work'
         ? new SessionSearch({ ...deps, ...order.session, ...found, caller })
-        : new SlotSearch({ ...deps, ...found, order, clocks: this.#clocks });
+        : new SlotSearch({ ...deps, ...found, order });
     const parts = { order, phases: this.#phases, output: this.#output };
     this.#agent = new RunAtAgent(deps, {
       ...parts,

@@ -1,4 +1,5 @@
 import { Failure } from '../../shared/errors.ts';
+import { NO_AGENT_RETRY_MS } from '../clusters/placement.ts';
 import type { FileStore } from '../files/file-store.ts';
 import type { LinkStreams } from '../link/link-streams.ts';
 import { type ExecutionInput, notFoundForPath } from './execution-input.ts';
@@ -51,7 +52,7 @@ export class InputSender {
     try {
       for (const file of input.files) {
         if ('bytes' in file) streams.input(stream, file.bytes);
-        else if ('body' in file) await this.#sendBody(file.body, file.size, endedEarly);
+        else if ('body' in file) await this.#sendOnce(file.body, file.size);
         else await this.#sendStored(file.fileId, file.path, file.size);
         if (this.#stop.signal.aborted) return;
       }
@@ -66,6 +67,15 @@ export class InputSender {
     } finally {
       this.#isSending = false;
     }
+  }
+
+  /** A request's body: what an earlier attempt has taken of it is nowhere any more. */
+  async #sendOnce(body: ReadableStream<Uint8Array>, size: number): Promise<void> {
+    if (body.locked) {
+      const detail = 'The link to the agent was lost before all of the body had arrived; send it again.';
+      throw new Failure('no_agent', detail, { retryAfterMs: NO_AGENT_RETRY_MS });
+    }
+    await this.#sendBody(body, size, endedEarly);
   }
 
   async #sendStored(fileId: string, path: string, size: number): Promise<void> {

@@ -4,6 +4,7 @@ import type { Caller } from '../auth/caller.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { NO_AGENT_RETRY_MS, type Placement } from '../clusters/placement.ts';
 import type { ExecutionEvent } from '../execution/execution-event.ts';
+import type { RunClocks } from '../execution/run-clocks.ts';
 import type { Search } from '../execution/slot-search.ts';
 
 export type SessionSearchOptions = {
@@ -14,6 +15,7 @@ export type SessionSearchOptions = {
   directory: ClusterDirectory;
   placed(placement: Placement): void;
   apply(event: ExecutionEvent): void;
+  clocks: Pick<RunClocks, 'queueIsOver'>;
 };
 
 /** Finds a link to the instance that a session lives at, and waits for one where there is none now. */
@@ -62,10 +64,11 @@ export class SessionSearch implements Search {
 
   #look(): void {
     if (this.#found) return;
-    const { directory, caller, cluster, instance, placed } = this.#options;
+    const { directory, caller, cluster, instance, placed, clocks } = this.#options;
     const link = directory.linkTo(caller.tenant, instance, true);
-    if (!link) return;
-    this.stop();
-    placed({ cluster, instance, link, release() {} });
+    if (link) {
+      this.stop();
+      placed({ cluster, instance, link, release() {} });
+    } else if (clocks.queueIsOver) this.timeOut();
   }
 }

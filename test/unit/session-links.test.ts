@@ -1,0 +1,45 @@
+import { describe, expect, test } from 'vitest';
+import { digestPrincipal } from '../../shared/principal.ts';
+import { createGatewayBench, problemOf } from '../fakes/gateway-bench.ts';
+
+const QUEUE_MS = 5_000;
+
+/** A session at an agent whose links a test cuts, and work in it. */
+async function start() {
+  const bench = await createGatewayBench();
+  const identity = await bench.identity();
+  const agent = await bench.agent({ identity });
+  await bench.clock.settle();
+  const principalDigest = await digestPrincipal('acme/alice');
+  const at = { tenant: 'acme', principalDigest, cluster: 'lab', instance: agent.instance };
+  const id = await bench.deps.ids.seal({ kind: 's', ...at, template: 'default' });
+  return { bench, identity, agent, path: `/v1/sessions/${id}` };
+}
+
+describe('work in a session whose link is lost before it began', () => {
+  test('is 503 no_agent where its request had a body: what came of that is lost, and nothing was written', async () => {
+    const { bench, identity, agent, path } = await start();
+    const upload = { method: 'PUT', body: 'content', headers: { 'content-length': '7' } };
+    const answer = bench.ask(`${path}/files?path=file`, upload);
+    await agent.next();
+    agent.cut();
+    const back = await bench.agent({ identity });
+    const problem = await problemOf(await answer);
+    expect(problem).toMatchObject({ status: 503, code: 'no_agent', retryable: true });
+    await bench.clock.settle();
+    expect(back.executions.map(({ cancelled }) => cancelled)).toEqual(['no_agent']);
+  });
+
+  test('and again behind the queue timeout, is 503 no_agent then and not at its deadline', async () => {
+    const { bench, identity, agent, path } = await start();
+    const answer = bench.ask(`${path}/files?path=file`);
+    await agent.next();
+    agent.cut();
+    await bench.clock.advance(QUEUE_MS);
+    const back = await bench.agent({ identity });
+    await back.seen('STATUS');
+    back.cut();
+    const problem = await problemOf(await answer);
+    expect(problem).toMatchObject({ status: 503, code: 'no_agent', retryable: true });
+  });
+});
