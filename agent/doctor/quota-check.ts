@@ -3,6 +3,7 @@ import type { KubeClient } from '../backends/kubernetes/kube-client.ts';
 import { KubeRefusal } from '../backends/kubernetes/kube-failure.ts';
 import type { ObjectList } from '../backends/kubernetes/kube-objects.ts';
 import { podResources } from '../backends/kubernetes/pod-spec.ts';
+import { parseQuantity } from '../backends/kubernetes/quantity.ts';
 import { CANARIES_AT_ONCE } from '../canary/canary.ts';
 import type { Check } from './check.ts';
 import { ruleText } from './rights-check.ts';
@@ -16,26 +17,6 @@ type Quota = {
   status?: { hard?: Amounts; used?: Amounts };
   spec?: { hard?: Amounts };
 };
-
-const UNITS: Readonly<Record<string, number>> = {
-  m: 1e-3,
-  '': 1,
-  k: 1e3,
-  M: 1e6,
-  G: 1e9,
-  T: 1e12,
-  Ki: 2 ** 10,
-  Mi: 2 ** 20,
-  Gi: 2 ** 30,
-  Ti: 2 ** 40,
-};
-
-/** `500m`, `4Gi`, `1e3` as a number; NaN for what is no quantity. */
-export function parseQuantity(text: string): number {
-  const [, number = '', unit = ''] =
-    /^([+-]?[\d.]+(?:[eE][+-]?\d+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$/.exec(text) ?? [];
-  return number === '' ? Number.NaN : Number(number) * (UNITS[unit] ?? Number.NaN);
-}
 
 /** What all pools and their canaries need at their largest, by a quota's names. */
 export function wantedOf(templates: readonly Template[]): Readonly<Record<string, number>> {

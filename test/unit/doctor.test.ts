@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
+import { parseQuantity } from '../../agent/backends/kubernetes/quantity.ts';
 import { checkText } from '../../agent/doctor/check.ts';
 import { clockCheck, SKEW_FAIL_MS, SKEW_OK_MS } from '../../agent/doctor/doctor.ts';
-import { parseQuantity, wantedOf } from '../../agent/doctor/quota-check.ts';
+import { wantedOf } from '../../agent/doctor/quota-check.ts';
 import { AGENT_RIGHTS } from '../../agent/doctor/rights-check.ts';
 import { pidCheck } from '../../agent/doctor/sandbox-check.ts';
 import { parseTemplate } from '../../shared/template.ts';

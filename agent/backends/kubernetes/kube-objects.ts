@@ -16,6 +16,47 @@ export type ContainerState = {
   terminated?: { reason?: string; exitCode?: number; signal?: number; message?: string };
 };
 
+/** Of a pod, or of a container, whose own word goes first. */
+export type SecurityContext = {
+  runAsUser?: number;
+  runAsGroup?: number;
+  privileged?: boolean;
+  allowPrivilegeEscalation?: boolean;
+  readOnlyRootFilesystem?: boolean;
+  procMount?: string;
+  capabilities?: { add?: string[]; drop?: string[] };
+  seccompProfile?: { type: string };
+  appArmorProfile?: { type: string };
+};
+
+export type Variable = {
+  name: string;
+  value?: string;
+  valueFrom?: { secretKeyRef?: object };
+};
+
+export type Mount = { name: string; mountPath: string; subPath?: string; subPathExpr?: string };
+
+/** Its other member is named after its kind. */
+export type Volume = { name: string; emptyDir?: { medium?: string; sizeLimit?: string } };
+
+export type Container = {
+  name: string;
+  command?: string[];
+  args?: string[];
+  env?: Variable[];
+  envFrom?: object[];
+  volumeMounts?: Mount[];
+  volumeDevices?: object[];
+  resources?: { limits?: Record<string, string>; claims?: object[] };
+  securityContext?: SecurityContext;
+  restartPolicy?: string;
+  lifecycle?: object;
+  livenessProbe?: object;
+  readinessProbe?: object;
+  startupProbe?: object;
+};
+
 export type Pod = {
   metadata?: ObjectMeta;
   spec?: {
@@ -23,8 +64,15 @@ export type Pod = {
     restartPolicy?: string;
     shareProcessNamespace?: boolean;
     hostPID?: boolean;
-    securityContext?: { runAsUser?: number };
-    containers?: { name: string; securityContext?: { runAsUser?: number } }[];
+    hostIPC?: boolean;
+    hostNetwork?: boolean;
+    hostUsers?: boolean;
+    enableServiceLinks?: boolean;
+    runtimeClassName?: string;
+    securityContext?: SecurityContext;
+    containers?: Container[];
+    initContainers?: Container[];
+    volumes?: Volume[];
   };
   status?: {
     phase?: string;
