@@ -25,12 +25,19 @@ export type RunnerConfig = {
   /** How much less of the processor than the runner its programs get, as nice(2) counts. */
   program_nice?: number;
   require: readonly string[];
+  /** Variables that are not the image's. */
+  foreign_env?: readonly string[];
   cgroup_root?: string;
 };
 
 /** What differs between backends. */
 export type RunnerPlace = Pick<RunnerConfig, 'place' | 'attach'> &
-  Partial<Pick<RunnerConfig, 'workspace' | 'scratch' | 'idle_exit_seconds' | 'program_nice' | 'cgroup_root'>>;
+  Partial<
+    Pick<
+      RunnerConfig,
+      'workspace' | 'scratch' | 'idle_exit_seconds' | 'program_nice' | 'foreign_env' | 'cgroup_root'
+    >
+  >;
 
 /** What the runner itself can hold; the rest of what a template may require is the canary's to find out. */
 const RUNNERS_OWN: readonly string[] = ['seccomp', 'landlock'];

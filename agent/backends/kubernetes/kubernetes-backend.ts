@@ -7,21 +7,19 @@ import { createDeadline, orAborted } from '../../deadline.ts';
 import { createListeners } from '../../listeners.ts';
 import type { Log } from '../../log.ts';
 import { pause } from '../../pause.ts';
-import { runnerCommand } from '../../runner/bundle.ts';
-import { runnerConfig } from '../../runner/runner-config.ts';
 import type { Backend, Board, Sandbox, SandboxOptions } from '../backend.ts';
-import { RUNNER_PLACE } from '../runner-place.ts';
-import { sandboxName } from '../sandbox-name.ts';
 import { requireUnchanged } from './changed-pod.ts';
 import { createPod } from './create-pod.ts';
+import { drawPod } from './draw-pod.ts';
 import type { ExecStream } from './exec-stream.ts';
+import { createForeignVariables } from './foreign-variables.ts';
 import { holdLease } from './held-lease.ts';
 import type { KubeClient } from './kube-client.ts';
 import { isPassing } from './kube-failure.ts';
 import { BOARD_ANNOTATION, labelSelector } from './labels.ts';
+import { createOtherContainersLog } from './other-containers.ts';
 import { createPodExecs } from './pod-execs.ts';
 import { createPodRemoval } from './pod-removal.ts';
-import { drawUid, podSpec } from './pod-spec.ts';
 import { createPodStart, START_TIMEOUT_MS, UNSCHEDULABLE_MS } from './pod-start.ts';
 import { type PodEnd, podState } from './pod-state.ts';
 import { createPodWatch } from './pod-watch.ts';
@@ -103,6 +101,8 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     ...(deps.doubtMs === undefined ? {} : { doubtMs: deps.doubtMs }),
     open: (name, signal) => execs.open(name, known.get(name)?.python ?? 'python3', signal),
   });
+  const variables = createForeignVariables(log);
+  const tellOfOthers = createOtherContainersLog(log);
   const closing = new AbortController();
   const removal = createPodRemoval({ ...deps, signal: closing.signal });
   const stopSweeping = sweepUnwantedPods({ watch, clock, isKnown: (name) => known.has(name), remove });
@@ -114,24 +114,26 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
   ): Promise<Sandbox> {
     if (template.image === undefined)
       throw new Failure('image_error', `Template '${template.name}' names no image.`);
-    const python = template.python ?? 'python3';
-    const name = sandboxName(template.name, random);
-    const identity = { name, namespace, installation, instance, lease: { name: lease.name, uid: lease.uid } };
-    const command = runnerCommand({ python, config: runnerConfig(template, RUNNER_PLACE, options) });
-    const { unfiltered = false } = options;
-    const body = podSpec(template, { ...identity, uid: drawUid(template, random), unfiltered }, command);
     const both = AbortSignal.any([signal, closing.signal]);
-    both.throwIfAborted();
+    return variables.dropped(() => make(template, both, options));
+  }
+
+  async function make(template: Template, signal: AbortSignal, options: SandboxOptions): Promise<Sandbox> {
+    const { names } = variables;
+    const { name, python, body } = drawPod({ ...deps, lease }, template, { ...options, foreignEnv: names });
+    signal.throwIfAborted();
     // A pod that cannot be deleted would be one more than `pool.max` before long.
     const { rights } = client;
     if (rights?.lacks('delete', 'pods'))
       throw new Failure('backend_unavailable', rights.sentence ?? 'No pod may be deleted.');
     try {
-      const pod = await createPod(deps, body, both);
+      const pod = await createPod(deps, body, signal);
       const entry: Known = { uid: pod.metadata?.uid ?? '', python, first: undefined };
       known.set(name, entry);
       requireUnchanged(body, pod);
-      entry.first = await start.run(name, both);
+      variables.require(body, pod, names);
+      tellOfOthers(pod);
+      entry.first = await start.run(name, signal);
       // Until it is wanted nobody listens; connect() looks whether it still lives.
       entry.first.on('error', () => {});
       return sandboxOf(pod);

@@ -22,6 +22,7 @@ _DEFAULTS = {
     "idle_exit_seconds": 0,
     "program_nice": 0,
     "require": ["seccomp"],
+    "foreign_env": [],
     "cgroup_root": "/sys/fs/cgroup",
     "cgroup_given": "",
     "proc_root": "/proc",

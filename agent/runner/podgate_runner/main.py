@@ -13,6 +13,8 @@ def main(config_json):
     except ValueError as error:
         sys.stderr.write("podgate-runner: %s\n" % error)
         sys.exit(2)
+    for name in settings["foreign_env"]:
+        os.environ.pop(name, None)
     environ = dict(os.environ)
     harden.harden(b"podgate-runner")
     if os.getpid() != 1:

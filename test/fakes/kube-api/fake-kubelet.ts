@@ -125,8 +125,8 @@ export function createFakeKubelet(pods: ObjectStore): FakeKubelet {
       env: environmentOf(container.env ?? []),
       faults: kubelet.faults,
       uid: pod.spec.securityContext?.runAsUser ?? 65_532,
-      sizes: pod.spec.volumes.map((volume: { emptyDir: { sizeLimit: string } }) =>
-        Number.parseInt(volume.emptyDir.sizeLimit, 10),
+      sizes: pod.spec.volumes.flatMap(({ emptyDir }: { emptyDir?: { sizeLimit: string } }) =>
+        emptyDir ? [Number.parseInt(emptyDir.sizeLimit, 10)] : [],
       ),
     });
     processes.set(pod.metadata.uid, own);
@@ -169,7 +169,7 @@ export function createFakeKubelet(pods: ObjectStore): FakeKubelet {
 type EnvironmentEntry = {
   name: string;
   value?: string;
-  valueFrom?: { fieldRef: { fieldPath: string } };
+  valueFrom?: { fieldRef?: { fieldPath: string } };
 };
 
 /** As a kubelet does: fields of the pod, and references to what every container is told of its cluster. */
@@ -177,7 +177,7 @@ function environmentOf(entries: readonly EnvironmentEntry[]): Record<string, str
   const told: Record<string, string> = { 'status.hostIP': NODE_IP, KUBERNETES_SERVICE_HOST: SERVICE_IP };
   return Object.fromEntries(
     entries.map(({ name, value = '', valueFrom }) => {
-      const path = valueFrom?.fieldRef.fieldPath;
+      const path = valueFrom?.fieldRef?.fieldPath;
       return [name, path ? (told[path] ?? '') : value.replace(/\$\((\w+)\)/g, (_, key) => told[key] ?? '')];
     }),
   );
