@@ -328,6 +328,17 @@ describe('a watch', () => {
     });
   const drop = (name: string) => fake.store('pods').remove(cluster.namespace, name);
 
+  test('keeps of a pod what is read of it, and not its command', async () => {
+    const watch = open();
+    const pod = add('large');
+    fake.store('pods').put({ ...pod, spec: { ...pod.spec, nodeName: 'node', command: 'x'.repeat(100_000) } });
+    const seen = await watch.until('large', (pod) => (pod?.spec?.nodeName ? pod : undefined), soon());
+    expect(seen.metadata).toMatchObject({ name: 'large', uid: pod.metadata.uid });
+    expect(JSON.stringify(seen).length).toBeLessThan(1_000);
+    watch.close();
+    drop('large');
+  });
+
   test('that is cut goes on from where it was, without reading all again', async () => {
     const watch = open();
     await watch.synced;

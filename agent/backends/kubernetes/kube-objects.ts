@@ -1,11 +1,12 @@
 /** What Podgate reads of Kubernetes' objects, as JSON has them. Everything may be missing: a server is not trusted to be tidy. */
 export type ObjectMeta = {
-  name?: string;
+  name?: string | undefined;
   namespace?: string;
-  uid?: string;
+  uid?: string | undefined;
   resourceVersion?: string;
   creationTimestamp?: string;
-  deletionTimestamp?: string;
+  deletionTimestamp?: string | undefined;
+  finalizers?: string[] | undefined;
   labels?: Record<string, string>;
   annotations?: Record<string, string>;
 };
@@ -60,7 +61,7 @@ export type Container = {
 export type Pod = {
   metadata?: ObjectMeta;
   spec?: {
-    nodeName?: string;
+    nodeName?: string | undefined;
     restartPolicy?: string;
     shareProcessNamespace?: boolean;
     hostPID?: boolean;

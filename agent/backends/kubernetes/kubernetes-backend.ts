@@ -1,12 +1,10 @@
 import type { Duplex } from 'node:stream';
 import { Failure } from '../../../shared/errors.ts';
 import type { Template } from '../../../shared/template.ts';
-import { createBackoff } from '../../backoff.ts';
 import type { Clock } from '../../clock.ts';
 import { createDeadline, orAborted } from '../../deadline.ts';
 import { createListeners } from '../../listeners.ts';
 import type { Log } from '../../log.ts';
-import { pause } from '../../pause.ts';
 import type { Backend, Board, Sandbox, SandboxOptions } from '../backend.ts';
 import { requireUnchanged } from './changed-pod.ts';
 import { createPod } from './create-pod.ts';
@@ -15,22 +13,20 @@ import type { ExecStream } from './exec-stream.ts';
 import { createForeignVariables } from './foreign-variables.ts';
 import { holdLease } from './held-lease.ts';
 import type { KubeClient } from './kube-client.ts';
-import { isPassing } from './kube-failure.ts';
 import { BOARD_ANNOTATION, labelSelector } from './labels.ts';
 import { createOtherContainersLog } from './other-containers.ts';
 import { createPodExecs } from './pod-execs.ts';
-import { createPodRemoval } from './pod-removal.ts';
+import { createPodRemoval, deleteLast } from './pod-removal.ts';
 import { createPodStart, START_TIMEOUT_MS, UNSCHEDULABLE_MS } from './pod-start.ts';
 import { type PodEnd, podState } from './pod-state.ts';
 import { createPodWatch } from './pod-watch.ts';
-import { createReaper, deletePods, listPods } from './reaper.ts';
+import { createReaper, listPods } from './reaper.ts';
 import { sandboxOf } from './sandbox-of.ts';
+import { createStayingPods } from './staying-pods.ts';
 import { sweepUnwantedPods } from './unwanted-pods.ts';
 
 /** The first list of pods: two that hang, or some that fail. */
 export const SYNC_TIMEOUT_MS = 30_000;
-const CLOSE_TIMEOUT_MS = 10_000;
-const CLOSE_TRIES = 3;
 /** The kubelet looks at its containers once a second: the reason of an end comes after the end. */
 const END_KNOWN_MS = 3_000;
 
@@ -55,6 +51,7 @@ export type KubernetesBackendDeps = {
   renewMs?: number;
   reapMs?: number;
   slackMs?: number;
+  stayMs?: number;
 };
 
 export type KubernetesBackend = Backend & {
@@ -78,7 +75,7 @@ type Known = {
 
 /** Sandboxes as pods. Rejects with a Failure when the namespace cannot be used. */
 export async function createKubernetesBackend(deps: KubernetesBackendDeps): Promise<KubernetesBackend> {
-  const { client, namespace, installation, instance, clock, random, log } = deps;
+  const { client, namespace, installation, instance, clock, log } = deps;
   const known = new Map<string, Known>();
   const lease = await holdLease({
     ...deps,
@@ -105,6 +102,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
   const tellOfOthers = createOtherContainersLog(log);
   const closing = new AbortController();
   const removal = createPodRemoval({ ...deps, signal: closing.signal });
+  const staying = createStayingPods({ ...deps, watch });
   const stopSweeping = sweepUnwantedPods({ watch, clock, isKnown: (name) => known.has(name), remove });
 
   async function create(
@@ -126,6 +124,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     const { rights } = client;
     if (rights?.lacks('delete', 'pods'))
       throw new Failure('backend_unavailable', rights.sentence ?? 'No pod may be deleted.');
+    staying.requireFew();
     try {
       const pod = await createPod(deps, body, signal);
       const entry: Known = { uid: pod.metadata?.uid ?? '', python, first: undefined };
@@ -196,21 +195,9 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
   async function close(): Promise<void> {
     closing.abort(new Failure('draining', 'The agent ends.'));
     reaper.close();
+    staying.close();
     stopSweeping();
-    const signal = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
-    const backoff = createBackoff({ baseMs: 500, maxMs: 2_000, random });
-    for (;;) {
-      try {
-        await deletePods(client, { namespace, selector: labelSelector(installation, instance), signal });
-        break;
-      } catch (cause) {
-        if (!isPassing(cause) || signal.aborted || backoff.tries >= CLOSE_TRIES) {
-          log('pods_not_deleted', { namespace, cause });
-          break;
-        }
-        await pause(clock, backoff.next(), signal).catch(() => {});
-      }
-    }
+    await deleteLast({ ...deps, selector: labelSelector(installation, instance) });
     await lease.release();
     watch.close();
     client.access.close();
@@ -223,6 +210,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     await orAborted(watch.synced, deadline.signal);
   } catch (cause) {
     reaper.close();
+    staying.close();
     stopSweeping();
     watch.close();
     await lease.release();

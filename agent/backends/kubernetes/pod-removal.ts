@@ -4,9 +4,11 @@ import type { Log } from '../../log.ts';
 import { pause } from '../../pause.ts';
 import { type KubeClient, REQUEST_TIMEOUT_MS, SLOW_TIMEOUT_MS } from './kube-client.ts';
 import { isPassing, lacksRight } from './kube-failure.ts';
-import { deletePod } from './reaper.ts';
+import { deletePod, deletePods } from './reaper.ts';
 
 const DESTROY_TRIES = 12;
+const CLOSE_TIMEOUT_MS = 10_000;
+const CLOSE_TRIES = 3;
 
 export type PodRemovalDeps = {
   client: KubeClient;
@@ -47,4 +49,26 @@ export function createPodRemoval(deps: PodRemovalDeps): (pod: RemovedPod) => Pro
     underWay.set(pod.name, removal);
     return removal;
   };
+}
+
+/** Deletes all that a selector names as their agent ends, which waits no longer than it may. Never rejects. */
+export async function deleteLast({
+  client,
+  namespace,
+  selector,
+  clock,
+  random,
+  log,
+}: Omit<PodRemovalDeps, 'signal'> & { selector: string }): Promise<void> {
+  const signal = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
+  const backoff = createBackoff({ baseMs: 500, maxMs: 2_000, random });
+  for (;;) {
+    try {
+      return await deletePods(client, { namespace, selector, signal });
+    } catch (cause) {
+      if (!isPassing(cause) || signal.aborted || backoff.tries >= CLOSE_TRIES)
+        return log('pods_not_deleted', { namespace, cause });
+      await pause(clock, backoff.next(), signal).catch(() => {});
+    }
+  }
 }

@@ -77,7 +77,7 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
 
   function set(name: string, pod: Pod | undefined): void {
     if (pod === undefined) pods.delete(name);
-    else pods.set(name, pod);
+    else pods.set(name, essence(pod));
     for (const listener of listeners.get(name) ?? []) listener();
   }
 
@@ -203,6 +203,16 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
       return lists;
     },
     close: () => stop.abort(),
+  };
+}
+
+/** What is read of a pod. Its command alone has 120 KB, and all that are still being deleted are kept here too. */
+function essence({ metadata = {}, spec, status = {} }: Pod): Pod {
+  const { name, uid, deletionTimestamp, finalizers } = metadata;
+  return {
+    metadata: { name, uid, deletionTimestamp, finalizers },
+    spec: { nodeName: spec?.nodeName },
+    status,
   };
 }
 

@@ -155,7 +155,7 @@ export async function listPods(
 export async function deletePod(
   client: KubeClient,
   namespace: string,
-  { name, uid, timeoutMs }: { name?: string; uid?: string | undefined; timeoutMs?: number },
+  { name, uid, timeoutMs }: { name?: string | undefined; uid?: string | undefined; timeoutMs?: number },
 ): Promise<void> {
   const preconditions = uid === undefined ? {} : { preconditions: { uid } };
   const body = { kind: 'DeleteOptions', apiVersion: 'v1', ...preconditions };
