@@ -3,6 +3,7 @@ import { request as httpsRequest } from 'node:https';
 import { Failure } from '../../../shared/errors.ts';
 import { orAborted } from '../../deadline.ts';
 import { readLines, readText } from '../bounded-text.ts';
+import { IN_CLUSTER_CONTEXT } from './cluster-contexts.ts';
 import { bodyOf, codeOf, isFailure, parseStatus } from './kube-answer.ts';
 import type { Connection, KubeAccess } from './kube-config.ts';
 import { isRefused, KubeRefusal, statusFailure } from './kube-failure.ts';
@@ -51,6 +52,7 @@ export type WatchOptions = {
 
 /** Plain REST over `node:https`: signals, sockets that stay open, and the server's words kept out of messages. */
 export function createKubeClient(access: KubeAccess, rights?: RightsBook): KubeClient {
+  const isMounted = access.context === IN_CLUSTER_CONTEXT;
   let calls = 0;
   let serverDate: string | undefined;
 
@@ -99,14 +101,15 @@ export function createKubeClient(access: KubeAccess, rights?: RightsBook): KubeC
   async function callOnce<T>(wanted: Call): Promise<T> {
     const deadline = AbortSignal.timeout(wanted.timeoutMs ?? REQUEST_TIMEOUT_MS);
     const signal = wanted.signal ? AbortSignal.any([wanted.signal, deadline]) : deadline;
+    const asked = { ...wanted, isMounted };
     try {
       const response = await send(wanted, signal);
       serverDate = response.headers.date;
       const text = await readText(response, MAX_BODY_BYTES);
       const status = response.statusCode ?? 0;
-      if (status < 200 || status >= 300) throw refusal(response, text, wanted);
+      if (status < 200 || status >= 300) throw refusal(response, text, asked);
       const body = bodyOf(text, access);
-      if (isFailure(body)) throw refusal(response, text, wanted, codeOf(body));
+      if (isFailure(body)) throw refusal(response, text, asked, codeOf(body));
       learn(wanted);
       return body as T;
     } catch (cause) {
@@ -135,7 +138,7 @@ export function createKubeClient(access: KubeAccess, rights?: RightsBook): KubeC
     try {
       const response = await send(wanted, both);
       if (response.statusCode !== 200)
-        throw refusal(response, await readText(response, MAX_EVENT_BYTES), wanted);
+        throw refusal(response, await readText(response, MAX_EVENT_BYTES), { ...wanted, isMounted });
       learn(wanted);
       onOpen?.();
       for await (const line of readLines(response, MAX_EVENT_BYTES)) {
@@ -185,15 +188,16 @@ type Asked = Call & { isWatch?: boolean };
 function refusal(
   response: IncomingMessage,
   text: string,
-  wanted: Asked,
+  wanted: Asked & { isMounted: boolean },
   status = response.statusCode ?? 0,
 ): KubeRefusal {
-  const { method, path } = wanted;
+  const { method, path, isMounted } = wanted;
   return statusFailure(parseStatus(text), {
     status,
     retryAfter: response.headers['retry-after'],
     what: `${method} ${path}`,
     right: rightOf(wanted),
+    isMounted,
   });
 }
 

@@ -5,6 +5,9 @@ import { lackText, type Right } from './rights.ts';
 
 const DEFAULT_RETRY_MS = 1_000;
 const MAX_RETRY_MS = 60_000;
+/** The kubelet goes on mounting a token for the account that was, for the best part of an hour. */
+const MOUNTED_REFUSED =
+  "The cluster does not accept the agent's service account: if it was deleted and made again, delete the agent's pod, so that its next one has a token of the new one.";
 const BEING_DELETED = /because it is being terminated/;
 /** Whatever the status: a webhook chooses its own, and a policy in the server answers 422. */
 const DENIED = /admission webhook .* denied|ValidatingAdmissionPolicy .* denied/;
@@ -70,6 +73,8 @@ export function statusFailure(
     what: string;
     /** What the call asked for. */
     right?: Right | undefined;
+    /** The credential is a service account's, mounted by a kubelet. */
+    isMounted?: boolean;
   },
 ): KubeRefusal {
   const { status, retryAfter, what } = answer;
@@ -77,7 +82,9 @@ export function statusFailure(
   const right = status === 403 || DENIED.test(words) ? missingRight(words, answer.right) : undefined;
   const [code, detail] = right
     ? (['backend_unavailable', lackText([right])] as const)
-    : classify(status, words, what);
+    : status === 401 && answer.isMounted
+      ? (['backend_unavailable', MOUNTED_REFUSED] as const)
+      : classify(status, words, what);
   const retryAfterMs = status === 429 || status === 503 ? retryMs(retryAfter, body) : undefined;
   return new KubeRefusal(code, detail, {
     httpStatus: status,

@@ -72,6 +72,17 @@ describe('an agent inside a cluster', () => {
     });
   });
 
+  test('whose service account was deleted and made again is told what gives it a token of the new one', async () => {
+    mount('own');
+    const client = await clientOf();
+    await client.call(PODS);
+    api.revoke('own');
+    await expect(client.call(PODS)).rejects.toMatchObject({
+      httpStatus: 401,
+      detail: expect.stringContaining("delete the agent's pod"),
+    });
+  });
+
   test('trusts no authority but the one that is mounted', async () => {
     mount('own');
     writeFileSync(ownFile('ca.crt'), api.authority.issue({ name: 'other' }).cert);
