@@ -66,7 +66,7 @@ function changeOfContainer(asked: Container, made: Container): string | undefine
   const limits = { ...asked.resources?.limits };
   const given = { ...made.resources?.limits };
   const names = new Set([...Object.keys(limits), ...Object.keys(given)]);
-  const differs = (name: string) => parseQuantity(limits[name] ?? '') !== parseQuantity(given[name] ?? '');
+  const differs = (name: string) => parseQuantity(limits[name] ?? '0') !== parseQuantity(given[name] ?? '0');
   if ([...names].some(differs)) return 'resource limits';
   if (made.resources?.claims?.length || made.volumeDevices?.length) return 'devices';
   const { lifecycle, livenessProbe, readinessProbe, startupProbe } = made;

@@ -155,7 +155,7 @@ function classifyForbidden(words: string): [ErrorCode, string] {
       'policy_denied',
       'The cluster has no such runtime class or priority class as the template names.',
     ];
-  if (/(maximum|minimum) .* usage per|LimitRange/.test(words))
+  if (/(maximum|minimum) .* usage per|max limit to request ratio per|LimitRange/.test(words))
     return ['policy_denied', "The namespace's LimitRange refuses the template's resources."];
   return ['policy_denied', "The cluster refuses the template's pod."];
 }

@@ -120,7 +120,9 @@ test('a pod is as it was asked for where a server says the same in other words, 
   const { limits, requests } = container?.resources ?? {};
   expect(limits?.memory).toMatch(/Mi$/);
   const inKi = `${Number.parseInt(limits?.memory ?? '', 10) * 1024}Ki`;
-  const same = withContainer({ resources: { requests, limits: { ...limits, cpu: '1', memory: inKi } } });
+  const same = withContainer({
+    resources: { requests, limits: { ...limits, cpu: '1', memory: inKi, 'hugepages-2Mi': '0' } },
+  });
   const { hostNetwork, hostPID, hostIPC, shareProcessNamespace, ...spec } = { ...same.spec };
   const secret = { name: 'mesh', secret: { secretName: 'mesh' } };
   const made = {

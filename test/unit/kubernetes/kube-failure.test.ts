@@ -22,6 +22,13 @@ const rows: [status: number, words: string, code: string, detail: RegExp, passes
   ],
   [
     403,
+    'pods "p" is forbidden: cpu max limit to request ratio per Container is 2, but provided ratio is 50.000000',
+    'policy_denied',
+    /LimitRange/,
+    false,
+  ],
+  [
+    403,
     'admission webhook "validate.example" denied the request: no',
     'policy_denied',
     /admission policy/,
