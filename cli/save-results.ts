@@ -1,4 +1,5 @@
 import type { PythonValue, ResultEvent } from '../client/types.ts';
+import { isJsonType } from '../shared/result-api.ts';
 import type { FileSaver } from './file-saver.ts';
 import { type Io, printable, write } from './io.ts';
 
@@ -11,7 +12,6 @@ const ENDINGS: Record<string, string> = {
   'image/png': 'png',
   'image/jpeg': 'jpg',
   'application/pdf': 'pdf',
-  'application/json': 'json',
 };
 
 export type ShowResultsOptions = {
@@ -29,7 +29,7 @@ export async function showResults(event: ResultEvent, { io, saver }: ShowResults
     const { 'text/plain': plain, ...rest } = data;
     if (typeof plain === 'string') await write(io.stdout, `${plain}\n`);
     for (const [type, value] of Object.entries(rest)) {
-      const ending = Object.hasOwn(ENDINGS, type) ? ENDINGS[type] : undefined;
+      const ending = Object.hasOwn(ENDINGS, type) ? ENDINGS[type] : isJsonType(type) ? 'json' : undefined;
       if (saver === undefined || ending === undefined) {
         const advice = saver === undefined ? 'give -o DIR to save it' : 'not saved';
         await write(
@@ -60,7 +60,7 @@ function freeName(stem: string, ending: string, taken: Set<string>): string {
 
 /** Text as it is, JSON as JSON, anything else was in base64. */
 function bytesOf(type: string, value: PythonValue['data'][string]): Uint8Array<ArrayBuffer> {
-  if (type === 'application/json') return Buffer.from(JSON.stringify(value));
+  if (isJsonType(type)) return Buffer.from(JSON.stringify(value));
   const isText = type.startsWith('text/') || type === 'image/svg+xml';
   return Buffer.from(String(value), isText ? 'utf8' : 'base64');
 }

@@ -13,6 +13,11 @@ const resultError = z.object({
 });
 const omittedResults = z.array(z.object({ type: z.string(), reason: z.string() }));
 
+/** Whether a representation is JSON: Plotly's `application/vnd.plotly.v1+json` is. */
+export function isJsonType(type: string): boolean {
+  return type === 'application/json' || type.endsWith('+json');
+}
+
 /** What a piece of Python sends beside its output. */
 export const resultDocument = z.object({
   results: z

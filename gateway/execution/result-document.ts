@@ -1,5 +1,10 @@
 import type { FileEnd, Outcome } from '../../shared/messages.ts';
-import { MAX_RESULT_DOCUMENT_BYTES, type PythonResults, resultDocument } from '../../shared/result-api.ts';
+import {
+  isJsonType,
+  MAX_RESULT_DOCUMENT_BYTES,
+  type PythonResults,
+  resultDocument,
+} from '../../shared/result-api.ts';
 import { jsonExcess } from '../http/parse-json.ts';
 import { CollectedBytes } from './collected-bytes.ts';
 
@@ -78,19 +83,20 @@ function readResults(bytes: Uint8Array): PythonResults {
   const { results, omitted, error } = document.data;
   const results_omitted = [...omitted];
   const read = results.map(({ kind, data }) => {
-    const { 'application/json': json, ...texts } = data;
-    if (json === undefined) return { kind, data: texts };
-    const { value, fault } = parsed(json);
-    if (fault === undefined) return { kind, data: { ...texts, 'application/json': value } };
-    results_omitted.push({ type: 'application/json', reason: fault });
-    return { kind, data: texts };
+    const shown: Record<string, unknown> = {};
+    for (const [type, text] of Object.entries(data)) {
+      const { value, fault } = isJsonType(type) ? parsed(text) : { value: text };
+      if (fault === undefined) shown[type] = value;
+      else results_omitted.push({ type, reason: fault });
+    }
+    return { kind, data: shown };
   });
   return { results: read, results_omitted, error };
 }
 
 const decoder = new TextDecoder();
 
-function parsed(text: string): { value?: unknown; fault?: 'too_large' | 'not_json' } {
+function parsed(text: string): { value?: unknown; fault?: 'too_large' | 'not_json' | undefined } {
   if (jsonExcess(text) !== undefined) return { fault: 'too_large' };
   try {
     return { value: JSON.parse(text) };

@@ -529,6 +529,7 @@ os.symlink("/etc/passwd", "out/link")
 class Shown:
     def _repr_html_(self): return "<b>é</b>"
     def _repr_png_(self): return b"\\x89PNG"
+    def _repr_mimebundle_(self): return {"application/vnd.plot.v1+json": {"data": [1]}}
     def __repr__(self): return "shown"
 open("result-1.html", "w").write("the program's own")
 Shown()`;
@@ -538,8 +539,10 @@ Shown()`;
     expect((await readdir(join(cwd, 'saved'))).sort()).toEqual([
       'result-1-2.html',
       'result-1.html',
+      'result-1.json',
       'result-1.png',
     ]);
+    expect((await saved('result-1.json')).toString()).toBe('{"data":[1]}');
     expect((await saved('result-1-2.html')).toString()).toBe('<b>é</b>');
     expect((await saved('result-1.html')).toString()).toBe("the program's own");
     expect([...(await saved('result-1.png'))]).toEqual([0x89, 0x50, 0x4e, 0x47]);
