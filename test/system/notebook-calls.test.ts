@@ -9,6 +9,14 @@ describeStack('code that was written for a notebook', {}, (stack) => {
     return (await response.json()) as ExecuteResponse;
   };
 
+  test.each(['include, exclude', 'include=None, exclude=None, **_', ''])(
+    'gives the bundle of a value that takes (%s)',
+    async (names) => {
+      const code = `class Value:\n    def _repr_mimebundle_(${['self', names].filter(Boolean).join(', ')}): return {"text/html": "<b>"}\nValue()`;
+      expect((await run(code)).results).toMatchObject([{ data: { 'text/html': '<b>' } }]);
+    },
+  );
+
   test('gives what a library calls JSON as JSON, and leaves out what is none', async () => {
     const code = `class Plot:
     def _repr_mimebundle_(self): return {"application/vnd.plot.v1+json": {"data": [1]}, "application/x+json": "{"}

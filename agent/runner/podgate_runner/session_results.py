@@ -144,7 +144,8 @@ def representations(value):
     """As a notebook asks for them, and names of those that are not of the whole value. What fails is left out; what the value
     prints meanwhile is its own output."""
     found, partial = {}, ()
-    bundle = call(value, "_repr_mimebundle_")
+    # Those of some libraries want both names, and those of others take none.
+    bundle = call(value, "_repr_mimebundle_", include=None, exclude=None) or call(value, "_repr_mimebundle_")
     if isinstance(bundle, tuple):
         bundle = bundle[0]
     if isinstance(bundle, dict):
@@ -193,13 +194,13 @@ def drawn(figure):
     return file.getvalue()
 
 
-def call(value, method):
+def call(value, method, **options):
     # As a notebook does: of the value's class, and not of what answers to every name.
     found = getattr(type(value), method, None)
     if found is None or isinstance(value, (type, types.ModuleType)):
         return None
     try:
-        return found(value)
+        return found(value, **options)
     except Exception:
         return None
 
