@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { ExecuteResponse } from '../../shared/api.ts';
 import { describeStack } from './suite.ts';
 
@@ -8,6 +8,75 @@ describeStack('code that was written for a notebook', {}, (stack) => {
     expect(response.status, await response.clone().text()).toBe(200);
     return (await response.json()) as ExecuteResponse;
   };
+  const given = ({ results }: ExecuteResponse) => results?.map(({ kind, data }) => [kind, data]);
+
+  describe('and shows figures of Plotly', () => {
+    const files = [
+      ['__init__.py', ''],
+      ['io/__init__.py', ''],
+      [
+        'io/_renderers.py',
+        `class Renderers: default = ""
+renderers = Renderers()
+class Figure:
+    def _repr_mimebundle_(self):
+        if not renderers.default: raise ValueError("Invalid named renderer")
+        return {"application/%s+json" % renderers.default: {"data": []}}
+    def __repr__(self): return "figure"
+def show(fig, renderer=None): print("browser", renderer)
+`,
+      ],
+    ].map(([path, content]) => ({ path: `plotly/${path}`, content }));
+    const begin = 'from plotly.io._renderers import Figure, renderers, show\n';
+    const data = { 'application/plotly_mimetype+json': { data: [] }, 'text/plain': 'figure' };
+
+    test('has them as values and where they are shown, though there is no browser', async () => {
+      const shown = await run(`${begin}show(Figure())\nFigure()`, { files });
+      expect(shown).toMatchObject({ stdout: '', error: null });
+      expect(given(shown)).toEqual([
+        ['display', data],
+        ['result', data],
+      ]);
+    });
+
+    test('has the renderer that it asks for', async () => {
+      const shown = await run(`${begin}show(Figure(), "json")`, { files });
+      expect([shown.stdout, given(shown)]).toEqual(['browser json\n', []]);
+      const chosen = await run(`${begin}renderers.default = "mine"\nFigure()`, { files });
+      expect(given(chosen)?.[0]?.[1]).toHaveProperty(['application/mine+json']);
+    });
+  });
+
+  describe('and clears its output', () => {
+    const files = [
+      { path: 'IPython/__init__.py', content: '' },
+      {
+        path: 'IPython/display.py',
+        content: 'def display(*_): pass\ndef clear_output(wait=False): print("cleared", wait)\n',
+      },
+    ];
+    const begin = 'from IPython.display import clear_output, display\ndisplay("x" * 2_000_000)\n';
+    const clear = async (code: string, rest: object = {}) => run(begin + code, { files, ...rest });
+
+    test('keeps only what it displays from then on, and has all the room for it again', async () => {
+      const cleared = await clear('for n in range(40): display(n); clear_output()\n"y" * 2_000_000');
+      expect(cleared).toMatchObject({ stdout: '', results_omitted: [], error: null });
+      expect(cleared.results?.map(({ data }) => data['text/plain'])).toEqual([`'${'y'.repeat(2_000_000)}'`]);
+    });
+
+    test('keeps what there is until there is more, where it waits for that', async () => {
+      const plain = { 'text/plain': '1' };
+      expect(given(await clear('clear_output(wait=True); display(1); display(1)'))).toEqual([
+        ['display', plain],
+        ['display', plain],
+      ]);
+      expect((await clear('clear_output(wait=True)')).results).toHaveLength(1);
+    });
+
+    test('is left to IPython where nobody asks for results', async () => {
+      expect((await clear('clear_output(wait=True)', { rich: false })).stdout).toBe('cleared True\n');
+    });
+  });
 
   test.each(['include, exclude', 'include=None, exclude=None, **_', ''])(
     'gives the bundle of a value that takes (%s)',

@@ -1,7 +1,9 @@
-"""What libraries leave to a notebook, where a program's results are wanted: pyplot's `show` and IPython's `display`.
+"""What libraries leave to a notebook, where a program's results are wanted: `show` of pyplot and Plotly, IPython's `display`
+and `clear_output`.
 
 Figures are given where `show` is called, and closed, so that the next plot begins anew: two plots with a `show()` behind
-each would else be one figure that holds both. Outside IPython's shell its `display` would only print.
+each would else be one figure that holds both. Outside IPython's shell its `display` would only print, and Plotly look for
+a browser.
 """
 
 import functools
@@ -47,10 +49,10 @@ class Finder:
         loader.exec_module = exec_module
 
     def replace(self, module):
-        name, call = _CALLS[module.__name__]
-        own = vars(module).get(name)
-        if own is not None:
-            setattr(module, name, functools.wraps(own)(call(own, self._results)))
+        for name, call in _CALLS[module.__name__].items():
+            own = vars(module).get(name)
+            if own is not None:
+                setattr(module, name, functools.wraps(own)(call(own, self._results)))
 
 
 def _show(own, results):
@@ -72,9 +74,34 @@ def _display(own, results):
     return display
 
 
+def _clear_output(own, results):
+    def clear_output(wait=False):
+        if not results().rich:
+            return own(wait)
+        results().clear(wait)
+
+    return clear_output
+
+
+def _show_plotly(own, results):
+    renderers = own.__globals__.get("renderers")
+    # Without a browser there is none, and a figure has no HTML then.
+    if getattr(renderers, "default", 0) in ("", "browser"):
+        renderers.default = "plotly_mimetype"
+
+    def show(figure, renderer=None, *args, **options):
+        if renderer:
+            return own(figure, renderer, *args, **options)
+        results().display(figure)
+
+    return show
+
+
+_IPYTHON = {"display": _display, "clear_output": _clear_output}
 _CALLS = {
-    "matplotlib.pyplot": ("show", _show),
-    "IPython.core.display_functions": ("display", _display),
-    "IPython.core.display": ("display", _display),
-    "IPython.display": ("display", _display),
+    "matplotlib.pyplot": {"show": _show},
+    "plotly.io._renderers": {"show": _show_plotly},
+    "IPython.core.display_functions": _IPYTHON,
+    "IPython.core.display": _IPYTHON,
+    "IPython.display": _IPYTHON,
 }

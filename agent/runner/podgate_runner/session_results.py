@@ -39,6 +39,7 @@ class Results:
         self._omitted = []
         self._bytes = 0
         self._error = None
+        self._stale = False
 
     def value(self, value):
         """True when it was taken, so that nobody prints it."""
@@ -58,6 +59,12 @@ class Results:
                 self._add("display", *found)
             else:
                 print(repr(value))
+
+    def clear(self, wait=False):
+        """With `wait` once there is something new."""
+        self._stale = wait
+        if not wait:
+            self._results, self._omitted, self._bytes = [], [], 0
 
     def figures(self):
         """Every open matplotlib figure, which is closed then: the next piece of code begins with none."""
@@ -96,6 +103,8 @@ class Results:
 
     def _add(self, kind, found, partial=()):
         """`partial`: names of those that have only the first rows of a table."""
+        if self._stale:
+            self.clear()
         data = {}
         for name, value in found.items():
             text = text_for(value)
