@@ -96,4 +96,19 @@ Plot()`;
       results_omitted: [{ type: 'application/x+json', reason: 'not_json' }],
     });
   });
+
+  test.each([
+    ['!pip install numpy', true],
+    ['x = 1\nif x:\n    !unzip 2023data.zip', true],
+    ['%matplotlib inline\nimport os', true],
+    ['%%time\n6 * 7', true],
+    ['files = !ls -la', true],
+    ['x = ("a"\n  % + * 3)', false],
+    ['"%s" % % 3', false],
+  ])('is told what to write in place of IPython’s own syntax: %j', async (code, told) => {
+    const { error, stderr } = await run(code);
+    expect(error?.name).toBe('SyntaxError');
+    for (const text of [error?.value, stderr])
+      expect(text?.includes('run commands with subprocess'), text).toBe(told);
+  });
 });

@@ -1,5 +1,5 @@
 """What libraries leave to a notebook, where a program's results are wanted: `show` of pyplot and Plotly, IPython's `display`
-and `clear_output`.
+and `clear_output`; and what to write in place of its commands.
 
 Figures are given where `show` is called, and closed, so that the next plot begins anew: two plots with a `show()` behind
 each would else be one figure that holds both. Outside IPython's shell its `display` would only print, and Plotly look for
@@ -105,3 +105,15 @@ _CALLS = {
     "IPython.core.display": _IPYTHON,
     "IPython.display": _IPYTHON,
 }
+
+
+def explain(error):
+    """IPython's own syntax is an error like any other to the compiler."""
+    line = (error.text or "").lstrip().rpartition(" = ")[2]
+    if line.startswith("!") or line.startswith("%") and line.lstrip("%")[:1].isalpha():
+        error.msg += _NO_COMMANDS
+
+
+_NO_COMMANDS = (
+    " (what begins with ! or % is IPython's and unknown here: run commands with subprocess, and leave %magic out)"
+)

@@ -9,14 +9,14 @@ def run(job, fd, pyrun, session_results, notebook_calls):
     file, owner = os.fstat(fd), os.getpid()
     results = session_results.Results(True)
     notebook_calls.install(lambda: results)
-    box = [execute(job, results, pyrun)]
+    box = [execute(job, results, pyrun, notebook_calls)]
     # The program may have closed the descriptor, or be a fork of the one that was started.
     if os.getpid() == owner and is_same(fd, file):
         write(fd, results)
     pyrun.pyexit.leave(box, pyrun._known_modules)
 
 
-def execute(job, results, pyrun):
+def execute(job, results, pyrun, notebook_calls):
     """The exception that ended the program, or None."""
     error = None
     try:
@@ -28,6 +28,8 @@ def execute(job, results, pyrun):
             value = pyrun.outermost.call(eval, code, main)
         results.value(value)
     except BaseException as raised:
+        if main is None and isinstance(raised, SyntaxError):
+            notebook_calls.explain(raised)
         # Without the names that are ours: what fails before there is a program has nothing else.
         error = BaseException.with_traceback(raised, results.outside(sys.exc_info()[2]) if main else None)
     try:

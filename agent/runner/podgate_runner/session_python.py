@@ -158,6 +158,7 @@ class Interpreter:
             # What the compiler finds behind the parser it would show from the file.
             if error.text is None and error.lineno:
                 error.text = lines[error.lineno - 1]
+            notebook_calls.explain(error)
             raise
         if any(code.co_flags & inspect.CO_COROUTINE for code in codes):
             value = self._await(codes)

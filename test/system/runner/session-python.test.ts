@@ -27,6 +27,16 @@ describePython('Python that remembers', (python) => {
       expect((await run(code)).stderr).toContain(shown);
   });
 
+  test('tells what to write in place of IPython’s own syntax', async () => {
+    const { sandbox, run } = await kept();
+    await using _ = sandbox;
+    for (const code of ['!ls', '%%time\n1', 'names = !ls']) {
+      const { stderr } = await run(code);
+      expect(stderr).toContain('\nSyntaxError: invalid syntax (what begins with ! or % is IPython');
+    }
+    expect((await run('"%s" % % 3')).stderr).toMatch(/SyntaxError: invalid syntax\n$/);
+  });
+
   test('prints what it is to display where nobody wants results', async () => {
     const { sandbox, run } = await kept();
     await using _ = sandbox;
