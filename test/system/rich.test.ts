@@ -167,15 +167,21 @@ open("copy", "w").write(open("in.txt").read())
     expect(ran.files.map(({ path }) => path).sort()).toEqual(['copy', 'results']);
   });
 
-  test('that is killed, or lets go of what its results go to, has its output and no results', async () => {
-    expect(
-      await run('print("a", flush=True)\nimport time; time.sleep(60)', { timeout_ms: 2_000 }),
-    ).toMatchObject({
-      stdout: 'a\n',
+  test('that is killed has its output and what it displayed until then', async () => {
+    const displayed = { stdout: 'a\n', results: [{ data: { 'text/plain': '1' } }], error: null };
+    const begin = 'print("a", flush=True)\ndisplay(1)\n';
+    expect(await run(`${begin}import time; time.sleep(60)`, { timeout_ms: 2_000 })).toMatchObject({
+      ...displayed,
       outcome: 'timed_out',
-      results: [],
-      error: null,
     });
+    const child = 'if os.fork() == 0: display(2); os._exit(0)\nos.wait()\n';
+    expect(await run(`import os\n${begin}${child}os.kill(os.getpid(), 9)`)).toMatchObject({
+      ...displayed,
+      outcome: 'signaled',
+    });
+  });
+
+  test('that lets go of what its results go to has its output and no results', async () => {
     expect(
       await run('import os\nos.closerange(3, 256)\nopen("f", "w")\nf = open("g", "w")\n7'),
     ).toMatchObject({

@@ -252,6 +252,16 @@ threading.Thread(target=speak).start()`,
     await end(id);
   });
 
+  test('gives what a piece displayed before it was killed', async () => {
+    const id = await open();
+    const killed = await run(id, 'display(1)\nimport os; os.kill(os.getpid(), 9)', { rich: true });
+    expect(killed).toMatchObject({
+      context_state: 'lost',
+      results: [{ kind: 'display', data: { 'text/plain': '1' } }],
+      error: null,
+    });
+  });
+
   test('is the same through the client', async () => {
     await using session = await stack().podgate.sessions.create();
     await session.execute('x = 6');

@@ -1,18 +1,14 @@
 """As pyrun, for a program whose results are wanted. It is loaded with its job, in the process that becomes the program."""
 
-import os
 import sys
 
 
 def run(job, fd, pyrun, session_results, notebook_calls):
     """Never returns. `fd` is a memory file for the results."""
-    file, owner = os.fstat(fd), os.getpid()
-    results = session_results.Results(True)
+    results = session_results.Results(True, fd)
     notebook_calls.install(lambda: results)
     box = [execute(job, results, pyrun, notebook_calls)]
-    # The program may have closed the descriptor, or be a fork of the one that was started.
-    if os.getpid() == owner and is_same(fd, file):
-        write(fd, results)
+    results.save()
     pyrun.pyexit.leave(box, pyrun._known_modules)
 
 
@@ -39,24 +35,3 @@ def execute(job, results, pyrun, notebook_calls):
     if error is not None:
         results.failed(error)
     return error
-
-
-def is_same(fd, file):
-    try:
-        found = os.fstat(fd)
-    except OSError:
-        return False
-    return (found.st_dev, found.st_ino) == (file.st_dev, file.st_ino)
-
-
-def write(fd, results):
-    try:
-        view = memoryview(results.document())
-        while view:
-            view = view[os.write(fd, view) :]
-    except Exception:
-        # There is no room for it.
-        try:
-            os.ftruncate(fd, 0)
-        except OSError:
-            pass

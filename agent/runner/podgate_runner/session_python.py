@@ -102,7 +102,7 @@ class Interpreter:
         with os.fdopen(fds[3], "rb") as file:
             source = file.read()
         sys.stdin = io.open(0, "r", encoding="utf-8", errors="replace", closefd=False)
-        self._results = results = session_results.Results(asked["rich"])
+        self._results = results = session_results.Results(asked["rich"], fds[4])
         builtins.display = results.display
         code = self._run(source, asked["interactive"], results)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -110,8 +110,8 @@ class Interpreter:
         if os.getpid() != self._pid:
             # A fork of the program's that came to the end of the code: there is one interpreter to a context.
             os._exit(code)
-        with os.fdopen(fds[4], "wb") as file:
-            file.write(results.document())
+        results.save()
+        os.closerange(fds[4], fds[4] + 1)
         nothing = os.open("/dev/null", os.O_RDWR)
         for number in range(3):
             os.dup2(nothing, number)

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import sys
 import types
 
@@ -31,10 +32,12 @@ _METHODS = (
 
 
 class Results:
-    """`rich`: what the program gives is wanted; else only its error is."""
+    """`rich`: what the program gives is wanted; else only its error is. `fd` is a memory file for the document, which has
+    each result as soon as it is given: a program may be killed later."""
 
-    def __init__(self, rich):
+    def __init__(self, rich, fd):
         self.rich = rich
+        self._fd, self._file, self._owner = fd, identity(fd), os.getpid()
         self._results = []
         self._omitted = []
         self._bytes = 0
@@ -65,6 +68,7 @@ class Results:
         self._stale = wait
         if not wait:
             self._results, self._omitted, self._bytes = [], [], 0
+            self.save()
 
     def figures(self):
         """Every open matplotlib figure, which is closed then: the next piece of code begins with none."""
@@ -97,9 +101,20 @@ class Results:
             trace = trace.tb_next
         self._error = {"name": cut(kind, MAX_NAME_CHARS), "value": cut(text_of(error)), "frames": frames}
 
-    def document(self):
+    def save(self):
+        # The program may have closed the descriptor, or be a fork of the one that was started.
+        if os.getpid() != self._owner or identity(self._fd) != self._file:
+            return
         body = {"results": self._results, "omitted": self._omitted, "error": self._error}
-        return json.dumps(body, ensure_ascii=True).encode("ascii")
+        size = 0
+        try:
+            document = json.dumps(body, ensure_ascii=True).encode("ascii")
+            while size < len(document):
+                size += os.pwrite(self._fd, document[size:], size)
+        except Exception:
+            # There is no room for it.
+            size = 0
+        os.ftruncate(self._fd, size)
 
     def _add(self, kind, found, partial=()):
         """`partial`: names of those that have only the first rows of a table."""
@@ -121,6 +136,7 @@ class Results:
                     self._omit(name, "too_many_rows")
         if data:
             self._results.append({"kind": kind, "data": data})
+            self.save()
 
     def _has_room(self, name, text):
         """What is not ASCII takes up to six times as much in the document."""
@@ -143,6 +159,14 @@ class Results:
                 last = trace
             trace = trace.tb_next
         return first if last is None else last.tb_next
+
+
+def identity(fd):
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def is_called(code):
