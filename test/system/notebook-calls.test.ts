@@ -97,6 +97,29 @@ Plot()`;
     });
   });
 
+  test('awaits at its top level, all of it in one loop', async () => {
+    const begin = `from __future__ import annotations
+import asyncio
+async def later(n: Nothing):
+    await asyncio.sleep(0)
+    return 6 / n
+`;
+    const awaited = await run(`${begin}task = asyncio.create_task(later(2))\nawait later(1) + await task`);
+    expect(awaited).toMatchObject({ stderr: '', error: null });
+    expect(given(awaited)).toEqual([['result', { 'text/plain': '9.0' }]]);
+    expect((await run(`${begin}print(await later(3));`)).stdout).toBe('2.0\n');
+    const failed = await run(`${begin}await later(0)`);
+    expect(failed.error?.frames).toMatchObject([
+      { line: 6, name: '<module>' },
+      { line: 5, name: 'later' },
+    ]);
+    expect(failed.stderr).not.toMatch(/podgate|asyncio/);
+    expect((await run(`${begin}asyncio.run(later(3))`)).results).toMatchObject([
+      { data: { 'text/plain': '2.0' } },
+    ]);
+    expect((await run(`${begin}await later(1)`, { rich: false })).stderr).toContain("'await' outside function");
+  });
+
   test.each([
     ['!pip install numpy', true],
     ['x = 1\nif x:\n    !unzip 2023data.zip', true],

@@ -4,6 +4,7 @@ import __future__
 import _ast
 from _io import StringIO
 
+_AWAIT = getattr(_ast, "PyCF_ALLOW_TOP_LEVEL_AWAIT", 0x2000)
 _FUTURE_FLAGS = 0
 for _name in __future__.all_feature_names:
     _FUTURE_FLAGS |= getattr(__future__, _name).compiler_flag
@@ -20,30 +21,32 @@ def lines_of(source):
 
 def compile_file(path, source, interactive, last="single"):
     """Code objects to run one after the other: a last expression prints its value, or with `last` "eval" is it unless a
-    semicolon stands behind it. Raises what Python raises for source that it does not accept."""
+    semicolon stands behind it, and all of it may await, as in a notebook. Raises what Python raises for source that it does
+    not accept."""
+    flags = _AWAIT if last == "eval" else 0
     if interactive:
         try:
-            return _split(path, source, last)
+            return _split(path, source, last, flags)
         # A tree of Python objects needs far more room than the compiler's own.
         except (RecursionError, MemoryError):
             pass
-    return [compile(source, path, "exec", 0, True)]
+    return [compile(source, path, "exec", flags, True)]
 
 
-def _split(path, source, mode):
-    tree = compile(source, path, "exec", _ast.PyCF_ONLY_AST, True)
+def _split(path, source, mode, flags):
+    tree = compile(source, path, "exec", _ast.PyCF_ONLY_AST | flags, True)
     if not tree.body or not isinstance(tree.body[-1], _ast.Expr):
-        return [compile(tree, path, "exec", 0, True)]
+        return [compile(tree, path, "exec", flags, True)]
     last = tree.body[-1]
     if mode == "eval" and is_silenced(source, last):
-        return [compile(tree, path, "exec", 0, True)]
+        return [compile(tree, path, "exec", flags, True)]
     # A lone string is the module's docstring and its last expression too.
     if len(tree.body) > 1:
         tree.body.pop()
     elif not _is_string(last):
-        return [compile(_echo(last, mode), path, mode, 0, True)]
-    body = compile(tree, path, "exec", 0, True)
-    flags = body.co_flags & _FUTURE_FLAGS
+        return [compile(_echo(last, mode), path, mode, flags, True)]
+    body = compile(tree, path, "exec", flags, True)
+    flags |= body.co_flags & _FUTURE_FLAGS
     return [body, compile(_echo(last, mode), path, mode, flags, True)]
 
 

@@ -2,6 +2,9 @@
 
 import sys
 
+# Of a code object that awaits, as inspect.CO_COROUTINE.
+_COROUTINE = 128
+
 
 def run(job, fd, pyrun, session_results, notebook_calls):
     """Never returns. `fd` is a memory file for the results."""
@@ -20,8 +23,11 @@ def execute(job, results, pyrun, notebook_calls):
         codes = pyrun.begin(job["path"], job["args"], job["interactive"], "eval")
         main = sys.modules["__main__"].__dict__
         sys.modules["builtins"].display = results.display
-        for code in codes:
-            value = pyrun.outermost.call(eval, code, main)
+        if any(code.co_flags & _COROUTINE for code in codes):
+            value = __import__("asyncio").run(awaited(codes, main))
+        else:
+            for code in codes:
+                value = pyrun.outermost.call(eval, code, main)
         results.value(value)
     except BaseException as raised:
         if main is None and isinstance(raised, SyntaxError):
@@ -35,3 +41,11 @@ def execute(job, results, pyrun, notebook_calls):
     if error is not None:
         results.failed(error)
     return error
+
+
+async def awaited(codes, main):
+    for code in codes:
+        value = eval(code, main)
+        if code.co_flags & _COROUTINE:
+            value = await value
+    return value
