@@ -67,10 +67,20 @@ export function shimCommand(python: string): string[] {
   return [python, '-I', '-S', '-c', shim];
 }
 
-/** A tenth of all that there is. The lines stay, empty: tracebacks count them. */
 const COMMENTS = /^[ \t]*#.*$/gm;
+/** Strings, and comments behind code, so that nothing is looked for in them; a docstring stands behind a colon or first. */
+const STRINGS =
+  /(?<=(?<![\s\S])|:\n+)(?<indent>[ \t]*)(?<docstring>"""[\s\S]*?""")$|"""[\s\S]*?"""|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|#.*/gm;
 
-/** Module name → source without comments, in a fixed order: the same sources give the same command. */
+/** Prose is a third of all that there is. Its lines stay, empty: tracebacks count them. */
+function withoutProse(source: string): string {
+  return source.replaceAll(COMMENTS, '').replaceAll(STRINGS, (text, indent, docstring) => {
+    if (docstring === undefined) return text;
+    return `${indent}""${'\n'.repeat(docstring.split('\n').length - 1)}`;
+  });
+}
+
+/** Module name → source without prose, in a fixed order: the same sources give the same command. */
 function readSources(): Record<string, string> {
   const names = readdirSync(SOURCES)
     .filter((name) => name.endsWith('.py'))
@@ -79,7 +89,7 @@ function readSources(): Record<string, string> {
     names.map((name) => {
       const stem = name.slice(0, -'.py'.length);
       const module = stem === '__init__' ? PACKAGE : `${PACKAGE}.${stem}`;
-      return [module, readFileSync(new URL(name, SOURCES), 'utf8').replaceAll(COMMENTS, '')];
+      return [module, withoutProse(readFileSync(new URL(name, SOURCES), 'utf8'))];
     }),
   );
 }

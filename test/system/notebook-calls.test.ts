@@ -117,7 +117,9 @@ async def later(n: Nothing):
     expect((await run(`${begin}asyncio.run(later(3))`)).results).toMatchObject([
       { data: { 'text/plain': '2.0' } },
     ]);
-    expect((await run(`${begin}await later(1)`, { rich: false })).stderr).toContain("'await' outside function");
+    expect((await run(`${begin}await later(1)`, { rich: false })).stderr).toContain(
+      "'await' outside function",
+    );
   });
 
   test.each([

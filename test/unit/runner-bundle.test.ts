@@ -52,23 +52,33 @@ print(sys.modules['podgate_runner'].__path__, len([n for n in sys.modules if n.s
     expect(printed).toBe(`[] ${names.length}\n`);
   });
 
-  test.each(PYTHONS)(
-    'brings every module as it stands, line by line, but for its comments (%s)',
-    (python) => {
-      const folder = new URL('../../agent/runner/podgate_runner/', import.meta.url).pathname;
-      const loader = runnerLoader().split('\n').slice(0, -2).join('\n');
-      const code = `${loader}
+  test.each(PYTHONS)('brings every module as it stands, line by line, but for its prose (%s)', (python) => {
+    const folder = new URL('../../agent/runner/podgate_runner/', import.meta.url).pathname;
+    const loader = runnerLoader().split('\n').slice(0, -2).join('\n');
+    const code = `${loader}
 import ast, os
-comments = 0
+prose = 0
+def tree(text):
+    parsed = ast.parse(text)
+    ends = []
+    for node in ast.walk(parsed):
+        body = getattr(node, 'body', None)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and body and isinstance(body[0], ast.Expr):
+            said = body[0].value
+            if isinstance(said, ast.Constant) and isinstance(said.value, str):
+                ends.append((said.end_lineno, said.end_col_offset))
+                said.value = ''
+    for node in ast.walk(parsed):
+        if (getattr(node, 'end_lineno', 0), getattr(node, 'end_col_offset', 0)) in ends: node.end_lineno = node.end_col_offset = 0
+    return ast.dump(parsed, include_attributes=True)
 for name, text in sys.meta_path[0].sources.items():
     _, _, stem = name.partition('.')
     with open(os.path.join(${JSON.stringify(folder)}, (stem or '__init__') + '.py'), encoding='utf-8') as file: source = file.read()
-    assert ast.dump(ast.parse(text), include_attributes=True) == ast.dump(ast.parse(source), include_attributes=True), name
-    comments += len(source) - len(text)
-print(comments > 10_000)`;
-      expect(execFileSync(python, ['-I', '-S', '-c', code], { encoding: 'utf8', cwd: '/' })).toBe('True\n');
-    },
-  );
+    assert tree(text) == tree(source), name
+    prose += len(source) - len(text)
+print(prose > 50_000)`;
+    expect(execFileSync(python, ['-I', '-S', '-c', code], { encoding: 'utf8', cwd: '/' })).toBe('True\n');
+  });
 });
 
 describe('the shim', () => {
