@@ -40,6 +40,15 @@ const UNSCHEDULED: ReadonlyMap<string, string> = new Map([
   ],
 ]);
 
+const PREEMPTED = 'The sandbox had to make room for a pod of higher priority.';
+/** Reasons of the condition DisruptionTarget, and what callers are told of them. */
+const DISRUPTIONS: ReadonlyMap<string, string> = new Map([
+  ['PreemptionByScheduler', PREEMPTED],
+  ['DeletionByTaintManager', "The sandbox's node has a taint that it does not tolerate."],
+  ['EvictionByEvictionAPI', 'The sandbox was evicted, as its node is emptied or the cluster moves pods.'],
+  ['DeletionByPodGC', "The sandbox's node is gone."],
+]);
+
 /** What a pod's status says of its sandbox. Undefined: the pod is not there. */
 export function podState(pod: Pod | undefined): PodState {
   if (pod === undefined) return ended('deleted', 'sandbox_lost', 'The pod was deleted.');
@@ -48,7 +57,7 @@ export function podState(pod: Pod | undefined): PodState {
   if (container?.terminated) return terminated(pod, container.terminated);
   if (status.phase === 'Failed' || status.phase === 'Succeeded') return failed(status.reason ?? '');
   if (pod.metadata?.deletionTimestamp !== undefined)
-    return ended('deleted', 'sandbox_lost', 'The pod is being deleted.');
+    return disrupted(pod) ?? ended('deleted', 'sandbox_lost', 'The pod is being deleted.');
   if (status.phase === 'Unknown' || status.reason === 'NodeLost') return failed('NodeLost');
   if (container?.running) return { phase: 'running' };
   return pending(pod, container?.waiting);
@@ -103,7 +112,20 @@ function terminated(
     );
     return { phase: 'ended', end: { why: 'not_startable', failure } };
   }
-  return ended('exited', 'sandbox_lost', `The sandbox's runner ended with ${exitCode ?? 'an unknown code'}.`);
+  const exit = ended(
+    'exited',
+    'sandbox_lost',
+    `The sandbox's runner ended with ${exitCode ?? 'an unknown code'}.`,
+  );
+  return disrupted(pod) ?? exit;
+}
+
+/** Who deletes a pod for the cluster's sake leaves a condition that says why, before its container ends of it. */
+function disrupted({ metadata, status }: Pod): PodState | undefined {
+  if (metadata?.deletionTimestamp === undefined) return undefined;
+  const target = find(status?.conditions, ({ type }) => type === 'DisruptionTarget');
+  const detail = target?.status === 'True' ? DISRUPTIONS.get(target.reason ?? '') : undefined;
+  return detail === undefined ? undefined : ended('evicted', 'sandbox_lost', detail);
 }
 
 /** A pod that the kubelet or a controller ended. Reasons are kubelet's: pkg/kubelet, pkg/kubelet/eviction, nodeshutdown. */
@@ -120,7 +142,7 @@ function failed(reason: string): PodState {
       return ended('node_lost', 'sandbox_lost', "The sandbox's node is gone.");
     case 'Preempting':
     case 'Preempted':
-      return ended('evicted', 'sandbox_lost', 'The sandbox had to make room for a pod of higher priority.');
+      return ended('evicted', 'sandbox_lost', PREEMPTED);
     default:
       break;
   }

@@ -47,6 +47,35 @@ test('a pod whose container runs is running', () => {
   expect(podState(pod({ phase: 'Running' }, { running: {} }))).toEqual({ phase: 'running' });
 });
 
+describe('a pod that the cluster deletes for its own sake', () => {
+  const target = (reason: string) => [{ type: 'DisruptionTarget', status: 'True', reason }];
+  const going = { deletionTimestamp: 'now' };
+  test.for([
+    ['PreemptionByScheduler', /higher priority/],
+    ['DeletionByTaintManager', /taint/],
+    ['EvictionByEvictionAPI', /evicted/],
+    ['DeletionByPodGC', /node is gone/],
+  ] as const)('for %s says so, before and after its container has ended of it', ([reason, words]) => {
+    for (const container of [{ running: {} }, { terminated: { exitCode: 137, reason: 'Error' } }]) {
+      const state = podState({ ...pod({ conditions: target(reason) }, container), metadata: going });
+      expect(state).toMatchObject({
+        phase: 'ended',
+        end: { why: 'evicted', failure: { code: 'sandbox_lost' } },
+      });
+      expect(state.phase === 'ended' && state.end.failure.detail).toMatch(words);
+    }
+  });
+
+  test('runs on until it is deleted, and has used too much memory all the same', () => {
+    const conditions = target('PreemptionByScheduler');
+    expect(podState(pod({ conditions }, { running: {} }))).toEqual({ phase: 'running' });
+    const full = { terminated: { exitCode: 137, reason: 'OOMKilled' } };
+    expect(podState({ ...pod({ conditions }, full), metadata: going })).toMatchObject({
+      end: { why: 'memory' },
+    });
+  });
+});
+
 describe('a pod that has ended', () => {
   const rows: [words: string, pod: Pod | undefined, why: string, code: string][] = [
     ['is gone', undefined, 'deleted', 'sandbox_lost'],
