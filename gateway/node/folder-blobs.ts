@@ -15,9 +15,14 @@ export type StoreFolders = { incoming: string; owners: string };
 /** Blobs as files of a folder, each with its metadata as a trailer, so that one rename makes both visible. */
 export function createFolderBlobs({ incoming, owners }: StoreFolders): Blobs {
   const pathOf = (owner: string, id: string) => join(owners, owner, id);
+  // An owner's last file may go, and its folder with it, as the next one comes.
+  const inTurn = createTurns();
   return {
-    begin: ({ owner, account }, id) =>
-      beginFile({ temporary: join(incoming, id), directory: join(owners, owner), id, account }),
+    begin({ owner, account }, id) {
+      const directory = join(owners, owner);
+      const whenFree = (work: () => Promise<void>) => inTurn(owner, work);
+      return beginFile({ temporary: join(incoming, id), directory, id, account, whenFree });
+    },
 
     async open(owner, meta, signal) {
       const handle = await openIfThere(pathOf(owner, meta.file_id));
@@ -27,14 +32,36 @@ export function createFolderBlobs({ incoming, owners }: StoreFolders): Blobs {
     async remove(owner, id) {
       await rm(pathOf(owner, id), { force: true });
       // Fails while the owner has other files, or is gone already: either is fine.
-      await rmdir(join(owners, owner)).catch(() => {});
+      await inTurn(owner, () => rmdir(join(owners, owner)).catch(() => {}));
     },
   };
 }
 
-type Place = { temporary: string; directory: string; id: string; account: string };
+/** One piece of work after the other of each owner. */
+function createTurns() {
+  const lasts = new Map<string, Promise<void>>();
+  return async (owner: string, work: () => Promise<void>): Promise<void> => {
+    const own = (lasts.get(owner) ?? Promise.resolve()).then(work);
+    const last = own.catch(() => {});
+    lasts.set(owner, last);
+    try {
+      await own;
+    } finally {
+      if (lasts.get(owner) === last) lasts.delete(owner);
+    }
+  };
+}
 
-async function beginFile({ temporary, directory, id, account }: Place): Promise<FileSink> {
+type Place = {
+  temporary: string;
+  directory: string;
+  id: string;
+  account: string;
+  /** Runs what makes or removes the directory. */
+  whenFree(work: () => Promise<void>): Promise<void>;
+};
+
+async function beginFile({ temporary, directory, id, account, whenFree }: Place): Promise<FileSink> {
   const handle = await open(temporary, 'wx', 0o600).catch(onFullDisk);
   return {
     append: (chunk) => writeAll(handle, chunk),
@@ -44,12 +71,10 @@ async function beginFile({ temporary, directory, id, account }: Place): Promise<
       // Without this, power lost after the rename could leave a whole name with half a content.
       await handle.datasync().catch(onFullDisk);
       await handle.close();
-      const publish = async () => {
+      await whenFree(async () => {
         await mkdir(directory, { recursive: true, mode: 0o700 });
         await rename(temporary, join(directory, id));
-      };
-      // The owner's last file may go, and its directory with it, between the two.
-      await publish().catch((error) => (error.code === 'ENOENT' ? publish() : onFullDisk(error)));
+      }).catch(onFullDisk);
     },
 
     async discard() {

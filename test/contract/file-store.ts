@@ -60,6 +60,16 @@ export function describeFileStore(name: string, make: MakeStore): void {
       expect(await read(store, ANNA, meta.file_id)).toEqual(content);
     });
 
+    test('come while their owner’s last one goes', async () => {
+      const { store } = await start();
+      const comeAndGo = async () => {
+        for (let turn = 0; turn < 200; turn += 1)
+          await store.delete(ANNA, (await put(store, ANNA, 1)).file_id);
+      };
+      await Promise.all(Array.from({ length: 6 }, comeAndGo));
+      expect(await store.usage(ANNA)).toEqual({ bytes: 0, count: 0 });
+    });
+
     test('may be empty', async () => {
       const { store } = await start();
       const writer = await store.create(ANNA, { ceilings: NO_CEILINGS });
