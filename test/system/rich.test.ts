@@ -109,7 +109,9 @@ display({"text/markdown": "*m*"}, raw=True)`;
     expect((await run(SHOWN_FIGURES, { rich: false, timeout_ms: 20_000 })).stdout).toBe('2 [1]\n');
   });
 
-  test('gives a figure that is its last value as PNG, once', { timeout: 60_000 }, async (context) => {
+  test('gives a figure that is its last value as PNG, once, and one that is displayed where it is', {
+    timeout: 60_000,
+  }, async (context) => {
     const closed = 'fig, ax = plt.subplots()\nplt.close(fig)\nax.plot([1, 2])\nfig';
     const shown = await run(`import matplotlib.pyplot as plt\n${closed}`, { timeout_ms: 20_000 });
     context.skip(shown.error?.name === 'ModuleNotFoundError', 'no matplotlib here');
@@ -121,6 +123,9 @@ display({"text/markdown": "*m*"}, raw=True)`;
       ['result', 'text/plain'],
       ['figure', 'image/png'],
     ]);
+    const displayed = 'fig, ax = plt.subplots()\nplt.figure()\ndisplay(fig)\nplt.close("all")';
+    const before = await run(`import matplotlib.pyplot as plt\n${displayed}`, { timeout_ms: 20_000 });
+    expect(kindsOf(before)).toEqual([['display', 'image/png', 'text/plain']]);
   });
 
   test('tells its error by name, value and frames, beside the traceback that Python prints', async () => {

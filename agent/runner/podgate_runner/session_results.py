@@ -58,7 +58,7 @@ class Results:
         nobody wants results it prints."""
         for value in values:
             if self.rich:
-                found = (named(value), ()) if raw else representations(value)
+                found = (named(value), ()) if raw else representations(value, True)
                 self._add("display", *found)
             else:
                 print(repr(value))
@@ -173,7 +173,7 @@ def is_called(code):
     return code is Results.display.__code__ or code.co_filename == _CALLS_FILE
 
 
-def representations(value):
+def representations(value, displayed=False):
     """As a notebook asks for them, and names of those that are not of the whole value. What fails is left out; what the value
     prints meanwhile is its own output."""
     found, partial = {}, ()
@@ -191,7 +191,7 @@ def representations(value):
             if part is not None:
                 found[name] = part
     if "image/png" not in found:
-        figure = figure_of(value)
+        figure = figure_of(value, displayed)
         if figure is not None:
             found["image/png"] = figure
     if "application/json" not in found:
@@ -208,12 +208,13 @@ def named(bundle):
     return {name: part for name, part in bundle.items() if isinstance(name, str) and len(name) < 128}
 
 
-def figure_of(value):
-    """A matplotlib figure as PNG, which has no method for that. One that is open comes by itself."""
+def figure_of(value, displayed):
+    """A matplotlib figure as PNG, which has no method for that. One that is open comes by itself at the end: who displays it
+    may close it before."""
     module, pyplot = sys.modules.get("matplotlib.figure"), sys.modules.get("matplotlib.pyplot")
     if module is None or not isinstance(value, module.Figure):
         return None
-    if pyplot and any(pyplot.figure(number) is value for number in pyplot.get_fignums()):
+    if not displayed and pyplot and any(pyplot.figure(number) is value for number in pyplot.get_fignums()):
         return None
     try:
         return drawn(value)
