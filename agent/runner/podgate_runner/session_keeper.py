@@ -51,6 +51,8 @@ class Keeper:
         self._receiver = courier.Receiver(sock)
         # Warden's pid → its end of the wire, what reads it, and the program's id.
         self._wardens = {}
+        # Those whose program may have begun though they have not said so.
+        self._silent = set()
         # When those that were told to end their programs must have done so: whoever lives here can stop them.
         self._due = {}
         self._wake = session_warden.wakened_by_children()
@@ -122,6 +124,8 @@ class Keeper:
         # Nobody waits for a warden that reads nothing.
         ours.setblocking(False)
         self._wardens[pid] = (ours, courier.Receiver(ours), program)
+        if job.get("program"):
+            self._silent.add(pid)
 
     def _open_terminal(self, program, size):
         """Three descriptors of one, whose other side the runner gets; none where there is no terminal."""
@@ -140,6 +144,7 @@ class Keeper:
         except OSError:
             messages = None
         for message, _ in messages or ():
+            self._silent.discard(pid)
             courier.send(self._sock, (message[0], program) + message[1:])
             if message[0] == "exit":
                 self._forget(pid)
@@ -148,7 +153,10 @@ class Keeper:
             self._lose(pid, program)
 
     def _lose(self, pid, program):
-        """Whatever such a warden had comes to this process."""
+        """Whatever such a warden had comes to this process. What it started may have ended it before it could say so: that
+        has begun, for nobody may run it again."""
+        if pid in self._silent:
+            courier.send(self._sock, ("started", program, time.monotonic(), pid, pid))
         self._forget(pid)
         kill_strays(self._wardens)
         courier.send(self._sock, ("exit", program, int(signal.SIGKILL), None, time.monotonic()))
@@ -156,6 +164,7 @@ class Keeper:
     def _forget(self, pid):
         self._wardens.pop(pid)[0].close()
         self._due.pop(pid, None)
+        self._silent.discard(pid)
 
 
 def kill_strays(known):

@@ -9,6 +9,7 @@ const bash = (sandbox: Sandbox, cmd: string, options: RunOptions = {}) =>
   sandbox.run(cmd, { language: 'bash', session: { do: 'bash' }, ...options });
 
 const PROCESSES = 64;
+const KILLS = 10;
 
 /** Of a program that says when it is to be interrupted; asked for twice it is still no kill. */
 const cancelled: RunOptions = {
@@ -39,6 +40,26 @@ const HARM = py`
               os.listdir(path) if name == "fd" else open(path).read(1)
               print("read", name)
           except PermissionError:
+              pass
+`;
+
+/** Kills what watches over the next commands as soon as it is there, one after the other. */
+const KILLER = py`
+  import os, signal, time
+  def parent(pid):
+      return int(open("/proc/%s/stat" % pid).read().rsplit(")", 1)[1].split()[1])
+  warden = os.getppid()
+  keeper = parent(warden)
+  print("ready", flush=True)
+  killed = set()
+  while len(killed) < ${KILLS}:
+      time.sleep(0.0002)
+      for pid in os.listdir("/proc"):
+          try:
+              if pid.isdigit() and int(pid) != warden and parent(pid) == keeper:
+                  os.kill(int(pid), signal.SIGKILL)
+                  killed.add(pid)
+          except OSError:
               pass
 `;
 
@@ -90,6 +111,25 @@ describePython('a sandbox that is kept', (python) => {
       expect(killed.result).toMatchObject({ outcome: 'signaled', signal: 9 });
       expect((await bash(sandbox, 'echo alive')).stdout).toBe('alive\n');
       await until(() => !sandbox.processes().some(({ comm }) => comm === 'sleep'));
+    });
+
+    test(`says of no command that it has not begun whose watcher was killed (${place})`, async () => {
+      await using sandbox = await kept();
+      const killer = bash(sandbox, `exec python3 -c '${KILLER}'`, {
+        timeoutMs: 60_000,
+        onData: (_execution, { stdout }) => void (stdout.endsWith('ready\n') && ready.resolve()),
+      });
+      const ready = Promise.withResolvers<void>();
+      await ready.promise;
+      const signals = new Set<string | number | null>();
+      let isOver = false;
+      const ended = killer.then(() => {
+        isOver = true;
+      });
+      while (!isOver) signals.add((await bash(sandbox, 'sleep 0.1')).result.signal);
+      await ended;
+      expect([...signals]).toContain(9);
+      expect((await killer).result).toMatchObject({ outcome: 'exited', exit_code: 0 });
     });
 
     test(`tells limits apart, and keeps an interpreter where it can (${place})`, async () => {
