@@ -86,6 +86,7 @@ export type Pod = {
       message?: string;
     }[];
     containerStatuses?: { name: string; state?: ContainerState; lastState?: ContainerState }[];
+    initContainerStatuses?: { name: string; state?: ContainerState; lastState?: ContainerState }[];
   };
 };
 

@@ -160,7 +160,8 @@ export function createPodStart(deps: PodStartDeps): PodStart {
 /** What can be told of a pod that says nothing itself. The rest is in its events, which the agent may not read. */
 function notStarted(pod: Pod | undefined): Failure {
   const isRunning = podState(pod).phase === 'running';
-  const node = 'The node has not started the pod: its events say why (image, network plugin, runtime class).';
+  const node =
+    'The node has not started the pod: its events say why (image, network plugin, runtime class, a container before it).';
   const scheduler = 'No scheduler of the cluster has taken the pod.';
   const started = isRunning ? 'The pod runs, and its runner is not reached.' : node;
   return new Failure('backend_unavailable', pod && !pod.spec?.nodeName ? scheduler : started);

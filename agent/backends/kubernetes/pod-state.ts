@@ -31,6 +31,14 @@ const CONFIG_REASONS: ReadonlySet<string> = new Set([
   'RunContainerError',
 ]);
 
+/** Of a container that something in the cluster puts before the sandbox's, which waits for it. */
+const BEFORE_REASONS: ReadonlySet<string> = new Set([
+  ...IMAGE_REASONS,
+  ...CONFIG_REASONS,
+  'CrashLoopBackOff',
+]);
+const BEFORE = 'A container that something in the cluster puts before the sandbox fails.';
+
 /** Why a pod has no node, and what callers are told of it. */
 const UNSCHEDULED: ReadonlyMap<string, string> = new Map([
   ['Unschedulable', 'No node of the cluster has room for the sandbox.'],
@@ -55,7 +63,8 @@ export function podState(pod: Pod | undefined): PodState {
   const status = pod.status ?? {};
   const container = find(status.containerStatuses, ({ name }) => name === CONTAINER)?.state;
   if (container?.terminated) return terminated(pod, container.terminated);
-  if (status.phase === 'Failed' || status.phase === 'Succeeded') return failed(status.reason ?? '');
+  if (status.phase === 'Failed' || status.phase === 'Succeeded')
+    return endedBefore(pod) ?? failed(status.reason ?? '');
   if (pod.metadata?.deletionTimestamp !== undefined)
     return disrupted(pod) ?? ended('deleted', 'sandbox_lost', 'The pod is being deleted.');
   if (status.phase === 'Unknown' || status.reason === 'NodeLost') return failed('NodeLost');
@@ -63,7 +72,29 @@ export function podState(pod: Pod | undefined): PodState {
   return pending(pod, container?.waiting);
 }
 
-function pending(pod: Pod, waiting: { reason?: string; message?: string } | undefined): PodState {
+function pending(pod: Pod, own: { reason?: string; message?: string } | undefined): PodState {
+  const before = find(pod.status?.initContainerStatuses, ({ state }) =>
+    BEFORE_REASONS.has(state?.waiting?.reason ?? ''),
+  );
+  if (before) {
+    const { reason = '', message } = before.state?.waiting ?? {};
+    const trouble = said('backend_unavailable', BEFORE, `${before.name}: ${reason}`, message);
+    return { phase: 'pending', trouble, unschedulable: false };
+  }
+  return pendingItself(pod, own);
+}
+
+/** Nothing of the sandbox runs before those that are put before it have succeeded. */
+function endedBefore({ status }: Pod): PodState | undefined {
+  if (status?.reason) return undefined;
+  const failed = find(status?.initContainerStatuses, ({ state }) => (state?.terminated?.exitCode ?? 0) !== 0);
+  if (!failed) return undefined;
+  const { reason = '', exitCode, message } = failed.state?.terminated ?? {};
+  const failure = said('backend_unavailable', BEFORE, `${failed.name}: ${reason} ${exitCode}`, message);
+  return { phase: 'ended', end: { why: 'not_startable', failure } };
+}
+
+function pendingItself(pod: Pod, waiting: { reason?: string; message?: string } | undefined): PodState {
   const reason = waiting?.reason ?? '';
   if (IMAGE_REASONS.has(reason)) {
     const detail = "The template's image cannot be pulled, or is not one.";

@@ -47,6 +47,41 @@ test('a pod whose container runs is running', () => {
   expect(podState(pod({ phase: 'Running' }, { running: {} }))).toEqual({ phase: 'running' });
 });
 
+describe('a pod with a container before its own', () => {
+  const behind = (state: ContainerState, status: NonNullable<Pod['status']>) =>
+    podState(
+      pod(
+        { ...status, initContainerStatuses: [{ name: 'mesh-init', state }] },
+        { waiting: { reason: 'PodInitializing' } },
+      ),
+    );
+
+  test.for(['ErrImagePull', 'CreateContainerConfigError', 'CrashLoopBackOff'])(
+    'that cannot be started for %s says so at once, and its name to the log',
+    (reason) => {
+      const state = behind({ waiting: { reason, message: 'why' } }, { phase: 'Pending' });
+      expect(state).toMatchObject({ phase: 'pending', trouble: { code: 'backend_unavailable' } });
+      const trouble = state.phase === 'pending' ? state.trouble : undefined;
+      expect(trouble?.detail).toMatch(/before the sandbox fails/);
+      expect(String(trouble?.cause)).toContain(`mesh-init: ${reason}: why`);
+    },
+  );
+
+  test('that has failed is told from a sandbox that ended', () => {
+    const state = behind({ terminated: { reason: 'Error', exitCode: 1 } }, { phase: 'Failed' });
+    expect(state).toMatchObject({
+      end: { why: 'not_startable', failure: { detail: expect.stringMatching(/before the sandbox/) } },
+    });
+  });
+
+  test('that has succeeded, or was evicted meanwhile, is as any other', () => {
+    const done = { terminated: { reason: 'Completed', exitCode: 0 } };
+    expect(behind(done, { phase: 'Pending' })).toMatchObject({ phase: 'pending', trouble: null });
+    const cut = { terminated: { reason: 'Error', exitCode: 137 } };
+    expect(behind(cut, { phase: 'Failed', reason: 'Evicted' })).toMatchObject({ end: { why: 'evicted' } });
+  });
+});
+
 describe('a pod that the cluster deletes for its own sake', () => {
   const target = (reason: string) => [{ type: 'DisruptionTarget', status: 'True', reason }];
   const going = { deletionTimestamp: 'now' };
