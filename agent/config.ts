@@ -13,6 +13,7 @@ import { ALIASES, VARIABLES } from './variables.ts';
 const MAX_FILE_BYTES = 1_048_576;
 /** Pods of the `default` template, where nothing names an image: public, and with a python3. */
 const DEFAULT_POD_IMAGE = 'python:3.13-slim';
+const PROXIES = /^(https?|all)_proxy$/i;
 /** Names that a command which also runs something else must let through. */
 export const AGENT_VARIABLE_NAMES: readonly string[] = [...Object.keys(VARIABLES), ...Object.keys(ALIASES)];
 
@@ -40,6 +41,8 @@ export type AgentConfig = {
   readonly http: { readonly host: string; readonly port: number };
   readonly maxOutputBytes: number;
   readonly drainMs: number;
+  /** Names of set variables that other tools take a proxy from, and this one does not. */
+  readonly proxyVariables: readonly string[];
   /** Undefined: nobody looks. */
   readonly canary: CanaryOptions | undefined;
   readonly unsafe: boolean;
@@ -93,6 +96,7 @@ export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
     http: Object.freeze({ host: values.HOST, port: values.PODGATE_AGENT_PORT }),
     maxOutputBytes: values.MAX_OUTPUT_BYTES,
     drainMs: values.PODGATE_DRAIN_MS,
+    proxyVariables: Object.keys(environment).filter((name) => PROXIES.test(name) && environment[name]),
     canary: canaryOptions(values),
     unsafe: values.PODGATE_UNSAFE,
     memoryCgroup: values.PODGATE_MEMORY_CGROUP,

@@ -24,6 +24,8 @@ export type RunAgentDeps = {
 export async function startConfiguredAgent(deps: RunAgentDeps): Promise<RunningAgent> {
   const { config, software, clock = systemClock } = deps;
   const log = deps.log ?? createJsonLog({ write: (line) => process.stdout.write(line), wall: clock.wall });
+  const { proxyVariables } = config;
+  if (proxyVariables.length > 0) log('proxies_passed_over', { variables: proxyVariables });
   const instance = randomUUID();
   const places = await createPlaces(deps, instance, clock, log);
   try {

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 import { AGENT_VARIABLE_NAMES, readAgentConfig } from '../../agent/config.ts';
 import { startConfiguredAgent } from '../../agent/run-agent.ts';
 import { defaultTemplate } from '../../agent/templates/default-template.ts';
@@ -154,6 +154,15 @@ describe("the agent's configuration", () => {
       'for-docker',
     );
     expect(defaultTemplate(read(both).templateVariables).image).toBe('for-pods');
+  });
+
+  test('names what other tools take a proxy from, which it passes over, as it starts', async () => {
+    expect(read({ NO_PROXY: 'x', ALL_PROXY: '' }).proxyVariables).toEqual([]);
+    const proxies = { HTTPS_PROXY: 'http://user:secret@proxy', http_proxy: 'http://proxy' };
+    const config = read({ ...proxies, EXECUTOR_BACKEND: 'docker', DOCKER_HOST: 'nothing://' });
+    const log = vi.fn();
+    await expect(startConfiguredAgent({ config, software: 'podgate/test', log })).rejects.toThrow();
+    expect(log.mock.calls).toEqual([['proxies_passed_over', { variables: ['HTTPS_PROXY', 'http_proxy'] }]]);
   });
 
   test('an engine that no agent can use stops the boot', async () => {
