@@ -4,6 +4,7 @@ import { createKubernetesCluster } from '../../agent/backends/kubernetes/kuberne
 import { listObjects, MAX_LIST_PAGES } from '../../agent/backends/kubernetes/list-objects.ts';
 import { CONTAINER } from '../../agent/backends/kubernetes/pod-spec.ts';
 import { createPodWatch } from '../../agent/backends/kubernetes/pod-watch.ts';
+import { listPods } from '../../agent/backends/kubernetes/reaper.ts';
 import { createRightsBook } from '../../agent/backends/kubernetes/rights.ts';
 import { openFakeCluster, type TestCluster } from '../contract/kubernetes-cluster.ts';
 import type { KubeApi } from '../fakes/kube-api/kube-api.ts';
@@ -53,6 +54,17 @@ describe('a list of pods of more than one page', () => {
     expect([...watch.all()].map(({ metadata }) => metadata?.name)).toEqual(['one', 'two', 'three']);
     expect(watch.lists).toBe(1);
     watch.close();
+    for (const name of ['one', 'two', 'three']) drop(name);
+  });
+
+  test('is read without what its pods are, where only their names and owners are wanted', async () => {
+    for (const name of ['one', 'two', 'three']) add(name);
+    fake.pageSize = 2;
+    const { client, namespace } = cluster;
+    const found = await listPods(client, { namespace, selector: '', metadataOnly: true });
+    expect(found.map(({ metadata }) => metadata?.name)).toEqual(['one', 'two', 'three']);
+    expect(found.every((pod) => pod.metadata?.uid && !pod.spec)).toBe(true);
+    expect((await listPods(client, { namespace, selector: '' })).every(({ spec }) => spec)).toBe(true);
     for (const name of ['one', 'two', 'three']) drop(name);
   });
 

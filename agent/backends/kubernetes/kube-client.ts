@@ -27,7 +27,11 @@ export type Call = {
   timeoutMs?: number;
   /** Does not wait for a socket behind calls that hang: for Leases. Watches never do. */
   vital?: boolean;
+  /** Of a list: what its objects are called and belong to, and nothing of what they are. A server may pass over it. */
+  metadataOnly?: boolean;
 };
+
+const METADATA_ONLY = 'application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json';
 
 /** Counts calls, so that tests and benchmarks can say how many an execution took. */
 export type KubeClient = {
@@ -75,7 +79,7 @@ export function createKubeClient(access: KubeAccess, rights?: RightsBook): KubeC
       agent: proxy ?? (call.vital ? access.vitalAgent : access.agent),
       signal,
       headers: {
-        accept: 'application/json',
+        accept: call.metadataOnly ? METADATA_ONLY : 'application/json',
         'user-agent': 'podgate',
         ...headers,
         ...(body ? { 'content-type': 'application/json', 'content-length': body.byteLength } : {}),

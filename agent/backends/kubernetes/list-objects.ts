@@ -12,8 +12,9 @@ export type Listed = {
   path: string;
   labelSelector: string;
   signal?: AbortSignal;
-  /** As of a Call. */
+  /** As of a Call, both. */
   vital?: boolean;
+  metadataOnly?: boolean;
 };
 
 /**

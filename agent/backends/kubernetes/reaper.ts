@@ -98,6 +98,7 @@ export function createReaper(deps: ReaperDeps): Reaper {
       namespace,
       selector: labelSelector(installation),
       signal: stop.signal,
+      metadataOnly: true,
     });
     // The Leases after the pods: an instance makes its Lease before its first pod.
     if (looksForOrphans) await observe();
@@ -141,14 +142,21 @@ export async function buryLease(
   }
 }
 
+export type ListedPods = {
+  namespace: string;
+  selector: string;
+  signal?: AbortSignal;
+  /** Of each, without the 130 KB of its command: a thousand pods are more than an agent has memory for. */
+  metadataOnly?: boolean;
+};
+
 /** Every pod that a selector names. */
 export async function listPods(
   client: KubeClient,
-  { namespace, selector, signal }: { namespace: string; selector: string; signal?: AbortSignal },
+  { namespace, selector, ...rest }: ListedPods,
 ): Promise<Pod[]> {
   const path = `/api/v1/namespaces/${namespace}/pods`;
-  const listed = { path, labelSelector: selector, ...(signal ? { signal } : {}) };
-  return (await listObjects<Pod>(client, listed)).items;
+  return (await listObjects<Pod>(client, { path, labelSelector: selector, ...rest })).items;
 }
 
 /** Deletes exactly this pod: another of its name is left alone. Resolves also when it is gone already. */
@@ -172,7 +180,7 @@ export async function deletePods(
   client: KubeClient,
   { namespace, selector, signal }: { namespace: string; selector: string; signal: AbortSignal },
 ): Promise<void> {
-  const pods = await listPods(client, { namespace, selector, signal });
+  const pods = await listPods(client, { namespace, selector, signal, metadataOnly: true });
   const deletions = pods.map(({ metadata }) => deletePod(client, namespace, metadata ?? {}));
   const failed = (await Promise.allSettled(deletions)).find(({ status }) => status === 'rejected');
   if (failed) throw (failed as PromiseRejectedResult).reason;

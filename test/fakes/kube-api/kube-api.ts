@@ -118,7 +118,9 @@ export async function createKubeApi(options: { bookmarkMs?: number } = {}): Prom
         watch(request, response);
         return;
       }
-      const result = perform(request, body);
+      const asked = incoming.headers.accept?.includes('as=PartialObjectMetadataList');
+      const whole = perform(request, body);
+      const result = asked ? metadataOf(whole as { items: KubeObject[] }) : whole;
       if (request.verb === 'create' && request.resource === 'pods' && api.loseAnswers > 0) {
         api.loseAnswers -= 1;
         response.destroy();
@@ -377,4 +379,13 @@ async function readBody(incoming: IncomingMessage): Promise<KubeObject> {
 
 function base64(text: string): string {
   return Buffer.from(text).toString('base64');
+}
+
+/** As a server answers a list of which only the metadata is wanted. */
+function metadataOf(list: { items: readonly KubeObject[] }): object {
+  return {
+    ...list,
+    kind: 'PartialObjectMetadataList',
+    items: list.items.map(({ metadata }) => ({ metadata })),
+  };
 }

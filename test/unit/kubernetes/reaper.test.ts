@@ -39,7 +39,7 @@ function start() {
   let onListed: ((kind: string) => void) | undefined;
   let onDeleted: (() => void) | undefined;
 
-  async function call<T>({ method, path, query, body }: Call): Promise<T> {
+  async function call<T>({ method, path, query, body, metadataOnly }: Call): Promise<T> {
     const [, kind = '', name = ''] = /\/(pods|leases)(?:\/(.+))?$/.exec(path) ?? [];
     const store = stores[kind as keyof typeof stores];
     if (method === 'DELETE') {
@@ -50,6 +50,8 @@ function start() {
     }
     const items = store.list(NAMESPACE, selectorOf(query?.labelSelector ?? null));
     onListed?.(kind);
+    // A pod has 130 KB, and an agent reads those of all others too.
+    expect(metadataOnly === true).toBe(kind === 'pods');
     return { items } as T;
   }
 
