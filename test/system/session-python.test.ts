@@ -267,9 +267,9 @@ threading.Thread(target=speak).start()`,
     await session.execute('x = 6');
     expect((await session.execute('x * 7')).stdout).toBe('42\n');
     const events = [];
-    for await (const event of session.stream({ code: 'print(x)\nx', rich: true })) events.push(event);
+    for await (const event of session.stream({ code: 'print(x, end="")\nx', rich: true })) events.push(event);
     expect(events).toMatchObject([
-      { type: 'output', stream: 'stdout', data: '6\n' },
+      { type: 'output', stream: 'stdout', data: '6' },
       { type: 'result', results: [{ kind: 'result', data: { 'text/plain': '6' } }] },
     ]);
     await session.restart();
