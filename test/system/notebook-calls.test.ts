@@ -26,14 +26,16 @@ class Figure:
 def show(fig, renderer=None): print("browser", renderer)
 `,
       ],
+      ['graph_objs.py', 'from plotly.io import _renderers\ndef Figure(_): return _renderers.Figure()\n'],
     ].map(([path, content]) => ({ path: `plotly/${path}`, content }));
     const begin = 'from plotly.io._renderers import Figure, renderers, show\n';
     const data = { 'application/plotly_mimetype+json': { data: [] }, 'text/plain': 'figure' };
 
     test('has them as values and where they are shown, though there is no browser', async () => {
-      const shown = await run(`${begin}show(Figure())\nFigure()`, { files });
+      const shown = await run(`${begin}show(Figure())\nshow({"data": []})\nFigure()`, { files });
       expect(shown).toMatchObject({ stdout: '', error: null });
       expect(given(shown)).toEqual([
+        ['display', data],
         ['display', data],
         ['result', data],
       ]);

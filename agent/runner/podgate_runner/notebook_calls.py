@@ -92,6 +92,8 @@ def _show_plotly(own, results):
     def show(figure, renderer=None, *args, **options):
         if renderer:
             return own(figure, renderer, *args, **options)
+        if isinstance(figure, dict):
+            figure = __import__("plotly.graph_objs").graph_objs.Figure(figure)
         results().display(figure)
 
     return show
