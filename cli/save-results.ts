@@ -47,7 +47,8 @@ export async function showResults(event: ResultEvent, { io, saver }: ShowResults
 }
 
 function whyLess(reason: string): string {
-  return reason === 'too_many_rows' ? 'has only the first rows' : `was left out: ${printable(reason)}`;
+  if (reason === 'too_many_rows') return 'has only the first rows';
+  return reason === 'fewer_dots' ? 'has fewer dots an inch' : `was left out: ${printable(reason)}`;
 }
 
 /** The program's own files come first. */

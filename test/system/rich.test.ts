@@ -109,6 +109,21 @@ display({"text/markdown": "*m*"}, raw=True)`;
     expect((await run(SHOWN_FIGURES, { rich: false, timeout_ms: 20_000 })).stdout).toBe('2 [1]\n');
   });
 
+  test('draws a figure with fewer dots where it would be too large, and says so', {
+    timeout: 60_000,
+  }, async (context) => {
+    const noise = (inches: number) => `import matplotlib.pyplot as plt, random
+plt.figure(figsize=(${inches}, ${inches}), dpi=100)
+plt.imshow([[random.random() for _ in range(1000)] for _ in range(1000)], interpolation="nearest")
+plt.show()`;
+    const drawn = await run(noise(15), { timeout_ms: 20_000 });
+    context.skip(drawn.error?.name === 'ModuleNotFoundError', 'no matplotlib here');
+    expect(drawn.error).toBeNull();
+    expect(drawn.results).toMatchObject([{ kind: 'figure', data: { 'image/png': expect.any(String) } }]);
+    expect(drawn.results_omitted).toEqual([{ type: 'image/png', reason: 'fewer_dots' }]);
+    expect((await run(noise(5), { timeout_ms: 20_000 })).results_omitted).toEqual([]);
+  });
+
   test('gives a figure that is its last value as PNG, once, and one that is displayed where it is', {
     timeout: 60_000,
   }, async (context) => {

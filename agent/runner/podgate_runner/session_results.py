@@ -13,6 +13,8 @@ MAX_REPRESENTATIONS = 64
 MAX_REPRESENTATION_BYTES = 2 << 20
 # Of all representations as the document spells them; with an error of full length it stays below MAX_RESULTS_BYTES.
 MAX_DOCUMENT_BYTES = 6 << 20
+# Of a figure that would be larger.
+FEWER_DPI = 50
 MAX_FRAMES = 64
 MAX_TEXT_CHARS = 4096
 MAX_NAME_CHARS = 1024
@@ -58,7 +60,7 @@ class Results:
         nobody wants results it prints."""
         for value in values:
             if self.rich:
-                found = (named(value), ()) if raw else representations(value, True)
+                found = (named(value), {}) if raw else representations(value, True)
                 self._add("display", *found)
             else:
                 print(repr(value))
@@ -77,7 +79,9 @@ class Results:
             return
         try:
             for number in pyplot.get_fignums():
-                self._add("figure", {"image/png": drawn(pyplot.figure(number))})
+                found, partial = {}, {}
+                draw(pyplot.figure(number), found, partial)
+                self._add("figure", found, partial)
         finally:
             pyplot.close("all")
 
@@ -116,8 +120,8 @@ class Results:
             size = 0
         os.ftruncate(self._fd, size)
 
-    def _add(self, kind, found, partial=()):
-        """`partial`: names of those that have only the first rows of a table."""
+    def _add(self, kind, found, partial):
+        """`partial`: names of those that are not of the whole value, and why."""
         if self._stale:
             self.clear()
         data = {}
@@ -133,7 +137,7 @@ class Results:
             else:
                 data[name] = text
                 if name in partial:
-                    self._omit(name, "too_many_rows")
+                    self._omit(name, partial[name])
         if data:
             self._results.append({"kind": kind, "data": data})
             self.save()
@@ -174,9 +178,9 @@ def is_called(code):
 
 
 def representations(value, displayed=False):
-    """As a notebook asks for them, and names of those that are not of the whole value. What fails is left out; what the value
-    prints meanwhile is its own output."""
-    found, partial = {}, ()
+    """As a notebook asks for them, and names of those that are not of the whole value, with the reason. What fails is left
+    out; what the value prints meanwhile is its own output."""
+    found, partial = {}, {}
     # Those of some libraries want both names, and those of others take none.
     bundle = call(value, "_repr_mimebundle_", include=None, exclude=None) or call(value, "_repr_mimebundle_")
     if isinstance(bundle, tuple):
@@ -191,14 +195,13 @@ def representations(value, displayed=False):
             if part is not None:
                 found[name] = part
     if "image/png" not in found:
-        figure = figure_of(value, displayed)
-        if figure is not None:
-            found["image/png"] = figure
+        draw_figure(value, displayed, found, partial)
     if "application/json" not in found:
         table, is_whole = table_of(value)
         if table is not None:
             found["application/json"] = table
-            partial = () if is_whole else ("application/json",)
+            if not is_whole:
+                partial["application/json"] = "too_many_rows"
     if "text/plain" not in found:
         found["text/plain"] = repr(value)
     return found, partial
@@ -208,24 +211,29 @@ def named(bundle):
     return {name: part for name, part in bundle.items() if isinstance(name, str) and len(name) < 128}
 
 
-def figure_of(value, displayed):
+def draw_figure(value, displayed, found, partial):
     """A matplotlib figure as PNG, which has no method for that. One that is open comes by itself at the end: who displays it
     may close it before."""
     module, pyplot = sys.modules.get("matplotlib.figure"), sys.modules.get("matplotlib.pyplot")
     if module is None or not isinstance(value, module.Figure):
-        return None
+        return
     if not displayed and pyplot and any(pyplot.figure(number) is value for number in pyplot.get_fignums()):
-        return None
+        return
     try:
-        return drawn(value)
+        draw(value, found, partial)
     except Exception:
-        return None
+        pass
 
 
-def drawn(figure):
-    file = io.BytesIO()
-    figure.savefig(file, format="png", bbox_inches="tight")
-    return file.getvalue()
+def draw(figure, found, partial):
+    """With fewer dots where all of them would be too large."""
+    for dpi in None, FEWER_DPI:
+        file = io.BytesIO()
+        figure.savefig(file, format="png", bbox_inches="tight", dpi=dpi)
+        found["image/png"] = file.getvalue()
+        if len(text_for(file.getvalue())) <= MAX_REPRESENTATION_BYTES:
+            return
+        partial["image/png"] = "fewer_dots"
 
 
 def call(value, method, **options):
