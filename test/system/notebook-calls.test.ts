@@ -73,6 +73,7 @@ def show(fig, renderer=None): print("browser", renderer)
         ['display', plain],
       ]);
       expect((await clear('clear_output(wait=True)')).results).toHaveLength(1);
+      expect(given(await clear('for _ in range(40): display(1, clear=True)'))).toEqual([['display', plain]]);
     });
 
     test('is left to IPython where nobody asks for results', async () => {

@@ -55,9 +55,11 @@ class Results:
             self._add("result", *representations(value))
         return True
 
-    def display(self, *values, raw=False, **_):
+    def display(self, *values, raw=False, clear=False, **_):
         """What notebooks have under that name. With `raw` a value is a dictionary of its representations by media type. Where
         nobody wants results it prints."""
+        if clear:
+            self.clear(True)
         for value in values:
             if self.rich:
                 found = (named(value), {}) if raw else representations(value, True)
