@@ -20,6 +20,9 @@ const head = z.union([
   }),
 ]);
 
+type Head = z.infer<typeof head>;
+type Refusal = Extract<Head, { error: unknown }>['error'];
+
 /** What a request about files was answered with: facts, and the bytes that came behind them already. */
 export type FileAnswer = { facts: Record<string, unknown>; rest: Uint8Array };
 
@@ -38,8 +41,21 @@ export function partOf(
   throw broken();
 }
 
-/** Waits for the facts. Throws what the workspace refuses. */
-export async function takeFacts(run: Pick<ExecutionRun, 'next'>, path: string): Promise<FileAnswer> {
+/** Waits for the facts. Throws what the workspace refuses, once the run is over: until then it counts as work of its session. */
+export async function takeFacts(
+  run: Pick<ExecutionRun, 'next' | 'abandon'>,
+  path: string,
+): Promise<FileAnswer> {
+  const { told, rest } = await takeHead(run).catch((error: unknown) => {
+    run.abandon();
+    throw error;
+  });
+  if ('ok' in told) return { facts: told.ok, rest };
+  await finish(run).catch(() => {});
+  throw refusalOf(told.error, path);
+}
+
+async function takeHead(run: Pick<ExecutionRun, 'next'>): Promise<{ told: Head; rest: Uint8Array }> {
   const line = new Line();
   for (;;) {
     const taken = await run.next();
@@ -48,7 +64,7 @@ export async function takeFacts(run: Pick<ExecutionRun, 'next'>, path: string): 
     if (taken.type !== 'output' || taken.channel !== CHANNEL.stdout) continue;
     const end = taken.bytes.indexOf(LINE_FEED);
     line.add(end < 0 ? taken.bytes : taken.bytes.subarray(0, end));
-    if (end >= 0) return { facts: factsIn(line.bytes, path), rest: taken.bytes.subarray(end + 1) };
+    if (end >= 0) return { told: headIn(line.bytes), rest: taken.bytes.subarray(end + 1) };
   }
 }
 
@@ -75,7 +91,7 @@ class Line {
 }
 
 /** Lets the rest of an answer go by; resolves when the run is over. */
-export async function finish(run: ExecutionRun): Promise<void> {
+export async function finish(run: Pick<ExecutionRun, 'next'>): Promise<void> {
   for (;;) {
     const taken = await run.next();
     if (taken.type === 'failed') throw taken.failure;
@@ -113,7 +129,13 @@ export function bytesOf(
             run.abandon();
             throw broken();
           }
+          // Whoever has the last of it may ask for the next: by then this is no work of its session any more.
+          if (sent === length && (await nextOf(run))) {
+            run.abandon();
+            throw broken();
+          }
           controller.enqueue(bytes);
+          if (sent === length) controller.close();
         } else if (length !== null && sent !== length) throw broken();
         else controller.close();
       },
@@ -137,7 +159,7 @@ async function nextOf(run: Pick<ExecutionRun, 'next'>): Promise<Uint8Array | und
   }
 }
 
-function factsIn(line: Uint8Array, path: string): Record<string, unknown> {
+function headIn(line: Uint8Array): Head {
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder().decode(line));
@@ -146,12 +168,14 @@ function factsIn(line: Uint8Array, path: string): Record<string, unknown> {
   }
   const parsed = head.safeParse(value);
   if (!parsed.success) throw broken();
-  if ('ok' in parsed.data) return parsed.data.ok;
-  const { code, detail, path: atFault = path } = parsed.data.error;
+  return parsed.data;
+}
+
+function refusalOf({ code, detail, path: atFault }: Refusal, path: string): Failure {
   const own = REFUSALS[code];
-  if (!own) throw new Failure('conflict', detail);
-  const values: Record<string, string> = { '%': atFault === '' ? '.' : atFault, $: detail };
-  throw new Failure(
+  if (!own) return new Failure('conflict', detail);
+  const values: Record<string, string> = { '%': (atFault ?? path) || '.', $: detail };
+  return new Failure(
     own[0],
     own[1].replace(/[%$]/g, (mark) => values[mark] as string),
   );

@@ -43,3 +43,34 @@ describe('work in a session whose link is lost before it began', () => {
     expect(problem).toMatchObject({ status: 503, code: 'no_agent', retryable: true });
   });
 });
+
+describe('an answer about files of a session', () => {
+  test('that is a refusal leaves nothing behind it: no memory, nothing that a drain waits for, no work of its session', async () => {
+    const { bench, agent, path } = await start();
+    const answer = bench.ask(`${path}/files?path=file`);
+    const execution = await agent.next();
+    execution.begin().out('{"error":{"code":"not_found","detail":""}}\n');
+    await bench.clock.settle();
+    execution.exit();
+    expect((await problemOf(await answer)).status).toBe(404);
+    expect(bench.gateway.status()).toMatchObject({ running: 0, outputBytes: 0 });
+  });
+
+  test('is whole once its session is free of it: whoever asks for the next of eight is not told that eight are under way', async () => {
+    const { bench, agent, path } = await start();
+    const answer = bench.ask(`${path}/files?path=file`);
+    const execution = await agent.next();
+    execution.begin().out('{"ok":{"start":0,"end":3,"size":3}}\nabc');
+    const reader = (await answer).body?.getReader();
+    let isWhole = false;
+    const last = reader?.read().then(({ value }) => {
+      isWhole = true;
+      return new TextDecoder().decode(value);
+    });
+    await bench.clock.settle();
+    expect(isWhole).toBe(false);
+    execution.exit();
+    expect(await last).toBe('abc');
+    expect(bench.gateway.status()).toMatchObject({ running: 0, outputBytes: 0 });
+  });
+});
