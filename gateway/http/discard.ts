@@ -1,4 +1,5 @@
 import type { Timers } from '../gateway-deps.ts';
+import { createCutoff } from './cutoff.ts';
 
 /** How much of a refused body is still read, and how long: a client that is cut off while it sends never sees the answer. */
 export type DiscardBounds = { maxBytes: number; maxMs: number };
@@ -14,9 +15,10 @@ export async function discardRest(
 ): Promise<void> {
   const late = Promise.withResolvers<{ done: true; value: undefined }>();
   const timer = timers.setTimeout(() => late.resolve({ done: true, value: undefined }), maxMs);
+  const cutoff = createCutoff(late.promise);
   try {
     for (let discarded = 0; discarded < maxBytes; ) {
-      const { done, value } = await Promise.race([source.read(), late.promise]);
+      const { done, value } = await cutoff.race(source.read());
       if (done) break;
       discarded += value.byteLength;
     }

@@ -1,4 +1,5 @@
 import { Failure } from '../../shared/errors.ts';
+import { HeldBytes } from '../../shared/held-bytes.ts';
 import { MAX_REQUEST_BYTES } from '../../shared/limits.ts';
 import type { MemoryBudget, Reservation } from '../execution/memory-budget.ts';
 import type { Timers } from '../gateway-deps.ts';
@@ -51,23 +52,21 @@ async function readChunks(
 ): Promise<Uint8Array> {
   const reader = request.body?.getReader();
   if (!reader) return new Uint8Array(0);
-  const chunks: Uint8Array[] = [];
-  let length = 0;
+  const held = new HeldBytes();
   try {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) break;
-      length += value.byteLength;
-      if (length > maxBytes) throw tooLarge(maxBytes);
+      if (held.end + value.byteLength > maxBytes) throw tooLarge(maxBytes);
       claim(reservation, value.byteLength);
-      chunks.push(value);
+      held.push(value);
     }
   } catch (error) {
-    chunks.length = 0;
+    held.clear();
     if (error instanceof Failure) await discardRest(reader, timers);
     throw error;
   }
-  return concat(chunks, length);
+  return concat([...held.from(0)], held.end);
 }
 
 function claim(reservation: Reservation, bytes: number): void {

@@ -10,6 +10,7 @@ import { type InputEnd, InputStream } from '../execution/input-stream.ts';
 import { noMemory } from '../execution/memory-budget.ts';
 import { STATUS_TIMEOUT_MS } from '../execution/sister-link.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
+import { createCutoff } from '../http/cutoff.ts';
 import { DISCARD_BOUNDS, discardRest } from '../http/discard.ts';
 import { checkSchema } from '../http/parse-json.ts';
 import { jsonResponse } from '../http/problem-response.ts';
@@ -65,13 +66,14 @@ export function createProgramInputRoutes(deps: ProgramInputDeps): Route[] {
     request.signal.addEventListener('abort', left, { once: true });
     const reader = request.body?.getReader();
     let isRead = reader === undefined;
+    const cutoff = createCutoff(Promise.race([gone.promise, stream.over]));
     try {
       while (reader && !isRead) {
-        const next = await Promise.race([reader.read(), gone.promise, stream.over]);
+        const next = await cutoff.race(reader.read());
         // What the program does not live to take is not read either.
         if (typeof next === 'string') break;
         if (next.done) isRead = true;
-        else await Promise.race([stream.write(next.value), gone.promise]);
+        else await cutoff.race(stream.write(next.value));
       }
       return await Promise.race([stream.end(keep), gone.promise]);
     } catch (error) {
