@@ -97,8 +97,13 @@ describe('/v1/executions/{id}/events', () => {
     const bytes = new TextEncoder().encode('a😀b');
     stream.resume();
     const reading = (await answer).text();
-    for (const byte of bytes) {
-      stream.out(Uint8Array.of(byte));
+    for (const piece of [
+      bytes.subarray(0, 2),
+      bytes.subarray(2, 3),
+      bytes.subarray(3, 5),
+      bytes.subarray(5),
+    ]) {
+      stream.out(piece);
       await made.bench.clock.settle();
     }
     stream.exit();
@@ -127,19 +132,62 @@ describe('/v1/executions/{id}/events', () => {
     const made = await begun();
     const sister = await made.bench.agent({ identity: made.agent.options.identity, refill: false });
     const { stream, answer } = await follow(made);
-    stream.resume().out('one ');
-    const response = await answer;
+    stream.resume().gap(2, 0, 7).gap(3, 0, 9).out('one ');
+    const text = (await answer).text();
     await made.bench.clock.settle();
     made.agent.cut();
     await until(() => sister.attaches.some(({ body }) => body.reader === stream.from.reader));
     const at = sister.attaches.findIndex(({ body }) => body.reader === stream.from.reader);
     sister.attaches.push(...sister.attaches.splice(0, at));
     const again = await sister.attached(made.execution);
-    expect(again.from).toMatchObject({ reader: stream.from.reader, offsets: { '1': 4 } });
-    Object.assign(again.sent, { stdout: 4 });
+    const { reader } = stream.from;
+    expect(again.from).toMatchObject({ reader, offsets: { '1': 4, '2': 7, '3': 9 }, pending: 0 });
+    Object.assign(again.sent, { stdout: 4, stderr: 7 });
     again.resume().out('two').exit();
-    const said = eventsOf(await response.text()).map(({ data }) => data.data ?? '');
+    const said = eventsOf(await text).map(({ data }) => data.data ?? '');
     expect(said.join('')).toBe('one two');
+  });
+
+  test('go on for as long as the execution does, once its agent has answered', async () => {
+    const made = await begun();
+    const { stream, answer } = await follow(made);
+    stream.resume();
+    const text = (await answer).text();
+    await made.bench.clock.advance(2 * OPEN_TIMEOUT_MS);
+    stream.out('late').exit();
+    expect(eventsOf(await text).map(({ event }) => event)).toEqual(['output', 'result']);
+  });
+
+  test('are cut where its agent says that its first reader’s were', async () => {
+    const made = await begun();
+    const { stream, answer } = await follow(made);
+    made.agent.send('ACCEPT', { attached: { max_output_bytes: 3, queue_ms: 0 } }, stream.stream);
+    made.agent.send('STARTED', {}, stream.stream);
+    stream.out('four').exit();
+    expect(
+      eventsOf(await (await answer).text()).map(({ data }) => data.data ?? data.stdout_truncated),
+    ).toEqual(['fou', true]);
+  });
+
+  test('have no more memory than the key, and leave nothing behind', async () => {
+    const made = await begun();
+    made.execution.exit();
+    await made.response.text();
+    const { bench } = made;
+    await bench.clock.settle();
+    const before = bench.clock.pending;
+    const { stream, answer } = await follow(made);
+    stream.resume().exit();
+    await (await answer).text();
+    expect(bench.clock.pending).toBe(before);
+    const tight = await createGatewayBench({ config: { outputMemoryBytes: 4 * STREAM_WINDOW_BYTES } });
+    const agent = await tight.agent();
+    await tight.clock.settle();
+    const running = tight.ask('/v1/execute/stream', { body: DETACHED });
+    const execution = (await agent.next()).begin();
+    await running;
+    const refused = await problemOf(await tight.ask(`/v1/executions/${execution.id}/events`));
+    expect(refused).toMatchObject({ status: 429, code: 'rate_limited' });
   });
 
   test('tells of a failure as the first stream does', async () => {
@@ -326,6 +374,34 @@ describe('detach', () => {
     expect(execution.cancelled).toBeUndefined();
     expect(agent.received.some(({ name }) => name === 'RESULT_ACK')).toBe(false);
     expect(bench.gateway.status()).toMatchObject({ running: 0, outputBytes: 0, requestBytes: 0 });
+  });
+
+  test('holds nothing back that its caller left untaken, and keeps none of it', async () => {
+    const { bench, execution, response } = await begun();
+    execution.out('x'.repeat(3 * STREAM_WINDOW_BYTES));
+    await bench.clock.settle();
+    await response.body?.cancel();
+    await until(() => execution.agent.peer.outbox.empty);
+    execution.exit();
+    await until(() => bench.records.length === 1);
+    expect(bench.gateway.status()).toMatchObject({ running: 0, outputBytes: 0 });
+    const again = bench.ask('/v1/execute/stream', { body: DETACHED });
+    const over = (await execution.agent.next()).begin().out('untaken');
+    const untaken = await again;
+    over.exit();
+    await until(() => bench.records.length === 2);
+    await untaken.body?.cancel();
+    expect(bench.gateway.status()).toMatchObject({ running: 0, outputBytes: 0 });
+  });
+
+  test('lets go of a caller that takes nothing, and goes on', async () => {
+    const { bench, execution, response } = await begun();
+    execution.out('x'.repeat(3 * STREAM_WINDOW_BYTES));
+    await bench.clock.settle();
+    await bench.clock.advance(READER_STALL_MS);
+    await expect(response.text()).rejects.toThrow('took nothing');
+    expect(execution.cancelled).toBeUndefined();
+    await until(() => execution.agent.peer.outbox.empty);
   });
 
   test('is no leave to run past the deadline', async () => {

@@ -5,6 +5,7 @@ import { STREAM_WINDOW_BYTES, TRUNCATION_MARKER } from '../../shared/limits.ts';
 import { createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
 import type { MockAgent } from '../fakes/mock-agent.ts';
 import type { MockExecution } from '../fakes/mock-execution.ts';
+import { until } from '../fakes/until.ts';
 
 const agents = new WeakMap<GatewayBench, MockAgent>();
 
@@ -231,6 +232,23 @@ describe('START and input', () => {
   });
 });
 
+test('whoever was told an id before the end, or has a key, may come back: only a plain answer is acknowledged', async () => {
+  const bench = await createGatewayBench();
+  const agent = await bench.agent();
+  const acknowledged = async (path: string, headers: Record<string, string> = {}) => {
+    const answer = bench.ask(path, { body: { code: '' }, headers });
+    const execution = await agent.next();
+    execution.succeed();
+    await (await answer).text();
+    await bench.clock.settle();
+    const known = agent.received.filter(({ name }) => name === 'RESULT_ACK').map(({ body }) => body);
+    return known.some((body) => (body as { execution_id: string }).execution_id === execution.id);
+  };
+  expect(await acknowledged('/v1/execute')).toBe(true);
+  expect(await acknowledged('/v1/execute/stream')).toBe(false);
+  expect(await acknowledged('/v1/execute', { 'idempotency-key': 'one' })).toBe(false);
+});
+
 describe('output', () => {
   const CAP = 100;
 
@@ -250,6 +268,24 @@ describe('output', () => {
       truncated ? 'x'.repeat(CAP - TRUNCATION_MARKER.length) + TRUNCATION_MARKER : text,
     );
     expect(Buffer.byteLength(body.stdout)).toBe(CAP);
+  });
+
+  test('past the cap gives its sender as much room again as it took, however much comes', async () => {
+    const bench = await createGatewayBench({ config: { maxOutputBytes: CAP } });
+    let room = 0;
+    const { response } = await execute(bench, {}, async (run) => {
+      run.begin();
+      const { outbox } = run.agent.peer;
+      for (let sent = 0; sent < 30; sent += 1) {
+        run.out('y'.repeat(20_000));
+        await until(() => outbox.empty);
+        await bench.clock.settle();
+        room = Math.max(room, outbox.room(run.stream));
+      }
+      run.exit();
+    });
+    expect(await response.json()).toMatchObject({ stdout_bytes: 600_000 });
+    expect(room).toBeLessThanOrEqual(STREAM_WINDOW_BYTES);
   });
 
   test('past the cap that an agent sends all the same goes nowhere', async () => {
@@ -337,6 +373,21 @@ describe('output', () => {
     const later = ask('greedy');
     (await agent.next()).succeed();
     expect((await later).status).toBe(200);
+  });
+
+  test('that memory refuses costs no slot', async () => {
+    const bench = await createGatewayBench({ config: { outputMemoryBytes: 4 * STREAM_WINDOW_BYTES } });
+    const agent = await bench.agent({ slots: 2, refill: false });
+    await bench.clock.settle();
+    const ask = async (sub: string) =>
+      bench.ask('/v1/execute', { key: await bench.key({ sub }), body: { code: '' } });
+    const first = ask('greedy');
+    const running = await agent.next();
+    expect((await ask('greedy')).status).toBe(429);
+    const second = ask('modest');
+    (await agent.next()).succeed();
+    running.succeed();
+    expect([(await first).status, (await second).status]).toEqual([200, 200]);
   });
 
   test('beyond the memory of the gateway ends the execution with a code', async () => {

@@ -144,6 +144,17 @@ describe('a stream', () => {
     expect(textOf(text, 'stderr')).toBe('😀é');
   });
 
+  test('is cut at the cap of all that comes, however small its pieces are', async () => {
+    const bench = await createGatewayBench({ config: { maxOutputBytes: 100 } });
+    const { execution, reader } = await open({}, bench);
+    for (const _ of [1, 2, 3]) {
+      execution.out('x'.repeat(60));
+      await bench.clock.settle();
+    }
+    execution.exit();
+    expect(textOf(await readAll(reader), 'stdout')).toBe('x'.repeat(100));
+  });
+
   test('that is truncated has no marker and no half character', async () => {
     const bench = await createGatewayBench({ config: { maxOutputBytes: 5 } });
     const { execution, reader } = await open({}, bench);
@@ -197,6 +208,27 @@ describe('a slow reader', () => {
       event: 'error',
       data: { code: 'reader_stalled', started: 'yes' },
     });
+  });
+
+  test('that takes something and then nothing more loses its execution as well', async () => {
+    const { bench, execution, reader } = await open({ timeout_ms: 60_000 });
+    execution.out('x'.repeat(STREAM_WINDOW_BYTES));
+    await bench.clock.settle();
+    await reader.read();
+    await bench.clock.advance(READER_STALL_MS - 1);
+    expect(execution.cancelled).toBeUndefined();
+    await bench.clock.advance(1);
+    expect(execution.cancelled).toBe('reader_stalled');
+  });
+
+  test('that has the last word still to take is let go in time', async () => {
+    const { bench, execution, reader } = await open({ timeout_ms: 60_000 });
+    execution.out('x').exit();
+    await until(() => bench.records.length === 1);
+    await reader.read();
+    expect(bench.gateway.status().outputBytes).toBe(STREAM_WINDOW_BYTES);
+    await bench.clock.advance(READER_STALL_MS);
+    expect(bench.gateway.status().outputBytes).toBe(0);
   });
 
   test('that does not even take that news is cut off', async () => {
