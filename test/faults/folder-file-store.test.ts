@@ -1,6 +1,18 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  truncate,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -96,6 +108,58 @@ describe('a folder store that starts again', () => {
     expect(await readdir(join(directory, 'incoming'))).toEqual(['notes.txt']);
     expect((await readdir(directory)).sort()).toEqual(['incoming', 'lock.2', 'owners', 'readme.txt']);
     expect(await readdir(join(directory, 'owners'))).toContain('photos');
+  });
+
+  test('closes its folders to others, and follows no link to what lies elsewhere', async () => {
+    const directory = await makeFolder();
+    const first = await openStore(directory);
+    const { file_id } = await put(first, 'mine');
+    await first.close();
+    for (const name of ['incoming', 'owners']) await chmod(join(directory, name), 0o755);
+    const second = await openStore(directory);
+    const modes = ['incoming', 'owners'].map(
+      async (name) => (await stat(join(directory, name))).mode & 0o777,
+    );
+    expect(await Promise.all(modes)).toEqual([0o700, 0o700]);
+    const path = await storedPath(directory, file_id);
+    const elsewhere = join(directory, 'elsewhere');
+    await writeFile(elsewhere, await readFile(path));
+    await rm(path);
+    await symlink(elsewhere, path);
+    await expect(second.open(OWNER, file_id)).rejects.toMatchObject({ code: 'ELOOP' });
+  });
+
+  test('lets go of a folder that it cannot read, and keeps none for an owner without files', async () => {
+    const directory = await makeFolder();
+    await (await openStore(directory)).close();
+    const owner = join(directory, 'owners', 'a'.repeat(64));
+    await writeFile(owner, 'no folder');
+    await expect(openStore(directory)).rejects.toMatchObject({ code: 'ENOTDIR' });
+    await rm(owner);
+    await mkdir(owner);
+    await openStore(directory);
+    expect(await readdir(join(directory, 'owners'))).toEqual([]);
+  });
+
+  test('lets files go in the order in which they were stored, whatever their names', async () => {
+    const directory = await makeFolder();
+    const first = await openStore(directory);
+    await first.close();
+    let nowMs = 1_000_000;
+    const writing = await openStore(directory, { now: () => nowMs });
+    const stored: string[] = [];
+    for (let index = 0; index < 8; index += 1) {
+      nowMs += 1_000;
+      stored.push((await put(writing, String(index))).file_id);
+    }
+    await writing.close();
+    const again = await openStore(directory, { now: () => nowMs });
+    for (let gone = 1; gone < 8; gone += 1) {
+      nowMs = 1_000_000 + LIMITS.ttlMs + gone * 1_000;
+      expect(await again.sweep()).toBe(1);
+    }
+    const { files } = await again.list(OWNER, { limit: 10 });
+    expect(files.map(({ file_id }) => file_id)).toEqual(stored.slice(-1));
   });
 
   test('after being killed in the middle of uploads holds whole files only', {

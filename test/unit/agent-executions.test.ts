@@ -24,6 +24,7 @@ import { createFakeClock, type FakeClock } from '../fakes/fake-clock.ts';
 import { type FakeRun, resultOf } from '../fakes/fake-runner.ts';
 import { createQuietPool } from '../fakes/quiet-pool.ts';
 import { START } from '../fakes/start-body.ts';
+import { until } from '../fakes/until.ts';
 
 type Heard = {
   words: string[];
@@ -458,6 +459,17 @@ describe('the agent’s own clock', () => {
     expect(heard.exit?.failure).toMatchObject({ code: 'sandbox_lost', started: 'unknown' });
   });
 
+  test('calls no run timed out whose runner could not be reached as its time was over', async () => {
+    const { begin, clock, backend } = await createBench({}, true);
+    const { heard, run } = await begin();
+    run.started();
+    await clock.settle();
+    backend.unreachable = true;
+    for (const { runner } of backend.made) if (runner.runs.includes(run)) runner.die();
+    await clock.advance(2_000 + RUNNER_GRACE_MS);
+    expect(heard.exit?.failure).toMatchObject({ code: 'sandbox_lost', started: 'yes' });
+  });
+
   test('gives a runner that could not be reached its time again to start the program', async () => {
     const { begin, clock, backend } = await createBench({}, true);
     const { heard, run } = await begin();
@@ -731,9 +743,10 @@ describe('CANCEL', () => {
     await clock.settle();
     expect(run.limit).toBe(2 * STREAM_WINDOW_BYTES);
     run.output(1, new Uint8Array(10));
+    run.file({ path: 'x', size: 0, sha256: '0'.repeat(64) });
     run.exit(resultOf({ outcome: 'cancelled', exit_code: null, stdout_bytes: STREAM_WINDOW_BYTES + 10 }));
     await clock.settle();
-    expect(heard.bytes).toBe(STREAM_WINDOW_BYTES);
+    expect([heard.bytes, heard.files]).toEqual([STREAM_WINDOW_BYTES, []]);
     expect(heard.exit?.result).toMatchObject({ outcome: 'cancelled', stdout_truncated: true });
   });
 });
@@ -790,6 +803,28 @@ describe('an execution whose link is lost', () => {
       state: 'ended',
       record: { exit: { result: { outcome: 'cancelled' } } },
     });
+  });
+
+  test('keeps 1 MiB of each channel for nobody, and 1 MiB and no more once nobody is waited for', async () => {
+    const { begin, clock, executions } = await createBench();
+    const limits = { ...START.limits, timeout_ms: 60_000 };
+    const { run, input, start } = await begin({ detach: true, limits });
+    run.started();
+    input?.leave('link_lost');
+    for (const channel of [1, 2] as const) {
+      await until(() => run.limit === REPLAY_BYTES);
+      run.output(channel, new Uint8Array(400_000));
+    }
+    await until(() => run.limit > REPLAY_BYTES);
+    expect(run.limit).toBe(REPLAY_BYTES + 400_000);
+    await clock.advance(ORPHAN_MS);
+    for (let sent = 0; sent < 16; sent += 1) {
+      run.output(3, new Uint8Array(STREAM_WINDOW_BYTES));
+      await clock.settle();
+    }
+    const { port, heard } = listen();
+    executions.attach({ execution_id: start.execution_id, ...CODE_ONLY, reader: 'r' }, port);
+    expect(heard.words).toContainEqual(expect.stringMatching(/^GAP 3 0 /));
   });
 
   test('is held back past 1 MiB that nobody has acknowledged, and goes on when somebody has', async () => {
