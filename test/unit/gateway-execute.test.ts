@@ -481,6 +481,45 @@ describe('files', () => {
     await expect.poll(() => execution.cancelled).toBe('not_found');
   });
 
+  test.for([
+    ['longer', 'four and more'],
+    ['shorter', 'fou'],
+  ] as const)('that are %s than they were stored end the execution before it starts', async ([, text]) => {
+    let left = 0;
+    const bench = await createGatewayBench({
+      fileStore: (store) => ({
+        create: (owner, options) => store.create(owner, options),
+        stat: (owner, id) => store.stat(owner, id),
+        list: (owner, options) => store.list(owner, options),
+        delete: (owner, id) => store.delete(owner, id),
+        usage: (owner) => store.usage(owner),
+        async open(owner, id) {
+          const pieces = Array.from(text, (piece) => new TextEncoder().encode(piece));
+          const body = new ReadableStream({
+            pull(controller) {
+              const piece = pieces.shift();
+              if (piece) controller.enqueue(piece);
+              else controller.close();
+            },
+            cancel() {
+              left += 1;
+            },
+          });
+          return { meta: await store.stat(owner, id), body };
+        },
+      }),
+    });
+    const id = await upload(bench, 'four');
+    const { response, execution } = await execute(bench, { files: [{ path: 'p', file_id: id }] }, (run) => {
+      run.accept();
+    });
+    expect(await problemOf(response)).toMatchObject({ status: 500, code: 'internal' });
+    await expect.poll(() => execution.cancelled).toBe('internal');
+    const { manifest, code, files } = execution.start.sizes;
+    expect(execution.inputBytes).toBeLessThanOrEqual(manifest + code + files);
+    expect(left).toBe(text.length > 4 ? 1 : 0);
+  });
+
   test('that a program made are in the file store of its principal', async () => {
     const bench = await createGatewayBench();
     const { response } = await execute(bench, {}, (run) =>

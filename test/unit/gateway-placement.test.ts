@@ -266,6 +266,7 @@ describe('the queue', () => {
     agent.grant(1);
     (await agent.next()).succeed();
     expect(await (await answer).json()).toMatchObject({ queue_ms: 1_234 });
+    expect(bench.gateway.status().queued).toBe(0);
   });
 
   test('gives up after queue_timeout_ms, not before', async () => {
@@ -349,6 +350,42 @@ describe('the queue', () => {
     busy.grant(1);
     (await busy.next()).succeed();
     expect((await stuck).status).toBe(200);
+  });
+
+  test('lets a key pass whose own clusters have room, where none is named', async () => {
+    const bench = await createGatewayBench();
+    const busy = await bench.agent({ instance: 'instance-busy', clusters: [cluster('busy')], slots: 0 });
+    const idle = await bench.agent({ instance: 'instance-idle', clusters: [cluster('idle')] });
+    await bench.clock.settle();
+    const ask = async (name: string) =>
+      bench.ask('/v1/execute', {
+        key: await bench.key({ sub: name, clusters: [name] }),
+        body: { code: '' },
+      });
+    const stuck = ask('busy');
+    await until(() => bench.gateway.status().queued === 1);
+    const passes = ask('idle');
+    (await idle.next()).succeed();
+    expect((await passes).status).toBe(200);
+    busy.grant(1);
+    (await busy.next()).succeed();
+    expect((await stuck).status).toBe(200);
+  });
+
+  test('lets pass who was not refused by the instance that has room', async () => {
+    const bench = await createGatewayBench();
+    const room = await bench.agent({ instance: 'instance-1', slots: 3 });
+    const full = await bench.agent({ instance: 'instance-2', slots: 0 });
+    await bench.clock.settle();
+    const refused = bench.ask('/v1/execute', { body: { code: '' } });
+    (await room.next()).nack('quota_exceeded');
+    await until(() => bench.gateway.status().queued === 1);
+    const passes = bench.ask('/v1/execute', { body: { code: '' } });
+    (await room.next()).succeed();
+    expect((await passes).status).toBe(200);
+    full.grant(1);
+    (await full.next()).succeed();
+    expect((await refused).status).toBe(200);
   });
 });
 
