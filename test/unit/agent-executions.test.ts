@@ -360,6 +360,26 @@ describe('a START that is refused', () => {
     expect(again).toEqual({ ref: 1, execution_id: 'own', digest: 'd', state: 'accepted' });
   });
 
+  test('leaves its key to who replaces it where it is refused, and only ten minutes after where it ends', async () => {
+    const { begin, executions, clock } = await createBench({ pool: { min: 1, max: 1 } });
+    const claim = (key: string, execution_id: string, replaces: string | null = null) =>
+      executions.claim({ ref: 1, digest: 'd', replaces, keep_ms: 1_000, release: false, key, execution_id })
+        .execution_id;
+    claim('ends', 'one');
+    const { run } = await begin({ key: 'ends', execution_id: 'one' });
+    claim('refused', 'two');
+    await begin({ key: 'refused', execution_id: 'two' });
+    void executions.cancel('two', 'caller_left');
+    run.started();
+    run.exit(resultOf());
+    await clock.settle();
+    expect([claim('ends', 'a', 'one'), claim('refused', 'b', 'two')]).toEqual(['one', 'b']);
+    await clock.advance(RECORD_TTL_MS - 1);
+    expect(claim('ends', 'a')).toBe('one');
+    await clock.advance(1);
+    expect(claim('ends', 'a')).toBe('a');
+  });
+
   test('with an id that was fenced is a duplicate', async () => {
     const { begin, executions } = await createBench();
     expect(executions.status({ ref: 1, execution_id: 'f', refuse_if_unknown: false })).toMatchObject({
@@ -1025,6 +1045,22 @@ describe('a drain', () => {
       expect([executions.hasUntold(), heard.words.includes('EXIT')]).toEqual([false, comes]);
     },
   );
+
+  test('has nobody to tell whose result was acknowledged, before its link was lost or after, nor one who only looked', async () => {
+    for (const first of ['leave', 'acknowledge', 'neither']) {
+      const { executions, start, leave } = await ending();
+      if (first === 'acknowledge') executions.acknowledge(start.execution_id);
+      leave(first === 'neither' ? 'left' : 'link_lost');
+      if (first === 'leave') executions.acknowledge(start.execution_id);
+      const onLeft = Promise.withResolvers<Left>();
+      const port = { ...listen().port, exit: (_body: ExitBody, left: Left) => onLeft.resolve(left) };
+      const from = { offsets: { 1: 0, 2: 0, 3: 0 }, files: 0, pending: 0 };
+      executions.attach({ execution_id: start.execution_id, reader: 'r', ...from }, port);
+      expect(executions.hasUntold()).toBe(true);
+      (await onLeft.promise)('link_lost');
+      expect(executions.hasUntold()).toBe(false);
+    }
+  });
 
   test('has somebody to tell for 30 s after the end, whenever the link was lost', async () => {
     const { begin, clock, executions } = await createBench();
