@@ -32,6 +32,9 @@ def warm():
     """In the zygote: remembers what was there."""
     outermost.warm()
     late_environment.warm()
+    # From 3.13 on the text that began this interpreter is there, and stood for any that a program evaluates.
+    for name in ("cache", "_interactive_cache"):
+        getattr(sys.modules.get("linecache"), name, {}).clear()
     forget_podgate()
     _remember()
     # Executions must not share what the importer remembers of directories that user code writes.
@@ -123,12 +126,13 @@ def begin(path, args, interactive, last="single"):
     sys.path.insert(0, os.path.dirname(path))
     _give_way(sys.path[0])
     main = type(sys)("__main__")
-    main.__file__ = path
-    main.__builtins__ = builtins
     main.__loader__ = SourceFileLoader("__main__", path)
+    # In the interpreter's order, for who prints them.
     if sys.version_info < (3, 14):
         main.__annotations__ = {}
-        main.__cached__ = None
+    main.__builtins__ = builtins
+    main.__file__ = path
+    main.__cached__ = None
     sys.modules["__main__"] = main
     # It is older than all that it will hold, as in the interpreter: what is freed at the end goes in that order.
     gc.collect(0)
