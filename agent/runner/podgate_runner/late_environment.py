@@ -14,14 +14,13 @@ def warm():
 
 
 def heed():
-    """In `sys.path` what is named comes first: the program's own folder is put before it."""
+    """In `sys.path` what is named comes first: the program's own folder is put before it. Whether a module was imported."""
     zone, path, warnings = (_news(name) for name in _NAMES)
     if zone is not None:
         time.tzset()
     if path:
         sys.path[:0] = dict.fromkeys(map(os.path.abspath, path.split(os.pathsep)))
-    if warnings:
-        _filter([option for option in warnings.split(",") if option])
+    return _filter([option for option in warnings.split(",") if option]) if warnings else False
 
 
 def _news(name):
@@ -31,7 +30,9 @@ def _news(name):
 
 def _filter(options):
     sys.warnoptions.extend(options)
-    warnings = sys.modules.get("warnings")
-    # It goes by `warnoptions` when it is imported.
-    if warnings is not None:
+    known = "warnings" in sys.modules
+    # It goes by `warnoptions` when it is imported, and without it the interpreter has filters of its own.
+    warnings = __import__("warnings")
+    if known:
         warnings._processoptions(options)
+    return not known

@@ -122,7 +122,8 @@ def begin(path, args, interactive, last="single"):
     sys.argv = [path] + args
     if hasattr(sys, "orig_argv"):
         sys.orig_argv = [sys.executable, "-u", path] + args
-    late_environment.heed()
+    if late_environment.heed():
+        _remember()
     sys.path.insert(0, os.path.dirname(path))
     _give_way(sys.path[0])
     main = type(sys)("__main__")

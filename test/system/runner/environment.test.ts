@@ -80,6 +80,13 @@ describeSandbox(
       expect([own, rest]).toEqual([started, ['']]);
       expect(own).toMatch(/^\('XYZ', 'XYZ'\) 9 \['\/srv', '\/srv\/lib', '\/srv', '\/opt', .*'ignore::User/);
       expect((await sandbox().run(code)).stdout).not.toMatch(/XYZ|\/srv\/lib|UserWarning/);
+      const closed = await sandbox().run(
+        'def leave(): open("/dev/null")\nleave()\nleft = open("/dev/null")',
+        {
+          env: { PYTHONWARNINGS: 'always' },
+        },
+      );
+      expect(closed.stderr.match(/ResourceWarning: unclosed/g)).toHaveLength(2);
       const warned = await sandbox().run('import warnings\nwarnings.warn("said")', {
         env: { PYTHONWARNINGS: 'error' },
       });
