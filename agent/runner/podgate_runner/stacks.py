@@ -64,13 +64,15 @@ def _make_room():
     if soft != _given:
         _own = soft
     if 0 <= _own < hard:
-        _given = min(max(soft, _own + _tasks() * size), hard)
+        _given = min(max(soft, _own + _stacks() * size), hard)
         setrlimit(RLIMIT_DATA, (_given, hard))
 
 
-def _tasks():
-    """As many as there will be stacks: this thread is one, and one that has just ended may still have its own."""
+def _stacks():
+    """How many there will be at most. As many as the kernel has tasks: this one begins another, and one that has just ended
+    may still have its own. Since 3.13 one that nobody has joined keeps it as long as there is its object."""
+    threads = len(getattr(sys.modules.get("threading"), "_dangling", ())) - 1
     try:
-        return len(listdir("/proc/self/task"))
+        return max(threads, len(listdir("/proc/self/task")))
     except OSError:
-        return _thread._count() + 1
+        return max(threads, _thread._count() + 1)

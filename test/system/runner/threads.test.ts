@@ -59,6 +59,16 @@ describeSandbox(
       print(8 <= made < 10)
     `);
       expect(ran.stdout).toBe('True\n');
+      const unjoined = await sandbox().run(py`
+      import threading, time
+      threading.stack_size(64 << 20)
+      threads = [threading.Thread(target=int) for _ in range(12)]
+      for thread in threads:
+          thread.start()
+          while thread.is_alive(): time.sleep(0.001)
+      print("begun")
+    `);
+      expect([unjoined.stdout, unjoined.stderr]).toEqual(['begun\n', '']);
       await expectUnharmed(sandbox());
     });
 
