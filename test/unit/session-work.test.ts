@@ -51,7 +51,18 @@ test('what a runner says of work that was given up goes nowhere, and the session
   run.file({ path: 'late', size: 4, sha256: '0'.repeat(64) });
   run.exit(resultOf({ stdout_bytes: 4 }));
   await bench.clock.advance(60_000);
-  expect(words).toEqual(['EXIT cancelled']);
+  const later: string[] = [];
+  bench.executions.attach(
+    { execution_id: id, reader: 'r', ...FROM_THE_START },
+    {
+      ...NOBODY,
+      started: () => later.push('STARTED'),
+      data: () => later.push('DATA'),
+      fileEnd: () => later.push('END'),
+      exit: () => later.push('EXIT'),
+    },
+  );
+  expect([words, later]).toEqual([['EXIT cancelled'], ['EXIT']]);
   expect([bench.executions.running(), bench.executions.sessions.size]).toEqual([0, 1]);
 });
 
