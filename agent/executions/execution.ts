@@ -11,6 +11,7 @@ import {
   failureOf,
   isOfRequest,
   memoryLimitExit,
+  orphansExit,
   silentTimeoutExit,
   toCaller,
   withDropped,
@@ -55,6 +56,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
   let runner: RunnerExecution | undefined;
   let startedAtMs = 0;
   let cancelled = false;
+  let orphaned = false;
   const watch = new RunnerWatch(clock, look);
   const input = new StartInput(inputBytes, port);
   const program = session && new SessionProgram({ clock, session, inputBytes, onIdle: () => cancel('idle') });
@@ -125,8 +127,9 @@ export function createExecution(deps: ExecutionDeps): Execution {
   function end(exit: ExitBody, verdict: Verdict): void {
     if (phase === 'over' || !lease) return;
     close();
-    output.exit(exit);
-    onEnded(exit, lease, verdict);
+    const told = orphaned ? orphansExit(exit) : exit;
+    output.exit(told);
+    onEnded(told, lease, verdict);
   }
 
   function refuseNow(failure: Failure, verdict: Verdict): void {
@@ -176,7 +179,9 @@ export function createExecution(deps: ExecutionDeps): Execution {
 
   /** Whoever lost its link did not come back in time. */
   function onOrphaned(): void {
-    if (!deps.detach) cancel('orphaned');
+    if (deps.detach) return;
+    orphaned = true;
+    cancel('orphaned');
   }
 
   function cancel(reason: string): void {

@@ -1,5 +1,6 @@
 import { fitSentence } from '../../shared/announcement.ts';
 import { Failure, isErrorCode, type Started } from '../../shared/errors.ts';
+import { ORPHAN_MS } from '../../shared/limits.ts';
 import type { ExitBody } from '../../shared/messages.ts';
 
 const SIGKILL = 9;
@@ -26,6 +27,16 @@ export function isOfRequest({ code }: NonNullable<ExitBody['failure']>): boolean
 /** What a runner said of its own failure. */
 export function failureOf({ code, detail }: NonNullable<ExitBody['failure']>): Failure {
   return new Failure(isErrorCode(code) ? code : 'runner_error', detail);
+}
+
+/** Of an execution that was killed since its links stayed away: its caller has cancelled nothing. */
+export function orphansExit(exit: ExitBody): ExitBody {
+  if (exit.result?.outcome !== 'cancelled') return exit;
+  const failure = new Failure(
+    'agent_lost',
+    `No link to the gateway came back within ${ORPHAN_MS / 1_000} s, so that what ran was ended.`,
+  );
+  return failureExit(failure, 'yes');
 }
 
 /**

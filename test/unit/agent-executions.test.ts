@@ -821,7 +821,7 @@ describe('an execution whose link is lost', () => {
     const { execution_id } = plain.start;
     expect(executions.status({ ref: 1, execution_id, refuse_if_unknown: true })).toMatchObject({
       state: 'ended',
-      record: { exit: { result: { outcome: 'cancelled' } } },
+      record: { exit: { result: null, failure: { code: 'agent_lost', started: 'yes' } } },
     });
   });
 
