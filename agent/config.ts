@@ -7,13 +7,13 @@ import { Secret } from '../shared/secret.ts';
 import type { EngineSettings } from './backends/docker/engine-address.ts';
 import type { CanaryOptions } from './canary/canary.ts';
 import { type CanaryTargets, DEFAULT_TARGETS, parseTargets } from './canary/targets.ts';
+import { gatewayProxyOf, passedOverProxies } from './gateway-proxy.ts';
 import { isLoopback } from './loopback.ts';
 import { ALIASES, VARIABLES } from './variables.ts';
 
 const MAX_FILE_BYTES = 1_048_576;
 /** Pods of the `default` template, where nothing names an image: public, and with a python3. */
 const DEFAULT_POD_IMAGE = 'python:3.13-slim';
-const PROXIES = /^(https?|all)_proxy$/i;
 /** Names that a command which also runs something else must let through. */
 export const AGENT_VARIABLE_NAMES: readonly string[] = [...Object.keys(VARIABLES), ...Object.keys(ALIASES)];
 
@@ -41,7 +41,9 @@ export type AgentConfig = {
   readonly http: { readonly host: string; readonly port: number };
   readonly maxOutputBytes: number;
   readonly drainMs: number;
-  /** Names of set variables that other tools take a proxy from, and this one does not. */
+  /** What `HTTPS_PROXY` and `NO_PROXY` say, where the gateway is https and on another machine. */
+  readonly gatewayProxy: ReturnType<typeof gatewayProxyOf>;
+  /** Names of set variables that other tools take a proxy from, and nothing here does. */
   readonly proxyVariables: readonly string[];
   /** Undefined: nobody looks. */
   readonly canary: CanaryOptions | undefined;
@@ -85,6 +87,7 @@ export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
       'PODGATE_GATEWAY_URL',
       `is on another machine (${gatewayUrl.hostname}), and the local backend is for development. Use EXECUTOR_BACKEND=kubernetes or docker, or set PODGATE_ALLOW_REMOTE=true if you mean it`,
     );
+  const gatewayProxy = gatewayProxyOf(gatewayUrl, environment);
   return Object.freeze({
     backend: values.EXECUTOR_BACKEND,
     gatewayUrl,
@@ -96,7 +99,8 @@ export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
     http: Object.freeze({ host: values.HOST, port: values.PODGATE_AGENT_PORT }),
     maxOutputBytes: values.MAX_OUTPUT_BYTES,
     drainMs: values.PODGATE_DRAIN_MS,
-    proxyVariables: Object.keys(environment).filter((name) => PROXIES.test(name) && environment[name]),
+    gatewayProxy,
+    proxyVariables: passedOverProxies(environment, gatewayProxy),
     canary: canaryOptions(values),
     unsafe: values.PODGATE_UNSAFE,
     memoryCgroup: values.PODGATE_MEMORY_CGROUP,

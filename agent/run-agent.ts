@@ -42,7 +42,7 @@ export async function startConfiguredAgent(deps: RunAgentDeps): Promise<RunningA
     }
     return await startAgent({
       clusters,
-      gateway: { url: config.gatewayUrl, ca: config.gatewayCa },
+      gateway: { url: config.gatewayUrl, ca: config.gatewayCa, proxy: config.gatewayProxy },
       credential: config.credential,
       http: config.http,
       maxOutputBytes: config.maxOutputBytes,

@@ -7,7 +7,7 @@ import { type Cluster, type ClusterOptions, createCluster } from './cluster.ts';
 import { createProver } from './credential.ts';
 import { createExecutions } from './executions/executions.ts';
 import { type AgentHttp, serveAgentHttp } from './http.ts';
-import { dial } from './link/dial.ts';
+import { type DialOptions, dial } from './link/dial.ts';
 import { createLink, type Link } from './link/link.ts';
 import { createLinkSet } from './link/link-set.ts';
 import type { LinkEnd, LinkState } from './link/link-state.ts';
@@ -27,7 +27,7 @@ const HEARD_MS = 2_000;
 
 export type AgentOptions = {
   readonly clusters: readonly ClusterOptions[];
-  readonly gateway: { readonly url: URL; readonly ca?: string | undefined };
+  readonly gateway: Readonly<Pick<DialOptions, 'url' | 'ca' | 'proxy'>>;
   /** The credential bundle; asked again whenever a gateway wants proof. */
   readonly credential: () => Secret;
   /** Null: no HTTP port. */
@@ -112,7 +112,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     connect: (handlers) =>
       createLink({
         ...handlers,
-        dial: () => dial({ url: gateway.url, ca: gateway.ca, software }),
+        dial: () => dial({ ...gateway, software }),
         prove,
         instance,
         software,

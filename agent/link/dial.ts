@@ -1,5 +1,7 @@
+import { Agent } from 'node:https';
 import { WebSocket } from 'ws';
 import { MAX_MESSAGE_BYTES } from '../../shared/limits.ts';
+import { JOIN_TIMEOUT_MS } from './timings.ts';
 
 export const LINK_PATH = 'v1/agents/link';
 export const SUBPROTOCOL = 'podgate.v1';
@@ -9,12 +11,19 @@ export type DialOptions = {
   url: URL;
   /** PEM of an authority that the system does not know. */
   ca?: string | undefined;
+  /** Through which `https` gateways are reached; undefined: there is none. */
+  proxy?: GatewayProxy | undefined;
+  /** How long it may be silent before there is a way through it. */
+  proxyTimeoutMs?: number;
   /** Goes into the User-Agent. */
   software: string;
 };
 
+/** As `HTTPS_PROXY` and `NO_PROXY` have them: an http or https URL, and hosts that are dialed directly. */
+export type GatewayProxy = { readonly url: string; readonly noProxy: string };
+
 /** Opens a WebSocket to a gateway: no compression, no Origin, bounded messages. Whoever asks for it listens. */
-export function dial({ url, ca, software }: DialOptions): WebSocket {
+export function dial({ url, ca, proxy, proxyTimeoutMs, software }: DialOptions): WebSocket {
   return new WebSocket(linkUrl(url), [SUBPROTOCOL], {
     perMessageDeflate: false,
     maxPayload: MAX_MESSAGE_BYTES,
@@ -22,7 +31,13 @@ export function dial({ url, ca, software }: DialOptions): WebSocket {
     followRedirects: false,
     headers: { 'User-Agent': software },
     ...(ca === undefined ? {} : { ca }),
+    ...(proxy && { agent: through(proxy, proxyTimeoutMs) }),
   });
+}
+
+/** What asks a proxy for a way does not hear that its dial was given up: it has a time of its own. */
+function through({ url, noProxy }: GatewayProxy, timeout = JOIN_TIMEOUT_MS): Agent {
+  return new Agent({ proxyEnv: { HTTPS_PROXY: url, NO_PROXY: noProxy }, timeout });
 }
 
 /** Where the link of a gateway is, below whatever path its base URL has. */

@@ -160,9 +160,10 @@ describe("the agent's configuration", () => {
     expect(read({ NO_PROXY: 'x', ALL_PROXY: '' }).proxyVariables).toEqual([]);
     const proxies = { HTTPS_PROXY: 'http://user:secret@proxy', http_proxy: 'http://proxy' };
     const config = read({ ...proxies, EXECUTOR_BACKEND: 'docker', DOCKER_HOST: 'nothing://' });
+    expect(config.gatewayProxy).toEqual({ url: proxies.HTTPS_PROXY, noProxy: '' });
     const log = vi.fn();
     await expect(startConfiguredAgent({ config, software: 'podgate/test', log })).rejects.toThrow();
-    expect(log.mock.calls).toEqual([['proxies_passed_over', { variables: ['HTTPS_PROXY', 'http_proxy'] }]]);
+    expect(log.mock.calls).toEqual([['proxies_passed_over', { variables: ['http_proxy'] }]]);
   });
 
   test('an engine that no agent can use stops the boot', async () => {
