@@ -103,3 +103,6 @@ FREE_PAUSE_SECONDS = 0.001
 MAX_PRELOAD_ERRORS = 64
 MAX_DETAIL_CHARS = 1000
 MAX_TRACE_CHARS = 128
+# A child that was forked ahead and took so many times their processor time for its first steps rehearses later.
+CROWDED = 2
+REHEARSE_LATER_SECONDS = 0.03
