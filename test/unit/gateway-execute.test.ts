@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
+import type { FileStore } from '../../gateway/files/file-store.ts';
 import { executeResponse } from '../../shared/api.ts';
 import { STREAM_WINDOW_BYTES, TRUNCATION_MARKER } from '../../shared/limits.ts';
 import { createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
@@ -22,6 +23,18 @@ async function execute(
   await run(execution);
   return { response: await answer, execution };
 }
+
+/** A store that opens files in its own way, and does the rest as the one below it. */
+const opening =
+  (open: (below: FileStore, ...asked: Parameters<FileStore['open']>) => ReturnType<FileStore['open']>) =>
+  (store: FileStore): FileStore => ({
+    create: (owner, options) => store.create(owner, options),
+    stat: (owner, id) => store.stat(owner, id),
+    list: (owner, options) => store.list(owner, options),
+    delete: (owner, id) => store.delete(owner, id),
+    usage: (owner) => store.usage(owner),
+    open: (...asked) => open(store, ...asked),
+  });
 
 describe('an execution that ends', () => {
   test('answers with its output, its end and where it ran', async () => {
@@ -458,16 +471,9 @@ describe('files', () => {
 
   test('that vanish while they are sent end the execution before it starts', async () => {
     const bench = await createGatewayBench({
-      fileStore: (store) => ({
-        create: (owner, options) => store.create(owner, options),
-        stat: (owner, id) => store.stat(owner, id),
-        list: (owner, options) => store.list(owner, options),
-        delete: (owner, id) => store.delete(owner, id),
-        usage: (owner) => store.usage(owner),
-        async open(owner, id, signal) {
-          await store.delete(owner, id);
-          return store.open(owner, id, signal);
-        },
+      fileStore: opening(async (store, owner, id, signal) => {
+        await store.delete(owner, id);
+        return store.open(owner, id, signal);
       }),
     });
     const id = await upload(bench, 'gone');
@@ -487,26 +493,19 @@ describe('files', () => {
   ] as const)('that are %s than they were stored end the execution before it starts', async ([, text]) => {
     let left = 0;
     const bench = await createGatewayBench({
-      fileStore: (store) => ({
-        create: (owner, options) => store.create(owner, options),
-        stat: (owner, id) => store.stat(owner, id),
-        list: (owner, options) => store.list(owner, options),
-        delete: (owner, id) => store.delete(owner, id),
-        usage: (owner) => store.usage(owner),
-        async open(owner, id) {
-          const pieces = Array.from(text, (piece) => new TextEncoder().encode(piece));
-          const body = new ReadableStream({
-            pull(controller) {
-              const piece = pieces.shift();
-              if (piece) controller.enqueue(piece);
-              else controller.close();
-            },
-            cancel() {
-              left += 1;
-            },
-          });
-          return { meta: await store.stat(owner, id), body };
-        },
+      fileStore: opening(async (store, owner, id) => {
+        const pieces = Array.from(text, (piece) => new TextEncoder().encode(piece));
+        const body = new ReadableStream({
+          pull(controller) {
+            const piece = pieces.shift();
+            if (piece) controller.enqueue(piece);
+            else controller.close();
+          },
+          cancel() {
+            left += 1;
+          },
+        });
+        return { meta: await store.stat(owner, id), body };
       }),
     });
     const id = await upload(bench, 'four');
