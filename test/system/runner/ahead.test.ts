@@ -77,8 +77,12 @@ describePython('a waiting child that is killed from outside', (python) => {
 
   test('is forked again without a rehearsal: the program is there', async () => {
     await using sandbox = await createSandbox({ python });
-    await nextChild(sandbox);
-    const rehearsed = await collections(sandbox);
+    let rehearsed = 0;
+    // On a busy machine a child leaves its rehearsal out, where its program comes soon.
+    for (let n = 0; n < 5; n += 1) {
+      await nextChild(sandbox);
+      rehearsed = Math.max(rehearsed, await collections(sandbox));
+    }
     process.kill(await nextChild(sandbox), 'SIGKILL');
     while (sandbox.waiting()) await sandbox.client.ping(patience());
     expect(await collections(sandbox)).toBe(rehearsed - 1);

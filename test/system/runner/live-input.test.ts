@@ -95,6 +95,7 @@ describePython('a program that is fed while it runs', (python) => {
     `;
     let whileItRuns: number | undefined;
     let heard = { consumed: -1, over: '' };
+    let letGo: Promise<unknown> | undefined;
     const ran = await feed(
       sandbox,
       `exec python3 -c '${idle}'`,
@@ -102,7 +103,7 @@ describePython('a program that is fed while it runs', (python) => {
         onData: (_, { stdout }) => {
           if (stdout !== 'full\n' || whileItRuns !== undefined) return;
           whileItRuns = heard.consumed;
-          void sandbox.run(': >go', { language: 'bash', session: { do: 'bash' } });
+          letGo = sandbox.run(': >go', { language: 'bash', session: { do: 'bash' } });
         },
       },
       (live) => {
@@ -111,6 +112,7 @@ describePython('a program that is fed while it runs', (python) => {
         writer.input.data(Buffer.alloc(STREAM_WINDOW_BYTES, 'x'));
       },
     );
+    await letGo;
     expect(whileItRuns).toBe(0);
     expect(ran.stdout).toBe(`full\n${PIPE_BYTES} b'xxx'\n`);
     expect(ran.result.exit_code).toBe(0);
