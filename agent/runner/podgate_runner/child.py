@@ -8,14 +8,19 @@ import signal
 import sys
 import time
 
-from podgate_runner import courier, priority, pyrun, syscalls
+from podgate_runner import courier, late_environment, priority, pyrun, syscalls
 from podgate_runner.limits import CROWDED, REHEARSE_LATER_SECONDS
+
+# What a child needs no more: to free it would write to as many pages.
+_kept = None
 
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
 
 
 def prepare(message, fds, receiver, sock, config, confinement):
     """Returns what begins user code. Whatever fails is told to the runner, and user code never begins."""
+    global _kept
+    _kept = (receiver, config, confinement, sock)
     trouble = None
     begun_at, taken = time.monotonic(), time.process_time()
     try:
@@ -96,8 +101,7 @@ def enter(job, fds, workspace):
             # The sandbox itself is bound tighter.
             _, ceiling = resource.getrlimit(limit)
             resource.setrlimit(limit, (min(soft, ceiling), min(hard, ceiling)))
-    if job["env"]:
-        os.environ.update(job["env"])
+    late_environment.take(job["env"])
     if job.get("nice"):
         # Where the sandbox has a processor of its own, those who end a program have their turn before all that it forks.
         os.nice(job["nice"])

@@ -6,6 +6,7 @@ import time
 
 _NAMES = ("TZ", "PYTHONPATH", "PYTHONWARNINGS")
 _known = {}
+_came = False
 
 
 def warm():
@@ -13,8 +14,18 @@ def warm():
     _known.update((name, os.environ.get(name)) for name in _NAMES)
 
 
+def take(environment):
+    """In a child: the program's own."""
+    global _came
+    for name, value in environment.items():
+        os.environ[name] = value
+        _came = _came or name in _NAMES
+
+
 def heed():
     """In `sys.path` what is named comes first: the program's own folder is put before it. Whether a module was imported."""
+    if not _came:
+        return False
     zone, path, warnings = (_news(name) for name in _NAMES)
     if zone is not None:
         time.tzset()

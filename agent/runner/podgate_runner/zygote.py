@@ -3,7 +3,7 @@
 It runs nothing that a user wrote. Messages to it: ("child", awaited), for the next job; ("run", job) with stdin, stdout,
 stderr; ("cell", config, awaited) with a socket on which the new cell then speaks this same protocol; ("echo", number).
 `awaited`: the job is there, so that there is no time for a rehearsal. From it:
-("ready", facts), ("started", time, pid), ("exit", status, cpu seconds, time, whether the child was asked for ahead, whether it left nobody below this zygote),
+("ready", facts), ("started", time, pid), ("exit", status, cpu seconds, time, whether the child was asked for ahead, whether it left nobody in this cell, or None),
 ("cell",) with descriptors of workspace and /proc, ("failed", sentence), ("echo", number).
 
 A child that was asked for ahead makes itself ready and then reads its job from this same socket, while the zygote does
@@ -54,6 +54,10 @@ def serve(config):
 def attend(sock, config, cell, confinement):
     receiver = courier.Receiver(sock)
     messages = []
+    # Again, for what was made since: the interpreter's free lists, which a program's end empties, are spread over pages that
+    # each child would copy.
+    gc.collect()
+    gc.freeze()
     while True:
         if not messages:
             messages = receiver.read()
@@ -87,7 +91,8 @@ def attend(sock, config, cell, confinement):
             priority.take_turn()
         status, usage = wait(pid)
         cpu = usage.ru_utime + usage.ru_stime
-        courier.send(sock, ("exit", status, cpu, time.monotonic(), kind == "child", is_alone()))
+        alone = is_alone() if cell else None
+        courier.send(sock, ("exit", status, cpu, time.monotonic(), kind == "child", alone))
 
 
 def confine_children(config, protected):
