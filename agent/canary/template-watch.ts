@@ -66,8 +66,8 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
   let hash = pool.template.hash;
   let verdict: Verdict = PENDING;
   let report: Report | null = null;
-  /** When that was, as `now` counts: it does not age with a wall clock that is set forward. */
-  let reportedMs = 0;
+  /** When it was last proven, as `now` counts: it does not age with a wall clock that is set forward. */
+  let provenMs = 0;
   let sinceMs = clock.now();
   let dueMs = sinceMs + (deps.firstAfterMs ?? 0);
   let lacked = false;
@@ -79,8 +79,7 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
     cancel();
     cancel = clock.after(LOOK_MS, turn);
     if (hash !== pool.template.hash) begin();
-    if (report && verdict.phase === 'proven' && clock.now() - reportedMs > PROVEN_FOR_MS)
-      judge({ kind: 'aged' });
+    if (verdict.phase === 'proven' && clock.now() - provenMs > PROVEN_FOR_MS) judge({ kind: 'aged' });
     if (running) return;
     const heard = deps.heard(hash);
     if (heard !== null && heard !== 'nothing yet' && isFresh(heard)) {
@@ -146,12 +145,11 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
         },
       });
       if (signal.aborted) return;
-      take(findings, clock.wall());
+      const isProof = take(findings, clock.wall());
       said.checked(findings);
       lacked = false;
-      const isBroken = verdict.phase !== 'proven';
-      if (!isBroken) backoff.reset();
-      dueMs = clock.now() + (isBroken ? soon() : everyMs);
+      if (isProof) backoff.reset();
+      dueMs = clock.now() + (isProof ? everyMs : soon());
     } catch (cause) {
       if (signal.aborted) return;
       lacked = cause instanceof NoSandbox;
@@ -173,19 +171,23 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
     if (!lacked) judge({ kind: 'failed', detail: sentence(`could not be tested here: ${told}`) });
   }
 
-  function take(findings: readonly Finding[], atMs: number): void {
+  /** Whether all is found that the template promises. */
+  function take(findings: readonly Finding[], atMs: number): boolean {
     report = { atMs, findings };
-    reportedMs = clock.now() - Math.max(0, clock.wall() - atMs);
     const { template } = pool;
     const broken = brokenPromises(template, findings);
     const policy = findings.filter(isPolicy);
-    if (broken.length > 0) {
+    const isProof =
+      broken.length === 0 && (!template.require.includes('network_policy') || worst(policy) === 'holds');
+    if (isProof) {
+      provenMs = clock.now() - Math.max(0, clock.wall() - atMs);
+      judge({ kind: 'held', atMs });
+    } else if (broken.length > 0) {
       const names = broken.map((each) => each.name).join(', ');
       judge({ kind: 'broke', detail: sentence(`does not hold here (${names}).`) });
-    } else if (template.require.includes('network_policy') && worst(policy) !== 'holds')
-      judge({ kind: 'failed', detail: sentence('could not be tested here (policy).') });
-    else judge({ kind: 'held', atMs });
+    } else judge({ kind: 'failed', detail: sentence('could not be tested here (policy).') });
     deps.onChange();
+    return isProof;
   }
 
   function sentence(rest: string): string {

@@ -185,6 +185,27 @@ describe('canaries', () => {
     expect(guarded.trouble?.detail).toContain('not proven for too long');
   });
 
+  test('that cannot try the network which a template requires prove nothing either, and are soon made again', async () => {
+    const { guarded, finish, clock, rounds } = await bench({ require: ['seccomp', 'network_policy'] });
+    const tried = (state: Finding['state']) => [...HOLDS, { name: 'policy.internet', state, detail: '' }];
+    await finish(tried('holds'));
+    const provenMs = clock.now();
+    await clock.advance(EVERY_MS);
+    await finish(tried('unknown'));
+    expect(guarded.capacity()).toBe(2);
+    while (clock.now() - provenMs < PROVEN_FOR_MS - RETRY_MAX_MS) {
+      const before = rounds.length;
+      await clock.advance(RETRY_MAX_MS);
+      expect(rounds.length).toBeGreaterThan(before);
+      await finish(tried('unknown'));
+    }
+    expect(guarded.capacity()).toBe(2);
+    await clock.advance(RETRY_MAX_MS + LOOK_MS + 1);
+    expect(guarded.trouble?.detail).toContain('not proven for too long');
+    await finish(tried('holds'));
+    expect(guarded.capacity()).toBe(2);
+  });
+
   test('that fail at first leave the template refused, and it serves when one holds', async () => {
     const { guarded, finish, clock, logged } = await bench();
     await finish(new Failure('isolation_failed', 'The canary came to no end of its own (signaled).'));
