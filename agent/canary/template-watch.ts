@@ -62,6 +62,8 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
     maxMs: Math.min(RETRY_MAX_MS, everyMs),
     random: deps.random,
   });
+  // Where canaries are rarer, the next one has its time too.
+  const provenForMs = Math.max(PROVEN_FOR_MS, 2 * everyMs);
   const waiting = new Set<() => void>();
   let hash = pool.template.hash;
   let verdict: Verdict = PENDING;
@@ -79,7 +81,7 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
     cancel();
     cancel = clock.after(LOOK_MS, turn);
     if (hash !== pool.template.hash) begin();
-    if (verdict.phase === 'proven' && clock.now() - provenMs > PROVEN_FOR_MS) judge({ kind: 'aged' });
+    if (verdict.phase === 'proven' && clock.now() - provenMs > provenForMs) judge({ kind: 'aged' });
     if (running) return;
     const heard = deps.heard(hash);
     if (heard !== null && heard !== 'nothing yet' && isFresh(heard)) {

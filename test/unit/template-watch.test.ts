@@ -21,7 +21,7 @@ const HOLDS: Finding[] = [{ name: 'files.write', state: 'holds', detail: '' }];
 const BROKEN: Finding[] = [{ name: 'files.token', state: 'broken', detail: '/token' }];
 const never = () => new AbortController().signal;
 
-async function bench(input: Partial<TemplateInput> = {}, refuses = true) {
+async function bench(input: Partial<TemplateInput> = {}, refuses = true, everyMs = EVERY_MS) {
   const clock = createFakeClock();
   const backend = createFakeBackend();
   const logged: string[] = [];
@@ -41,7 +41,7 @@ async function bench(input: Partial<TemplateInput> = {}, refuses = true) {
     clock,
     random: () => 0.5,
     log: (event) => logged.push(event),
-    everyMs: EVERY_MS,
+    everyMs,
     run(round) {
       const end = Promise.withResolvers<readonly Finding[]>();
       rounds.push({ ...round, end });
@@ -204,6 +204,17 @@ describe('canaries', () => {
     expect(guarded.trouble?.detail).toContain('not proven for too long');
     await finish(tried('holds'));
     expect(guarded.capacity()).toBe(2);
+  });
+
+  test('that are rarer than what is proven is believed for leave it believed until the next has had its time', async () => {
+    const { guarded, finish, clock, rounds } = await bench({}, true, PROVEN_FOR_MS);
+    await finish(HOLDS);
+    await clock.advance(PROVEN_FOR_MS);
+    expect(rounds).toHaveLength(2);
+    await clock.advance(PROVEN_FOR_MS);
+    expect(guarded.capacity()).toBe(2);
+    await clock.advance(LOOK_MS + 1);
+    expect(guarded.trouble?.detail).toContain('not proven for too long');
   });
 
   test('that fail at first leave the template refused, and it serves when one holds', async () => {
