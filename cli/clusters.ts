@@ -1,6 +1,7 @@
 import { Podgate } from '../client/podgate.ts';
+import type { Cluster, TemplateState } from '../client/types.ts';
 import { clientConfig } from './config.ts';
-import { type Io, printable, UsageError, write } from './io.ts';
+import { type Io, printable, printableJson, UsageError, write } from './io.ts';
 
 const HELP = `Usage: podgate clusters [--json]
 
@@ -20,25 +21,23 @@ export async function runClusters(args: string[], io: Io): Promise<number> {
     signal: io.signal,
   });
   if (args.includes('--json')) {
-    await write(io.stdout, `${JSON.stringify(clusters, null, 2)}\n`);
+    await write(io.stdout, printableJson(clusters));
     return 0;
   }
   if (clusters.length === 0) await write(io.stdout, 'No cluster is connected that this key may use.\n');
-  for (const cluster of clusters) {
-    const detail = cluster.detail ? `: ${printable(cluster.detail)}` : '';
-    await write(
-      io.stdout,
-      `${cluster.name}  ${cluster.backend}  ${cluster.state}${detail}  agents ${cluster.instances.length}\n`,
-    );
-    for (const template of cluster.templates) {
-      const trouble = template.trouble
-        ? `  ${template.trouble.code}: ${printable(template.trouble.detail)}`
-        : '';
-      await write(
-        io.stdout,
-        `  ${template.name}  ${template.languages.join(',')}  ${template.slots_free}/${template.slots_total} free  ${template.reuse}  network ${template.network}${trouble}\n`,
-      );
-    }
-  }
+  for (const cluster of clusters)
+    for (const line of [lineOf(cluster), ...cluster.templates.map(lineOfTemplate)])
+      await write(io.stdout, `${printable(line)}\n`);
   return 0;
+}
+
+function lineOf({ name, backend, state, detail, instances }: Cluster): string {
+  return `${name}  ${backend}  ${state}${detail ? `: ${detail}` : ''}  agents ${instances.length}`;
+}
+
+function lineOfTemplate(template: TemplateState): string {
+  const { name, languages, slots_free, slots_total, reuse, network, trouble } = template;
+  const slots = `${slots_free}/${slots_total} free`;
+  const why = trouble ? `  ${trouble.code}: ${trouble.detail}` : '';
+  return `  ${name}  ${languages.join(',')}  ${slots}  ${reuse}  network ${network}${why}`;
 }

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { Podgate } from '../client/podgate.ts';
 import { clientConfig } from './config.ts';
-import { type Io, UsageError, write } from './io.ts';
+import { type Io, printableJson, UsageError, write } from './io.ts';
 import { parseCommand } from './parse-command.ts';
 import { showExecution } from './show-execution.ts';
 
@@ -25,7 +25,7 @@ export async function runExecutions(args: string[], io: Io): Promise<number> {
   const verbs: Record<string, (podgate: Podgate, id: string) => Promise<number>> = {
     get: async (podgate, id) => {
       const status = await podgate.executions.get(id, { signal: io.signal });
-      await write(io.stdout, `${JSON.stringify(status, null, 2)}\n`);
+      await write(io.stdout, printableJson(status));
       return 0;
     },
     events: (podgate, id) =>

@@ -62,7 +62,7 @@ async function upload(podgate: Podgate, files: string[], io: Io): Promise<number
       filename: basename(file),
       signal: io.signal,
     });
-    await write(io.stdout, `${stored.file_id}  ${printable(stored.filename)}\n`);
+    await write(io.stdout, `${printable(`${stored.file_id}  ${stored.filename}`)}\n`);
   }
   return 0;
 }
@@ -76,8 +76,8 @@ async function list(podgate: Podgate, io: Io): Promise<number> {
     });
     for (const file of page.files) {
       const time = new Date(file.upload_time * 1000).toISOString();
-      const line = `${file.file_id}  ${time}  ${String(file.size_bytes).padStart(11)}  ${printable(file.filename)}\n`;
-      if (!(await write(io.stdout, line))) return EXIT_STATUS.readerGone;
+      const line = `${file.file_id}  ${time}  ${String(file.size_bytes).padStart(11)}  ${file.filename}`;
+      if (!(await write(io.stdout, `${printable(line)}\n`))) return EXIT_STATUS.readerGone;
     }
     cursor = page.next_cursor;
   } while (cursor !== null);

@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 import { clusterName } from '../shared/cluster-name.ts';
 import { dirOption, MAX_KEY_BYTES, podgateFolder } from './config.ts';
 import { addToDenyFile } from './deny-file.ts';
-import { type Io, printable, UsageError, write } from './io.ts';
+import { type Io, printable, printableJson, UsageError, write } from './io.ts';
 import { issueCallerKey } from './issue-keys.ts';
 import { findIssuer, initKeyFolder } from './key-folder.ts';
 import { parseDuration, parseLimits, parseNames, parseScopeNames, parseSubject } from './key-options.ts';
@@ -128,8 +128,7 @@ async function show(args: string[], io: Io, now: () => number): Promise<void> {
   const dir = parsed.values.dir ?? podgateFolder();
   const shown =
     key === undefined ? await describeFolder(dir) : await describeToken(dir, await readKey(key, io), now());
-  const lines = JSON.stringify(shown, null, 2).split('\n').map(printable);
-  await write(io.stdout, `${lines.join('\n')}\n`);
+  await write(io.stdout, printableJson(shown));
 }
 
 async function revoke(args: string[], io: Io): Promise<void> {

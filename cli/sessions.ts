@@ -80,7 +80,7 @@ const MOST_ARGUMENTS: Record<string, number> = {
 
 const VERBS: Record<string, Verb> = {
   async create(podgate, _rest, values, io) {
-    await write(io.stdout, `${(await makeSession(podgate, values, io)).id}\n`);
+    await write(io.stdout, `${printable((await makeSession(podgate, values, io)).id)}\n`);
     return 0;
   },
   async list(podgate, _rest, _values, io) {
@@ -89,8 +89,8 @@ const VERBS: Record<string, Verb> = {
       const { sessions, next_cursor } = await podgate.sessions.list({ cursor, signal: io.signal });
       for (const { session_id, cluster, template, expires_at, running } of sessions) {
         const end = new Date(expires_at * 1_000).toISOString();
-        const line = `${session_id}  ${cluster}  ${template}  until ${end}  running ${running}\n`;
-        if (!(await write(io.stdout, line))) return EXIT_STATUS.readerGone;
+        const line = `${session_id}  ${cluster}  ${template}  until ${end}  running ${running}`;
+        if (!(await write(io.stdout, `${printable(line)}\n`))) return EXIT_STATUS.readerGone;
       }
       cursor = next_cursor ?? undefined;
     } while (cursor !== undefined);

@@ -788,3 +788,53 @@ describe('podgate exec -o, told by a hostile server,', () => {
     expect(stderr).toBe('podgate exec: gone\\u001b]0;title\\u0007\\u000a (not_found)\n');
   });
 });
+
+describe('podgate, told by any server,', () => {
+  test('escapes what clusters, sessions, executions and files are called', async () => {
+    const evil = 'a\x1b[2J\x9b31m\u202e';
+    const template = { name: evil, languages: [evil], reuse: evil, network: evil };
+    const said: Record<string, object> = {
+      '/v1/clusters': {
+        clusters: [
+          {
+            ...{ name: evil, backend: evil, state: evil, detail: evil, instances: [] },
+            templates: [{ ...template, trouble: { code: evil, detail: evil } }],
+          },
+        ],
+        next_cursor: null,
+      },
+      '/v1/sessions': {
+        session_id: evil,
+        sessions: [{ session_id: evil, cluster: evil, template: evil, expires_at: 0, running: 0 }],
+        next_cursor: null,
+      },
+      '/v1/executions/x': { failure: { detail: evil } },
+      '/v1/files': {
+        ...{ file_id: evil, filename: evil },
+        files: [{ file_id: evil, filename: evil, size_bytes: 1, upload_time: 0 }],
+        next_cursor: null,
+      },
+    };
+    const { url } = await startHttpServer((request, response) =>
+      response.end(JSON.stringify(said[new URL(request.url ?? '', 'http://a').pathname])),
+    );
+    for (const args of [
+      ['clusters'],
+      ['clusters', '--json'],
+      ['sessions', 'list'],
+      ['sessions', 'create'],
+      ['executions', 'get', 'x'],
+      ['files', 'list'],
+      ['files', 'upload', MAIN],
+    ]) {
+      const { status, stdout } = await podgate(args, { env: { PODGATE_URL: url, PODGATE_KEY: 'x' } });
+      expect([args, status, stdout]).toEqual([
+        args,
+        0,
+        expect.stringContaining('a\\u001b[2J\\u009b31m\\u202e'),
+      ]);
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
+      expect(stdout).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
+    }
+  });
+});
