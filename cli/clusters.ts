@@ -1,5 +1,5 @@
 import { Podgate } from '../client/podgate.ts';
-import type { Cluster, TemplateState } from '../client/types.ts';
+import type { Cluster, ClusterPage, TemplateState } from '../client/types.ts';
 import { clientConfig } from './config.ts';
 import { type Io, printable, printableJson, UsageError, write } from './io.ts';
 
@@ -17,9 +17,7 @@ export async function runClusters(args: string[], io: Io): Promise<number> {
   const unknown = args.find((argument) => argument !== '--json');
   if (unknown !== undefined) throw new UsageError(`'${unknown}' is no option of clusters`);
   const config = await clientConfig(io.signal);
-  const { clusters } = await new Podgate({ baseUrl: config.baseUrl, key: config.key }).clusters.list({
-    signal: io.signal,
-  });
+  const clusters = await listAll(new Podgate({ baseUrl: config.baseUrl, key: config.key }), io.signal);
   if (args.includes('--json')) {
     await write(io.stdout, printableJson(clusters));
     return 0;
@@ -29,6 +27,17 @@ export async function runClusters(args: string[], io: Io): Promise<number> {
     for (const line of [lineOf(cluster), ...cluster.templates.map(lineOfTemplate)])
       await write(io.stdout, `${printable(line)}\n`);
   return 0;
+}
+
+async function listAll({ clusters }: Podgate, signal: AbortSignal): Promise<Cluster[]> {
+  const found: Cluster[] = [];
+  let cursor: string | undefined;
+  do {
+    const page: ClusterPage = await clusters.list({ cursor, signal });
+    found.push(...page.clusters);
+    cursor = page.next_cursor ?? undefined;
+  } while (cursor !== undefined);
+  return found;
 }
 
 function lineOf({ name, backend, state, detail, instances }: Cluster): string {

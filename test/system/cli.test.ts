@@ -837,4 +837,16 @@ describe('podgate, told by any server,', () => {
       expect(stdout).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
     }
   });
+
+  test('lists clusters to the last page', async () => {
+    const cluster = { backend: 'local', state: 'ready', detail: null, instances: [], templates: [] };
+    const { url } = await startHttpServer((request, response) => {
+      const isSecond = request.url?.includes('cursor=one');
+      const clusters = [{ name: isSecond ? 'two' : 'one', ...cluster }];
+      response.end(JSON.stringify({ clusters, next_cursor: isSecond ? null : 'one' }));
+    });
+    const asked = { env: { PODGATE_URL: url, PODGATE_KEY: 'x' } };
+    expect((await podgate(['clusters'], asked)).stdout).toMatch(/^one .*\ntwo .*\n$/);
+    expect(JSON.parse((await podgate(['clusters', '--json'], asked)).stdout)).toHaveLength(2);
+  });
 });
