@@ -7,7 +7,6 @@ type Stream = {
   received: number;
   consumed: number;
   limit: number;
-  window: number;
 };
 
 export type InboxOptions = {
@@ -58,7 +57,6 @@ export class Inbox {
       received: pending,
       consumed: 0,
       limit: this.#streamWindow,
-      window: this.#streamWindow,
     });
   }
 
@@ -102,19 +100,10 @@ export class Inbox {
     const state = this.#streams.get(stream);
     if (!state) return undefined;
     state.consumed += bytes;
-    const limit = state.consumed + state.window;
-    if (limit - state.limit < state.window / 2) return undefined;
+    const limit = state.consumed + this.#streamWindow;
+    if (limit - state.limit < this.#streamWindow / 2) return undefined;
     state.limit = limit;
     return limit;
-  }
-
-  /** Widens a stream's window for good (an agent that keeps output for replay). Returns the limit to send. */
-  widen(stream: number, window: number): number | undefined {
-    const state = this.#streams.get(stream);
-    if (!state || window <= state.window) return undefined;
-    state.window = window;
-    state.limit = state.consumed + window;
-    return state.limit;
   }
 
   /** A DATA body has left the socket. Returns the link limit to send, in steps of a quarter of what may be in flight. */
@@ -134,12 +123,6 @@ export class Inbox {
       return false;
     state.offsets[channel as 1 | 2 | 3] = to;
     return true;
-  }
-
-  /** Bytes that have arrived on a stream and that its consumer has not taken. */
-  waiting(stream: number): number {
-    const state = this.#streams.get(stream);
-    return state ? state.received - state.consumed : 0;
   }
 
   #known(stream: number): Verdict {

@@ -290,6 +290,17 @@ describe('one end of a link', () => {
       'protocol_error',
     ],
     [
+      'an END on a channel of the other side',
+      frame({ type: TYPE.END, stream: 1, channel: 1, sequence: 0, body: body({}) }),
+      'protocol_error',
+    ],
+    [
+      'a stream that is not the next',
+      frame({ type: TYPE.START, stream: 3, body: body(START) }),
+      'protocol_error',
+    ],
+    ['a stream that was opened', frame({ type: TYPE.START, stream: 1, body: body(START) }), 'protocol_error'],
+    [
       'an END of the link itself',
       frame({ type: TYPE.END, stream: 0, sequence: 0, body: body({}) }),
       'protocol_error',
@@ -379,6 +390,25 @@ describe('one end of a link', () => {
     expect(inbox.accept({ ...data, body: new Uint8Array(1) })).toMatchObject({
       detail: 'DATA over the link credit',
     });
+  });
+
+  test('counts in the window of a stream that is attached again what was not taken before', () => {
+    const { peer } = end(FROM_AGENT, [1, 2, 3], false);
+    peer.reopen(1, { 1: 7, 2: 0, 3: 0 }, STREAM_WINDOW_BYTES - 1);
+    const data = { type: TYPE.DATA, channel: 1, stream: 1, body: new Uint8Array(1) };
+    expect(peer.inbox.accept({ ...data, sequence: 7 })).toBe('deliver');
+    expect(peer.inbox.accept({ ...data, sequence: 8 })).toMatchObject({
+      detail: 'DATA over the stream credit',
+    });
+  });
+
+  test('takes an END where its channel stands, and not before that', () => {
+    const { peer, told, words } = joinedReceiver();
+    peer.receive(frame({ type: TYPE.DATA, stream: 1, sequence: 0, body: new Uint8Array(2) }));
+    peer.receive(frame({ type: TYPE.END, stream: 1, sequence: 2, body: body({}) }));
+    expect([words, told]).toEqual([['DATA', 'END'], []]);
+    peer.receive(frame({ type: TYPE.END, stream: 1, sequence: 1, body: body({}) }));
+    expect(told).toMatchObject([{ code: 'protocol_error' }]);
   });
 
   test('drops frames for streams that have ended', () => {
