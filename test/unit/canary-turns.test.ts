@@ -34,14 +34,27 @@ async function openTemplates() {
   return { clock, canary, rounds, add };
 }
 
+test('every template is looked at in its turn, and nothing is left of a turn', async () => {
+  const { clock, canary, rounds, add } = await openTemplates();
+  const names = Array.from({ length: 2 * CANARIES_AT_ONCE + 1 }, (_, n) => `good-${n}`);
+  for (const name of names) await add(name, false);
+  await clock.settle();
+  expect(canary.rounds).toEqual({ reported: names.length, failed: 0 });
+  const { pending } = clock;
+  await clock.advance(600_000);
+  await clock.settle();
+  expect([...rounds]).toEqual(names.map((name) => [name, 2]));
+  expect(clock.pending).toBe(pending);
+});
+
 describe('a template whose sandboxes do not come', () => {
   test('keeps no other from being looked at', async () => {
     const { clock, canary, rounds, add } = await openTemplates();
-    for (let n = 0; n < CANARIES_AT_ONCE; n += 1) await add(`held-${n}`, true);
+    for (let n = 0; n < 2 * CANARIES_AT_ONCE; n += 1) await add(`held-${n}`, true);
     await clock.settle();
     await add('good', false);
     await clock.advance(YIELD_LOOK_MS);
-    expect([...rounds]).toEqual([
+    expect([...rounds].slice(0, 3)).toEqual([
       ['held-0', 1],
       ['held-1', 1],
       ['good', 1],

@@ -118,6 +118,8 @@ describe('a promise', () => {
     expect(isPromised(strict, policy)).toBe(true);
     expect(isPromised(plain, sockets)).toBe(true);
     expect(isPromised(open, sockets)).toBe(false);
+    const filter = finding('privilege.seccomp', 'broken');
+    expect([isPromised(plain, filter), isPromised(open, filter)]).toEqual([true, false]);
     expect(isPromised(open, finding('files.token', 'broken'))).toBe(true);
     expect(brokenPromises(plain, [policy, sockets])).toEqual([sockets]);
   });

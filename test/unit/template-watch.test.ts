@@ -6,6 +6,7 @@ import {
   createTemplateWatch,
   FOLLOWER_PATIENCE_MS,
   LOOK_MS,
+  RETRY_BASE_MS,
   RETRY_MAX_MS,
   type Report,
 } from '../../agent/canary/template-watch.ts';
@@ -21,10 +22,11 @@ const HOLDS: Finding[] = [{ name: 'files.write', state: 'holds', detail: '' }];
 const BROKEN: Finding[] = [{ name: 'files.token', state: 'broken', detail: '/token' }];
 const never = () => new AbortController().signal;
 
-async function bench(input: Partial<TemplateInput> = {}, refuses = true, everyMs = EVERY_MS) {
+async function bench(input: Partial<TemplateInput> = {}, refuses = true, everyMs = EVERY_MS, random = 0.5) {
   const clock = createFakeClock();
   const backend = createFakeBackend();
   const logged: string[] = [];
+  const closed: Promise<void>[] = [];
   const rounds: (Round & { end: PromiseWithResolvers<readonly Finding[]> })[] = [];
   const state = { heard: null as Report | 'nothing yet' | null, changes: 0 };
   const template = await parseTemplate({ name: 'default', pool: { min: 1, max: 2 }, ...input });
@@ -39,7 +41,7 @@ async function bench(input: Partial<TemplateInput> = {}, refuses = true, everyMs
   const watch = createTemplateWatch({
     pool,
     clock,
-    random: () => 0.5,
+    random: () => random,
     log: (event) => logged.push(event),
     everyMs,
     run(round) {
@@ -52,7 +54,7 @@ async function bench(input: Partial<TemplateInput> = {}, refuses = true, everyMs
       state.changes += 1;
     },
   });
-  const guarded = guardPool({ pool, watch, refuses, onClosed: () => {} });
+  const guarded = guardPool({ pool, watch, refuses, onClosed: (over) => closed.push(over) });
   const finish = async (findings: readonly Finding[] | Error) => {
     const round = rounds.at(-1);
     if (findings instanceof Error) round?.end.reject(findings);
@@ -60,7 +62,7 @@ async function bench(input: Partial<TemplateInput> = {}, refuses = true, everyMs
     await clock.settle();
   };
   await clock.settle();
-  return { clock, backend, logged, rounds, state, pool, watch, guarded, finish, template };
+  return { clock, backend, logged, closed, rounds, state, pool, watch, guarded, finish, template };
 }
 
 describe('a template whose first canary is under way', () => {
@@ -227,6 +229,48 @@ describe('canaries', () => {
     expect(logged).toContain('canary_failed');
   });
 
+  test('that fail name nothing of the cluster to callers', async () => {
+    const { guarded, finish } = await bench();
+    await finish(new Failure('backend_unavailable', 'The API server at 10.0.0.1 does not answer.'));
+    expect(guarded.trouble?.detail).toBe(
+      "The isolation that template 'default' promises could not be tested here: The cluster cannot be reached or used now.",
+    );
+  });
+
+  test('that find something broken are not made again at once, whatever chance says', async () => {
+    const { finish, rounds, clock } = await bench({}, true, EVERY_MS, 0);
+    await finish(BROKEN);
+    await clock.advance(RETRY_BASE_MS / 2 - 1);
+    expect(rounds).toHaveLength(1);
+    await clock.advance(1);
+    expect(rounds).toHaveLength(2);
+  });
+
+  test('leave what was found of the network until it is tried again', async () => {
+    const { finish, rounds, clock, watch } = await bench();
+    const policy: Finding = { name: 'policy.internet', state: 'broken', detail: '' };
+    await finish([...HOLDS, policy]);
+    await clock.advance(EVERY_MS);
+    rounds[1]?.onSandbox(HOLDS);
+    expect(watch.report?.findings).toEqual([...HOLDS, policy]);
+  });
+
+  test.for([
+    ['held', HOLDS],
+    ['was broken', BROKEN],
+    ['failed', new Failure('isolation_failed', 'The canary came to no end.')],
+  ] as const)(
+    'of a template that changed say nothing of the new one: that the old one %s',
+    async ([, end]) => {
+      const { guarded, rounds, clock, watch } = await bench();
+      guarded.update(await parseTemplate({ name: 'default', pool: { min: 1, max: 2 }, preload: ['json'] }));
+      if (end instanceof Error) rounds[0]?.end.reject(end);
+      else rounds[0]?.end.resolve(end);
+      await clock.settle();
+      expect([watch.verdict, watch.report]).toEqual([{ phase: 'pending' }, null]);
+    },
+  );
+
   test('that found no sandbox leave the word to the pool, and run when it has one', async () => {
     const { guarded, finish, rounds, backend, clock, pool } = await bench();
     await finish(new NoSandbox('image_error', 'no image'));
@@ -256,12 +300,19 @@ describe('canaries', () => {
   });
 
   test('end with their pool', async () => {
-    const { guarded, rounds, finish, clock } = await bench();
+    const { guarded, rounds, finish, clock, closed } = await bench();
     const closing = guarded.close();
     expect(rounds[0]?.signal.aborted).toBe(true);
+    let isOver = false;
+    void closed[0]?.then(() => {
+      isOver = true;
+    });
+    await clock.settle();
+    expect(isOver).toBe(false);
     await finish(new Error('over'));
     await clock.settle();
     await closing;
+    expect(isOver).toBe(true);
     await clock.advance(EVERY_MS);
     expect(rounds).toHaveLength(1);
   });
@@ -280,6 +331,30 @@ describe('an agent that does not lead', () => {
     expect(guarded.trouble).toBeNull();
     expect(rounds).toHaveLength(1);
   });
+
+  test('takes no word that is older than its own', async () => {
+    const { guarded, state, clock, finish, watch } = await bench();
+    await finish(BROKEN);
+    state.heard = { atMs: (watch.report?.atMs ?? 0) - 1, findings: HOLDS };
+    await clock.advance(LOOK_MS);
+    expect(guarded.trouble?.code).toBe('isolation_failed');
+  });
+
+  test.for([-1_000_000, 3_600_000])(
+    'believes a word %i ms from now for its own time, and never longer',
+    async (apartMs) => {
+      const { guarded, state, clock, finish } = await bench();
+      await finish(new Failure('isolation_failed', 'The canary came to no end.'));
+      state.heard = { atMs: clock.wall() + apartMs, findings: HOLDS };
+      await clock.advance(LOOK_MS);
+      // It leads now, and its own canary hangs.
+      state.heard = null;
+      await clock.advance(PROVEN_FOR_MS + Math.min(0, apartMs) - 3 * LOOK_MS);
+      expect(guarded.capacity()).toBe(2);
+      await clock.advance(5 * LOOK_MS);
+      expect(guarded.capacity()).toBe(0);
+    },
+  );
 
   test('waits for a first word, and looks itself when none comes', async () => {
     const one = await bench();
