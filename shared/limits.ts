@@ -1,5 +1,9 @@
 /** Numbers of shared/protocol.md section 12, under the same names and with what it says of them. */
 export const MAX_MESSAGE_BYTES = 1_048_576;
+/** WebSocket frames of one message: each may keep the 64 KiB alive that a socket read it with, whatever it holds. */
+export const MAX_MESSAGE_FRAGMENTS = 16;
+/** Pieces in which one WebSocket frame may come: each is an object, however small. */
+export const MAX_MESSAGE_CHUNKS = 2_048;
 export const MAX_HELLO_BYTES = 16_384;
 export const MAX_DATA_BYTES = 32_768;
 /** Of one control frame, START among them. */

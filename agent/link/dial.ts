@@ -1,6 +1,6 @@
 import { Agent } from 'node:https';
 import { WebSocket } from 'ws';
-import { MAX_MESSAGE_BYTES } from '../../shared/limits.ts';
+import { MAX_MESSAGE_BYTES, MAX_MESSAGE_CHUNKS, MAX_MESSAGE_FRAGMENTS } from '../../shared/limits.ts';
 import { JOIN_TIMEOUT_MS } from './timings.ts';
 
 export const LINK_PATH = 'v1/agents/link';
@@ -27,6 +27,8 @@ export function dial({ url, ca, proxy, proxyTimeoutMs, software }: DialOptions):
   return new WebSocket(linkUrl(url), [SUBPROTOCOL], {
     perMessageDeflate: false,
     maxPayload: MAX_MESSAGE_BYTES,
+    maxFragments: MAX_MESSAGE_FRAGMENTS,
+    maxBufferedChunks: MAX_MESSAGE_CHUNKS,
     skipUTF8Validation: true,
     followRedirects: false,
     headers: { 'User-Agent': software },

@@ -1,15 +1,15 @@
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type RawData, type WebSocket, WebSocketServer } from 'ws';
-import { MAX_TERMINAL_INPUT_BYTES } from '../../shared/limits.ts';
+import { MAX_MESSAGE_CHUNKS, MAX_MESSAGE_FRAGMENTS, MAX_TERMINAL_INPUT_BYTES } from '../../shared/limits.ts';
 import type { Gateway } from '../create-gateway.ts';
 import { toFailure } from '../http/problem-response.ts';
 import { TERMINAL_SUBPROTOCOL } from '../terminals/terminal-request.ts';
 import type { OpenedTerminal, TerminalSocketPort } from '../terminals/terminal-socket.ts';
 import { answerRaw, rawRequestId } from './raw-answer.ts';
 
-/** ws closes with this when a message is over `maxPayload`; Podgate has a code of its own for it. */
-const WS_TOO_LARGE = 1009;
+/** ws closes with these when a message is over `maxPayload`, or in more pieces than it may be; Podgate has a code of its own for both. */
+const WS_TOO_LARGE: ReadonlySet<number | undefined> = new Set([1009, 1008]);
 const TOO_LARGE = 4413;
 const CLOSE_TIMEOUT_MS = 5_000;
 /** A peer that has not answered the last ping by the next is gone. */
@@ -22,6 +22,8 @@ export function createTerminalUpgrades() {
     clientTracking: true,
     perMessageDeflate: false,
     maxPayload: MAX_TERMINAL_INPUT_BYTES,
+    maxFragments: MAX_MESSAGE_FRAGMENTS,
+    maxBufferedChunks: MAX_MESSAGE_CHUNKS,
     handleProtocols: () => TERMINAL_SUBPROTOCOL,
   });
 
@@ -74,7 +76,7 @@ function join(webSocket: WebSocket, opened: OpenedTerminal): void {
   });
   const close = webSocket.close.bind(webSocket);
   webSocket.close = (code, reason) =>
-    code === WS_TOO_LARGE ? close(TOO_LARGE, 'too_large') : close(code, reason);
+    WS_TOO_LARGE.has(code) ? close(TOO_LARGE, 'too_large') : close(code, reason);
   webSocket.on('error', () => {});
   const handlers = opened.take(portOf(webSocket));
   webSocket.on('message', (data: RawData, isBinary: boolean) => {

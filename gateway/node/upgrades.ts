@@ -2,7 +2,12 @@ import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type RawData, type WebSocket, WebSocketServer } from 'ws';
 import { Failure } from '../../shared/errors.ts';
-import { MAX_HELLO_BYTES, MAX_MESSAGE_BYTES } from '../../shared/limits.ts';
+import {
+  MAX_HELLO_BYTES,
+  MAX_MESSAGE_BYTES,
+  MAX_MESSAGE_CHUNKS,
+  MAX_MESSAGE_FRAGMENTS,
+} from '../../shared/limits.ts';
 import type { Gateway } from '../create-gateway.ts';
 import type { AcceptedLink, LinkSocketPort } from '../link/link-socket.ts';
 import { AGENT_LINK_PATH, AGENT_SUBPROTOCOL } from '../routes/agents.ts';
@@ -10,8 +15,8 @@ import { isTerminalPath } from '../terminals/terminal-request.ts';
 import { answerRaw, rawRequestId } from './raw-answer.ts';
 import { createTerminalUpgrades } from './terminal-upgrade.ts';
 
-/** ws closes with this when a message is over `maxPayload`; the protocol has a code of its own for it. */
-const WS_TOO_LARGE = 1009;
+/** ws closes with these when a message is over `maxPayload`, or in more pieces than it may be; the protocol has a code of its own for both. */
+const WS_TOO_LARGE: ReadonlySet<number | undefined> = new Set([1009, 1008]);
 const TOO_LARGE = 4413;
 /** A peer that does not finish the closing handshake is cut off. */
 const CLOSE_TIMEOUT_MS = 5_000;
@@ -30,6 +35,8 @@ export function acceptUpgrades(server: Server, opening: Promise<Gateway>): { clo
     clientTracking: true,
     perMessageDeflate: false,
     maxPayload: MAX_MESSAGE_BYTES,
+    maxFragments: MAX_MESSAGE_FRAGMENTS,
+    maxBufferedChunks: MAX_MESSAGE_CHUNKS,
     skipUTF8Validation: true,
     handleProtocols: () => AGENT_SUBPROTOCOL,
   });
@@ -131,5 +138,5 @@ function portOf(webSocket: WebSocket, socket: Duplex): LinkSocketPort {
 function nameOversizedMessages(webSocket: WebSocket): void {
   const close = webSocket.close.bind(webSocket);
   webSocket.close = (code, reason) =>
-    code === WS_TOO_LARGE ? close(TOO_LARGE, 'too_large') : close(code, reason);
+    WS_TOO_LARGE.has(code) ? close(TOO_LARGE, 'too_large') : close(code, reason);
 }

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { Agent, createServer, get } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { readGatewayConfig } from '../../gateway/node/config.ts';
@@ -13,6 +13,8 @@ import {
   DEAD_MS,
   HEARTBEAT_MS,
   MAX_MESSAGE_BYTES,
+  MAX_MESSAGE_CHUNKS,
+  MAX_MESSAGE_FRAGMENTS,
   MAX_REQUEST_BYTES,
   STREAM_WINDOW_BYTES,
 } from '../../shared/limits.ts';
@@ -126,6 +128,51 @@ describe('the agents’ endpoint over real sockets', () => {
       expect(closed).toBe(code);
     }
     expect(served.running.gateway.status()).toMatchObject({ links: 0, pendingLinks: 0 });
+  });
+
+  test.each([
+    [MAX_MESSAGE_FRAGMENTS, 4400],
+    [MAX_MESSAGE_FRAGMENTS + 1, 4413],
+  ])(
+    'waits for a message in %i WebSocket frames, or closes, since each keeps what it was read with: %i',
+    async (fragments, code) => {
+      const served = await serveTestGateway();
+      const webSocket = new WebSocket(served.url.replace('http', 'ws') + AGENT_LINK_PATH, [
+        AGENT_SUBPROTOCOL,
+      ]);
+      await once(webSocket, 'open');
+      const [closed] = await Promise.all([
+        once(webSocket, 'close'),
+        ...Array.from({ length: fragments }, async (_, index) =>
+          webSocket.send(new Uint8Array(1), { fin: index === fragments - 1 }),
+        ),
+      ]);
+      expect(closed[0]).toBe(code);
+    },
+  );
+
+  test('waits for a message in so many pieces and no more, since each is an object', async () => {
+    const served = await serveTestGateway();
+    const socket = connect({ port: served.running.port, host: '127.0.0.1', noDelay: true });
+    onTestFinished(() => void socket.destroy());
+    socket.write(`${UPGRADE_HEAD}Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n`);
+    await once(socket, 'data');
+    const received: Buffer[] = [];
+    socket.on('data', (bytes) => received.push(bytes));
+    const sendPieces = async (pieces: number) => {
+      for (let piece = 0; piece < pieces; piece += 1) {
+        socket.write(new Uint8Array(1));
+        // The gateway is in this process: in a turn of its own it reads the piece by itself.
+        await nextTurn();
+        await nextTurn();
+      }
+    };
+    socket.write(Buffer.from([0x82, 0xfe, 0x3f, 0xff, 0, 0, 0, 0]));
+    await sendPieces(MAX_MESSAGE_CHUNKS);
+    expect(Buffer.concat(received).includes('too_large')).toBe(false);
+    expect(served.running.gateway.status()).toMatchObject({ pendingLinks: 1 });
+    await sendPieces(2);
+    await until(() => Buffer.concat(received).includes(Buffer.from([0x11, 0x3d])));
   });
 
   test('reads no more than a HELLO of whoever has not joined, and waits for no message to be whole', async () => {

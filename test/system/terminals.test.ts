@@ -1,6 +1,11 @@
 import { expect, test } from 'vitest';
 import { WebSocket } from 'ws';
-import { MAX_TERMINAL_CONTROL_BYTES, MAX_TERMINAL_INPUT_BYTES, MAX_TERMINALS } from '../../shared/limits.ts';
+import {
+  MAX_MESSAGE_FRAGMENTS,
+  MAX_TERMINAL_CONTROL_BYTES,
+  MAX_TERMINAL_INPUT_BYTES,
+  MAX_TERMINALS,
+} from '../../shared/limits.ts';
 import { eventually } from '../fakes/eventually.ts';
 import { lookAt } from '../fakes/looked-at-terminal.ts';
 import { at, closed, leave, opened, PROTOCOL, statusOf, upgrade } from '../fakes/raw-terminal.ts';
@@ -192,6 +197,10 @@ describeStack(
       good.send(new Uint8Array(MAX_TERMINAL_INPUT_BYTES));
       good.send(new Uint8Array(MAX_TERMINAL_INPUT_BYTES + 1));
       expect(await closed(good)).toBe(4413);
+      const torn = await opened(stack(), at(session));
+      for (let fragment = 0; fragment <= MAX_MESSAGE_FRAGMENTS; fragment += 1)
+        torn.send(new Uint8Array(1), { fin: false });
+      expect(await closed(torn)).toBe(4413);
       // None of it ended the terminal.
       expect((await session.state()).terminals).toEqual(['main']);
     });

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { MAX_ASKED } from '../../agent/link/link-streams.ts';
 import { clampTimings } from '../../agent/link/timings.ts';
 import { TYPE } from '../../shared/frame-type.ts';
-import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import { MAX_MESSAGE_FRAGMENTS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import { resultOf } from '../fakes/fake-runner.ts';
 import {
   controlFrame,
@@ -317,6 +317,14 @@ describe('a gateway that misbehaves on a joined link', () => {
       4413,
     ],
     ['sends a message over 1 MiB', (link) => link.socket.send(new Uint8Array(1_048_577)), 1009],
+    [
+      'sends a message in more pieces than it may be',
+      (link) => {
+        for (let fragment = 0; fragment <= MAX_MESSAGE_FRAGMENTS; fragment += 1)
+          link.socket.send(new Uint8Array(1), { fin: false });
+      },
+      1008,
+    ],
     ['lowers the window of the link', (link) => link.send('WINDOW' as never, { limit: 5 } as never), 4400],
     [
       'acknowledges what was not sent',
