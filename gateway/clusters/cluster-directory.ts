@@ -12,12 +12,16 @@ export const MAX_CLUSTERS_PER_TENANT = 4_096;
 /** Instances of one tenant that agents told of, whether or not they are ever seen. */
 export const MAX_TOLD = 1_024;
 
+/** Templates that the links of one tenant are granted, each counted once a link. */
+export const MAX_GRANTS_PER_TENANT = 500_000;
+
 type Tenant = {
   readonly instances: Map<string, Instance>;
   readonly clusters: Map<string, Cluster>;
   /** Instances that were never linked here, by when an agent first told of them. */
   readonly toldMs: Map<string, number>;
   links: number;
+  grants: number;
 };
 
 export type DirectoryOptions = {
@@ -83,9 +87,12 @@ export class ClusterDirectory {
   leave(link: GatewayLink): void {
     const tenant = this.#tenants.get(link.agent.tenant);
     const instance = tenant?.instances.get(link.instance);
-    if (!tenant || !instance?.links.delete(link)) return;
+    const grants = instance?.links.get(link);
+    if (!tenant || !instance || !grants) return;
+    instance.links.delete(link);
     this.#links -= 1;
     tenant.links -= 1;
+    tenant.grants -= grants.size;
     if (instance.links.size > 0) return;
     instance.lostAtMs = this.#options.elapsed();
     instance.announced = new Map();
@@ -104,8 +111,11 @@ export class ClusterDirectory {
     }
     let freed = body.clusters !== null;
     for (const { cluster, template, granted } of body.grants) {
+      const before = grants.size;
       const rises = grants.raise(cluster, template, granted);
       if (rises === undefined) return 'protocol_error';
+      tenant.grants += grants.size - before;
+      if (tenant.grants > MAX_GRANTS_PER_TENANT) return 'forbidden';
       freed ||= rises;
     }
     if (freed && !link.draining) this.#options.onFreed(link.agent.tenant);
@@ -215,7 +225,7 @@ export class ClusterDirectory {
   #tenant(name: string): Tenant {
     let tenant = this.#tenants.get(name);
     if (!tenant) {
-      tenant = { instances: new Map(), clusters: new Map(), toldMs: new Map(), links: 0 };
+      tenant = { instances: new Map(), clusters: new Map(), toldMs: new Map(), links: 0, grants: 0 };
       this.#tenants.set(name, tenant);
     }
     return tenant;

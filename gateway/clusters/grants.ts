@@ -25,6 +25,11 @@ export class Grants {
     return rises;
   }
 
+  /** Templates that were granted, whatever is left of it. */
+  get size(): number {
+    return this.#byTemplate.size;
+  }
+
   free(cluster: string, template: string): number {
     const known = this.#byTemplate.get(keyOf(cluster, template));
     return known ? Math.max(0, known.granted - known.spent) : 0;

@@ -4,8 +4,10 @@ import { expect, test } from 'vitest';
 import {
   ClusterDirectory,
   MAX_CLUSTERS_PER_TENANT,
+  MAX_GRANTS_PER_TENANT,
   MAX_TOLD,
 } from '../../gateway/clusters/cluster-directory.ts';
+import { MAX_GRANTS } from '../../gateway/clusters/grants.ts';
 import type { GatewayLink } from '../../gateway/link/gateway-link.ts';
 import { announceCluster } from '../fakes/mock-agent.ts';
 
@@ -74,4 +76,39 @@ test('a tenant has so many clusters and not one more, unless one of them has no 
   directory.leave(first);
   expect(announce(late, MAX_CLUSTERS_PER_TENANT, MAX_CLUSTERS_PER_TENANT + 1)).toBeNull();
   expect([...directory.clusters('acme')]).toHaveLength(MAX_CLUSTERS_PER_TENANT);
+});
+
+test('the links of a tenant are granted so many templates together and not one more, however many links there are', () => {
+  const directory = create();
+  const granted = (from: number, to: number) =>
+    Array.from({ length: to - from }, (_, at) => ({
+      cluster: 'lab',
+      template: `t-${from + at}`,
+      granted: 1,
+    }));
+  const grant = (link: GatewayLink, from: number, to: number) =>
+    directory.slots(link, { grants: granted(from, to), clusters: null });
+  const links = Array.from({ length: Math.ceil(MAX_GRANTS_PER_TENANT / MAX_GRANTS) }, (_, at) =>
+    linkOf(`i-${at}`),
+  );
+  const last = MAX_GRANTS_PER_TENANT % MAX_GRANTS;
+  for (const link of links) {
+    expect(directory.join(link)).toBeNull();
+    expect(grant(link, 0, link === links.at(-1) ? last : MAX_GRANTS)).toBeNull();
+  }
+  const late = linkOf('late');
+  directory.join(late);
+  // What it was granted before is no more for being raised.
+  expect(grant(links[0] as GatewayLink, 0, MAX_GRANTS)).toBeNull();
+  expect(grant(late, 0, 1)).toBe('forbidden');
+  directory.leave(late);
+  directory.leave(links[0] as GatewayLink);
+  directory.join(late);
+  expect(grant(late, 0, MAX_GRANTS)).toBeNull();
+  expect(grant(links[1] as GatewayLink, MAX_GRANTS, MAX_GRANTS + 1)).toBe('protocol_error');
+  directory.leave(links[1] as GatewayLink);
+  directory.join(links[1] as GatewayLink);
+  expect(grant(links[1] as GatewayLink, 0, MAX_GRANTS)).toBeNull();
+  directory.join(links[0] as GatewayLink);
+  expect(grant(links[0] as GatewayLink, 0, 1)).toBe('forbidden');
 });
