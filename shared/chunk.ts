@@ -2,15 +2,16 @@
 const SMALL_BYTES = 4_096;
 const COALESCED_BYTES = 32_768;
 
-/** Bytes that wait. Small ones are copied, since they would keep the whole buffer alive that a socket read them into. */
+/** Bytes that wait. Those are copied that would keep a buffer alive which is more than twice as large: one that a socket was read into. */
 export class Chunk {
   #buffer: Uint8Array;
   #length: number;
   readonly #isOwn: boolean;
 
   constructor(bytes: Uint8Array) {
-    this.#isOwn = bytes.byteLength <= SMALL_BYTES;
-    this.#buffer = this.#isOwn ? bytes.slice() : bytes;
+    this.#isOwn = bytes.byteLength <= SMALL_BYTES || bytes.byteLength * 2 < bytes.buffer.byteLength;
+    // `slice` of a Buffer, which is what sockets give, copies nothing.
+    this.#buffer = this.#isOwn ? new Uint8Array(bytes) : bytes;
     this.#length = bytes.byteLength;
   }
 
