@@ -7,8 +7,8 @@ import { Secret } from '../shared/secret.ts';
 import type { EngineSettings } from './backends/docker/engine-address.ts';
 import type { CanaryOptions } from './canary/canary.ts';
 import { type CanaryTargets, DEFAULT_TARGETS, parseTargets } from './canary/targets.ts';
-import { gatewayProxyOf, passedOverProxies } from './gateway-proxy.ts';
 import { isLoopback } from './loopback.ts';
+import { gatewayProxy, type ProxyTo, passedOverProxies, readProxies } from './proxy.ts';
 import { ALIASES, VARIABLES } from './variables.ts';
 
 const MAX_FILE_BYTES = 1_048_576;
@@ -41,8 +41,8 @@ export type AgentConfig = {
   readonly http: { readonly host: string; readonly port: number };
   readonly maxOutputBytes: number;
   readonly drainMs: number;
-  /** What `HTTPS_PROXY` and `NO_PROXY` say, where the gateway is https and on another machine. */
-  readonly gatewayProxy: ReturnType<typeof gatewayProxyOf>;
+  /** URL of the proxy before the gateway. */
+  readonly gatewayProxy: string | undefined;
   /** Names of set variables that other tools take a proxy from, and nothing here does. */
   readonly proxyVariables: readonly string[];
   /** Undefined: nobody looks. */
@@ -59,6 +59,8 @@ export type AgentConfig = {
     readonly installation: string;
     /** Name of the only cluster, where the variable is set. */
     readonly cluster: string | undefined;
+    /** What `HTTPS_PROXY` and `NO_PROXY` say of an API server, where its kubeconfig says nothing. */
+    readonly proxyTo: ProxyTo;
   };
   readonly docker: EngineSettings & { readonly installation: string };
 };
@@ -87,25 +89,27 @@ export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
       'PODGATE_GATEWAY_URL',
       `is on another machine (${gatewayUrl.hostname}), and the local backend is for development. Use EXECUTOR_BACKEND=kubernetes or docker, or set PODGATE_ALLOW_REMOTE=true if you mean it`,
     );
-  const gatewayProxy = gatewayProxyOf(gatewayUrl, environment);
+  const backend = values.EXECUTOR_BACKEND;
+  const kubernetes = kubernetesOf(values, environment);
+  const proxy = gatewayProxy(gatewayUrl, kubernetes.proxyTo);
   return Object.freeze({
-    backend: values.EXECUTOR_BACKEND,
+    backend,
     gatewayUrl,
     gatewayCa: caFile === undefined ? undefined : readSmallFile('PODGATE_GATEWAY_CA_FILE', caFile),
     credential,
     templatesFile: values.PODGATE_TEMPLATES,
-    templateVariables: templateVariablesOf(values, values.EXECUTOR_BACKEND),
+    templateVariables: templateVariablesOf(values, backend),
     cluster: values.PODGATE_CLUSTER ?? clusterFromHost(hostname()),
     http: Object.freeze({ host: values.HOST, port: values.PODGATE_AGENT_PORT }),
     maxOutputBytes: values.MAX_OUTPUT_BYTES,
     drainMs: values.PODGATE_DRAIN_MS,
-    gatewayProxy,
-    proxyVariables: passedOverProxies(environment, gatewayProxy),
+    gatewayProxy: proxy,
+    proxyVariables: passedOverProxies(environment, proxy !== undefined || backend === 'kubernetes'),
     canary: canaryOptions(values),
     unsafe: values.PODGATE_UNSAFE,
     memoryCgroup: values.PODGATE_MEMORY_CGROUP,
     path: environment.PATH ?? '/usr/local/bin:/usr/bin:/bin',
-    kubernetes: kubernetesOf(values),
+    kubernetes,
     docker: dockerOf(values, environment),
   });
 }
@@ -141,7 +145,7 @@ export function readDoctorConfig(
   });
   return {
     backend: values.EXECUTOR_BACKEND,
-    kubernetes: kubernetesOf(values),
+    kubernetes: kubernetesOf(values, environment),
     templatesFile: values.PODGATE_TEMPLATES,
     templateVariables: templateVariablesOf(values, values.EXECUTOR_BACKEND),
     targets: targetsOf(values),
@@ -166,7 +170,7 @@ function templateVariablesOf(values: Values, backend: AgentConfig['backend']): T
   });
 }
 
-function kubernetesOf(values: Values): AgentConfig['kubernetes'] {
+function kubernetesOf(values: Values, environment: Environment): AgentConfig['kubernetes'] {
   return Object.freeze({
     kubeconfig: values.KUBECONFIG,
     contexts:
@@ -175,6 +179,7 @@ function kubernetesOf(values: Values): AgentConfig['kubernetes'] {
     namespace: values.KUBERNETES_NAMESPACE,
     installation: values.PODGATE_INSTALLATION,
     cluster: values.PODGATE_CLUSTER,
+    proxyTo: readProxies(environment),
   });
 }
 

@@ -33,8 +33,8 @@ export async function runAgentDoctor(args: string[], io: Io): Promise<number> {
   const config = readDoctorConfig(environment(), [...GATEWAY_VARIABLE_NAMES, ...CLI_VARIABLE_NAMES]);
   if (config.backend !== 'kubernetes')
     throw new UsageError(`'agent doctor' is for EXECUTOR_BACKEND=kubernetes, not ${config.backend}`);
-  const { kubeconfig, contexts: wanted, namespace, cluster: only } = config.kubernetes;
-  const contexts = await loadKubeContexts(kubeconfig);
+  const { kubeconfig, contexts: wanted, namespace, cluster: only, proxyTo } = config.kubernetes;
+  const contexts = await loadKubeContexts(kubeconfig, { proxyTo });
   const { where } = contexts;
   const chosen = chooseContexts({ ...contexts, wanted, cluster: only });
   const templates = await createTemplateSource({

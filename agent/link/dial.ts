@@ -11,16 +11,13 @@ export type DialOptions = {
   url: URL;
   /** PEM of an authority that the system does not know. */
   ca?: string | undefined;
-  /** Through which `https` gateways are reached; undefined: there is none. */
-  proxy?: GatewayProxy | undefined;
+  /** URL of the http or https proxy before an `https` gateway; undefined: there is none. */
+  proxy?: string | undefined;
   /** How long it may be silent before there is a way through it. */
   proxyTimeoutMs?: number;
   /** Goes into the User-Agent. */
   software: string;
 };
-
-/** As `HTTPS_PROXY` and `NO_PROXY` have them: an http or https URL, and hosts that are dialed directly. */
-export type GatewayProxy = { readonly url: string; readonly noProxy: string };
 
 /** Opens a WebSocket to a gateway: no compression, no Origin, bounded messages. Whoever asks for it listens. */
 export function dial({ url, ca, proxy, proxyTimeoutMs, software }: DialOptions): WebSocket {
@@ -33,13 +30,13 @@ export function dial({ url, ca, proxy, proxyTimeoutMs, software }: DialOptions):
     followRedirects: false,
     headers: { 'User-Agent': software },
     ...(ca === undefined ? {} : { ca }),
-    ...(proxy && { agent: through(proxy, proxyTimeoutMs) }),
+    ...(proxy !== undefined && { agent: through(proxy, proxyTimeoutMs) }),
   });
 }
 
 /** What asks a proxy for a way does not hear that its dial was given up: it has a time of its own. */
-function through({ url, noProxy }: GatewayProxy, timeout = JOIN_TIMEOUT_MS): Agent {
-  return new Agent({ proxyEnv: { HTTPS_PROXY: url, NO_PROXY: noProxy }, timeout });
+function through(proxy: string, timeout = JOIN_TIMEOUT_MS): Agent {
+  return new Agent({ proxyEnv: { HTTPS_PROXY: proxy }, timeout });
 }
 
 /** Where the link of a gateway is, below whatever path its base URL has. */

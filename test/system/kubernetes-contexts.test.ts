@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { readAgentConfig } from '../../agent/config.ts';
 import { startConfiguredAgent } from '../../agent/run-agent.ts';
+import { startConnectProxy } from '../fakes/connect-proxy.ts';
 import { eventually } from '../fakes/eventually.ts';
 import { createKubeApi, type KubeApi } from '../fakes/kube-api/kube-api.ts';
 import { type Entry, type Stack, startStack } from '../fakes/stack.ts';
@@ -130,6 +131,23 @@ test('contexts that cannot be used are each one sentence with file and context a
   expect(log.find(({ event }) => event === 'kubeconfig_ignored')).toMatchObject({
     detail: `The kubeconfig '${missing}' cannot be read (ENOENT).`,
   });
+});
+
+test('a cluster behind the proxy that HTTPS_PROXY names is served', async () => {
+  const proxy = await startConnectProxy(Number(new URL(api.url).port));
+  onTestFinished(() => proxy[Symbol.asyncDispose]());
+  const file = kubeconfig('behind');
+  const config = JSON.parse(readFileSync(file, 'utf8'));
+  Object.assign(config.clusters[0].cluster, {
+    server: 'https://kube.invalid:6443',
+    'tls-server-name': 'localhost',
+  });
+  writeFileSync(file, JSON.stringify(config));
+  await startAgent(['behind'], { KUBECONFIG: file, HTTPS_PROXY: proxy.url });
+  await eventually(async () => (await cluster('behind'))?.templates.some(({ slots_free }) => slots_free > 0));
+  expect((await stack.run('print(1)', { cluster: 'behind' })).stdout).toBe('1\n');
+  expect(new Set(proxy.asked)).toEqual(new Set(['kube.invalid:6443']));
+  expect(log.some(({ event }) => event === 'proxies_passed_over')).toBe(false);
 });
 
 test.for([

@@ -160,10 +160,13 @@ describe("the agent's configuration", () => {
     expect(read({ NO_PROXY: 'x', ALL_PROXY: '' }).proxyVariables).toEqual([]);
     const proxies = { HTTPS_PROXY: 'http://user:secret@proxy', http_proxy: 'http://proxy' };
     const config = read({ ...proxies, EXECUTOR_BACKEND: 'docker', DOCKER_HOST: 'nothing://' });
-    expect(config.gatewayProxy).toEqual({ url: proxies.HTTPS_PROXY, noProxy: '' });
+    expect(config.gatewayProxy).toBe(proxies.HTTPS_PROXY);
     const log = vi.fn();
     await expect(startConfiguredAgent({ config, software: 'podgate/test', log })).rejects.toThrow();
     expect(log.mock.calls).toEqual([['proxies_passed_over', { variables: ['http_proxy'] }]]);
+    const near = { PODGATE_GATEWAY_URL: 'http://gateway.test', HTTPS_PROXY: 'http://proxy' };
+    expect(read(near).proxyVariables).toEqual([]);
+    expect(read({ ...near, EXECUTOR_BACKEND: 'docker' }).proxyVariables).toEqual(['HTTPS_PROXY']);
   });
 
   test('an engine that no agent can use stops the boot', async () => {

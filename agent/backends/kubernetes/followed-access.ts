@@ -66,6 +66,9 @@ export function followAccess(deps: FollowedAccessDeps): KubeAccess {
     get server() {
       return current.server;
     },
+    get isProxied() {
+      return current.isProxied;
+    },
     get namespace() {
       return current.namespace;
     },

@@ -99,6 +99,7 @@ export function accessContext(
   return {
     context,
     server: cluster.server.replace(/\/+$/, ''),
+    isProxied: Boolean(cluster.proxyUrl),
     namespace: found.namespace,
     agent,
     vitalAgent,

@@ -226,14 +226,15 @@ const REASONS: Readonly<Record<string, string>> = {
 };
 
 /** There was no answer. */
-function unreachable({ context }: KubeAccess, cause: unknown): Failure {
+function unreachable({ context, isProxied }: KubeAccess, cause: unknown): Failure {
   const { code, name } = (cause ?? {}) as { code?: unknown; name?: unknown };
   const known = typeof code === 'string' ? REASONS[code] : undefined;
   const reason = name === 'TimeoutError' ? REASONS.ETIMEDOUT : known;
   const why = reason === undefined ? '' : `: ${reason}`;
+  const way = isProxied ? ' through its proxy' : '';
   return new Failure(
     'backend_unavailable',
-    `The API server of context '${context}' cannot be reached${why}.`,
+    `The API server of context '${context}' cannot be reached${way}${why}.`,
     { cause },
   );
 }

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 // The library takes 90 MB and more than half a second to load: it is imported when a cluster is there to be reached.
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { Failure } from '../../../shared/errors.ts';
+import type { ProxyTo } from '../../proxy.ts';
 import { contextNames } from './context-names.ts';
 import { limitPlugins } from './exec-plugin.ts';
 import { followAccess } from './followed-access.ts';
@@ -39,6 +40,8 @@ export type KubeAccess = {
   readonly context: string;
   /** Without a slash at its end. */
   readonly server: string;
+  /** There is a proxy before it. */
+  readonly isProxied: boolean;
   /** The context's own; undefined where it names none. */
   readonly namespace: string | undefined;
   /** Sockets of plain requests, kept open. The library's own REST client opens a new one, with its handshake, for each. */
@@ -67,8 +70,10 @@ export type KubeContexts = {
   access(context: string): KubeAccess;
 };
 
-/** Only tests have reason to set them. */
 export type KubeConfigOptions = {
+  /** The way to servers of a kubeconfig that names no proxy itself. */
+  proxyTo?: ProxyTo;
+  /** Only tests have reason to set this one and the next. */
   proxyTimeoutMs?: number;
   /** The folder that OWN_TOKEN and its neighbours are looked for in; `/` unless given. */
   root?: string;
@@ -116,8 +121,18 @@ async function readContexts(paths: string | undefined, options: KubeConfigOption
   }
   const { config, problems, sources } = readKubeConfigs(() => new KubeConfig(), paths);
   limitPlugins(config);
+  adoptProxies(config, options.proxyTo);
   const fileOf = (context: string) => sources.get(context) ?? paths;
   return contextsOf(config, { problems, where: paths, fileOf }, options);
+}
+
+/** What a kubeconfig says itself goes first. */
+function adoptProxies(config: KubeConfig, proxyTo: ProxyTo = () => undefined): void {
+  config.clusters = config.clusters.map((cluster) => {
+    const { server, proxyUrl } = cluster;
+    const proxy = proxyUrl || !URL.canParse(server) ? proxyUrl : proxyTo(new URL(server));
+    return proxy === undefined ? cluster : { ...cluster, proxyUrl: proxy };
+  });
 }
 
 function contextsOf(

@@ -33,7 +33,8 @@ export async function createKubernetesClusters(
 ): Promise<(KubernetesCluster & { name: string })[]> {
   const { instance, clock, random, log } = deps;
   const { kubeconfig, contexts: wanted, namespace, installation, cluster: only } = deps.config.kubernetes;
-  const contexts = await loadKubeContexts(kubeconfig);
+  const { proxyTo } = deps.config.kubernetes;
+  const contexts = await loadKubeContexts(kubeconfig, { proxyTo });
   const { names, current, where } = contexts;
   for (const { detail } of contexts.problems) log('kubeconfig_ignored', { detail });
   const chosen = chooseContexts({ names, current, wanted, cluster: only, where });
@@ -58,7 +59,7 @@ export async function createKubernetesClusters(
         random,
         log: said,
         async connect() {
-          const access = (await loadKubeContexts(kubeconfig)).access(context);
+          const access = (await loadKubeContexts(kubeconfig, { proxyTo })).access(context);
           const client = createKubeClient(access, rights);
           return { client, namespace: namespace ?? access.namespace ?? DEFAULT_NAMESPACE };
         },

@@ -166,6 +166,7 @@ describe('a kubeconfig that changes', () => {
   const plain = (server: string): KubeAccess & { closed: boolean } => ({
     context: 'c',
     server,
+    isProxied: false,
     namespace: undefined,
     agent: undefined as never,
     vitalAgent: undefined as never,

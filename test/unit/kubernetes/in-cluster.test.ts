@@ -9,6 +9,7 @@ import {
   loadKubeContexts,
   OWN_TOKEN,
 } from '../../../agent/backends/kubernetes/kube-config.ts';
+import type { ProxyTo } from '../../../agent/proxy.ts';
 import { openKubeFolder } from '../../fakes/kube-api/kube-folder.ts';
 
 const { api, newFile } = await openKubeFolder();
@@ -41,7 +42,8 @@ function mount(token: string): void {
   writeFileSync(ownFile('namespace'), 'sandboxes');
 }
 
-const load = (): Promise<KubeContexts> => loadKubeContexts(undefined, { root });
+const load = (proxyTo?: ProxyTo): Promise<KubeContexts> =>
+  loadKubeContexts(undefined, { root, ...(proxyTo && { proxyTo }) });
 
 async function clientOf(): Promise<KubeClient> {
   const client = createKubeClient((await load()).access(IN_CLUSTER_CONTEXT));
@@ -63,6 +65,13 @@ describe('an agent inside a cluster', () => {
     const client = await clientOf();
     expect(client.access.namespace).toBe('sandboxes');
     await expect(client.call(PODS)).resolves.toMatchObject({ items: [] });
+  });
+
+  test('goes through no proxy: what is before the gateway is not before the cluster', async () => {
+    mount('own');
+    const access = (await load(() => 'http://127.0.0.1:1')).access(IN_CLUSTER_CONTEXT);
+    onTestFinished(() => access.close());
+    await expect(createKubeClient(access).call(PODS)).resolves.toMatchObject({ items: [] });
   });
 
   test('whose pod has no service account is told so', async () => {

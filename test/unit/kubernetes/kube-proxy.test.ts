@@ -1,13 +1,14 @@
 import { writeFileSync } from 'node:fs';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { createKubeClient, type KubeClient } from '../../../agent/backends/kubernetes/kube-client.ts';
-import { loadKubeContexts } from '../../../agent/backends/kubernetes/kube-config.ts';
+import { type KubeConfigOptions, loadKubeContexts } from '../../../agent/backends/kubernetes/kube-config.ts';
 import {
   createKubernetesBackend,
   type KubernetesBackend,
 } from '../../../agent/backends/kubernetes/kubernetes-backend.ts';
 import { openExec } from '../../../agent/backends/kubernetes/open-exec.ts';
 import { CONTAINER } from '../../../agent/backends/kubernetes/pod-spec.ts';
+import { readProxies } from '../../../agent/proxy.ts';
 import { parseTemplate } from '../../../shared/template.ts';
 import { type ConnectProxy, startConnectProxy } from '../../fakes/connect-proxy.ts';
 import { eventually } from '../../fakes/eventually.ts';
@@ -25,12 +26,16 @@ beforeEach(async () => {
 });
 
 /** The fake's cluster, where nothing listens but through the proxy. */
-async function proxied(proxyTimeoutMs: number): Promise<KubeClient> {
+function proxied(proxyTimeoutMs: number): Promise<KubeClient> {
+  return clientOf({ server: `https://${BEHIND}`, 'proxy-url': proxy.url }, { proxyTimeoutMs });
+}
+
+async function clientOf(cluster: object, options: KubeConfigOptions): Promise<KubeClient> {
   const config = JSON.parse(api.kubeconfig());
-  Object.assign(config.clusters[0].cluster, { server: `https://${BEHIND}`, 'proxy-url': proxy.url });
+  Object.assign(config.clusters[0].cluster, cluster);
   const path = newFile();
   writeFileSync(path, JSON.stringify(config));
-  const access = (await loadKubeContexts(path, { proxyTimeoutMs })).access('fake');
+  const access = (await loadKubeContexts(path, options)).access('fake');
   onTestFinished(() => access.close());
   return createKubeClient(access);
 }
@@ -53,6 +58,25 @@ describe('a proxy', () => {
     const client = await proxied(15_000);
     await expect(client.call({ method: 'GET', path: PODS })).resolves.toMatchObject({ items: [] });
     expect(proxy.asked).toEqual([BEHIND]);
+  });
+
+  test('that HTTPS_PROXY names is gone through where the kubeconfig names none, unless NO_PROXY names the server', async () => {
+    const cluster = { server: 'https://kube.invalid:6443', 'tls-server-name': 'localhost' };
+    const set = { HTTPS_PROXY: proxy.url };
+    const client = await clientOf(cluster, { proxyTo: readProxies(set) });
+    await expect(client.call({ method: 'GET', path: PODS })).resolves.toMatchObject({ items: [] });
+    const asked = ['kube.invalid:6443'];
+    expect(proxy.asked).toEqual(asked);
+    const aside = await clientOf(cluster, { proxyTo: readProxies({ ...set, NO_PROXY: 'invalid' }) });
+    await expect(aside.call({ method: 'GET', path: PODS })).rejects.toThrow(/cannot be reached: /);
+    expect(proxy.asked).toEqual(asked);
+    const proxyTo = readProxies({ HTTPS_PROXY: 'http://127.0.0.1:1' });
+    const own = await clientOf({ ...cluster, 'proxy-url': proxy.url }, { proxyTo });
+    await expect(own.call({ method: 'GET', path: PODS })).resolves.toMatchObject({ items: [] });
+    const dead = await clientOf(cluster, { proxyTo });
+    await expect(dead.call({ method: 'GET', path: PODS })).rejects.toThrow(
+      'cannot be reached through its proxy: nothing listens there',
+    );
   });
 
   test('carries a backend: its calls, its watch and its execs, however long they are silent', async () => {

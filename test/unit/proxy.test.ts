@@ -3,8 +3,8 @@ import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { type WebSocket, WebSocketServer } from 'ws';
-import { gatewayProxyOf, passedOverProxies } from '../../agent/gateway-proxy.ts';
 import { dial, SUBPROTOCOL } from '../../agent/link/dial.ts';
+import { gatewayProxy, passedOverProxies, readProxies } from '../../agent/proxy.ts';
 import { type ConnectProxy, startConnectProxy } from '../fakes/connect-proxy.ts';
 import { createAuthority } from '../fakes/kube-api/certificates.ts';
 import { until } from '../fakes/until.ts';
@@ -30,13 +30,13 @@ beforeEach(async () => {
   };
 });
 
-function dialed(given: { ca?: string; noProxy?: string; proxyUrl?: string } = {}): WebSocket {
-  const { ca = authority.cert, noProxy = '', proxyUrl = proxy.url } = given;
+function dialed(given: { ca?: string; proxyUrl?: string } = {}): WebSocket {
+  const { ca = authority.cert, proxyUrl = proxy.url } = given;
   const url = new URL(`https://${BEHIND}/below`);
   return dial({
     url,
     ca,
-    proxy: { url: proxyUrl, noProxy },
+    proxy: proxyUrl,
     proxyTimeoutMs: PROXY_TIMEOUT_MS,
     software: 'podgate/test',
   });
@@ -57,11 +57,6 @@ describe('the proxy before a gateway', () => {
     await until(() => proxy.connections === 0);
     const stranger = createAuthority('stranger').cert;
     await expect(failed(dialed({ ca: stranger }))).resolves.toMatch(/certificate|signature/);
-  });
-
-  test('is left aside for hosts that NO_PROXY names', async () => {
-    await expect(failed(dialed({ noProxy: 'other.test,localhost' }))).resolves.toContain('ECONNREFUSED');
-    expect(proxy.asked).toEqual([]);
   });
 
   test('that says nothing keeps no socket of a dial that was given up', async () => {
@@ -87,22 +82,59 @@ describe('the proxy before a gateway', () => {
 describe('what the environment says of it', () => {
   const gateway = new URL('https://gateway.test');
 
-  test('holds for an https gateway on another machine, small names first', () => {
+  test('holds for an https server on another machine, small names first', () => {
     const HTTPS_PROXY = 'http://proxy.test:3128';
-    expect(gatewayProxyOf(gateway, { HTTPS_PROXY })).toEqual({ url: HTTPS_PROXY, noProxy: '' });
-    const both = { HTTPS_PROXY, https_proxy: 'small.test:1', NO_PROXY: 'a', no_proxy: 'b' };
-    expect(gatewayProxyOf(new URL('wss://gateway.test'), both)).toEqual({
-      url: 'http://small.test:1',
-      noProxy: 'b',
+    expect(readProxies({ HTTPS_PROXY })(gateway)).toBe(HTTPS_PROXY);
+    const both = readProxies({
+      HTTPS_PROXY,
+      https_proxy: 'small.test:1',
+      NO_PROXY: 'gateway.test',
+      no_proxy: 'b',
     });
+    expect(both(new URL('wss://gateway.test'))).toBe('http://small.test:1');
     for (const url of ['http://gateway.test', 'https://127.0.0.1:8000', 'https://localhost'])
-      expect(gatewayProxyOf(new URL(url), both)).toBeUndefined();
-    expect(gatewayProxyOf(gateway, { HTTP_PROXY: 'http://proxy', HTTPS_PROXY: '' })).toBeUndefined();
+      expect(both(new URL(url))).toBeUndefined();
+    expect(readProxies({ HTTP_PROXY: 'http://proxy', HTTPS_PROXY: '' })(gateway)).toBeUndefined();
   });
 
-  test.each(['socks5://proxy:1', 'http://', 'pro xy'])('stops the boot where it is %s', (HTTPS_PROXY) => {
-    expect(() => gatewayProxyOf(gateway, { HTTPS_PROXY })).toThrow('HTTPS_PROXY is no http or https URL');
+  test.each([
+    ['gateway.test', 'https://gateway.test', true],
+    ['other.test, Gateway.Test', 'https://gateway.test', true],
+    ['other.test gateway.test', 'https://gateway.test', true],
+    ['test', 'https://gateway.test', true],
+    ['.test', 'https://gateway.test', true],
+    ['*.gateway.test', 'https://gateway.test', true],
+    ['way.test', 'https://gateway.test', false],
+    ['gateway.test:443', 'https://gateway.test', true],
+    ['gateway.test:6443', 'https://gateway.test', false],
+    ['gateway.test:6443', 'https://gateway.test:6443', true],
+    ['*', 'https://gateway.test', true],
+    [', .', 'https://gateway.test', false],
+    ['10.0.0.0/8', 'https://10.1.2.3:6443', true],
+    ['10.0.0.0/8', 'https://11.1.2.3:6443', false],
+    ['10.0.0.0/8', 'https://gateway.test', false],
+    ['10.0.0.0/33,10.0.0.0/,10.0.0.0/x', 'https://10.0.0.0', false],
+    ['10.1.2.3:6443', 'https://10.1.2.3:6443', true],
+    ['0.1.2.3', 'https://10.0.1.2.3.test', false],
+    ['2.3', 'https://10.1.2.3', false],
+    ['fd00::/8', 'https://[fd00::1]:6443', true],
+    ['fd00::1', 'https://[fd00::1]', true],
+    ['[fd00::1]:6443', 'https://[fd00::1]:6443', true],
+    ['fd00::2', 'https://[fd00::1]', false],
+  ])('NO_PROXY=%s leaves it aside for %s: %s', (NO_PROXY, server, isLeftAside) => {
+    const proxyTo = readProxies({ HTTPS_PROXY: 'http://proxy.test', NO_PROXY });
+    expect(proxyTo(new URL(server)) === undefined).toBe(isLeftAside);
   });
+
+  test.each(['socks5://proxy:1', 'http://', 'pro xy'])(
+    'stops the boot where a gateway is behind it and it is %s',
+    (HTTPS_PROXY) => {
+      expect(() => gatewayProxy(gateway, readProxies({ HTTPS_PROXY }))).toThrow(
+        'HTTPS_PROXY is no http or https URL',
+      );
+      expect(gatewayProxy(gateway, readProxies({ HTTPS_PROXY, NO_PROXY: 'test' }))).toBeUndefined();
+    },
+  );
 
   test('leaves over what nothing here heeds', () => {
     const set = {
@@ -111,7 +143,7 @@ describe('what the environment says of it', () => {
       http_proxy: 'http://proxy',
       NO_PROXY: 'x',
     };
-    expect(passedOverProxies(set, gatewayProxyOf(gateway, set))).toEqual(['ALL_PROXY', 'http_proxy']);
-    expect(passedOverProxies(set, undefined)).toEqual(['HTTPS_PROXY', 'ALL_PROXY', 'http_proxy']);
+    expect(passedOverProxies(set, true)).toEqual(['ALL_PROXY', 'http_proxy']);
+    expect(passedOverProxies(set, false)).toEqual(['HTTPS_PROXY', 'ALL_PROXY', 'http_proxy']);
   });
 });
