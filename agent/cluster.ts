@@ -8,6 +8,7 @@ import type { Template } from '../shared/template.ts';
 import type { Backend } from './backends/backend.ts';
 import { type Canary, type CanaryOptions, createCanary } from './canary/canary.ts';
 import type { Clock } from './clock.ts';
+import { createDeadline, orAborted } from './deadline.ts';
 import type { Log } from './log.ts';
 import type { PoolBounds } from './pool/bounds.ts';
 import { createPool, type Pool } from './pool/pool.ts';
@@ -24,6 +25,12 @@ export type ClusterFacts = Pick<ClusterAnnouncement, 'kubernetes_version'> & {
 
 const NO_FACTS: ClusterFacts = { kubernetes_version: null, unavailable: null, impaired: null };
 const NOT_CHECKED: ClusterAnnouncement['isolation'] = { checked_at: null, findings: [] };
+
+/**
+ * How long an end waits for sandboxes to go one by one. Where their cluster is away each would be tried for minutes; as a
+ * backend closes it gives that up, and removes what is left together, if it can.
+ */
+export const CLOSE_POOLS_MS = 5_000;
 
 export type ClusterOptions = {
   readonly name: string;
@@ -153,8 +160,11 @@ export function createCluster(deps: ClusterDeps): Cluster {
       stopFollowing();
       stopHearing?.();
       templates.close();
-      await Promise.all([...[...pools.values()].map((pool) => pool.close()), ...retired]);
+      const closed = Promise.all([...[...pools.values()].map((pool) => pool.close()), ...retired]);
+      using limit = createDeadline(clock, CLOSE_POOLS_MS, () => new Error('The sandboxes are not gone yet.'));
+      await orAborted(closed, limit.signal).catch(() => {});
       await backend.close();
+      await closed;
       await canary?.ended();
     },
   };
