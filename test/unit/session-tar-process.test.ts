@@ -65,6 +65,14 @@ out.close()`;
     expect(lstatSync(join(base, 'outside', 'secret')).nlink).toBe(1);
   });
 
+  test('may hold more directories than a process may have open files', () => {
+    const directories = Array.from({ length: 100 }, (_, n) => ({ name: `d${n}/e`, type: DIRECTORY }));
+    const entries = directories.flatMap((entry) => [entry, { name: `${entry.name}/file` }]);
+    const before = 'import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))';
+    expect(serve({ op: 'unpack', path: '' }, before, tarOf(entries)).head).toEqual({ ok: { entries: 200 } });
+    expect(serve({ op: 'pack', path: '' }, before).status).toBe(0);
+  });
+
   const LEADING_OUT: Entry = { name: 'way', type: LINK, linkname: '../outside' };
   test.each<[string, Entry[]]>([
     ['above it', [{ name: '../outside/new' }]],

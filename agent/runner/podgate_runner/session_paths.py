@@ -89,8 +89,11 @@ def make_directory(root, path, make):
     """What it is then, made or there before."""
     fd, name = parent_of(root, path, make)
     try:
-        make(name, fd)
-    except FileExistsError:
-        if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-            raise
-    return described(name, os.stat(name, dir_fd=fd, follow_symlinks=False), fd)
+        try:
+            make(name, fd)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                raise
+        return described(name, os.stat(name, dir_fd=fd, follow_symlinks=False), fd)
+    finally:
+        os.close(fd)
