@@ -46,9 +46,14 @@ export async function showResults(event: ResultEvent, { io, saver }: ShowResults
     await write(io.stderr, `podgate: ${printable(type)} ${whyLess(reason)}\n`);
 }
 
+const LESS = new Map([
+  ['too_many_rows', 'has only the first rows'],
+  ['fewer_dots', 'has fewer dots an inch'],
+  ['truncated', 'has only its beginning'],
+]);
+
 function whyLess(reason: string): string {
-  if (reason === 'too_many_rows') return 'has only the first rows';
-  return reason === 'fewer_dots' ? 'has fewer dots an inch' : `was left out: ${printable(reason)}`;
+  return LESS.get(reason) ?? `was left out: ${printable(reason)}`;
 }
 
 /** The program's own files come first. */

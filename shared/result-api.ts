@@ -42,7 +42,7 @@ export const pythonResults = {
     )
     .describe('what the code gives, where `rich` asks for it'),
   results_omitted: omittedResults.describe(
-    'representations that were too large or too many, and figures of code that was interrupted; `too_many_rows`: what is there has the first rows of a table, and not all; `fewer_dots`: a figure that would have been too large, with fewer dots an inch',
+    'representations that were too large or too many, and figures of code that was interrupted; `too_many_rows`: what is there has the first rows of a table, and not all; `fewer_dots`: a figure that would have been too large, with fewer dots an inch; `truncated`: the beginning of a text',
   ),
   error: resultError.nullable().describe('the exception that ended the code'),
 };

@@ -237,6 +237,21 @@ open("copy", "w").write(open("in.txt").read())
     expect(nested.results_omitted).toEqual([{ type: 'application/json', reason: 'too_large' }]);
   });
 
+  test('cuts a text that would be too large, as output is cut, and says so', async () => {
+    const textOf = ({ results }: ExecuteResponse) => String(results?.[0]?.data['text/plain']);
+    const MIB = 1 << 20;
+    const whole = await run(`"x" * (2 * ${MIB} - 2)`);
+    expect([textOf(whole).length, whole.results_omitted]).toEqual([2 * MIB, []]);
+    for (const code of [`"é" * ${MIB}`, `display("é" * ${MIB})`, `list(range(1_000_000))`]) {
+      const { results, results_omitted, stdout } = await run(code);
+      const text = textOf({ results } as ExecuteResponse);
+      expect(text).toMatch(/^('é{100}|\[0, 1, 2, )[\s\S]*\n\.\.\.\[truncated\]$/);
+      expect(Buffer.byteLength(text)).toBeGreaterThanOrEqual(MIB - 1);
+      expect(Buffer.byteLength(text)).toBeLessThanOrEqual(MIB);
+      expect([results_omitted, stdout]).toEqual([[{ type: 'text/plain', reason: 'truncated' }], '']);
+    }
+  });
+
   test('says where the JSON of a table has only its first rows', async () => {
     const table = async (rows: number) => {
       const { results, results_omitted } = await run(tableOf(rows));

@@ -15,6 +15,9 @@ MAX_REPRESENTATION_BYTES = 2 << 20
 MAX_DOCUMENT_BYTES = 6 << 20
 # Of a figure that would be larger.
 FEWER_DPI = 50
+# Of a text that would be.
+MAX_CUT_TEXT_BYTES = 1 << 20
+_MARKER = "\n...[truncated]"
 MAX_FRAMES = 64
 MAX_TEXT_CHARS = 4096
 MAX_NAME_CHARS = 1024
@@ -132,6 +135,8 @@ class Results:
             if text is None:
                 continue
             text = text.encode("utf-8", "replace").decode("utf-8")
+            if name == "text/plain" and len(text.encode("utf-8")) > MAX_REPRESENTATION_BYTES:
+                text, partial[name] = beginning(text), "truncated"
             if len(self._results) >= MAX_RESULTS or len(data) >= MAX_REPRESENTATIONS:
                 self._omit(name, "too_many")
             elif len(text.encode("utf-8")) > MAX_REPRESENTATION_BYTES or not self._has_room(name, text):
@@ -165,6 +170,11 @@ class Results:
                 last = trace
             trace = trace.tb_next
         return first if last is None else last.tb_next
+
+
+def beginning(text):
+    """With a marker, as output that is cut has it."""
+    return text.encode("utf-8")[: MAX_CUT_TEXT_BYTES - len(_MARKER)].decode("utf-8", "ignore") + _MARKER
 
 
 def identity(fd):
