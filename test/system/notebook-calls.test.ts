@@ -81,6 +81,42 @@ def show(fig, renderer=None): print("browser", renderer)
     });
   });
 
+  describe('and updates what it displays', () => {
+    const plain = (text: string) => ['display', { 'text/plain': text }];
+
+    test('has the last of what was displayed under an id, where the first was, and nothing else of that', async () => {
+      const code = `handle = display("x" * 1_900_000, display_id=True)
+display(1, display_id="a"); display(2)
+for n in range(40): handle.update("y" * 1_900_000)
+display(3, display_id="a", update=True)
+handle.update(handle.display_id == repr(handle)[26:-1])
+display("z" * 1_900_000); display("z" * 1_900_000)`;
+      const updated = await run(`${code};`);
+      expect(updated).toMatchObject({ results_omitted: [], error: null });
+      const z = plain(`'${'z'.repeat(1_900_000)}'`);
+      expect(given(updated)).toEqual([plain('True'), plain('3'), plain('2'), z, z]);
+    });
+
+    test('displays anew what was cleared meanwhile or is not there, and what is displayed again', async () => {
+      const code = `handle = display(1, display_id="a")
+display(2, clear=True)
+handle.update(3)
+handle.display(4)
+display(5, display_id="b", update=True)
+display(6, update=True);`;
+      expect(given(await run(code))).toEqual(['2', '3', '4', '5', '6'].map(plain));
+    });
+
+    test('is told of what fails at the line that displays it', async () => {
+      const code = `class Bad:\n    def __repr__(self): raise KeyError\nhandle = display(1, display_id=True)\n`;
+      for (const line of ['handle.update(Bad())', 'handle.display(Bad())'])
+        expect((await run(code + line)).error).toMatchObject({
+          name: 'KeyError',
+          frames: [{ line: 4, name: '<module>' }, {}, {}, {}, { line: 2, name: '__repr__' }],
+        });
+    });
+  });
+
   test.each(['include, exclude', 'include=None, exclude=None, **_', ''])(
     'gives the bundle of a value that takes (%s)',
     async (names) => {

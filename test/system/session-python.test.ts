@@ -252,6 +252,14 @@ threading.Thread(target=speak).start()`,
     await end(id);
   });
 
+  test('displays anew what updates something of an earlier piece', async () => {
+    const id = await open();
+    await run(id, 'handle = display(1, display_id=True)', { rich: true });
+    const later = await run(id, 'handle.update(2); handle.update(3)', { rich: true });
+    expect(later.results).toEqual([{ kind: 'display', data: { 'text/plain': '3' } }]);
+    expect((await run(id, 'handle.update(4)')).stdout).toBe('4\n');
+  });
+
   test('gives what a piece displayed before it was killed', async () => {
     const id = await open();
     const killed = await run(id, 'display(1)\nimport os; os.kill(os.getpid(), 9)', { rich: true });

@@ -69,7 +69,7 @@ def _display(own, results):
     def display(*values, **options):
         if not results().rich:
             return own(*values, **options)
-        results().display(*values, **options)
+        return results().display(*values, **options)
 
     return display
 

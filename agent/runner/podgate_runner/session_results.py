@@ -43,6 +43,7 @@ class Results:
     def __init__(self, rich, fd):
         self.rich = rich
         self._fd, self._file, self._owner = fd, identity(fd), os.getpid()
+        # With the `display_id` of each, or None.
         self._results = []
         self._omitted = []
         self._bytes = 0
@@ -58,17 +59,20 @@ class Results:
             self._add("result", *representations(value))
         return True
 
-    def display(self, *values, raw=False, clear=False, **_):
-        """What notebooks have under that name. With `raw` a value is a dictionary of its representations by media type. Where
-        nobody wants results it prints."""
+    def display(self, *values, raw=False, clear=False, display_id=None, update=False, **_):
+        """What notebooks have under that name. With `raw` a value is a dictionary of its representations by media type. With
+        `update` it takes the place of what has its `display_id`. Where nobody wants results it prints."""
         if clear:
             self.clear(True)
+        if display_id is True:
+            display_id = os.urandom(16).hex()
         for value in values:
             if self.rich:
                 found = (named(value), {}) if raw else representations(value, True)
-                self._add("display", *found)
+                self._add("display", *found, display_id=display_id, update=update)
             else:
                 print(repr(value))
+        return DisplayHandle(display_id) if display_id else None
 
     def clear(self, wait=False):
         """With `wait` once there is something new."""
@@ -114,7 +118,7 @@ class Results:
         # The program may have closed the descriptor, or be a fork of the one that was started.
         if os.getpid() != self._owner or identity(self._fd) != self._file:
             return
-        body = {"results": self._results, "omitted": self._omitted, "error": self._error}
+        body = {"results": [result for _, result in self._results], "omitted": self._omitted, "error": self._error}
         size = 0
         try:
             document = json.dumps(body, ensure_ascii=True).encode("ascii")
@@ -125,10 +129,11 @@ class Results:
             size = 0
         os.ftruncate(self._fd, size)
 
-    def _add(self, kind, found, partial):
+    def _add(self, kind, found, partial, display_id=None, update=False):
         """`partial`: names of those that are not of the whole value, and why."""
         if self._stale:
             self.clear()
+        place = self._vacate(display_id) if update else len(self._results)
         data = {}
         for name, value in found.items():
             text = text_for(value)
@@ -146,12 +151,20 @@ class Results:
                 if name in partial:
                     self._omit(name, partial[name])
         if data:
-            self._results.append({"kind": kind, "data": data})
+            self._results.insert(place, (display_id, {"kind": kind, "data": data}))
             self.save()
 
+    def _vacate(self, display_id):
+        """The place of what is there under an id, which goes; the end where nothing is."""
+        for place, (its_id, result) in enumerate(self._results):
+            if its_id is not None and its_id == display_id:
+                self._bytes -= sum(size_of(name, text) for name, text in result["data"].items())
+                del self._results[place]
+                return place
+        return len(self._results)
+
     def _has_room(self, name, text):
-        """What is not ASCII takes up to six times as much in the document."""
-        size = len(json.dumps(name)) + len(json.dumps(text)) + 4
+        size = size_of(name, text)
         if self._bytes + size > MAX_DOCUMENT_BYTES:
             return False
         self._bytes += size
@@ -172,6 +185,27 @@ class Results:
         return first if last is None else last.tb_next
 
 
+class DisplayHandle:
+    """What is displayed under an id. What an earlier piece of code displayed has been given: in a later one it comes anew."""
+
+    def __init__(self, display_id):
+        self.display_id = display_id
+
+    def __repr__(self):
+        return "<DisplayHandle display_id=%s>" % self.display_id
+
+    def display(self, value, **options):
+        sys.modules["builtins"].display(value, display_id=self.display_id, **options)
+
+    def update(self, value, **options):
+        sys.modules["builtins"].display(value, display_id=self.display_id, update=True, **options)
+
+
+def size_of(name, text):
+    """What is not ASCII takes up to six times as much in the document."""
+    return len(json.dumps(name)) + len(json.dumps(text)) + 4
+
+
 def beginning(text):
     """With a marker, as output that is cut has it."""
     return text.encode("utf-8")[: MAX_CUT_TEXT_BYTES - len(_MARKER)].decode("utf-8", "ignore") + _MARKER
@@ -185,8 +219,11 @@ def identity(fd):
     return found.st_dev, found.st_ino
 
 
+_CALLED = [call.__code__ for call in (Results.display, DisplayHandle.display, DisplayHandle.update)]
+
+
 def is_called(code):
-    return code is Results.display.__code__ or code.co_filename == _CALLS_FILE
+    return code in _CALLED or code.co_filename == _CALLS_FILE
 
 
 def representations(value, displayed=False):
