@@ -16,6 +16,11 @@ from podgate_runner import outermost, unwritten
 
 _FLUSH_FAILED = 120
 _SIGNALS = range(1, signal.NSIG)
+# What the interpreter takes from `sys` before it takes modules. Nothing is found from there on, and so it goes first.
+_TAKEN = (
+    "meta_path", "path", "argv", "ps1", "ps2", "last_type", "last_value", "last_traceback", "last_exc", "path_hooks",
+    "path_importer_cache", "__interactivehook__",
+)
 
 
 def leave(box, known_modules):
@@ -26,8 +31,8 @@ def leave(box, known_modules):
         if type(box[0]) is KeyboardInterrupt:
             interrupted.append(True)
             sys.addaudithook(lambda *event: forgets(*event) and interrupted.clear())
-        code = report(box)
-    box.clear()
+        code = report(box[0])
+    outermost.call(box.clear)
     whole = True
     try:
         whole = finish(known_modules)
@@ -52,11 +57,9 @@ def forgets(event, args):
     return event == "exec" and sys.version_info < (3, 14) and getattr(args[0], "co_filename", None) == "<string>"
 
 
-def report(box):
+def report(error):
     """The exit code for an exception, after it was shown as the interpreter shows it. Its class may be the program's: like
     the interpreter this asks no attribute of it that a class can have in place of the real one."""
-    error = box.pop()
-    box.append(None)
     kind = type(error)
     if issubclass(kind, SystemExit):
         return exit_code(error)
@@ -158,23 +161,23 @@ def release(known_modules):
         # Frees nothing that somebody has, but puts whoever holds before what it holds: of what is freed together a file would
         # be closed before the text that waits for it is written.
         outermost.call(gc.collect)
-    _forget_last()
-    held, left = {}, []
+    _forget(_TAKEN)
+    left = []
+    # One after the other: what is freed with one still finds those that are to come.
     for name in _added(known_modules):
-        held[name] = sys.modules.pop(name)
         try:
-            left.append(ref(held[name]))
-        except TypeError:
+            left.append(ref(sys.modules[name]))
+        except (KeyError, TypeError):
             pass
-    outermost.call(held.clear)
+        outermost.call(sys.modules.__setitem__, name, None)
     outermost.call(gc.collect)
     for module in left:
         clear(module())
 
 
-def _forget_last():
-    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
-        sys.__dict__.pop(name, None)
+def _forget(names):
+    """By a function of C's: what is freed here warns, and looks at frames."""
+    outermost.call(sys.__dict__.update, dict.fromkeys(names))
     sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
     if "_" in builtins.__dict__:
         builtins._ = None
@@ -184,7 +187,7 @@ def rehearse(main, known_modules):
     """What `finish` and `flush` do, to a module that nobody knows."""
     _handled()
     outermost.call(gc.collect)
-    _forget_last()
+    _forget(())
     _added(known_modules)
     clear(main)
     unwritten.is_possible()
@@ -211,9 +214,11 @@ def clear(module):
         return
     values = module.__dict__
     for private in (True, False):
-        for name in list(values):
-            if isinstance(name, str) and name != "__builtins__" and (name[:1] == "_" and name[1:2] != "_") == private:
-                values[name] = None
+        names = [
+            name for name in values
+            if isinstance(name, str) and name != "__builtins__" and (name[:1] == "_" and name[1:2] != "_") == private
+        ]
+        outermost.call(values.update, dict.fromkeys(names))
 
 
 def flush(tell=None):

@@ -211,7 +211,7 @@ def report(error):
     """As pyexit, but that of code which is in no file the lines are shown."""
     kind, trace = type(error), pyexit.trace_of(error)
     if issubclass(kind, SystemExit) or sys.excepthook is not pyexit.show:
-        return pyexit.report([error])
+        return pyexit.report(error)
     sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace
     try:
         __import__("traceback").print_exception(kind, error, trace)

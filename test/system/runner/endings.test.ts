@@ -96,6 +96,49 @@ describeSandbox('the end of a Python program', (sandbox) => {
     expect(ran.result.exit_code).toBe(1);
   });
 
+  test.each([
+    ['an exit', 'end(SystemExit)', { outcome: 'exited', exit_code: 3 }],
+    ['an error', 'end(ValueError)', { outcome: 'exited', exit_code: 1 }],
+    ['an interrupt', 'end(KeyboardInterrupt)', { outcome: 'signaled', exit_code: 130 }],
+    [
+      'its module, which the library has',
+      'freed, left, os.kept = Freed(), never(), __main__',
+      { outcome: 'exited', exit_code: 0 },
+    ],
+  ])(
+    'shows what is freed with %s no frame of ours, and imports nothing to warn of it',
+    async (_name, end, outcome) => {
+      const ran = await sandbox().run(py`
+      import os, sys, __main__
+      class Freed:
+          def __del__(self, frame=sys._getframe, print=print):
+              at = frame()
+              while at:
+                  print(at.f_code.co_name)
+                  at = at.f_back
+      async def never(): pass
+      def end(kind):
+          freed, left = Freed(), never()
+          raise kind(3)
+      ${end}
+    `);
+      expect(ran.stdout).toBe('__del__\n');
+      expect(ran.stderr).toMatch(/sys.*: RuntimeWarning: coroutine 'never' was never awaited\n/);
+      expect(ran.stderr).not.toContain('podgate');
+      expect(ran.result).toMatchObject(outcome);
+    },
+  );
+
+  test('frees its modules one after the other: with each those that are to come are still found', async () => {
+    const ran = await sandbox().run(py`
+      import warnings
+      warnings.simplefilter("always")
+      open("first", "w")
+      left = open("left", "w")
+    `);
+    expect(ran.stderr.match(/ResourceWarning: Enable tracemalloc/g)).toHaveLength(2);
+  });
+
   test('by a kind of KeyboardInterrupt is that of any other exception', async () => {
     const ran = await sandbox().run('class Own(KeyboardInterrupt): pass\nraise Own("x")');
     expect(ran.result).toMatchObject({ outcome: 'exited', exit_code: 1, signal: null });
