@@ -98,14 +98,16 @@ def run(path, args, interactive):
     except BaseException as raised:
         error = raised.with_traceback(None)
     else:
+        # What it makes of its place in `sys.modules` is the same to its last expression.
+        names = sys.modules["__main__"].__dict__
         for code in codes:
             try:
-                outermost.call(exec, code, sys.modules["__main__"].__dict__)
+                outermost.call(exec, code, names)
             except BaseException as raised:
                 # The class may be the program's, with methods of its own.
                 error = BaseException.with_traceback(raised, _above_ours(sys.exc_info()[2]))
                 break
-        del code, codes
+        del code, codes, names
     box = [error]
     del error
     pyexit.leave(box, _known_modules)

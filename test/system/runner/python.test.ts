@@ -199,6 +199,15 @@ describeSandbox('Python code', (sandbox) => {
     expect(ran.stdout).toBe('True True def f(): return 1\n');
   });
 
+  test.each([
+    ['is another object', 'sys.modules[__name__] = object()'],
+    ['is nowhere', 'del sys.modules[__name__]'],
+    ['is another module', 'sys.modules[__name__] = sys'],
+  ])('goes on to its last expression where its module %s', async (_name, statement) => {
+    const ran = await sandbox().run(`import sys\n${statement}\nvalue = 7\nvalue`);
+    expect(ran).toMatchObject({ stdout: '7\n', stderr: '', result: { exit_code: 0 } });
+  });
+
   test('may name its variables as it likes', async () => {
     const ran = await sandbox().run(py`
       tree = 1; ast = 2; sys = 3; code = 4; exec = 5; compile = 6; os = 7; io = 8; builtins = 9; result = 10; json = 11
