@@ -225,6 +225,36 @@ describe('two ends of a link', () => {
   });
 });
 
+test('what comes for a stream that nobody reads any more keeps no other from sending', () => {
+  const gateway = end(FROM_AGENT, [1, 2, 3], false);
+  const agent = end(FROM_GATEWAY, [0], true);
+  const pass = () => {
+    for (let more = true; more; ) {
+      more = false;
+      for (const [from, to] of [
+        [gateway, agent],
+        [agent, gateway],
+      ] as const)
+        for (let item = from.wire.shift(); item; item = from.wire.shift()) {
+          item.sent();
+          to.peer.receive(item.message);
+          more = true;
+        }
+    }
+  };
+  for (const stream of [1, 2]) {
+    gateway.peer.open(stream);
+    gateway.peer.control('START', stream, START);
+  }
+  pass();
+  gateway.peer.close(1, true);
+  agent.peer.data(1, 1, new Uint8Array(STREAM_WINDOW_BYTES));
+  pass();
+  agent.peer.data(2, 1, new Uint8Array(1));
+  pass();
+  expect([...gateway.arrived.data]).toEqual([['2/1', [0]]]);
+});
+
 describe('one end of a link', () => {
   const frame = (changes: Partial<Frame>) =>
     encodeFrame({

@@ -176,6 +176,7 @@ function createBench(random = 0.5) {
   const clock: FakeClock = createFakeClock();
   const dials: { atMs: number; link: FakeLink }[] = [];
   const known: string[] = [];
+  const failsAtOnce = { next: false };
   const set: LinkSet = createLinkSet({
     clock,
     random: () => random,
@@ -183,7 +184,7 @@ function createBench(random = 0.5) {
     onJoined: () => known.push('joined'),
     onGone: () => known.push('gone'),
     connect(handlers) {
-      let phase: Link['phase'] = 'dialing';
+      let phase: Link['phase'] = failsAtOnce.next ? 'ended' : 'dialing';
       let serverId: string | null = null;
       const fake: FakeLink = {
         handlers,
@@ -217,6 +218,8 @@ function createBench(random = 0.5) {
         },
       };
       dials.push({ atMs: clock.now(), link: fake });
+      if (phase === 'ended') fake.end();
+      failsAtOnce.next = false;
       return fake;
     },
   });
@@ -234,6 +237,7 @@ function createBench(random = 0.5) {
     dials,
     set,
     known,
+    failsAtOnce,
     last,
     /** Ends these, and says how long the next dial took to come. */
     waitAfter: (...ended: FakeLink[]) =>
@@ -252,6 +256,16 @@ describe('the set of links', () => {
     const waits: number[] = [];
     for (let n = 0; n < 8; n += 1) waits.push(Math.round((await waitAfter(last())) / 1_000));
     expect(waits).toEqual([1, 2, 4, 8, 16, 32, 60, 60]);
+  });
+
+  test('dials again behind a dial that failed before it was known', async () => {
+    const { set, clock, dials, failsAtOnce, last } = createBench();
+    failsAtOnce.next = true;
+    set.start();
+    expect(set.links()).toEqual([]);
+    await clock.advance(1_000);
+    expect(dials).toHaveLength(2);
+    expect(set.links()).toEqual([last()]);
   });
 
   test('dials at once with a jitter of 0 and later with more', async () => {

@@ -5,7 +5,7 @@ import { MAX_PEERS, RECORD_TTL_MS } from '../../shared/limits.ts';
 test('an agent remembers for ten minutes which other instances gateways told it of, and no longer', () => {
   let nowMs = 0;
   const peers = createPeers({ now: () => nowMs });
-  peers.told(['a', 'b']);
+  peers.told(['b', 'a']);
   nowMs = 1;
   peers.told(['b']);
   nowMs = RECORD_TTL_MS - 1;

@@ -69,6 +69,8 @@ describe('what a sandbox writes on a real terminal', () => {
     expect(utf8('a\u009b21tb')).toBe('a21tb');
     expect(utf8('a\u009d52;c;x\u009cb')).toBe('a52;c;xb');
     expect(shown('a\x9b21tb')).toBe('a21tb');
+    // Too long a form of ESC, and what begins no character.
+    expect(shown('a\xc0\x9b[31mb\xc1\xbf\xf5\xff')).toBe('a[31mb');
   });
 
   test('has no sequence that is longer than any terminal’s, and none inside a title', () => {
@@ -78,7 +80,21 @@ describe('what a sandbox writes on a real terminal', () => {
     expect(shown(`\x1b]0;${'t'.repeat(511)}\x07x`)).toBe('x');
     expect(shown('\x1b]0;a\x1b[31mb\x07c')).toBe('\x1b]0;a\x07\x1b[31mb\x07c');
     expect(shown('\x1b]0;a\nb\x07')).toBe('\x1b]0;ab\x07');
+    expect(utf8('\x1b]0;a\u009b31m\u009c\x7f\u202eb\x07')).toBe('\x1b]0;a31mb\x07');
     expect(shown('\x1b[3\x181m')).toBe('1m');
+  });
+
+  test.each([
+    ['a sequence', '\x1b['],
+    ['a title', '\x1b]0;'],
+    ['a string', '\x1bP'],
+  ])('is held no longer than a terminal would: %s without an end', (_what, begin) => {
+    const filter = createScreenFilter();
+    const heldBytes = startHeldBytes('heapUsed');
+    filter.push(bytes(begin));
+    for (let pieces = 0; pieces < 128; pieces += 1) filter.push(Buffer.alloc(16_384, '1'));
+    expect(heldBytes()).toBeLessThan(2_000_000);
+    expect(Buffer.from(filter.push(bytes('m\x07\x1b\\x'))).toString()).toMatch(/x$/);
   });
 
   test('is undone where its program did not', () => {
