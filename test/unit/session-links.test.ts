@@ -12,8 +12,8 @@ async function start() {
   await bench.clock.settle();
   const principalDigest = await digestPrincipal('acme/alice');
   const at = { tenant: 'acme', principalDigest, cluster: 'lab', instance: agent.instance };
-  const id = await bench.deps.ids.seal({ kind: 's', ...at, template: 'default' });
-  return { bench, identity, agent, path: `/v1/sessions/${id}` };
+  const seal = () => bench.deps.ids.seal({ kind: 's', ...at, template: 'default' });
+  return { bench, identity, agent, seal, path: `/v1/sessions/${await seal()}` };
 }
 
 describe('work in a session whose link is lost before it began', () => {
@@ -42,6 +42,48 @@ describe('work in a session whose link is lost before it began', () => {
     const problem = await problemOf(await answer);
     expect(problem).toMatchObject({ status: 503, code: 'no_agent', retryable: true });
   });
+});
+
+test('a request about a session holds none of its memory once it is answered, however it is', async () => {
+  const { bench, agent, path } = await start();
+  const held = () => bench.gateway.status().requestBytes;
+  for (const [asked, body, status, headers = {}] of [
+    ['/v1/sessions', { cluster: 'none' }, 404],
+    ['/v1/sessions', { ttl_seconds: 0 }, 422],
+    ['/v1/sessions', '{', 422],
+    ['/v1/sessions/none/bash', { cmd: 'id' }, 404],
+    ['/v1/sessions/none/bash', { cmd: 'id' }, 404, { 'idempotency-key': 'k' }],
+    ['/v1/sessions/none/extend', { ttl_seconds: 60 }, 404],
+    ['/v1/sessions/none/files/mkdir', { path: 'a' }, 404],
+  ] as const) {
+    const answer = await bench.ask(asked, { method: 'POST', body, headers });
+    expect([asked, answer.status, held()]).toEqual([asked, status, 0]);
+  }
+  const keyed = { method: 'POST', body: { cmd: 'id' }, headers: { 'idempotency-key': 'k' } };
+  const first = bench.ask(`${path}/bash`, keyed);
+  const execution = await agent.next();
+  execution.begin();
+  await bench.clock.settle();
+  const before = held();
+  const repeat = bench.ask(`${path}/bash`, keyed);
+  const repeated = await agent.attached(execution);
+  expect(held()).toBe(before);
+  execution.exit();
+  repeated.resume().exit();
+  expect([(await first).status, (await repeat).status]).toEqual([200, 200]);
+  expect(held()).toBe(0);
+});
+
+test('one Idempotency-Key in two sessions is a conflict, and runs in the first alone', async () => {
+  const { bench, agent, path, seal } = await start();
+  const keyed = { method: 'POST', body: { cmd: 'id' }, headers: { 'idempotency-key': 'k' } };
+  const first = bench.ask(`${path}/bash`, keyed);
+  const execution = await agent.next();
+  const problem = await problemOf(await bench.ask(`/v1/sessions/${await seal()}/bash`, keyed));
+  expect(problem).toMatchObject({ status: 409, code: 'conflict' });
+  execution.succeed();
+  expect((await first).status).toBe(200);
+  expect(agent.executions).toEqual([]);
 });
 
 describe('an answer about files of a session', () => {
