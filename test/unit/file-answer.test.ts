@@ -10,8 +10,11 @@ const encode = (text: string) => new TextEncoder().encode(text);
 function runOf(pieces: Iterable<Uint8Array>) {
   const iterator = pieces[Symbol.iterator]();
   return {
+    abandoned: 0,
     onDismiss() {},
-    abandon() {},
+    abandon() {
+      this.abandoned += 1;
+    },
     next: async (): Promise<Taken> => {
       const { value, done } = iterator.next();
       if (done) throw new Error('nothing more comes');
@@ -53,6 +56,15 @@ describe('the facts of an answer about files', () => {
     const answer = head({ ok: { name: 'x'.repeat(MAX_HEAD_BYTES - 17) } });
     await expect(takeFacts(runOf(cut(answer, 65_536)), 'a')).rejects.toMatchObject({ code: 'sandbox_lost' });
   });
+
+  test.each(['no JSON\n', '{}\n', '{"error":{}}\n'])(
+    'of %j are none, and nothing of them goes on',
+    async (line) => {
+      const run = runOf([encode(line)]);
+      await expect(takeFacts(run, 'a')).rejects.toMatchObject({ code: 'sandbox_lost' });
+      expect(run.abandoned).toBe(1);
+    },
+  );
 });
 
 describe('the bytes of a file', () => {
@@ -91,6 +103,20 @@ describe('the bytes of a file', () => {
     }
   });
 
+  test.each([3, null])('with a hole in them are not whole, of %s bytes', async (length) => {
+    const run = runOf([]);
+    const next = async () => ({ type: 'gap', channel: CHANNEL.stdout, from: 1, to: 2 }) as unknown as Taken;
+    const reader = bytesOf(Object.assign(run, { next }), encode('a'), length, {} as never).getReader();
+    expect((await reader.read()).value).toEqual(encode('a'));
+    await expect(reader.read()).rejects.toMatchObject({ code: 'sandbox_lost' });
+  });
+
+  test('that their reader leaves go on no more', async () => {
+    const run = runOf([]);
+    await bytesOf(run, encode('a'), 3, {} as never).cancel();
+    expect(run.abandoned).toBe(1);
+  });
+
   test.each([
     { start: 0, end: '3\r\nX: y', size: 3 },
     { start: 0, end: 1.5, size: 3 },
@@ -100,6 +126,8 @@ describe('the bytes of a file', () => {
     { start: 0, end: 2 ** 53, size: 2 ** 53 },
     {},
   ])('are no part of a file where the facts are %j', (facts) => {
-    expect(() => partOf(facts, runOf([]))).toThrow(expect.objectContaining({ code: 'sandbox_lost' }));
+    const run = runOf([]);
+    expect(() => partOf(facts, run)).toThrow(expect.objectContaining({ code: 'sandbox_lost' }));
+    expect(run.abandoned).toBe(1);
   });
 });
