@@ -96,6 +96,7 @@ describe('a client', () => {
     ['key:J.W.T@', '', 'J.W.T'],
     ['J.W.T@', '/', 'J.W.T'],
     ['key:a%2Fb@', '/clusters/lab/', 'a/b'],
+    ['key:J.W.T@', '/?secret=1#part', 'J.W.T'],
   ] as const)('takes the key from a base URL with %s and the path %j', async ([userInfo, path, key]) => {
     const { url, requests } = await startHttpServer((_request, response) =>
       answer(response, 200, { clusters: [], next_cursor: null }),
@@ -106,7 +107,8 @@ describe('a client', () => {
       next_cursor: null,
     });
     expect(requests[0]?.headers.authorization).toBe(`Bearer ${key}`);
-    expect(requests[0]?.url).toBe(`${path.replace(/\/$/, '')}/v1/clusters?limit=5&cursor=a+b`);
+    const below = path.replace(/\/([?#].*)?$/, '');
+    expect(requests[0]?.url).toBe(`${below}/v1/clusters?limit=5&cursor=a+b`);
   });
 
   test('moves files up and down as they are', async () => {
@@ -267,6 +269,35 @@ describe('a client that is refused', () => {
     );
     expect(await rejection(podgate.execute('x'))).toMatchObject({ status, retryable });
     expect(requests).toHaveLength(1);
+  });
+
+  test('sends nothing twice that it cannot make again', async () => {
+    const { podgate, requests } = await start((request, response) => {
+      if (request.url?.endsWith('/bash/stream')) {
+        openEvents(response.setHeader('podgate-execution-id', 'x')).flushHeaders();
+        return;
+      }
+      request.resume();
+      answer(response, 429, problem('rate_limited'), { 'Retry-After': '0' });
+    });
+    const program = await podgate.sessions.open('s').spawn('cat');
+    const input = new Blob(['abc']).stream();
+    expect(await rejection(program.write(input))).toMatchObject({ code: 'rate_limited', retryable: true });
+    expect(requests.filter(({ url }) => url?.includes('/stdin'))).toHaveLength(1);
+  });
+
+  test('reads no more of a failed answer than a problem has, and lets go of the rest', async () => {
+    const closed = Promise.withResolvers<void>();
+    const { podgate } = await start((_request, response) => {
+      response.writeHead(502).on('close', closed.resolve);
+      const more = () => {
+        while (!response.destroyed && response.write(Buffer.alloc(65_536, 'x')));
+      };
+      response.on('drain', more);
+      more();
+    });
+    expect(await rejection(podgate.execute('x'))).toMatchObject({ code: 'http_502', status: 502 });
+    await closed.promise;
   });
 
   test('stops waiting when its signal aborts', async () => {

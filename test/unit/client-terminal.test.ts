@@ -1,7 +1,7 @@
 import { getEventListeners, once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { WebSocketServer } from 'ws';
+import { type WebSocket, WebSocketServer } from 'ws';
 import { Podgate } from '../../client/podgate.ts';
 
 const ATTACHED = {
@@ -43,6 +43,57 @@ test('a terminal tells nothing of messages that it does not know', async () => {
   const messages = [ATTACHED, { type: 'news' }, exit].map((message) => JSON.stringify(message));
   const terminal = await (await openAt(messages)).opening;
   expect((await terminal.events().next()).value).toEqual(exit);
+});
+
+test('a terminal is asked for with key and user among the subprotocols, also with a key from the URL', async () => {
+  const { server, opening: other } = await openAt([]);
+  other.catch(() => {});
+  await once(server, 'connection');
+  const { port } = server.address() as AddressInfo;
+  for (const [userInfo, key] of [
+    ['', 'J.W.T'],
+    ['key:J.W.T@', undefined],
+  ] as const) {
+    const podgate = new Podgate({ baseUrl: `http://${userInfo}127.0.0.1:${port}`, key, user: 'u>1?' });
+    const connected = once(server, 'connection');
+    const opening = podgate.sessions.open('s').terminal({ name: 'a', offset: 7 });
+    opening.catch(() => {});
+    const [, { headers, url }] = await connected;
+    expect(headers['sec-websocket-protocol']?.split(/, ?/)).toEqual([
+      'podgate.terminal.v1',
+      'podgate.key.J.W.T',
+      'podgate.user.dT4xPw',
+    ]);
+    expect(url).toBe('/v1/sessions/s/terminals/a?offset=7');
+  }
+});
+
+test('a terminal acknowledges what was taken, in steps, and sends what is typed in pieces', async () => {
+  const { server, opening } = await openAt([JSON.stringify({ ...ATTACHED, output_offset: 100 })]);
+  const terminal = await opening;
+  const [socket] = server.clients as Set<WebSocket>;
+  const heard: (string | number)[] = [];
+  socket?.on('message', (data: Buffer, isBinary) => heard.push(isBinary ? data.byteLength : data.toString()));
+  expect(terminal.offset).toBe(100);
+  const events = terminal.events();
+  for (const bytes of [32_767, 1, 1]) socket?.send(Buffer.alloc(bytes));
+  socket?.send(JSON.stringify({ type: 'gap', from: 32_869, to: 40_000 }));
+  socket?.send(Buffer.alloc(32_768));
+  for (let taken = 0; taken < 5; taken += 1) await events.next();
+  const last = events.next();
+  terminal.write(new Uint8Array(32_769));
+  terminal.resize(5, 6);
+  await vi.waitFor(() => expect(heard).toContain('{"type":"resize","rows":5,"columns":6}'));
+  expect(heard).toEqual([
+    '{"type":"ack","offset":32868}',
+    '{"type":"ack","offset":72768}',
+    32_768,
+    1,
+    '{"type":"resize","rows":5,"columns":6}',
+  ]);
+  expect(terminal.offset).toBe(72_768);
+  terminal.close();
+  await expect(last).rejects.toMatchObject({ code: 'connection_lost' });
 });
 
 test('a signal ends a terminal, and hears of none that is closed', async () => {
