@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { Failure } from '../shared/errors.ts';
+import { createLineWriter } from '../shared/log-lines.ts';
 import { createKubernetesClusters, type LeaseTimes } from './backends/kubernetes/kubernetes-clusters.ts';
 import { createLocalBackend } from './backends/local/local-backend.ts';
 import { type Clock, systemClock } from './clock.ts';
@@ -23,7 +24,7 @@ export type RunAgentDeps = {
 /** Makes the backend and the templates that a configuration asks for, and starts the agent on them. */
 export async function startConfiguredAgent(deps: RunAgentDeps): Promise<RunningAgent> {
   const { config, software, clock = systemClock } = deps;
-  const log = deps.log ?? createJsonLog({ write: (line) => process.stdout.write(line), wall: clock.wall });
+  const log = deps.log ?? createJsonLog({ write: createLineWriter(process.stdout), wall: clock.wall });
   const { proxyVariables } = config;
   if (proxyVariables.length > 0) log('proxies_passed_over', { variables: proxyVariables });
   const instance = randomUUID();

@@ -1,3 +1,4 @@
+import { createLineWriter } from '../../shared/log-lines.ts';
 import type { Log } from '../gateway-deps.ts';
 import type { GatewayProcessConfig } from './config.ts';
 import { createJsonLog } from './json-log.ts';
@@ -10,7 +11,7 @@ export type RunGatewayDeps = { config: GatewayProcessConfig; version: string; lo
  * is left. A second signal ends what still runs at once.
  */
 export async function runGateway({ config, version, ...deps }: RunGatewayDeps): Promise<number> {
-  const log = deps.log ?? createJsonLog((line) => process.stdout.write(line));
+  const log = deps.log ?? createJsonLog(createLineWriter(process.stdout));
   const signalled = Promise.withResolvers<void>();
   const starting = new AbortController();
   const again = Promise.withResolvers<void>();

@@ -1,6 +1,7 @@
 import { hash, randomUUID } from 'node:crypto';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { createIdSealer, generateKeyring, importKeyring, type Keyring, openId } from '../../shared/ids.ts';
+import { createLineWriter } from '../../shared/log-lines.ts';
 import { createAuthenticator } from '../auth/authenticator.ts';
 import { createRateLimiter } from '../auth/rate-limiter.ts';
 import { createGateway, type Gateway } from '../create-gateway.ts';
@@ -224,5 +225,5 @@ function urlHost(host: string): string {
 }
 
 function logToStdout(): Log {
-  return createJsonLog((line) => process.stdout.write(line));
+  return createJsonLog(createLineWriter(process.stdout));
 }
