@@ -1,6 +1,6 @@
 import { Failure } from '../../shared/errors.ts';
 import type { Template } from '../../shared/template.ts';
-import { createKubeClient, type KubeClient } from '../backends/kubernetes/kube-client.ts';
+import { createKubeClient, type KubeClient, reasonOf } from '../backends/kubernetes/kube-client.ts';
 import type { KubeAccess } from '../backends/kubernetes/kube-config.ts';
 import { createKubernetesBackend } from '../backends/kubernetes/kubernetes-backend.ts';
 import type { CanaryTargets } from '../canary/targets.ts';
@@ -16,6 +16,8 @@ import { checkSandbox } from './sandbox-check.ts';
 /** Clocks that differ by less are as good as one; by more, tokens and certificates end early. */
 export const SKEW_OK_MS = 5_000;
 export const SKEW_FAIL_MS = 60_000;
+const MAX_WORDS_LINES = 5;
+const MAX_WORDS_LENGTH = 200;
 
 export type DoctorDeps = {
   /** Throws a Failure that says why the context cannot be used. */
@@ -48,10 +50,17 @@ export async function* examine(deps: DoctorDeps): AsyncGenerator<Check> {
   } catch (cause) {
     deps.signal.throwIfAborted();
     if (!(cause instanceof Failure)) throw cause;
-    yield { name: 'api server', state: 'fail', detail: cause.detail };
+    yield { name: 'api server', state: 'fail', detail: cause.detail, advice: wordsBehind(cause) };
   } finally {
     client.access.close();
   }
+}
+
+/** What others said of it, where we have no words: a plugin's complaint, a proxy's. They go to whoever set up the cluster alone. */
+function wordsBehind({ cause }: Failure): readonly string[] {
+  if (!(cause instanceof Error) || cause instanceof Failure || reasonOf(cause) !== undefined) return [];
+  const lines = cause.message.split('\n').filter((line) => line.trim() !== '');
+  return lines.slice(0, MAX_WORDS_LINES).map((line) => line.slice(0, MAX_WORDS_LENGTH));
 }
 
 async function* examineCluster(

@@ -190,6 +190,18 @@ export function describeDoctor(name: string, open: () => Promise<TestCluster>): 
       expect([refused.status, refused.stderr]).toEqual([1, '']);
       for (const [name, , words] of bad)
         expect(refused.stdout).toContain(`FAIL  context         Context '${name}' of ${path} ${words}`);
+      const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: 'sh' };
+      const asks = { ...exec, args: ['-c', 'echo "not logged in" >&2; exit 1'] };
+      const contexts = [{ name: 'plugin', context: { cluster: 'plugin', user: 'u' } }];
+      const clusters = [{ name: 'plugin', cluster: here }];
+      writeFileSync(
+        path,
+        JSON.stringify({ clusters, users: [{ name: 'u', user: { exec: asks } }], contexts }),
+      );
+      const unknown = await doctor({}, { env: { KUBECONFIG: path, KUBE_CONTEXTS: '*' } });
+      expect(unknown.stdout).toMatch(
+        /FAIL +api server +No credential can be had for .*: its plugin 'sh' gave none\.\n +not logged in\n/,
+      );
       const missing = await podgate(['agent', 'doctor'], { env: { KUBECONFIG: '/nowhere/kubeconfig' } });
       expect(missing.status).not.toBe(0);
       expect(missing.stderr).toContain("The kubeconfig '/nowhere/kubeconfig' cannot be read (ENOENT).");

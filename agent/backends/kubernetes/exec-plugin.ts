@@ -18,6 +18,18 @@ export function hasPlugin({ exec }: User): boolean {
   return exec !== null && exec !== undefined;
 }
 
+/** What went wrong with a user's plugin, to go behind another sentence. What it said itself is in the cause, for the log. */
+export function pluginTrouble({ exec }: User, { code }: { code?: unknown }): string {
+  const refused = code === 'ENOENT' ? 'is not there' : `cannot be started (${code})`;
+  return `: its plugin '${(exec as Plugin).command}' ${typeof code === 'string' ? refused : 'gave none'}`;
+}
+
+/** The library keeps what a plugin answers before it has looked at it: an answer without a credential would be the last. */
+export function forgetAnswers(config: KubeConfig): void {
+  const { authenticators } = config as unknown as { authenticators: { tokenCache?: object }[] };
+  for (const each of authenticators) if (each.tokenCache) each.tokenCache = {};
+}
+
 /** Plugins that are named by a relative path are looked for beside their kubeconfig, as by kubectl. */
 export function adoptPlugins(config: KubeConfig, directory: string): void {
   config.users = config.users.map((user) => {

@@ -3,7 +3,7 @@ import { Agent as HttpAgent } from 'node:http';
 import { Agent, type RequestOptions } from 'node:https';
 import { Failure } from '../../../shared/errors.ts';
 import { orAborted } from '../../deadline.ts';
-import { hasPlugin, PLUGIN_TIMEOUT_MS, tellPlugin } from './exec-plugin.ts';
+import { forgetAnswers, hasPlugin, PLUGIN_TIMEOUT_MS, pluginTrouble, tellPlugin } from './exec-plugin.ts';
 import { impersonationHeaders } from './impersonation.ts';
 import type { Cluster, Connection, Context, KubeAccess, KubeConfig, User } from './kube-config.ts';
 import { configRefusal, fileTrouble } from './kube-config-files.ts';
@@ -67,10 +67,14 @@ export function accessContext(
       Object.assign(view, { agentCache: new Map() });
       // A plugin that was ended may have left somebody who holds its output open.
       await orAborted(view.applyToHTTPSOptions(options), AbortSignal.timeout(PLUGIN_TIMEOUT_MS));
+      if (user && hasPlugin(user) && !options.cert && !plainHeaders(options.headers).authorization)
+        throw new Error('There is neither a token nor a certificate in what it said.');
       return options;
     } catch (cause) {
       const who = user ? `, user '${user.name}'` : '';
-      const detail = `No credential can be had for context '${context}'${who}.`;
+      const why = user && hasPlugin(user) ? pluginTrouble(user, cause as object) : '';
+      forgetAnswers(view);
+      const detail = `No credential can be had for context '${context}'${who}${why}.`;
       throw new Failure('backend_unavailable', detail, { cause });
     } finally {
       asking = undefined;

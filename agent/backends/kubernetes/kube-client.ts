@@ -225,11 +225,16 @@ const REASONS: Readonly<Record<string, string>> = {
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "its certificate is not of the context's authority",
 };
 
+/** Why a server could not be reached, in words of our own; undefined where there are none. */
+export function reasonOf(cause: unknown): string | undefined {
+  const { code, name } = (cause ?? {}) as { code?: unknown; name?: unknown };
+  if (name === 'TimeoutError') return REASONS.ETIMEDOUT;
+  return typeof code === 'string' ? REASONS[code] : undefined;
+}
+
 /** There was no answer. */
 function unreachable({ context, isProxied }: KubeAccess, cause: unknown): Failure {
-  const { code, name } = (cause ?? {}) as { code?: unknown; name?: unknown };
-  const known = typeof code === 'string' ? REASONS[code] : undefined;
-  const reason = name === 'TimeoutError' ? REASONS.ETIMEDOUT : known;
+  const reason = reasonOf(cause);
   const why = reason === undefined ? '' : `: ${reason}`;
   const way = isProxied ? ' through its proxy' : '';
   return new Failure(

@@ -21,11 +21,14 @@ async function clientOf(path: string): Promise<KubeClient> {
 function withPlugin(
   script: string,
   { cluster = {}, exec = {} }: { cluster?: object; exec?: object } = {},
-): { path: string; says(token: string): void; asked(): number } {
+): { path: string; told: string; says(token: string): void; asked(): number } {
   const [path, told, log] = [newFile(), newFile(), newFile()];
   const plugin = newFile();
   writeFileSync(log, '');
-  writeFileSync(plugin, `#!/bin/sh\necho asked >> ${log}\n${script.replaceAll('$TOLD', told)}\n`);
+  writeFileSync(
+    plugin,
+    `#!/bin/sh\necho asked >> ${log}\n${script.replaceAll('$TOLD', told).replaceAll('$LOG', log)}\n`,
+  );
   chmodSync(plugin, 0o700);
   const config = JSON.parse(api.kubeconfig({ token: 'unused' }));
   const apiVersion = 'client.authentication.k8s.io/v1';
@@ -36,6 +39,7 @@ function withPlugin(
   writeFileSync(path, JSON.stringify(config));
   return {
     path,
+    told,
     says(token) {
       api.kubeconfig({ token });
       const credential = { apiVersion, kind: 'ExecCredential', status: { token } };
@@ -120,9 +124,22 @@ describe('an exec plugin', () => {
     const plugin = withPlugin(SAYS_WHERE);
     plugin.says('nowhere');
     await expect((await clientOf(plugin.path)).call(PODS)).rejects.toMatchObject({
-      detail: "No credential can be had for context 'fake', user 'agent'.",
+      detail: expect.stringMatching(/^No credential can be had for .*: its plugin '.*' gave none\.$/),
     });
   });
+
+  test.each(['{}', '{"status":{}}', 'null', '{'])(
+    'that answers %s is asked again for the next call',
+    async (answer) => {
+      const plugin = withPlugin('cat $TOLD');
+      plugin.says('good');
+      const seldom = withPlugin(`[ $(wc -l < $LOG) = 1 ] && echo '${answer}' || cat ${plugin.told}`);
+      const client = await clientOf(seldom.path);
+      await expect(client.call(PODS)).rejects.toMatchObject({ code: 'backend_unavailable' });
+      await expect(client.call(PODS)).resolves.toMatchObject({ items: [] });
+      expect(seldom.asked()).toBe(2);
+    },
+  );
 
   test('is told all that there is to know of a cluster', async () => {
     const [seen, authority] = [newFile(), newFile()];

@@ -277,7 +277,15 @@ describe('access', () => {
     const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: 'false' };
     await expect(listPods(configWith({ exec }))).rejects.toMatchObject({
       code: 'backend_unavailable',
-      detail: "No credential can be had for context 'fake', user 'agent'.",
+      detail: "No credential can be had for context 'fake', user 'agent': its plugin 'false' gave none.",
+    });
+  });
+
+  test('whose exec plugin is not there says so', async () => {
+    const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: 'no-such-plugin' };
+    await expect(listPods(configWith({ exec }))).rejects.toMatchObject({
+      detail:
+        "No credential can be had for context 'fake', user 'agent': its plugin 'no-such-plugin' is not there.",
     });
   });
 
