@@ -6,11 +6,12 @@ import type { BashEnd, BashEvent } from '../client/session-types.ts';
 import type { Session } from '../client/sessions.ts';
 import { clientConfig } from './config.ts';
 import { EXIT_STATUS } from './exit-status.ts';
-import { type Io, printable, UsageError, write } from './io.ts';
+import { type Io, UsageError, write } from './io.ts';
 import { makeSession } from './make-session.ts';
 import { openFile } from './open-file.ts';
 import { parseCommand } from './parse-command.ts';
 import { refuseExtra } from './refuse-extra.ts';
+import { tellEnd } from './tell-end.ts';
 import { wholeNumber } from './whole-number.ts';
 
 const HELP = `Usage: podgate sessions create [-t TEMPLATE] [--cluster NAME] [--ttl SECONDS] [--idle SECONDS]    prints its id
@@ -182,18 +183,12 @@ async function fed<End extends BashEnd>(program: Program<End>, io: Io): Promise<
 
 async function follow(events: AsyncIterable<BashEvent>, io: Io): Promise<number> {
   for await (const event of events) {
-    if (event.type === 'result') return statusOf(event, io);
+    if (event.type === 'result') return tellEnd(event, io);
     // A `gap` is told to those who come back, as nobody does here.
     if (event.type === 'output' && !(await write(io[event.stream], event.data)))
       return EXIT_STATUS.readerGone;
   }
   return EXIT_STATUS.cancelled;
-}
-
-async function statusOf({ timed_out, exit_code, outcome }: BashEnd, io: Io): Promise<number> {
-  if (outcome !== 'exited' && outcome !== 'signaled')
-    await write(io.stderr, `podgate sessions: ${printable(outcome)}\n`);
-  return timed_out ? EXIT_STATUS.timedOut : (exit_code ?? EXIT_STATUS.cancelled);
 }
 
 async function pour(stream: ReadableStream<Uint8Array>, io: Io): Promise<number> {

@@ -4,6 +4,7 @@ import { EXIT_STATUS } from './exit-status.ts';
 import { createFileSaver, type FileSaver } from './file-saver.ts';
 import { type Io, printable, write } from './io.ts';
 import { showResults } from './save-results.ts';
+import { tellEnd } from './tell-end.ts';
 
 export type ShowOptions = {
   io: Io;
@@ -30,7 +31,7 @@ export async function showExecution(
   } finally {
     isSaved = (await saver?.end()) ?? true;
   }
-  const status = await exitStatus(result, io);
+  const status = await tellEnd(result, io);
   return isSaved ? status : EXIT_STATUS.failed;
 }
 
@@ -60,24 +61,4 @@ async function download(
     await write(io.stderr, `podgate: ${printable(path)} was not kept: ${printable(reason)}\n`);
   const unnamed = result.files_omitted_count - result.files_omitted.length;
   if (unnamed > 0) await write(io.stderr, `podgate: ${unnamed} more files were not kept\n`);
-}
-
-async function exitStatus(result: ResultEvent, io: Io): Promise<number> {
-  if (result.stdout_truncated || result.stderr_truncated)
-    await write(
-      io.stderr,
-      `podgate: output was cut: ${result.stdout_bytes} bytes of stdout, ${result.stderr_bytes} of stderr in all\n`,
-    );
-  const says: Partial<Record<ResultEvent['outcome'], string>> = {
-    timed_out: 'ran out of time',
-    cpu_limit: 'ran out of CPU time',
-    memory_limit: 'ran out of memory',
-    output_limit: 'printed too much',
-    cancelled: 'was cancelled',
-  };
-  const sentence = says[result.outcome];
-  if (sentence) await write(io.stderr, `podgate: the program ${sentence}\n`);
-  if (result.outcome === 'timed_out') return EXIT_STATUS.timedOut;
-  if (result.outcome === 'cancelled') return EXIT_STATUS.cancelled;
-  return result.exit_code ?? EXIT_STATUS.failed;
 }

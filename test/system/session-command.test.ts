@@ -32,7 +32,13 @@ describeStack('podgate sessions', { templates: TEMPLATES }, (stack) => {
         stdout: 'out\n',
         stderr: 'err\n',
       });
-      expect(await run('bash', id, 'sleep 60', '--timeout', '200')).toMatchObject({ status: 124 });
+      expect(await run('bash', id, 'sleep 60', '--timeout', '200')).toMatchObject({
+        status: 124,
+        stderr: 'podgate: the program ran out of time\n',
+      });
+      const cut = await run('bash', id, 'head -c 1000001 /dev/zero');
+      expect([cut.status, cut.stdout.length]).toEqual([0, 1_000_000]);
+      expect(cut.stderr).toBe('podgate: output was cut: 1000001 bytes of stdout, 0 of stderr in all\n');
       const typed = (...args: string[]) =>
         podgate(['sessions', ...args], {
           env: { PODGATE_URL: stack().url, PODGATE_KEY: stack().ownKey },
@@ -50,7 +56,11 @@ describeStack('podgate sessions', { templates: TEMPLATES }, (stack) => {
         stdout: "'onetwo'\n",
       });
       await run('python', id, 'x = 41');
-      expect(await run('python', id, 'x + 1')).toMatchObject({ status: 0, stdout: '42\n' });
+      expect(await run('python', id, 'x + 1')).toMatchObject({ status: 0, stdout: '42\n', stderr: '' });
+      expect(await run('python', id, 'import os; os._exit(5)')).toMatchObject({
+        status: 5,
+        stderr: 'podgate: what the interpreter remembered is lost\n',
+      });
       await writeFile(join(dir, 'a.txt'), 'hello');
       expect(await run('put', id, join(dir, 'a.txt'), 'in/a.txt')).toMatchObject({ status: 0 });
       expect(await run('get', id, 'in/a.txt')).toMatchObject({ status: 0, stdout: 'hello' });
