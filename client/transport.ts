@@ -38,6 +38,8 @@ const OPTION_OF: Readonly<Record<string, string>> = {
   'idempotency-key': 'idempotencyKey',
   'last-event-id': 'lastEventId',
 };
+/** What Node's fetch says where there never was a connection. */
+const UNCONNECTED = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_CONNECT_TIMEOUT'];
 const RETRIED_STATUSES = [429, 503];
 const LONE_SURROGATE = /\p{Surrogate}/u;
 /** Of a failed answer's body: a proxy's error page can be anything. */
@@ -80,7 +82,10 @@ export function createTransport(options: PodgateOptions): Transport {
     try {
       response = await send(urlOf(base, path, query), init);
     } catch (cause) {
-      throw lost(cause);
+      const code = signal?.aborted ? undefined : codeOfUnconnected(cause);
+      if (code === undefined) throw lost(cause);
+      const message = `No Podgate answers at ${base.origin} (${code}), so nothing was sent`;
+      throw new PodgateError(message, { code: 'connection_lost', started: mayStart ? 'no' : null, cause });
     }
     if (response.ok) return response;
     const redirect = redirectOf(response);
@@ -141,6 +146,14 @@ export function connectionLost(
   if (cause instanceof PodgateError) return cause;
   const message = 'The connection to Podgate broke before its answer was complete';
   return new PodgateError(message, { code: 'connection_lost', started, cause });
+}
+
+function codeOfUnconnected(error: unknown): string | undefined {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    const { code } = cause as { code?: unknown };
+    if (typeof code === 'string' && UNCONNECTED.includes(code)) return code;
+  }
+  return undefined;
 }
 
 function waitBeforeRetry(error: unknown, retries: number): number | undefined {

@@ -7,6 +7,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Podgate, PodgateError, type StreamEvent } from '../../client/podgate.ts';
 import { readServerSentEvents } from '../../client/server-sent-events.ts';
 import { attachmentDisposition } from '../../gateway/files/disposition.ts';
+import { freePort } from '../fakes/free-port.ts';
 import { type Handler, startHttpServer } from '../fakes/http-server.ts';
 
 const END = {
@@ -412,6 +413,17 @@ describe('a client that is given what cannot be sent', () => {
 });
 
 describe('a client whose connection breaks', () => {
+  test('before there is one says where nobody answers, and that nothing was sent', async () => {
+    const port = await freePort();
+    const podgate = new Podgate({ baseUrl: `http://key:secret@127.0.0.1:${port}/path` });
+    const failed = await rejection(podgate.execute('x'));
+    expect(failed).toMatchObject({ code: 'connection_lost', status: null, started: 'no', retryable: false });
+    expect(failed.message).toBe(
+      `No Podgate answers at http://127.0.0.1:${port} (ECONNREFUSED), so nothing was sent`,
+    );
+    expect(await rejection(podgate.files.list())).toMatchObject({ code: 'connection_lost', started: null });
+  });
+
   test('before the answer does not know whether code started', async () => {
     const { podgate, requests } = await start((_request, response) => response.destroy());
     expect(await rejection(podgate.execute('x'))).toMatchObject({
