@@ -6,7 +6,7 @@ import type { BashEnd, BashEvent } from '../client/session-types.ts';
 import type { Session } from '../client/sessions.ts';
 import { clientConfig } from './config.ts';
 import { EXIT_STATUS } from './exit-status.ts';
-import { type Io, UsageError, write } from './io.ts';
+import { type Io, printable, UsageError, write } from './io.ts';
 import { makeSession } from './make-session.ts';
 import { openFile } from './open-file.ts';
 import { parseCommand } from './parse-command.ts';
