@@ -41,6 +41,17 @@ const until = async (holds: () => boolean) => {
   while (!holds()) await new Promise((resolve) => setTimeout(resolve, 2));
 };
 
+/** Of the link alone: none of these has its place on a stream. */
+const BEAT = { id: 1, reply: true, echo: null, running: 0 };
+const STATUS = { ref: 1, execution_id: 'e', refuse_if_unknown: false };
+const KEY = { key: 'k', digest: 'd', replaces: null, keep_ms: 1, release: false };
+const CLAIM = { ref: 1, execution_id: 'e', ...KEY };
+const SIGNAL = { ref: 1, execution_id: 'e', signal: 'SIGINT' as const };
+const LIST = { action: 'list' as const, session_id: null, ttl_ms: null, skip: 0 };
+const SESSION = { ref: 1, principal: 'p', ...LIST };
+const OFFSETS = { '1': 0, '2': 0, '3': 0 };
+const ATTACH = { execution_id: 'e', reader: null, offsets: OFFSETS, files: 0, pending: 0 };
+
 describe('an agent that joins', () => {
   test('dials without compression or Origin, proves itself, and announces its clusters whole', async () => {
     const { link, agent } = await join();
@@ -347,6 +358,18 @@ describe('a gateway that misbehaves on a joined link', () => {
       4400,
     ],
     ['sends CANCEL for nothing', (link) => link.send('CANCEL', { reason: 'x' }), 4400],
+    ['sends a heartbeat on a stream', (link) => link.send('HEARTBEAT', BEAT, link.start()), 4400],
+    ['asks for a status on a stream', (link) => link.send('STATUS', STATUS, link.start()), 4400],
+    ['claims a key on a stream', (link) => link.send('CLAIM', CLAIM, link.start()), 4400],
+    ['signals on a stream', (link) => link.send('SIGNAL', SIGNAL, link.start()), 4400],
+    ['asks for sessions on a stream', (link) => link.send('SESSION', SESSION, link.start()), 4400],
+    [
+      'acknowledges a result on a stream',
+      (link) => link.send('RESULT_ACK', { execution_id: 'e' }, link.start()),
+      4400,
+    ],
+    ['attaches on stream 0', (link) => link.send('ATTACH', ATTACH), 4400],
+    ['feeds on stream 0', (link) => link.send('INPUT', { execution_id: 'e', writer: 'w' }), 4400],
   ];
   test.for(faults)('%s: this link closes with its code, its sister lives on', async ([, misbehave, code]) => {
     const { mock, link, backend } = await join();
@@ -389,6 +412,16 @@ describe('a gateway that misbehaves on a joined link', () => {
     ask();
     expect((await link.closed).code).toBe(4400);
     expect(link.seen.some(({ name }) => name === 'STATUS')).toBe(false);
+  });
+
+  test('asks, and is answered, as often as it likes', async () => {
+    const { link } = await join();
+    const answers = () => link.seen.filter(({ name }) => name === 'STATUS').length;
+    for (let asked = 0; asked <= MAX_ASKED; ) {
+      for (const before = asked; asked < before + 1_000; asked += 1)
+        link.send('CANCEL', { reason: 'x', execution_id: 'unknown' });
+      await until(() => answers() === asked);
+    }
   });
 
   test('asks without reading: the agent does not keep every answer', async () => {
