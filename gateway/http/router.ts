@@ -38,9 +38,11 @@ export function createRouter(
   const app = new Hono<Env>();
   for (const [path, methods] of byPath(routes)) mountPath(app, path, methods, deps);
   for (const each of mounted) mountApp(app, each, deps);
-  app.notFound(({ env }) =>
-    problemResponse(new Failure('not_found', 'There is nothing here.'), env.requestId),
-  );
+  app.notFound(({ env, req }) => {
+    // Base URLs of other APIs end with it.
+    const hint = req.path.startsWith('/v1/v1/') ? ' The base URL of a gateway is without /v1.' : '';
+    return problemResponse(new Failure('not_found', `There is nothing here.${hint}`), env.requestId);
+  });
   app.onError((thrown, { env, req }) => {
     const failure = toFailure(thrown);
     if (failure.code === 'internal') logInternal(deps.log, failure, env.requestId, req.path);

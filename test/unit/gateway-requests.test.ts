@@ -403,6 +403,11 @@ describe('paths and methods', () => {
     },
   );
 
+  test('below a base URL that ends as those of other APIs do say so', async () => {
+    const { detail } = await problemOf(await bench.ask('/v1/v1/execute'));
+    expect(detail).toBe('There is nothing here. The base URL of a gateway is without /v1.');
+  });
+
   test.for([
     ['/health', 'POST', 'GET, HEAD, OPTIONS'],
     ['/v1/execute', 'GET', 'POST, OPTIONS'],
