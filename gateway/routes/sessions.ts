@@ -12,7 +12,7 @@ import { describeOpened, endUntold } from '../sessions/opened-session.ts';
 import { commandResultOf } from '../sessions/session-answer.ts';
 import { createSessionBook, type SessionPlace } from '../sessions/session-book.ts';
 import { createSessionOrders } from '../sessions/session-orders.ts';
-import { pageOfSessions, readSessionPage } from '../sessions/session-page.ts';
+import { collectSessionPage, readSessionPage } from '../sessions/session-page.ts';
 import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
 import { createSessionFileRoutes } from './session-files.ts';
 import { createSessionTerminalRoutes } from './session-terminals.ts';
@@ -45,8 +45,9 @@ export function createSessionRoutes(deps: SessionRequestsDeps): Route[] {
   }
 
   async function list({ request, caller, pathCluster }: KeyedContext): Promise<Response> {
-    const page = readSessionPage(new URL(request.url).searchParams);
-    return jsonResponse(pageOfSessions(await book.list(caller, pathCluster), page));
+    const collector = collectSessionPage(readSessionPage(new URL(request.url).searchParams));
+    await book.list(caller, pathCluster, collector);
+    return jsonResponse(collector.page());
   }
 
   const known = { 200: { description: 'The session', schema: sessionResponse } };

@@ -8,6 +8,7 @@ import { type Caller, mayUseCluster, mayUseTemplate } from '../auth/caller.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { NO_AGENT_RETRY_MS } from '../clusters/placement.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
+import type { SessionPageCollector } from './session-page.ts';
 import { createSessionTimes } from './session-times.ts';
 
 /** An agent under load may take its time; a link that is dead is found out by its own clock. */
@@ -35,8 +36,8 @@ export type SessionBook = {
   terminals(caller: Caller, place: SessionPlace): Promise<NonNullable<SessionState['terminals']>>;
   /** Ends it. Throws as `ask`. */
   end(caller: Caller, place: SessionPlace): Promise<void>;
-  /** All sessions of the caller at agents that are connected here. */
-  list(caller: Caller, pathCluster: string | null): Promise<SessionResponse[]>;
+  /** Hands `page` all sessions of the caller at agents that are connected here, as they are told of. */
+  list(caller: Caller, pathCluster: string | null, page: Pick<SessionPageCollector, 'add'>): Promise<void>;
 };
 
 export function createSessionBook({ ids, now, elapsed, directory }: SessionBookDeps): SessionBook {
@@ -76,16 +77,20 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
     }
   }
 
-  async function listOf(caller: Caller, instance: string): Promise<SessionResponse[]> {
-    const found: SessionResponse[] = [];
+  async function listOf(
+    caller: Caller,
+    instance: string,
+    add: (sessions: SessionResponse[]) => void,
+  ): Promise<void> {
+    let skip = 0;
     const untilMs = elapsed() + LIST_TIMEOUT_MS;
     for (;;) {
-      const question = { action: 'list', session_id: null, ttl_ms: null, skip: found.length } as const;
+      const question = { action: 'list', session_id: null, ttl_ms: null, skip } as const;
       const { sessions, total } = await askInstance(caller, instance, question, untilMs - elapsed());
-      found.push(...sessions.map((state) => describe(caller, instance, state)));
+      skip += sessions.length;
+      add(sessions.map((state) => describe(caller, instance, state)));
       // However many it claims: no instance has more.
-      if (sessions.length < MAX_SESSIONS_LISTED || found.length >= Math.min(total, MAX_SESSIONS))
-        return found;
+      if (sessions.length < MAX_SESSIONS_LISTED || skip >= Math.min(total, MAX_SESSIONS)) return;
     }
   }
 
@@ -117,21 +122,20 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
       // Asked again, because a link went with the answer: that it is not there any more is what was asked for.
       if (total === 0 && asks === 1) throw noSession(id);
     },
-    async list(caller, pathCluster) {
+    async list(caller, pathCluster, page) {
       const instances = new Set<string>();
       for (const { name, instances: serving } of directory.clusters(caller.tenant))
         if (mayUseCluster(caller, name) && (pathCluster ?? name) === name)
           for (const each of serving) instances.add(each.name);
-      // An agent that goes, or does not answer, hides its own sessions and nobody else's.
-      const lists = await Promise.all(
-        [...instances].map((instance) => listOf(caller, instance).catch((): SessionResponse[] => [])),
-      );
-      return lists
-        .flat()
-        .filter(
-          ({ cluster, template }) =>
-            mayUse(caller, cluster, template) && (pathCluster ?? cluster) === cluster,
+      const add = (sessions: SessionResponse[]) =>
+        page.add(
+          sessions.filter(
+            ({ cluster, template }) =>
+              mayUse(caller, cluster, template) && (pathCluster ?? cluster) === cluster,
+          ),
         );
+      // An agent that goes, or does not answer, hides what it has not told of, and nobody else's.
+      await Promise.all([...instances].map((instance) => listOf(caller, instance, add).catch(() => {})));
     },
   };
 }

@@ -16,17 +16,32 @@ export function readSessionPage(query: URLSearchParams): SessionPage {
   return { limit, after: cursor === undefined ? undefined : readCursor(cursor) };
 }
 
-/** One page, the oldest first. The cursor is the last of the page before, so that one that ends meanwhile moves no other. */
-export function pageOfSessions(
-  sessions: readonly SessionResponse[],
-  { limit, after }: SessionPage,
-): { sessions: SessionResponse[]; next_cursor: string | null } {
-  const rest = sessions
-    .filter((each) => after === undefined || compare(positionOf(each), after) > 0)
-    .sort((a, b) => compare(positionOf(a), positionOf(b)));
-  const page = rest.slice(0, limit);
-  const last = page.at(-1);
-  return { sessions: page, next_cursor: last && rest.length > limit ? positionOf(last).join('_') : null };
+/** Takes sessions in any order. What it keeps is bounded by its page, however many come. */
+export type SessionPageCollector = {
+  add(sessions: readonly SessionResponse[]): void;
+  /** The oldest first. The cursor is the last of the page before, so that one that ends meanwhile moves no other. */
+  page(): { sessions: SessionResponse[]; next_cursor: string | null };
+};
+
+export function collectSessionPage({ limit, after }: SessionPage): SessionPageCollector {
+  let kept: SessionResponse[] = [];
+  /** One more than is shown says that there are others. */
+  const cut = () => {
+    kept = kept.sort((a, b) => compare(positionOf(a), positionOf(b))).slice(0, limit + 1);
+  };
+  return {
+    add(sessions) {
+      for (const each of sessions)
+        if (after === undefined || compare(positionOf(each), after) > 0) kept.push(each);
+      if (kept.length > 2 * limit) cut();
+    },
+    page() {
+      cut();
+      const sessions = kept.slice(0, limit);
+      const last = sessions.at(-1);
+      return { sessions, next_cursor: last && kept.length > limit ? positionOf(last).join('_') : null };
+    },
+  };
 }
 
 function positionOf({ created_at, session_id }: SessionResponse): Position {

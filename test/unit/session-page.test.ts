@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { pageOfSessions, readSessionPage } from '../../gateway/sessions/session-page.ts';
+import { collectSessionPage, readSessionPage } from '../../gateway/sessions/session-page.ts';
 import type { SessionResponse } from '../../shared/session-api.ts';
 
 const session = (created_at: number, end: string): SessionResponse => ({
@@ -11,8 +11,11 @@ const session = (created_at: number, end: string): SessionResponse => ({
   template: 'default',
   running: 0,
 });
-const list = (sessions: readonly SessionResponse[], query: Record<string, string>) =>
-  pageOfSessions(sessions, readSessionPage(new URLSearchParams(query)));
+const list = (sessions: readonly SessionResponse[], query: Record<string, string>) => {
+  const collector = collectSessionPage(readSessionPage(new URLSearchParams(query)));
+  for (const each of sessions) collector.add([each]);
+  return collector.page();
+};
 
 describe('a list of sessions', () => {
   const all = [

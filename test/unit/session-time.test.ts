@@ -1,15 +1,19 @@
 import { expect, test } from 'vitest';
 import type { Caller } from '../../gateway/auth/caller.ts';
-import { BEGINNING_SLACK_MS } from '../../gateway/execution/beginnings.ts';
+import { BEGINNING_SLACK_MS, MAX_BEGINNINGS } from '../../gateway/execution/beginnings.ts';
+import { MAX_PAGE } from '../../gateway/http/page.ts';
 import {
   createSessionBook,
   LIST_TIMEOUT_MS,
+  type SessionBook,
   type SessionBookDeps,
 } from '../../gateway/sessions/session-book.ts';
+import { collectSessionPage } from '../../gateway/sessions/session-page.ts';
 import { createSessionTimes } from '../../gateway/sessions/session-times.ts';
 import { MAX_SESSION_TTL_SECONDS, MAX_SESSIONS } from '../../shared/limits.ts';
 import { MAX_SESSIONS_LISTED, type SessionState } from '../../shared/session-messages.ts';
 import { resultOf } from '../fakes/fake-runner.ts';
+import { startHeldBytes } from '../fakes/held-bytes.ts';
 import { createSessionBench } from '../fakes/session-bench.ts';
 
 const endsOf = ({ reports }: Awaited<ReturnType<typeof createSessionBench>>) =>
@@ -85,6 +89,13 @@ function bookOf(links: Record<string, { joined: boolean; sessions: unknown }>, c
   return createSessionBook({ ids: {} as SessionBookDeps['ids'], now: clock, elapsed: clock, directory });
 }
 
+/** What a gateway lists on one page: by default all that an answer may hold. */
+async function listed(book: SessionBook, limit = MAX_PAGE) {
+  const collector = collectSessionPage({ limit, after: undefined });
+  await book.list(caller, null, collector);
+  return collector.page().sessions;
+}
+
 test('a session began and ends at the same time in every answer, however long the answers take', async () => {
   let nowMs = 1_000_000;
   let state = stateOf({ created_ms_ago: 5, expires_in_ms: 59_995 });
@@ -96,7 +107,7 @@ test('a session began and ends at the same time in every answer, however long th
   nowMs += 1_013;
   state = stateOf({ created_ms_ago: 1_010, expires_in_ms: 58_990 });
   expect(await book.ask(caller, place, 'get')).toMatchObject(times);
-  expect(await book.list(caller, null)).toMatchObject([times]);
+  expect(await listed(book)).toMatchObject([times]);
   state = stateOf({ created_ms_ago: 1_011, expires_in_ms: 118_989 });
   expect(await book.ask(caller, place, 'extend')).toMatchObject({ ...times, expires_at: 1_119.995 });
 });
@@ -112,21 +123,46 @@ test('an agent that claims more sessions than any may have is believed as many',
     return { ref: 1, sessions: page, total: Number.MAX_SAFE_INTEGER };
   };
   const book = bookOf({ 'instance-1': { joined: true, sessions } });
-  const listed = await book.list(caller, null);
+  expect(await listed(book, 2 * MAX_SESSIONS)).toHaveLength(asks * MAX_SESSIONS_LISTED);
   expect(asks).toBe(Math.ceil(MAX_SESSIONS / MAX_SESSIONS_LISTED));
-  expect(listed).toHaveLength(asks * MAX_SESSIONS_LISTED);
 });
 
-test('an agent that takes its time over every page, or loses its link with each, hides its own sessions in time, and no other’s', async () => {
+test('a list holds one page, however many sessions agents tell of and however long their ids are', async () => {
+  const heldBytes = startHeldBytes('heapUsed');
+  const held: number[] = [];
+  const instance = (name: string) => {
+    let asks = 0;
+    const sessions = async () => {
+      asks += 1;
+      if (asks * MAX_SESSIONS_LISTED >= MAX_SESSIONS) held.push(heldBytes());
+      const page = Array.from({ length: MAX_SESSIONS_LISTED }, (_, at) =>
+        stateOf({ session_id: Buffer.from(`${name}-${asks}-${at}`.padEnd(1_024, 'x')).toString('latin1') }),
+      );
+      return { ref: 1, sessions: page, total: MAX_SESSIONS };
+    };
+    return { joined: true, sessions };
+  };
+  const names = Array.from({ length: 4 }, (_, at) => `instance-${at}`);
+  const book = bookOf(Object.fromEntries(names.map((name) => [name, instance(name)])));
+  expect(await listed(book)).toHaveLength(MAX_PAGE);
+  expect(held).toHaveLength(names.length);
+  // Beside the page it is the beginnings that a gateway remembers anyway.
+  for (const bytes of held) expect(bytes).toBeLessThan(2 * 1_024 * (MAX_PAGE + MAX_BEGINNINGS));
+});
+
+test('an agent that takes its time over every page, or loses its link with each, hides in time what it has not told of, and nothing of another', async () => {
   let elapsedMs = 0;
   const spend = (ms: number) => {
     elapsedMs += ms;
     if (elapsedMs > 3_600_000) throw new Error('It is asked without end.');
   };
+  let pages = 0;
   const slow = async (_question: unknown, timeoutMs: number) => {
     spend(Math.min(timeoutMs, 9_999));
+    if (timeoutMs < 9_999) return null;
+    pages += 1;
     const page = Array.from({ length: MAX_SESSIONS_LISTED }, () => stateOf({}));
-    return timeoutMs < 9_999 ? null : { ref: 1, sessions: page, total: MAX_SESSIONS };
+    return { ref: 1, sessions: page, total: MAX_SESSIONS };
   };
   const flapping = async (_question: unknown, timeoutMs: number) => {
     spend(Math.min(timeoutMs, 100));
@@ -139,7 +175,10 @@ test('an agent that takes its time over every page, or loses its link with each,
     quick: { joined: true, sessions: quick },
   };
   const book = bookOf(links, () => elapsedMs);
-  expect(await book.list(caller, null)).toMatchObject([{ session_id: 'told' }]);
+  const found = await listed(book);
+  expect(found.filter(({ session_id }) => session_id === 'told')).toHaveLength(1);
+  expect(pages).toBeGreaterThan(0);
+  expect(found).toHaveLength(1 + pages * MAX_SESSIONS_LISTED);
   // The second begins when the first has spent some of it.
   expect(elapsedMs).toBeLessThan(2 * LIST_TIMEOUT_MS);
 });
