@@ -15,6 +15,9 @@ export const MAX_TOLD = 1_024;
 /** Templates that the links of one tenant are granted, each counted once a link. */
 export const MAX_GRANTS_PER_TENANT = 500_000;
 
+/** Announcements of one tenant's instances together, as JSON spells them: what they hold takes about three times as much. */
+export const MAX_ANNOUNCED_PER_TENANT = 134_217_728;
+
 type Tenant = {
   readonly instances: Map<string, Instance>;
   readonly clusters: Map<string, Cluster>;
@@ -22,6 +25,7 @@ type Tenant = {
   readonly toldMs: Map<string, number>;
   links: number;
   grants: number;
+  announcedLength: number;
 };
 
 export type DirectoryOptions = {
@@ -67,6 +71,7 @@ export class ClusterDirectory {
         firstSeenMs: this.#options.now(),
         links: new Map(),
         announced: new Map(),
+        announcedLength: 0,
         serves: new Set(),
         lostAtMs: Number.NEGATIVE_INFINITY,
         drains: false,
@@ -96,6 +101,8 @@ export class ClusterDirectory {
     if (instance.links.size > 0) return;
     instance.lostAtMs = this.#options.elapsed();
     instance.announced = new Map();
+    tenant.announcedLength -= instance.announcedLength;
+    instance.announcedLength = 0;
     for (const cluster of tenant.clusters.values()) cluster.instances.delete(instance);
   }
 
@@ -195,6 +202,9 @@ export class ClusterDirectory {
   #announce(tenant: Tenant, instance: Instance, clusters: readonly ClusterAnnouncement[]): ErrorCode | null {
     const announced = new Map(clusters.map((cluster) => [cluster.name, cluster]));
     if (announced.size !== clusters.length) return 'protocol_error';
+    const { length } = JSON.stringify(clusters);
+    const together = tenant.announcedLength - instance.announcedLength + length;
+    if (together > MAX_ANNOUNCED_PER_TENANT) return 'forbidden';
     for (const name of instance.announced.keys())
       if (!announced.has(name)) tenant.clusters.get(name)?.instances.delete(instance);
     const serves = new Set<string>();
@@ -210,6 +220,8 @@ export class ClusterDirectory {
       serves.add(cluster.name);
     }
     instance.announced = announced;
+    instance.announcedLength = length;
+    tenant.announcedLength = together;
     instance.serves = serves;
     return null;
   }
@@ -225,7 +237,14 @@ export class ClusterDirectory {
   #tenant(name: string): Tenant {
     let tenant = this.#tenants.get(name);
     if (!tenant) {
-      tenant = { instances: new Map(), clusters: new Map(), toldMs: new Map(), links: 0, grants: 0 };
+      tenant = {
+        instances: new Map(),
+        clusters: new Map(),
+        toldMs: new Map(),
+        links: 0,
+        grants: 0,
+        announcedLength: 0,
+      };
       this.#tenants.set(name, tenant);
     }
     return tenant;

@@ -12,6 +12,8 @@ export type Instance = {
   readonly links: Map<GatewayLink, Grants>;
   /** Nothing while it has no link. */
   announced: ReadonlyMap<string, ClusterAnnouncement>;
+  /** Of what it announced, as JSON spells it. */
+  announcedLength: number;
   /** Names of the clusters that it announced last, also while it is away. */
   serves: ReadonlySet<string>;
   lostAtMs: number;

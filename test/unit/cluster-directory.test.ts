@@ -3,6 +3,7 @@ import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
 import {
   ClusterDirectory,
+  MAX_ANNOUNCED_PER_TENANT,
   MAX_CLUSTERS_PER_TENANT,
   MAX_GRANTS_PER_TENANT,
   MAX_TOLD,
@@ -111,4 +112,39 @@ test('the links of a tenant are granted so many templates together and not one m
   expect(grant(links[1] as GatewayLink, 0, MAX_GRANTS)).toBeNull();
   directory.join(links[0] as GatewayLink);
   expect(grant(links[0] as GatewayLink, 0, 1)).toBe('forbidden');
+});
+
+test('the instances of a tenant announce so much together and not one character more, until one of them goes or says less', () => {
+  const directory = create();
+  const lengthOf = (detail: string) => JSON.stringify([announceCluster({ name: 'lab', detail })]).length;
+  const envelope = lengthOf('');
+  /** One that is `length` characters as JSON. */
+  const announce = (link: GatewayLink, length: number) => {
+    const clusters = [announceCluster({ name: 'lab', detail: 'x'.repeat(length - envelope) })];
+    return directory.slots(link, { grants: [], clusters });
+  };
+  const share = MAX_ANNOUNCED_PER_TENANT / 4;
+  const links = Array.from({ length: 4 }, (_, at) => linkOf(`i-${at}`));
+  const [first, second] = links as [GatewayLink, GatewayLink];
+  const late = linkOf('late');
+  for (const link of [...links, late]) expect(directory.join(link)).toBeNull();
+  for (const link of links) expect(announce(link, share)).toBeNull();
+  // What is announced again takes the place of what was, and one of two links takes nothing with it.
+  const sister = linkOf('i-0');
+  expect(directory.join(sister)).toBeNull();
+  expect(announce(sister, share)).toBeNull();
+  directory.leave(sister);
+  expect(announce(first, share + 1)).toBe('forbidden');
+  expect(announce(late, envelope)).toBe('forbidden');
+  expect(announce(first, share - envelope)).toBeNull();
+  expect(announce(late, envelope + 1)).toBe('forbidden');
+  expect(announce(late, envelope)).toBeNull();
+  directory.leave(second);
+  expect(announce(late, envelope + share)).toBeNull();
+  directory.join(second);
+  expect(announce(second, envelope)).toBe('forbidden');
+  // Nothing crosses tenants.
+  const other = { ...linkOf('i-0'), agent: { ...LINK.agent, tenant: 'other' } } as unknown as GatewayLink;
+  expect(directory.join(other)).toBeNull();
+  expect(announce(other, share)).toBeNull();
 });
