@@ -3,15 +3,23 @@ import type { CallOptions, PageOptions } from './options.ts';
 import { invalidOption } from './podgate-error.ts';
 import type { WorkspaceEntry, WorkspacePage } from './session-types.ts';
 import type { Call, Transport } from './transport.ts';
+import { createTurns } from './turns.ts';
 
 /** Bytes of a known length: the sandbox is told it before they come. */
 export type Content = Blob | Uint8Array<ArrayBuffer> | ArrayBuffer | string;
 type Bytes = ReadableStream<Uint8Array<ArrayBuffer>>;
 
-/** Files of one session, by paths in its workspace. No link leads out of it: none is followed. */
+/** Half of what a session has under way at once: the rest is for what runs there, and for files that are still read. */
+const MAX_AT_ONCE = 4;
+
+/**
+ * Files of one session, by paths in its workspace. No link leads out of it: none is followed. However many are asked for
+ * at once, few are under way; a file that is read counts for its session until its stream has ended.
+ */
 export class SessionFiles {
   readonly #transport: Transport;
   readonly #base: string;
+  readonly #turns = createTurns(MAX_AT_ONCE);
 
   constructor(transport: Transport, base: string) {
     this.#transport = transport;
@@ -75,7 +83,10 @@ export class SessionFiles {
   }
 
   #send(method: Call['method'], path: string, rest: Omit<Call, 'method' | 'path'>): Promise<Response> {
-    return this.#transport.send({ method, path: this.#base + path, ...rest });
+    // Until the answer begins, and not until it has been read: who reads none before all have begun would wait for ever.
+    return this.#turns.take(rest.signal, () =>
+      this.#transport.send({ method, path: this.#base + path, ...rest }),
+    );
   }
 }
 

@@ -41,13 +41,15 @@ const OPTION_OF: Readonly<Record<string, string>> = {
 /** What Node's fetch says where there never was a connection. */
 const UNCONNECTED = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_CONNECT_TIMEOUT'];
 const RETRIED_STATUSES = [429, 503];
+/** A session has room again as soon as something there has ended: what was just given up, say. */
+const RETRIED_CODE = 'busy';
 const LONE_SURROGATE = /\p{Surrogate}/u;
 /** Of a failed answer's body: a proxy's error page can be anything. */
 const MAX_PROBLEM_BYTES = 1_048_576;
 
 /**
- * Sends calls and turns every answer outside 2xx into a PodgateError. Retries 429 and 503 that Podgate itself calls
- * retryable, at most three times, when it asks for at most ten seconds: nothing that may have started is sent twice.
+ * Sends calls and turns every answer outside 2xx into a PodgateError. Retries 429, 503 and `busy` that Podgate itself
+ * calls retryable, at most three times, when it asks for at most ten seconds: nothing that may have started is sent twice.
  * Throws PodgateError for options that cannot be sent.
  */
 export function createTransport(options: PodgateOptions): Transport {
@@ -158,7 +160,7 @@ function codeOfUnconnected(error: unknown): string | undefined {
 
 function waitBeforeRetry(error: unknown, retries: number): number | undefined {
   if (!(error instanceof PodgateError) || !error.retryable) return undefined;
-  if (!RETRIED_STATUSES.includes(error.status ?? 0)) return undefined;
+  if (!RETRIED_STATUSES.includes(error.status ?? 0) && error.code !== RETRIED_CODE) return undefined;
   const backoffMs = BACKOFF_MS * 2 ** retries;
   // Many clients are sent away at once: they must not all come back at once.
   const jitterMs = Math.random() * backoffMs;

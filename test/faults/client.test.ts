@@ -272,6 +272,36 @@ describe('a client that is refused', () => {
     expect(requests).toHaveLength(1);
   });
 
+  test('tries again where a session is busy: nothing was done', async () => {
+    const { podgate, requests } = await start((_request, response, count) => {
+      if (count === 1) answer(response, 409, problem('busy', { status: 409 }));
+      else answer(response, 200, { stdout: 'ok', stderr: '', ...END });
+    });
+    expect((await podgate.sessions.open('s').execute('x')).stdout).toBe('ok');
+    expect(requests).toHaveLength(2);
+  });
+
+  test('asks for few files of a session at once, and for no more of who waits no longer', async () => {
+    const held: ServerResponse[] = [];
+    const { podgate, requests } = await start((_request, response) => {
+      held.push(response);
+    });
+    const { files } = podgate.sessions.open('s');
+    const leaving = new AbortController();
+    const asked = ['a', 'b', 'c', 'd'].map((path) => files.stat(path));
+    const left = files.stat('e', { signal: leaving.signal });
+    const last = files.stat('f');
+    await expect.poll(() => held.length).toBe(4);
+    leaving.abort(new Error('enough'));
+    await expect(left).rejects.toThrow('enough');
+    answer(held[0] as ServerResponse, 404, problem('not_found', { status: 404, retryable: false }));
+    expect(await rejection(asked[0] as Promise<unknown>)).toMatchObject({ code: 'not_found' });
+    await expect.poll(() => held.length).toBe(5);
+    for (const response of held.slice(1)) answer(response, 200, {});
+    await Promise.all([...asked.slice(1), last]);
+    expect(requests.map(({ url }) => url?.at(-1))).toEqual(['a', 'b', 'c', 'd', 'f']);
+  });
+
   test('sends nothing twice that it cannot make again', async () => {
     const { podgate, requests } = await start((request, response) => {
       if (request.url?.endsWith('/bash/stream')) {

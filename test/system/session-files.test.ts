@@ -242,6 +242,21 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
     await expect(files.read('c/d.txt')).rejects.toMatchObject({ status: 404, code: 'not_found' });
   });
 
+  test('are many at once through the client, whatever else the session does', async () => {
+    await using session = await stack().podgate.sessions.create();
+    const { files } = session;
+    const running = await session.spawn('sleep 100');
+    const names = Array.from({ length: 60 }, (_, index) => `many/${index}`);
+    await Promise.all(names.map((name) => files.write(name, name)));
+    const read = async (name: string) => new Response(await files.read(name)).text();
+    expect(await Promise.all(names.map(read))).toEqual(names);
+    // Read by nobody before the last of them has begun.
+    const streams = await Promise.all(names.slice(0, 6).map((name) => files.read(name)));
+    const said = await Promise.all(streams.map((stream) => new Response(stream).text()));
+    expect(said).toEqual(names.slice(0, 6));
+    await running.signal('SIGKILL');
+  });
+
   test('of another principal are not found', async () => {
     const id = await open();
     const authorization = `Bearer ${await stack().key()}`;
