@@ -1,11 +1,16 @@
 import { once } from 'node:events';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Sandbox } from '../../agent/backends/backend.ts';
-import type { KubeClient, WatchOptions } from '../../agent/backends/kubernetes/kube-client.ts';
+import {
+  createKubeClient,
+  type KubeClient,
+  type WatchOptions,
+} from '../../agent/backends/kubernetes/kube-client.ts';
 import type { KubernetesBackend } from '../../agent/backends/kubernetes/kubernetes-backend.ts';
 import { type ExecOptions, openExec } from '../../agent/backends/kubernetes/open-exec.ts';
 import { CONTAINER } from '../../agent/backends/kubernetes/pod-spec.ts';
 import { createPodWatch, SHORT_WATCH_MS } from '../../agent/backends/kubernetes/pod-watch.ts';
+import { createRightsBook } from '../../agent/backends/kubernetes/rights.ts';
 import { createRunnerClient } from '../../agent/runner/client.ts';
 import { Failure } from '../../shared/errors.ts';
 import { openFakeCluster, type TestCluster } from '../contract/kubernetes-cluster.ts';
@@ -280,6 +285,25 @@ test('a deletion that fails is tried until it succeeds', async () => {
   await backend.destroy(sandbox);
   expect(left).toBe(0);
   expect((await backend.list()).map(({ id }) => id)).not.toContain(sandbox.id);
+});
+
+test('a right to delete that is given back is found by the next sandbox that is made, with what it left', async () => {
+  const client = createKubeClient(cluster.client.access, createRightsBook({ clock: testClock, log }));
+  const own = await cluster.backend({ client, installation: 'refused', log });
+  const template = await cluster.template();
+  const left = [await own.create(template, soon()), await own.create(template, soon())];
+  const what = `cannot delete resource "pods" in API group "" in the namespace "${cluster.namespace}"`;
+  fake.fault = ({ verb, resource }) =>
+    verb === 'delete' && resource === 'pods'
+      ? { status: 403, message: `pods "p" is forbidden: User "agent" ${what}` }
+      : undefined;
+  for (const sandbox of left) await own.destroy(sandbox);
+  await expect(own.create(template, soon())).rejects.toMatchObject({
+    detail: `The agent may not delete pods in namespace ${cluster.namespace}: its Role lacks that rule.`,
+  });
+  fake.fault = undefined;
+  const { id } = await own.create(template, soon());
+  await expect.poll(async () => (await own.list()).map((sandbox) => sandbox.id)).toEqual([id]);
 });
 
 test('an instance whose Lease was taken away makes another, and new pods belong to that', async () => {

@@ -122,6 +122,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     signal.throwIfAborted();
     // A pod that cannot be deleted would be one more than `pool.max` before long.
     const { rights } = client;
+    if (rights?.lacks('delete', 'pods')) await removal.retryRefused();
     if (rights?.lacks('delete', 'pods'))
       throw new Failure('backend_unavailable', rights.sentence ?? 'No pod may be deleted.');
     staying.requireFew();
@@ -158,7 +159,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     const { uid = seenUid, first } = known.get(name) ?? {};
     known.delete(name);
     first?.destroy();
-    return removal({ name, uid });
+    return removal.remove({ name, uid });
   }
 
   async function list(): Promise<Sandbox[]> {

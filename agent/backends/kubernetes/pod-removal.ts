@@ -22,10 +22,17 @@ export type PodRemovalDeps = {
 
 export type RemovedPod = { name: string; uid?: string | undefined };
 
-/** Deletes a pod, for as long as that takes. Never rejects; who asks while it goes on waits for the same. */
-export function createPodRemoval(deps: PodRemovalDeps): (pod: RemovedPod) => Promise<void> {
+export type PodRemoval = {
+  /** Deletes a pod, for as long as that takes. Never rejects; who asks while it goes on waits for the same. */
+  remove(pod: RemovedPod): Promise<void>;
+  /** Asks again for those that the agent had no right to delete. Rejects with a Failure while it has none, or cannot ask. */
+  retryRefused(): Promise<void>;
+};
+
+export function createPodRemoval(deps: PodRemovalDeps): PodRemoval {
   const { client, namespace, clock, random, log, signal } = deps;
   const underWay = new Map<string, Promise<void>>();
+  const refused = new Map<string, RemovedPod>();
 
   /** Tries for minutes, as nobody waits for it. What is left then ends itself: its stream is gone. */
   async function tryToRemove(pod: RemovedPod): Promise<void> {
@@ -33,8 +40,11 @@ export function createPodRemoval(deps: PodRemovalDeps): (pod: RemovedPod) => Pro
     for (;;) {
       try {
         const timeoutMs = backoff.tries === 0 ? REQUEST_TIMEOUT_MS : SLOW_TIMEOUT_MS;
-        return await deletePod(client, namespace, { ...pod, timeoutMs });
+        await deletePod(client, namespace, { ...pod, timeoutMs });
+        refused.delete(pod.name);
+        return;
       } catch (cause) {
+        if (lacksRight(cause)) refused.set(pod.name, pod);
         if (signal.aborted || !isPassing(cause) || backoff.tries >= DESTROY_TRIES) {
           if (!lacksRight(cause)) log('pod_not_deleted', { namespace, pod: pod.name, cause });
           return;
@@ -44,10 +54,21 @@ export function createPodRemoval(deps: PodRemovalDeps): (pod: RemovedPod) => Pro
     }
   }
 
-  return (pod) => {
+  function remove(pod: RemovedPod): Promise<void> {
     const removal = underWay.get(pod.name) ?? tryToRemove(pod).finally(() => underWay.delete(pod.name));
     underWay.set(pod.name, removal);
     return removal;
+  }
+
+  return {
+    remove,
+    async retryRefused() {
+      const [first, ...rest] = refused.values();
+      if (first === undefined) return;
+      await deletePod(client, namespace, first);
+      refused.delete(first.name);
+      for (const pod of rest) void remove(pod);
+    },
   };
 }
 

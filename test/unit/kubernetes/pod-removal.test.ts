@@ -13,7 +13,7 @@ test('a pod that cannot be deleted now is tried once at a time, however often th
     if (!isUp) throw new Failure('backend_unavailable', 'No.');
     return {};
   }
-  const remove = createPodRemoval({
+  const { remove } = createPodRemoval({
     client: { call } as unknown as KubeClient,
     namespace: 'sandboxes',
     clock,

@@ -43,7 +43,7 @@ test('a pod is made where the admission of pods takes longer than a call may', a
 
 test('a pod is deleted where the admission of deletions takes longer than a call may', async () => {
   const { deps, clock, timeouts } = slowCluster('DELETE', WEBHOOK_MS);
-  const remove = createPodRemoval({ ...deps, signal: new AbortController().signal });
+  const { remove } = createPodRemoval({ ...deps, signal: new AbortController().signal });
   const removed = remove({ name: 'one' });
   await clock.advance(10_000);
   await removed;
