@@ -24,6 +24,8 @@ export function createTerminalUpgrades() {
     maxPayload: MAX_TERMINAL_INPUT_BYTES,
     maxFragments: MAX_MESSAGE_FRAGMENTS,
     maxBufferedChunks: MAX_MESSAGE_CHUNKS,
+    // One message a turn: nothing else holds a peer back that sends sizes and acknowledgements without end.
+    allowSynchronousEvents: false,
     handleProtocols: () => TERMINAL_SUBPROTOCOL,
   });
 

@@ -22,6 +22,8 @@ const TOO_LARGE = 4413;
 const CLOSE_TIMEOUT_MS = 5_000;
 /** What anybody may send before WELCOME: HELLO, and the WebSocket's own frames around it. */
 const MAX_GREETING_BYTES = MAX_HELLO_BYTES + 1_024;
+/** Behind so many messages of one link the others have their turn, once what was read with them is dealt with. */
+export const MESSAGES_A_TURN = 256;
 /** Whoever sends more is read no further, and has this long to see why. */
 const LINGER_MS = 1_000;
 
@@ -88,6 +90,19 @@ function join(webSocket: WebSocket, socket: Duplex, gateway: Gateway): void {
   webSocket.on('error', () => {});
   webSocket.on('close', () => link.closed());
   boundGreeting(webSocket, socket, link);
+  giveTurns(webSocket, link);
+}
+
+/** Node reads on while a socket has more, megabytes in one turn: an agent that floods would leave nobody else any. */
+function giveTurns(webSocket: WebSocket, link: AcceptedLink): void {
+  let heard = 0;
+  const count = () => {
+    heard += 1;
+    if (!link.joined || heard % MESSAGES_A_TURN !== 0) return;
+    webSocket.pause();
+    setImmediate(() => webSocket.resume());
+  };
+  for (const event of ['message', 'ping', 'pong']) webSocket.on(event, count);
 }
 
 /** ws keeps a message until it is whole: `maxPayload` is what an agent may send, and too much for nobody knows whom. */

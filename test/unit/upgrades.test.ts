@@ -1,0 +1,63 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { WebSocket } from 'ws';
+import type { Gateway } from '../../gateway/create-gateway.ts';
+import { acceptUpgrades, MESSAGES_A_TURN } from '../../gateway/node/upgrades.ts';
+import { AGENT_LINK_PATH, AGENT_SUBPROTOCOL } from '../../gateway/routes/agents.ts';
+import { TERMINAL_SUBPROTOCOL } from '../../gateway/terminals/terminal-request.ts';
+import { until } from '../fakes/until.ts';
+
+const MESSAGE_BYTES = 64;
+/** With a WebSocket frame's head and mask around it. */
+const FRAME_BYTES = MESSAGE_BYTES + 6;
+/** What Node reads a socket with. */
+const READ_BYTES = 65_536;
+const MESSAGES = 20_000;
+
+/** Sends all messages at once to a gateway that does nothing but count how many it hears in each turn of the event loop. */
+async function heardByTurn(path: string, protocol: string): Promise<number[]> {
+  const turns: number[] = [0];
+  let heard = 0;
+  const message = () => {
+    heard += 1;
+    turns.push((turns.pop() ?? 0) + 1);
+  };
+  const handlers = { message, closed() {}, close() {}, joined: true };
+  const gateway = {
+    acceptsLinks: () => true,
+    acceptLink: () => handlers,
+    openTerminal: async () => ({ take: () => handlers, drop() {} }),
+  } as unknown as Gateway;
+  const server = createServer();
+  const upgrades = acceptUpgrades(server, Promise.resolve(gateway));
+  onTestFinished(() => upgrades.close());
+  onTestFinished(() => void server.close());
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const { port } = server.address() as AddressInfo;
+  const webSocket = new WebSocket(`ws://127.0.0.1:${port}${path}`, [protocol]);
+  await once(webSocket, 'open');
+  let turn = setImmediate(function next() {
+    turns.push(0);
+    turn = setImmediate(next);
+  });
+  onTestFinished(() => clearImmediate(turn));
+  for (let sent = 0; sent < MESSAGES; sent += 1) webSocket.send(new Uint8Array(MESSAGE_BYTES));
+  await until(() => heard === MESSAGES);
+  return turns;
+}
+
+describe('a peer that sends without end', () => {
+  test('is heard, over the link of an agent, as far as it was read and no further before the others have their turn', async () => {
+    const turns = await heardByTurn(AGENT_LINK_PATH, AGENT_SUBPROTOCOL);
+    // A socket that pauses has read once more.
+    expect(Math.max(...turns)).toBeLessThanOrEqual(MESSAGES_A_TURN + (2 * READ_BYTES) / FRAME_BYTES);
+  });
+
+  test('is heard, of a terminal, once a turn', async () => {
+    const turns = await heardByTurn('/v1/sessions/s/terminals/main', TERMINAL_SUBPROTOCOL);
+    // What comes before a turn is counted and behind the next is heard in one count.
+    expect(Math.max(...turns)).toBeLessThanOrEqual(2);
+  });
+});
