@@ -27,6 +27,8 @@ def leave(box, known_modules):
     """`box` holds the exception that ended the program, or None; it is emptied so that nothing keeps its frames."""
     code = 0
     interrupted = []
+    # What it prints through a file of its own comes before what threads, exits and other processes print from here on.
+    flush()
     if box[0] is not None:
         if type(box[0]) is KeyboardInterrupt:
             interrupted.append(True)
@@ -38,7 +40,9 @@ def leave(box, known_modules):
         whole = finish(known_modules)
     except BaseException:
         pass
-    if not (flush() and whole):
+    # Of these the interpreter asks nothing any more: a program may have taken its standard output apart.
+    flush()
+    if not whole:
         code = _FLUSH_FAILED
     if interrupted:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

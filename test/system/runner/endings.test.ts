@@ -90,6 +90,32 @@ describeSandbox('the end of a Python program', (sandbox) => {
     expect(ran.result.exit_code).toBe(120);
   });
 
+  test.each(['stdout', 'stderr'])('is its own where it has taken its %s apart', async (name) => {
+    const ran = await sandbox().run(py`
+      import io, sys
+      sys.${name} = io.TextIOWrapper(sys.${name}.detach(), encoding="utf-8")
+      print("é")
+    `);
+    expect(ran).toMatchObject({ stdout: 'é\n', stderr: '', result: { exit_code: 0 } });
+  });
+
+  test.each([
+    ['an exit function', 'atexit.register(later)'],
+    ['an exit function, after an error', 'atexit.register(later); 1 / 0'],
+    ['a thread', 'threading.Thread(target=lambda: (main.join(), later())).start()'],
+  ])('writes what waits for a file in place of its stdout before what %s writes', async (_name, code) => {
+    const ran = await sandbox().run(py`
+      import atexit, os, sys, threading
+      main = threading.main_thread()
+      def later(): os.write(1, b"later\n")
+      sys.stdout = open(1, "w", closefd=False)
+      print("first")
+      ${code}
+      end = None
+    `);
+    expect(ran.stdout).toBe('first\nlater\n');
+  });
+
   test('with a sentence says it also where there is no sys.stderr', async () => {
     const ran = await sandbox().run('import sys\nsys.stderr = None\nsys.exit("no more")');
     expect(ran.stderr).toBe('no more\n');
