@@ -16,6 +16,8 @@ from podgate_runner import outermost, unwritten
 
 _FLUSH_FAILED = 120
 _SIGNALS = range(1, signal.NSIG)
+# What the interpreter gave to the module whose file it was told to run, and takes back unless that exits.
+_OF_FILE = ("__file__", "__cached__")
 # What the interpreter takes from `sys` before it takes modules. Nothing is found from there on, and so it goes first.
 _TAKEN = (
     "meta_path", "path", "argv", "ps1", "ps2", "last_type", "last_value", "last_traceback", "last_exc", "path_hooks",
@@ -24,7 +26,8 @@ _TAKEN = (
 
 
 def leave(box, known_modules):
-    """`box` holds the exception that ended the program, or None; it is emptied so that nothing keeps its frames."""
+    """`box` holds the exception that ended the program, or None, and the names of its module; it is emptied so that nothing
+    keeps its frames."""
     code = 0
     interrupted = []
     # What it prints through a file of its own comes before what threads, exits and other processes print from here on.
@@ -34,6 +37,9 @@ def leave(box, known_modules):
             interrupted.append(True)
             sys.addaudithook(lambda *event: forgets(*event) and interrupted.clear())
         code = report(box[0])
+    if not issubclass(type(box[0]), SystemExit):
+        for name in _OF_FILE:
+            box[1].pop(name, None)
     outermost.call(box.clear)
     whole = True
     try:

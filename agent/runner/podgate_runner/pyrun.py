@@ -92,7 +92,7 @@ def _give_way(folder):
 
 def run(path, args, interactive):
     """Never returns."""
-    error = None
+    error, names = None, {}
     try:
         codes = begin(path, args, interactive)
     except BaseException as raised:
@@ -107,9 +107,9 @@ def run(path, args, interactive):
                 # The class may be the program's, with methods of its own.
                 error = BaseException.with_traceback(raised, _above_ours(sys.exc_info()[2]))
                 break
-        del code, codes, names
-    box = [error]
-    del error
+        del code, codes
+    box = [error, names]
+    del error, names
     pyexit.leave(box, _known_modules)
 
 

@@ -10,7 +10,7 @@ def run(job, fd, pyrun, session_results, notebook_calls):
     """Never returns. `fd` is a memory file for the results."""
     results = session_results.Results(True, fd)
     notebook_calls.install(lambda: results)
-    box = [execute(job, results, pyrun, notebook_calls)]
+    box = [execute(job, results, pyrun, notebook_calls), {}]
     results.save()
     pyrun.pyexit.leave(box, pyrun._known_modules)
 

@@ -116,6 +116,21 @@ describeSandbox('the end of a Python program', (sandbox) => {
     expect(ran.stdout).toBe('first\nlater\n');
   });
 
+  test.each([
+    ['is taken away after its text', 'end = None', 'hidden\n'],
+    ['is taken away after an error, which its hook still sees it at', '1 / 0', 'shown\nhidden\n'],
+    ['stays where it exits', 'sys.exit()', 'shown\n'],
+  ])('knows its file: the name %s', async (_name, code, said) => {
+    const ran = await sandbox().run(py`
+      import atexit, sys
+      def tell(*_): print("shown" if "__file__" in globals() and "__cached__" in globals() else "hidden")
+      sys.excepthook = tell
+      _ = atexit.register(tell)
+      ${code}
+    `);
+    expect(ran.stdout).toBe(said);
+  });
+
   test('with a sentence says it also where there is no sys.stderr', async () => {
     const ran = await sandbox().run('import sys\nsys.stderr = None\nsys.exit("no more")');
     expect(ran.stderr).toBe('no more\n');
