@@ -10,7 +10,7 @@ from _weakref import ref
 from os import _exit, closerange
 from _thread import _count as threads_left
 from _signal import SIG_DFL, getsignal, signal as set_signal
-from sys import __excepthook__ as show
+from sys import __excepthook__ as show, modules
 
 from podgate_runner import outermost, unwritten
 
@@ -23,6 +23,13 @@ _TAKEN = (
     "meta_path", "path", "argv", "ps1", "ps2", "last_type", "last_value", "last_traceback", "last_exc", "path_hooks",
     "path_importer_cache", "__interactivehook__",
 )
+# Modules before any that a template wants, and any of a program's.
+_FIRST = tuple(modules)
+# As they are before the interpreter can open files and looks for `site`.
+_BUILTINS = {
+    name: value for name, value in builtins.__dict__.items()
+    if name not in {"open", "copyright", "credits", "exit", "help", "license", "quit"}
+}
 
 
 def leave(box, known_modules):
@@ -142,7 +149,7 @@ def ignore(error, place):
 
 def finish(known_modules):
     """Whether the program's own stdout and stderr took what they held."""
-    threading = sys.modules.get("threading")
+    threading = modules.get("threading")
     if threading is not None:
         try:
             threading._shutdown()
@@ -172,25 +179,37 @@ def release(known_modules):
         # be closed before the text that waits for it is written.
         outermost.call(gc.collect)
     _forget(_TAKEN)
-    left = []
+    left, added = [], _added(known_modules)
     # One after the other: what is freed with one still finds those that are to come.
-    for name in _added(known_modules):
-        try:
-            left.append(ref(sys.modules[name]))
-        except (KeyError, TypeError):
-            pass
-        outermost.call(sys.modules.__setitem__, name, None)
+    for name in added:
+        if issubclass(type(modules.get(name)), type(sys)):
+            left.append(ref(modules[name]))
+            outermost.call(modules.__setitem__, name, None)
+    # The interpreter stops threads that are left. Here they go on, and need what they find.
+    if not threads_left():
+        _take(added)
     outermost.call(gc.collect)
     for module in left:
         clear(module())
 
 
+def _take(names):
+    """What is left in `sys.modules`, of these names and the first ones, and what `builtins` did not begin with."""
+    # A list is cleared from its end.
+    found = [modules.pop(name, None) for name in (*reversed(names), *reversed(_FIRST))]
+    outermost.call(found.clear)
+    had = builtins.__dict__.copy()
+    builtins.__dict__.clear()
+    builtins.__dict__.update(_BUILTINS)
+    outermost.call(had.clear)
+
+
 def _forget(names):
     """By a function of C's: what is freed here warns, and looks at frames."""
+    if "_" in builtins.__dict__:
+        outermost.call(builtins.__dict__.update, {"_": None})
     outermost.call(sys.__dict__.update, dict.fromkeys(names))
     sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
-    if "_" in builtins.__dict__:
-        builtins._ = None
 
 
 def rehearse(main, known_modules):
@@ -199,6 +218,7 @@ def rehearse(main, known_modules):
     outermost.call(gc.collect)
     _forget(())
     _added(known_modules)
+    [modules.get(name) for name in _FIRST], builtins.__dict__.copy()
     clear(main)
     unwritten.is_possible()
     flush()
@@ -208,9 +228,9 @@ def _added(known_modules):
     """Names of the user's modules. They come after all that were there before: a look at each of those names would copy
     the page that it lies in, thousands below pandas."""
     names = []
-    for name in reversed(sys.modules):
+    for name in reversed(modules):
         if name in known_modules:
-            if name == known_modules.last and len(sys.modules) - len(names) == len(known_modules):
+            if name == known_modules.last and len(modules) - len(names) == len(known_modules):
                 break
         else:
             names.append(name)

@@ -180,6 +180,45 @@ describeSandbox('the end of a Python program', (sandbox) => {
     expect(ran.stderr.match(/ResourceWarning: Enable tracemalloc/g)).toHaveLength(2);
   });
 
+  test('finds no module and no file any more, and frees what it gave to builtins', async () => {
+    const ran = await sandbox().run(py`
+      import builtins, json
+      class Given:
+          def __del__(self): print("freed")
+      class Late:
+          def __del__(self):
+              for name in "json", "os", "io", "signal", "__main__":
+                  try: __import__(name)
+                  except ImportError as error: print(type(error).__name__, name)
+              try: open("file")
+              except NameError as error: print(error)
+              fail()
+      def fail(): raise LookupError
+      builtins.given = Given()
+      late = Late()
+    `);
+    const names = ['json', 'os', 'io', 'signal', '__main__'];
+    const said = ['freed', ...names.map((name) => `ImportError ${name}`), "name 'open' is not defined"];
+    expect(ran.stdout).toBe(`${said.join('\n')}\n`);
+    expect(ran.stderr).toMatch(/^Exception ignored in.*\nTraceback.*\n( {2}File .*\n){2}LookupError: \n$/);
+  });
+
+  test.each(['sys.modules = {}', 'sys.modules = None', 'del sys.modules'])(
+    'is the same after %s',
+    async (statement) => {
+      const ran = await sandbox().run(py`
+      import atexit, sys, threading
+      class Thing:
+          def __del__(self): print("freed")
+      thing, main = Thing(), threading.main_thread()
+      _ = atexit.register(print, "exit")
+      threading.Thread(target=lambda: (main.join(), print("thread"))).start()
+      ${statement}
+    `);
+      expect(ran).toMatchObject({ stdout: 'thread\nexit\nfreed\n', result: { exit_code: 0 } });
+    },
+  );
+
   test('by a kind of KeyboardInterrupt is that of any other exception', async () => {
     const ran = await sandbox().run('class Own(KeyboardInterrupt): pass\nraise Own("x")');
     expect(ran.result).toMatchObject({ outcome: 'exited', exit_code: 1, signal: null });
