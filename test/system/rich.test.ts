@@ -168,6 +168,9 @@ plt.show()`;
     });
     const unshown = await run('class X:\n    def __repr__(self): return self.y\nX()');
     expect(unshown).toMatchObject({ exit_code: 1, error: { name: 'AttributeError', frames: [{ line: 2 }] } });
+    const unspeakable = await run('raise ValueError("a" + chr(0xd800))');
+    expect(unspeakable).toMatchObject({ error: { value: String.raw`a\ud800` } });
+    expect(unspeakable.stderr).toContain(String.raw`ValueError: a\ud800`);
     for (const { stderr, error } of [failed, broken, unshown])
       expect(stderr + JSON.stringify(error)).not.toContain('podgate');
   });

@@ -326,4 +326,5 @@ def text_of(error):
 
 
 def cut(text, chars=MAX_TEXT_CHARS):
-    return str(text)[:chars].encode("utf-8", "replace").decode("utf-8")
+    # As standard error spells what no text can hold.
+    return str(text)[:chars].encode("utf-8", "backslashreplace").decode("utf-8")[:chars]
