@@ -107,15 +107,17 @@ const richResults = {
 export const executeResponse = z.object({ stdout: z.string(), stderr: z.string(), ...ended, ...richResults });
 export type ExecuteResponse = z.infer<typeof executeResponse>;
 
-export const outputEvent = z.object({ stream: z.enum(['stdout', 'stderr']), data: z.string() });
+export const outputEvent = z
+  .object({ stream: z.enum(['stdout', 'stderr']), data: z.string() })
+  .meta({ title: 'OutputEvent' });
 /** Bytes of a stream that are not kept any more. */
-export const gapEvent = z.object({ stream: z.enum(['stdout', 'stderr']), from: bytes, to: bytes });
-export const resultEvent = z.object({ ...ended, ...richResults });
-export const errorEvent = z.object({
-  message: z.string(),
-  code: z.string(),
-  started: z.enum(['yes', 'no', 'unknown']),
-});
+export const gapEvent = z
+  .object({ stream: z.enum(['stdout', 'stderr']), from: bytes, to: bytes })
+  .meta({ title: 'GapEvent' });
+export const resultEvent = z.object({ ...ended, ...richResults }).meta({ title: 'ResultEvent' });
+export const errorEvent = z
+  .object({ message: z.string(), code: z.string(), started: z.enum(['yes', 'no', 'unknown']) })
+  .meta({ title: 'ErrorEvent' });
 export type ResultEvent = z.infer<typeof resultEvent>;
 
 export const healthResponse = z.object({

@@ -103,19 +103,21 @@ const contextState = z
   );
 
 /** How a piece of Python ended, without its output. */
-export const pythonResultEvent = z.object({
-  ...endedInPlace,
-  ...pythonResults,
-  context: z.string(),
-  context_state: contextState,
-});
+export const pythonResultEvent = z
+  .object({
+    ...endedInPlace,
+    ...pythonResults,
+    context: z.string(),
+    context_state: contextState,
+  })
+  .meta({ title: 'PythonResultEvent' });
 export const pythonResponse = z.object({
   stdout: z.string(),
   stderr: z.string(),
   ...pythonResultEvent.shape,
 });
 export type PythonResponse = z.infer<typeof pythonResponse>;
-export const bashResultEvent = z.object(endedInPlace);
+export const bashResultEvent = z.object(endedInPlace).meta({ title: 'BashResultEvent' });
 
 /** A path in the workspace, normalised; empty is the workspace itself. */
 const workspacePath = relativePath('Paths', MAX_PATH_BYTES);

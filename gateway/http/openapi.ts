@@ -56,7 +56,7 @@ export function describeApi(routes: readonly Route[], version: string): Json {
     },
     paths,
     components: {
-      schemas: { Problem: toSchema(problem, 'output') },
+      schemas: { Problem: toSchema(problem, 'output'), ...eventSchemas(routes) },
       securitySchemes: {
         bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
         apiKey: { type: 'apiKey', in: 'header', name: 'X-API-Key' },
@@ -127,12 +127,27 @@ function scopeSentence({ scope, orScope }: KeyedRoute): string {
 function describeAnswer({ description, schema, events, content }: RouteAnswer): Json {
   if (schema) return { description, content: { 'application/json': { schema: toSchema(schema, 'output') } } };
   if (!events) return content ? { description, content } : { description };
-  const data = Object.values(events).map((event) => toSchema(event, 'output'));
+  const named = Object.entries(events).map(([event, schema]) => [event, componentOf(schema)] as const);
+  const list = named.map(([event, component]) => `\`${event}\` (${component})`).join(', ');
   return {
-    description: `${description}. Events: ${Object.keys(events).join(', ')}; the data of each is one line of JSON.`,
+    description: `${description}. Events, and the schema of the one line of JSON that is the data of each: ${list}.`,
     content: { 'text/event-stream': { schema: { type: 'string', contentMediaType: 'text/event-stream' } } },
-    'x-events': Object.fromEntries(Object.keys(events).map((name, index) => [name, data[index]])),
+    'x-events': Object.fromEntries(
+      named.map(([event, component]) => [event, { $ref: `#/components/schemas/${component}` }]),
+    ),
   };
+}
+
+/** By the titles of the schemas: OpenAPI 3.1 cannot say what a stream of events holds. */
+function eventSchemas(routes: readonly Route[]): Json {
+  const events = routes
+    .flatMap(({ doc }) => Object.values(doc?.responses ?? {}))
+    .flatMap((answer) => Object.values(answer.events ?? {}));
+  return Object.fromEntries(events.map((event) => [componentOf(event), toSchema(event, 'output')]));
+}
+
+function componentOf(event: z.ZodType): string {
+  return String(event.meta()?.title);
 }
 
 /** `POST /v1/sessions/{id}/bash` is `post_sessions_id_bash`. */

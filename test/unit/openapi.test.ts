@@ -20,6 +20,10 @@ type Document = {
 };
 
 const METHODS = ['get', 'post', 'put', 'delete'];
+const RESULT_OF: Record<string, string> = {
+  '/v1/sessions/{id}/bash/stream': 'BashResultEvent',
+  '/v1/sessions/{id}/execute/stream': 'PythonResultEvent',
+};
 let bench: GatewayBench;
 let document: Document;
 beforeAll(async () => {
@@ -123,7 +127,30 @@ describe('/openapi.json', () => {
       expect(security.length).toBe(open ? 0 : 3);
     }
     const references = [...JSON.stringify(document).matchAll(/"\$ref":"([^"]+)"/g)].map(([, ref]) => ref);
-    expect(new Set(references)).toEqual(new Set(['#/components/schemas/Problem']));
+    const components = Object.keys(document.components.schemas as Json);
+    expect(new Set(references)).toEqual(new Set(components.map((name) => `#/components/schemas/${name}`)));
+  });
+
+  test('has a schema for every event of a stream, which its description names', () => {
+    const streams = operations().filter(([path]) => /stream$|events$/.test(path));
+    for (const [path, , { responses }] of streams) {
+      const { description = '' } = responses[200] ?? {};
+      expect([path, [...description.matchAll(/`(\w+)` \((\w+)\)/g)].map(([, ...each]) => each)]).toEqual([
+        path,
+        [
+          ['output', 'OutputEvent'],
+          ['gap', 'GapEvent'],
+          ['result', RESULT_OF[path] ?? 'ResultEvent'],
+          ['error', 'ErrorEvent'],
+        ],
+      ]);
+    }
+    expect(document.components.schemas).toMatchObject({
+      OutputEvent: { type: 'object', required: ['stream', 'data'] },
+      ErrorEvent: { properties: { started: { enum: ['yes', 'no', 'unknown'] } } },
+      PythonResultEvent: { properties: { context: { type: 'string' } } },
+      BashResultEvent: { properties: { timed_out: { type: 'boolean' } } },
+    });
   });
 
   test('names the headers and queries that routes heed', () => {
