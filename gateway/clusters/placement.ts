@@ -9,7 +9,12 @@ import { announcedTemplate, type Cluster, freeSlots, type Instance } from './ins
 /** What a caller who is sent away may do: come back. */
 export const NO_AGENT_RETRY_MS = 2_000;
 
-const WHAT_THERE_IS = 'GET /v1/clusters lists those that the key may use.';
+/** A key of `podgate keys create` has not the scope for it unless it is named. */
+function whatThereIs({ scopes }: Caller): string {
+  return scopes.includes('clusters')
+    ? 'GET /v1/clusters lists those that the key may use.'
+    : "GET /v1/clusters lists those that there are, to a key that has the scope 'clusters'.";
+}
 
 /** Where an execution may run. */
 export type Wanted = {
@@ -46,7 +51,7 @@ export function requirePlace(directory: ClusterDirectory, wanted: Wanted): void 
     }),
   );
   if (serving.length === 0 || !mayUseTemplate(caller, template))
-    throw new Failure('no_template', `No template '${template}' here: ${WHAT_THERE_IS}`);
+    throw new Failure('no_template', `No template '${template}' here: ${whatThereIs(caller)}`);
   const speaking = serving.filter(({ announced }) => speaks(announced, language));
   if (speaking.length === 0) {
     const others = [...new Set(serving.flatMap(({ announced }) => announced.languages))].sort();
@@ -122,7 +127,7 @@ export function requireClusters(
   const named = caller.clusters?.includes(cluster) || caller.defaultCluster === cluster;
   if (known || live.length === 0 || (named && mayUseCluster(caller, cluster)))
     throw noAgent(`No agent is connected for cluster '${cluster}'.`);
-  throw new Failure('no_cluster', `No cluster '${cluster}': ${WHAT_THERE_IS}`);
+  throw new Failure('no_cluster', `No cluster '${cluster}': ${whatThereIs(caller)}`);
 }
 
 function candidates(

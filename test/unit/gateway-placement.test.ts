@@ -123,6 +123,11 @@ describe('the template', () => {
       code: 'no_template',
       detail: "No template 'none' here: GET /v1/clusters lists those that the key may use.",
     });
+    // What it may not ask itself is not what it is sent to.
+    expect(await problemOf(await ask({ template: 'none' }, { scope: 'execute' }))).toMatchObject({
+      detail:
+        "No template 'none' here: GET /v1/clusters lists those that there are, to a key that has the scope 'clusters'.",
+    });
     const only = { templates: ['science'] };
     expect(await problemOf(await ask({ template: 'default' }, only))).toMatchObject({ code: 'no_template' });
     expect((await ask({ template: 'science' }, only)).status).toBe(200);
