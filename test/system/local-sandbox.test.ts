@@ -28,16 +28,33 @@ def turned_fork(fork=os.fork, root=os.stat("/").st_dev):
 os.fork = turned_fork
 `;
 
-test('the keeper of a local sandbox needs nothing of a root that PID 1 has already left', async (context) => {
-  const trouble = await stackTrouble();
-  context.skip(trouble !== undefined, trouble);
+/** What the agent has it do when a sandbox is to end, which may have ended by itself just then. */
+const TOLD_TOO_LATE = `
+import os, signal
+def waited(*given, waitpid=os.waitpid):
+    found = waitpid(*given)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return found
+os.waitpid = waited
+`;
+
+async function probeWith(prelude: string) {
   const runner = runnerConfig(await parseTemplate({ name: 'probe' }), { place: 'fresh', attach: 'stdio' });
   const { file, args } = sandboxCommand(PYTHON, { runner, parent: process.pid, probe: true });
   const ordered = args.map((each) =>
-    each.replace('\nenter(sys.argv[1])', `\n${WORST_ORDER}\nenter(sys.argv[1])`),
+    each.replace('\nenter(sys.argv[1])', `\n${prelude}\nenter(sys.argv[1])`),
   );
   expect(ordered).not.toEqual(args);
   const user = process.getuid?.() === 0 ? { uid: 65_532, gid: 65_532 } : undefined;
   const { stdout, stderr } = await promisify(execFile)(file, ordered, sandboxSpawnOptions(PYTHON, user));
-  expect([JSON.parse(stdout), stderr]).toEqual([expect.objectContaining({ namespaces: true }), '']);
+  return [JSON.parse(stdout), stderr];
+}
+
+test.for([
+  ['needs nothing of a root that PID 1 has already left', WORST_ORDER],
+  ['is told to end when PID 1 has just ended, and says nothing of it', TOLD_TOO_LATE],
+] as const)('the keeper of a local sandbox %s', async ([, prelude], context) => {
+  const trouble = await stackTrouble();
+  context.skip(trouble !== undefined, trouble);
+  expect(await probeWith(prelude)).toEqual([expect.objectContaining({ namespaces: true }), '']);
 });

@@ -100,8 +100,15 @@ def _die_with(parent):
 
 def _keep(pid, nothing):
     """The keeper's life: ends as PID 1 ends, and ends PID 1 when told to. Never returns."""
+
+    def end(*_):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:  # it was waited for just now
+            pass
+
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: os.kill(pid, signal.SIGKILL))
+        signal.signal(number, end)
     # The stream ends with PID 1, not with who watches it.
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
