@@ -171,6 +171,8 @@ plt.show()`;
     const unspeakable = await run('raise ValueError("a" + chr(0xd800))');
     expect(unspeakable).toMatchObject({ error: { value: String.raw`a\ud800` } });
     expect(unspeakable.stderr).toContain(String.raw`ValueError: a\ud800`);
+    const drawn = await run('class X:\n    def _repr_html_(self): return chr(0xd800)\nX()');
+    expect(drawn.results?.at(0)?.data['text/html']).toBe(String.raw`\ud800`);
     for (const { stderr, error } of [failed, broken, unshown])
       expect(stderr + JSON.stringify(error)).not.toContain('podgate');
   });

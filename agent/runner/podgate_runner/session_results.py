@@ -139,7 +139,7 @@ class Results:
             text = text_for(value)
             if text is None:
                 continue
-            text = text.encode("utf-8", "replace").decode("utf-8")
+            text = spelled(text)
             if name == "text/plain" and len(text.encode("utf-8")) > MAX_REPRESENTATION_BYTES:
                 text, partial[name] = beginning(text), "truncated"
             if len(self._results) >= MAX_RESULTS or len(data) >= MAX_REPRESENTATIONS:
@@ -326,5 +326,9 @@ def text_of(error):
 
 
 def cut(text, chars=MAX_TEXT_CHARS):
-    # As standard error spells what no text can hold.
-    return str(text)[:chars].encode("utf-8", "backslashreplace").decode("utf-8")[:chars]
+    return spelled(str(text)[:chars])[:chars]
+
+
+def spelled(text):
+    """Lone surrogates as standard error spells them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
