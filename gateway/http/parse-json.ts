@@ -73,7 +73,7 @@ export function checkSchema<Schema extends z.ZodType>(schema: Schema, value: unk
 /** 422 with `errors`; its `detail` is the first of them, with its path where the message does not speak for itself. */
 export function invalid(errors: readonly { path: string; message: string }[]): Failure {
   const [first = { path: '', message: 'The request is not valid.' }] = errors;
-  const generic = /^(Invalid|Too |Unrecognized|must |names must |give )/.test(first.message);
+  const generic = /^(Invalid|Too |Unrecognized|must |names must |give |use )/.test(first.message);
   const detail = generic && first.path !== '' ? `${first.path}: ${first.message}` : first.message;
   return new Failure('invalid_request', detail, { errors });
 }

@@ -101,6 +101,7 @@ describe('a request that is not valid', () => {
       'files.0.path: must not contain NUL',
     ],
     [JSON.parse('{"code":"","env":{"__proto__":"x"}}'), 'env', "env must not name '__proto__'"],
+    [{ code: '', cluster: 'Lab A' }, 'cluster', 'cluster: use 1 to 63 of a-z, 0-9 and -'],
     [
       { code: '', queue_timeout_ms: -1 },
       'queue_timeout_ms',
