@@ -23,13 +23,6 @@ _TAKEN = (
     "meta_path", "path", "argv", "ps1", "ps2", "last_type", "last_value", "last_traceback", "last_exc", "path_hooks",
     "path_importer_cache", "__interactivehook__",
 )
-# Modules before any that a template wants, and any of a program's.
-_FIRST = tuple(modules)
-# As they are before the interpreter can open files and looks for `site`.
-_BUILTINS = {
-    name: value for name, value in builtins.__dict__.items()
-    if name not in {"open", "copyright", "credits", "exit", "help", "license", "quit"}
-}
 
 
 def leave(box, known_modules):
@@ -180,28 +173,16 @@ def release(known_modules):
         outermost.call(gc.collect)
     _forget(_TAKEN)
     left, added = [], _added(known_modules)
-    # One after the other: what is freed with one still finds those that are to come.
+    # One after the other: what is freed with one still finds those that are to come. What is no module goes last.
     for name in added:
         if issubclass(type(modules.get(name)), type(sys)):
             left.append(ref(modules[name]))
             outermost.call(modules.__setitem__, name, None)
-    # The interpreter stops threads that are left. Here they go on, and need what they find.
-    if not threads_left():
-        _take(added)
+    for name in added:
+        outermost.call(modules.pop, name, None)
     outermost.call(gc.collect)
     for module in left:
         clear(module())
-
-
-def _take(names):
-    """What is left in `sys.modules`, of these names and the first ones, and what `builtins` did not begin with."""
-    # A list is cleared from its end.
-    found = [modules.pop(name, None) for name in (*reversed(names), *reversed(_FIRST))]
-    outermost.call(found.clear)
-    had = builtins.__dict__.copy()
-    builtins.__dict__.clear()
-    builtins.__dict__.update(_BUILTINS)
-    outermost.call(had.clear)
 
 
 def _forget(names):
@@ -218,7 +199,6 @@ def rehearse(main, known_modules):
     outermost.call(gc.collect)
     _forget(())
     _added(known_modules)
-    [modules.get(name) for name in _FIRST], builtins.__dict__.copy()
     clear(main)
     unwritten.is_possible()
     flush()
