@@ -146,11 +146,21 @@ export function createGateway(deps: GatewayDeps): Gateway {
   const keyed = new KeyedExecutions({
     elapsed,
     start,
-    async follow(executionId, caller, document) {
+    async follow(executionId, caller, signal, document) {
       const parts = await openOwn(deps.ids, executionId, caller);
       const follower = follow({ executionId, parts, caller, from: FROM_THE_START, document });
-      await follower.opened;
-      return follower;
+      const abandon = () => follower.abandon();
+      signal.addEventListener('abort', abandon);
+      if (signal.aborted) abandon();
+      try {
+        await follower.opened;
+        return follower;
+      } catch (failure) {
+        abandon();
+        throw failure;
+      } finally {
+        signal.removeEventListener('abort', abandon);
+      }
     },
   });
 

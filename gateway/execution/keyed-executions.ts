@@ -31,7 +31,13 @@ export type KeyedDeps = {
   /** Milliseconds that only go forward. */
   elapsed: () => number;
   start(order: ExecutionOrder): ExecutionRun;
-  follow(executionId: string, caller: Caller, document?: DocumentPlace): Promise<ExecutionFollower>;
+  /** `signal`: whoever asked is gone, and what was taken to read for it is given back. */
+  follow(
+    executionId: string,
+    caller: Caller,
+    signal: AbortSignal,
+    document?: DocumentPlace,
+  ): Promise<ExecutionFollower>;
   maxKeys?: number;
 };
 
@@ -72,27 +78,35 @@ export class KeyedExecutions {
   }
 
   /** Begins what a new key stands for, or joins whoever was first. What fails gives the order back. */
-  async open(order: ExecutionOrder, key: RequestKey): Promise<ExecutionRun | ExecutionFollower> {
+  async open(
+    order: ExecutionOrder,
+    key: RequestKey,
+    signal: AbortSignal,
+  ): Promise<ExecutionRun | ExecutionFollower> {
     try {
-      return await this.#open(order, key);
+      return await this.#open(order, key, signal);
     } catch (error) {
       order.release();
       throw error;
     }
   }
 
-  async #open(order: ExecutionOrder, key: RequestKey): Promise<ExecutionRun | ExecutionFollower> {
+  async #open(
+    order: ExecutionOrder,
+    key: RequestKey,
+    signal: AbortSignal,
+  ): Promise<ExecutionRun | ExecutionFollower> {
     const { caller } = order.wanted;
     const known = this.find(caller, key);
     if (known) {
       order.release();
-      return this.join(known, caller, order.document);
+      return this.join(known, caller, signal, order.document);
     }
     this.#requireRoom();
     const name = nameOf(caller.principal, key.text);
     // Nobody else's: an agent may serve many principals, and a gateway many tenants.
     const id = await digestPrincipal(name);
-    if (this.find(caller, key)) return this.#open(order, key);
+    if (this.find(caller, key)) return this.#open(order, key, signal);
     const begun = Promise.withResolvers<string>();
     begun.promise.catch(() => {});
     const entry: KeyedExecution = { digest: key.digest, begun: begun.promise, failure: null };
@@ -120,7 +134,7 @@ export class KeyedExecutions {
       await run.opened;
     } catch (failure) {
       run.abandon();
-      if (other !== undefined) return this.join(entry, caller, order.document);
+      if (other !== undefined) return this.join(entry, caller, signal, order.document);
       begun.reject(failure);
       throw failure;
     }
@@ -129,10 +143,15 @@ export class KeyedExecutions {
   }
 
   /** Reads what another request began, from its first byte. `document`: as its order has it. */
-  async join(known: KeyedExecution, caller: Caller, document?: DocumentPlace): Promise<ExecutionFollower> {
+  async join(
+    known: KeyedExecution,
+    caller: Caller,
+    signal: AbortSignal,
+    document?: DocumentPlace,
+  ): Promise<ExecutionFollower> {
     const executionId = await known.begun;
     try {
-      return await this.#deps.follow(executionId, caller, document);
+      return await this.#deps.follow(executionId, caller, signal, document);
     } catch (error) {
       // Its agent cannot tell any more: what its first request was told holds.
       const isOwn = error instanceof Failure && OWN_TROUBLE.includes(error.code);

@@ -6,7 +6,6 @@ import {
   outputEvent,
   resultEvent,
 } from '../../shared/api.ts';
-import type { Caller } from '../auth/caller.ts';
 import { collectAnswer } from '../execution/answer.ts';
 import { eventResponse, FROM_THE_START } from '../execution/event-stream.ts';
 import type { ExecutionFollower } from '../execution/execution-follower.ts';
@@ -28,7 +27,7 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
 
   const answer = async (context: KeyedContext): Promise<Response> => {
     const asked = await readOrder(context, false);
-    const run = await open(deps, context.caller, asked);
+    const run = await open(deps, context, asked);
     const abandon = () => run.abandon();
     const { signal } = context.request;
     signal.addEventListener('abort', abandon);
@@ -43,7 +42,7 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
 
   const stream = async (context: KeyedContext): Promise<Response> => {
     const asked = await readOrder(context, true);
-    const run = await open(deps, context.caller, asked);
+    const run = await open(deps, context, asked);
     const abandon = () => run.abandon();
     const { signal } = context.request;
     // Stays for the life of the stream: a connection may end before its body is read.
@@ -100,12 +99,12 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
 /** Begins what was asked for; or reads it where another request with its key has begun it. */
 function open(
   deps: ExecuteRoutesDeps,
-  caller: Caller,
+  { caller, request }: KeyedContext,
   asked: TakenOrder,
 ): Promise<ExecutionRun | ExecutionFollower> | ExecutionRun {
-  if ('repeats' in asked) return deps.keyed.join(asked.repeats, caller);
+  if ('repeats' in asked) return deps.keyed.join(asked.repeats, caller, request.signal);
   const { order, key } = asked;
-  if (key) return deps.keyed.open(order, key);
+  if (key) return deps.keyed.open(order, key, request.signal);
   try {
     return deps.start(order);
   } catch (error) {

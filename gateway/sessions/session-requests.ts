@@ -115,6 +115,7 @@ export function createSessionRequests(deps: SessionRequestsDeps): SessionRequest
     },
     begin,
     async beginOnce(context, request, document, order) {
+      const { signal } = context.request;
       try {
         const text = readKey(context.request.headers);
         if (text === null) return await begin(request, order);
@@ -123,10 +124,10 @@ export function createSessionRequests(deps: SessionRequestsDeps): SessionRequest
         const repeats = deps.keyed.find(context.caller, key);
         if (repeats) {
           request.release();
-          return await deps.keyed.join(repeats, context.caller, document);
+          return await deps.keyed.join(repeats, context.caller, signal, document);
         }
         deps.requireOpen();
-        return await deps.keyed.open({ ...(await order()), document, survives: true }, key);
+        return await deps.keyed.open({ ...(await order()), document, survives: true }, key, signal);
       } catch (error) {
         request.release();
         throw named(error, context.params.id);

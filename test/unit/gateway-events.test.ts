@@ -534,6 +534,29 @@ describe('Idempotency-Key', () => {
     expect(await (await again).json()).toMatchObject({ stdout: 'done' });
   });
 
+  test('keeps no memory for who asks again and leaves, or is refused, before its agent has answered', async () => {
+    const { bench, agent, ask } = await first();
+    const answer = ask();
+    const execution = await agent.next();
+    execution.succeed();
+    await answer;
+    await until(() => bench.gateway.status().outputBytes === 0);
+    const leaving = new AbortController();
+    const { signal } = leaving;
+    const gone = bench.ask('/v1/execute', { body: BODY, headers: KEYED, signal });
+    const left = await agent.attached(execution);
+    expect(bench.gateway.status().outputBytes).toBe(STREAM_WINDOW_BYTES);
+    leaving.abort();
+    await gone;
+    expect(bench.gateway.status().outputBytes).toBe(0);
+    await agent.seen('DETACH');
+    left.resume().exit();
+    const again = ask();
+    (await agent.attached(execution)).nack('not_found');
+    expect(await problemOf(await again)).toMatchObject({ status: 404 });
+    expect(bench.gateway.status().outputBytes).toBe(0);
+  });
+
   test.for([
     ['code', { code: 'y' }],
     ['timeout', { timeout_ms: 1 }],

@@ -7,6 +7,8 @@ import { KeyedExecutions } from '../../gateway/execution/keyed-executions.ts';
 const orderOf = (release: () => void) =>
   ({ wanted: { caller: { principal: 'acme/ada' } }, release }) as unknown as ExecutionOrder;
 
+const { signal } = new AbortController();
+
 test('a request beyond the keys that a gateway remembers holds no memory on', async () => {
   const run = { opened: Promise.resolve(), executionId: 'one', abandon: () => {} };
   const keyed = new KeyedExecutions({
@@ -16,8 +18,8 @@ test('a request beyond the keys that a gateway remembers holds no memory on', as
     maxKeys: 1,
   });
   const [first, second] = [vi.fn(), vi.fn()];
-  expect(await keyed.open(orderOf(first), { text: 'a', digest: 'a' })).toBe(run);
-  await expect(keyed.open(orderOf(second), { text: 'b', digest: 'b' })).rejects.toMatchObject({
+  expect(await keyed.open(orderOf(first), { text: 'a', digest: 'a' }, signal)).toBe(run);
+  await expect(keyed.open(orderOf(second), { text: 'b', digest: 'b' }, signal)).rejects.toMatchObject({
     code: 'at_capacity',
   });
   expect([first.mock.calls.length, second.mock.calls.length]).toEqual([0, 1]);
@@ -30,7 +32,7 @@ test('requests with one key that come at once begin one execution, and the other
   const keyed = new KeyedExecutions({ elapsed: () => 0, start, follow: async () => follower });
   const releases = [vi.fn(), vi.fn(), vi.fn()];
   const key = { text: 'a', digest: 'a' };
-  const opened = await Promise.all(releases.map((release) => keyed.open(orderOf(release), key)));
+  const opened = await Promise.all(releases.map((release) => keyed.open(orderOf(release), key, signal)));
   expect(start).toHaveBeenCalledTimes(1);
   // Whose digest is there first is not said.
   const isFirst = opened.map((each) => each === run);
