@@ -94,7 +94,8 @@ export class TerminalConnection implements TerminalHandlers {
     else if (asked.type === 'resize') this.#resize({ rows: asked.rows, columns: asked.columns });
     else if (asked.offset < this.#acknowledged || asked.offset > this.#sent)
       this.#fail(broken('An ack names output that was not sent, or less than the one before.'));
-    else {
+    // One again of what was acknowledged gives no room, and no more time.
+    else if (asked.offset > this.#acknowledged) {
       this.#acknowledged = asked.offset;
       this.#wake();
     }

@@ -132,6 +132,18 @@ test('a terminal shows a window of what was not acknowledged, and what is gone n
   expect(gone.closed).toHaveBeenCalledExactlyOnceWith(expect.any(Number), 'reader_stalled');
 });
 
+test('a terminal is let go of that acknowledges the same again and again', async () => {
+  const { clock, show, ack, gone } = look();
+  await show(output(TERMINAL_WINDOW_BYTES + 1));
+  for (let passedMs = 0; passedMs < READER_STALL_MS; passedMs += READER_STALL_MS / 2) {
+    ack(0);
+    await clock.settle();
+    expect(gone.closed).not.toHaveBeenCalled();
+    await clock.advance(READER_STALL_MS / 2);
+  }
+  expect(gone.closed).toHaveBeenCalledExactlyOnceWith(expect.any(Number), 'reader_stalled');
+});
+
 test.for([
   ['of more than was sent', [11]],
   ['of less than the one before', [5, 4]],
