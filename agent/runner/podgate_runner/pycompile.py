@@ -4,6 +4,8 @@ import __future__
 import _ast
 from _io import StringIO
 
+from podgate_runner import outermost
+
 _AWAIT = getattr(_ast, "PyCF_ALLOW_TOP_LEVEL_AWAIT", 0x2000)
 _FUTURE_FLAGS = 0
 for _name in __future__.all_feature_names:
@@ -30,24 +32,24 @@ def compile_file(path, source, interactive, last="single"):
         # A tree of Python objects needs far more room than the compiler's own.
         except (RecursionError, MemoryError):
             pass
-    return [compile(source, path, "exec", flags, True)]
+    return [_compile(source, path, "exec", flags, True)]
 
 
 def _split(path, source, mode, flags):
-    tree = compile(source, path, "exec", _ast.PyCF_ONLY_AST | flags, True)
+    tree = _compile(source, path, "exec", _ast.PyCF_ONLY_AST | flags, True)
     if not tree.body or not isinstance(tree.body[-1], _ast.Expr):
-        return [compile(tree, path, "exec", flags, True)]
+        return [_compile(tree, path, "exec", flags, True)]
     last = tree.body[-1]
     if mode == "eval" and is_silenced(source, last):
-        return [compile(tree, path, "exec", flags, True)]
+        return [_compile(tree, path, "exec", flags, True)]
     # A lone string is the module's docstring and its last expression too.
     if len(tree.body) > 1:
         tree.body.pop()
     elif not _is_string(last):
-        return [compile(_echo(last, mode), path, mode, flags, True)]
-    body = compile(tree, path, "exec", flags, True)
+        return [_compile(_echo(last, mode), path, mode, flags, True)]
+    body = _compile(tree, path, "exec", flags, True)
     flags |= body.co_flags & _FUTURE_FLAGS
-    return [body, compile(_echo(last, mode), path, mode, flags, True)]
+    return [body, _compile(_echo(last, mode), path, mode, flags, True)]
 
 
 def is_silenced(source, statement):
@@ -63,3 +65,8 @@ def _echo(last, mode):
 def _is_string(statement):
     value = statement.value
     return isinstance(value, _ast.Constant) and isinstance(value.value, str)
+
+
+def _compile(*args):
+    """As deep as the interpreter that compiles its file: how deep a text may nest depends on it."""
+    return outermost.call(compile, *args)

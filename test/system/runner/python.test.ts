@@ -199,6 +199,17 @@ describeSandbox('Python code', (sandbox) => {
     expect(ran.stdout).toBe('True True def f(): return 1\n');
   });
 
+  test.each([2950, 3050])('may nest as deep as a file’s: a chain of %d elif', async (length) => {
+    const chain = `if 0: pass\n${'elif 0: pass\n'.repeat(length)}end = None`;
+    const asFile = await sandbox().run(py`
+      import subprocess, sys
+      with open("chain.py", "w") as file: file.write(${JSON.stringify(chain)})
+      print(subprocess.run([sys.executable, "chain.py"], stderr=subprocess.STDOUT).returncode)
+    `);
+    const ran = await sandbox().run(chain);
+    expect(`${ran.stderr}${ran.result.exit_code}\n`).toBe(asFile.stdout);
+  });
+
   test.each([
     ['is another object', 'sys.modules[__name__] = object()'],
     ['is nowhere', 'del sys.modules[__name__]'],
