@@ -1,4 +1,4 @@
-import { isMap, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
+import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from 'yaml';
 import * as z from 'zod';
 import { MAX_TEMPLATES } from '../../shared/announcement.ts';
 import { Failure } from '../../shared/errors.ts';
@@ -41,11 +41,26 @@ export async function parseTemplates(text: string, name: string): Promise<Templa
       templates.set(template.name, template);
     } catch (error) {
       if (!(error instanceof z.ZodError)) throw refuse([`${at(item)}: cannot be read`], error);
-      for (const issue of error.issues) faults.push(`${at(nodeAt(item, issue.path))}: ${sentence(issue)}`);
+      for (const [node, words] of error.issues.flatMap((issue) => faultsOf(item, issue)))
+        faults.push(`${at(node)}: ${words}`);
     }
   }
   if (faults.length > 0) throw refuse(faults);
   return templates;
+}
+
+/** What is wrong, each with the node that it is about: a member that there is not has its own. */
+function faultsOf(item: unknown, issue: z.core.$ZodIssue): [node: unknown, words: string][] {
+  const node = nodeAt(item, issue.path);
+  if (issue.code !== 'unrecognized_keys' || !isMap(node)) return [[node, sentence(issue)]];
+  return issue.keys.map((key) => [
+    keyNode(node, key),
+    `${[...issue.path, key].map(String).join('.')}: there is no such member`,
+  ]);
+}
+
+function keyNode(map: YAMLMap, name: string): unknown {
+  return map.items.find(({ key }) => isScalar(key) && String(key.value) === name)?.key ?? map;
 }
 
 /** The innermost node that a path of zod's leads to: a missing member has the line of what should hold it. */

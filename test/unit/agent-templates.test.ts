@@ -77,7 +77,14 @@ describe('a templates file', () => {
       'templates:\n  - name: x\n\n    resources:\n      memory_mb: 1\n',
       [/^templates.yaml:5: resources.memory_mb: /],
     ],
-    ['templates:\n  - name: x\n    immage: y\n', [/^templates.yaml:2: .*immage/]],
+    [
+      'templates:\n  - name: x\n    immage: y\n    kubernetes:\n      toleration: []\n      node: {}\n',
+      [
+        'templates.yaml:5: kubernetes.toleration: there is no such member',
+        'templates.yaml:6: kubernetes.node: there is no such member',
+        'templates.yaml:3: immage: there is no such member',
+      ],
+    ],
     ['templates:\n  - {}\n', [/^templates.yaml:2: name: /]],
     ['templates:\n  - name: x\n  - name: x\n', ["templates.yaml:3: 'x' is defined twice"]],
     ['templates:\n  - name: [\n', [/^templates.yaml:\d: /]],
