@@ -97,6 +97,11 @@ threading.Thread(target=speak).start()`,
       'import asyncio\nq = asyncio.Queue()\nasync def put():\n    await asyncio.sleep(0.01)\n    await q.put(7)',
     );
     expect((await run(id, 'task = asyncio.ensure_future(put())\nawait q.get()')).stdout).toBe('7\n');
+    // The loop stands still between them.
+    expect((await run(id, 'asyncio.create_task(put())')).error?.value).toBe('no running event loop');
+    await run(id, 'task = asyncio.create_task(put())\nawait asyncio.sleep(0)');
+    expect((await run(id, 'q.empty()')).stdout).toBe('True\n');
+    expect((await run(id, 'await q.get()')).stdout).toBe('7\n');
     await end(id);
   });
 
