@@ -70,8 +70,8 @@ export type Backend = {
   /** The sandboxes of this installation that exist now, also those of dead instances. */
   list(): Promise<Sandbox[]>;
   /**
-   * Calls back whenever sandboxes may be made again after the backend could not be reached; returns how to stop. Absent
-   * where it always can.
+   * Calls back whenever sandboxes may be made again after the backend could not be reached, or let nobody make them;
+   * returns how to stop. Absent where it always can.
    */
   onReachable?(listener: () => void): () => void;
   /** Ends what the backend itself holds. Sandboxes still alive are destroyed. */

@@ -334,6 +334,23 @@ test('a backend whose server was away says when it is there again', async () => 
   await own.close();
 });
 
+test('a backend whose Lease may be renewed again says that sandboxes may be made again', async () => {
+  const client = createKubeClient(cluster.client.access, createRightsBook({ clock: testClock, log }));
+  const own = await cluster.backend({ client, installation: 'regained', renewMs: 50, log });
+  const told = vi.fn();
+  own.onReachable?.(told);
+  const what = `cannot update resource "leases" in API group "coordination.k8s.io" in the namespace "${cluster.namespace}"`;
+  fake.fault = ({ verb, resource }) =>
+    verb === 'update' && resource === 'leases'
+      ? { status: 403, message: `leases "l" is forbidden: User "agent" ${what}` }
+      : undefined;
+  await expect.poll(() => log).toHaveBeenCalledWith('right_missing', expect.anything());
+  expect(told).not.toHaveBeenCalled();
+  fake.fault = undefined;
+  await expect.poll(() => told, { timeout: 5_000 }).toHaveBeenCalledOnce();
+  await own.close();
+});
+
 describe('a watch', () => {
   const open = (idleMs?: number) =>
     createPodWatch({

@@ -198,6 +198,7 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     reaper.close();
     staying.close();
     stopSweeping();
+    stopListening?.();
     await deleteLast({ ...deps, selector: labelSelector(installation, instance) });
     await lease.release();
     watch.close();
@@ -217,6 +218,8 @@ export async function createKubernetesBackend(deps: KubernetesBackendDeps): Prom
     await lease.release();
     throw cause;
   }
+  // Rules come back together: whoever finds the first, often the Lease, finds it for the pods.
+  const stopListening = client.rights?.onRegained(reachable.tell);
   return {
     kind: 'kubernetes',
     reconnects: true,

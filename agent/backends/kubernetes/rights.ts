@@ -62,6 +62,8 @@ export type RightsBook = {
   lacks(verb: string, resource: string): boolean;
   /** Calls back when a right is missing that was not, or the other way round. Returns how to stop. */
   onChange(listener: () => void): () => void;
+  /** Calls back when what was missing is let through. Returns how to stop. */
+  onRegained(listener: () => void): () => void;
   /** Null where nothing was refused, or all of it was let through since. */
   readonly sentence: string | null;
 };
@@ -70,8 +72,10 @@ export type RightsBook = {
 export function createRightsBook({ clock, log }: { clock: Clock; log: Log }): RightsBook {
   const missing = new Map<string, { right: Right; atMs: number }>();
   const changed = createListeners();
+  const regained = createListeners();
   return {
     onChange: changed.add,
+    onRegained: regained.add,
     refused(right) {
       const key = keyOf(right);
       const isNew = !missing.has(key);
@@ -81,7 +85,9 @@ export function createRightsBook({ clock, log }: { clock: Clock; log: Log }): Ri
       changed.tell();
     },
     allowed(right) {
-      if (missing.delete(keyOf(right))) changed.tell();
+      if (!missing.delete(keyOf(right))) return;
+      changed.tell();
+      regained.tell();
     },
     lacks: (verb, resource) =>
       [...missing.values()].some(
