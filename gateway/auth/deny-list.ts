@@ -66,12 +66,17 @@ export type DenyListDeps = {
 
 export function createDenyList({ source, readDocument, log, onChange }: DenyListDeps): DenyList {
   if (source === null) return { refuses: () => null, refresh: async () => {} };
+  let isNaming = false;
   const document = createKeptDocument({
     what: 'deny_list',
     from: describeSource(source),
     read: () => readDocument(source),
     parse: (text) => {
+      // So is a file that is being written again, and what a server in trouble answers.
+      if (isNaming && text.trim() === '')
+        throw new Error('it is empty, and named somebody before: write {} or a comment to deny nobody');
       const { jti, sub } = parseDenyList(text);
+      isNaming = jti.length + sub.length > 0;
       return { tokens: new Set(jti), subjects: new Set(sub.map(nameOf)) };
     },
     onChange,

@@ -59,6 +59,7 @@ describe('a deny-list', () => {
       '{"jti":"token-1"}',
       '{"sub":["nospace"]}',
       '{"jti":[3]}',
+      '',
       undefined,
     ]) {
       if (broken === undefined) bench.documents.delete(FILE);
@@ -74,6 +75,17 @@ describe('a deny-list', () => {
     bench.documents.set(FILE, EMPTY);
     await bench.authenticator.refresh();
     expect(bench.log.at(-1)).toMatchObject({ event: 'deny_list_readable' });
+    await bench.authenticator.authenticate(bearer(token));
+  });
+
+  test.for(['{}', '# nobody'])('that named somebody names nobody with %j', async (nobody) => {
+    const bench = await createBench(DENIED);
+    await expect(bench.authenticator.authenticate(bearer(token))).rejects.toThrow();
+    bench.documents.set(FILE, nobody);
+    await bench.authenticator.refresh();
+    await bench.authenticator.authenticate(bearer(token));
+    bench.documents.set(FILE, '');
+    await bench.authenticator.refresh();
     await bench.authenticator.authenticate(bearer(token));
   });
 
