@@ -184,28 +184,7 @@ describe('two ends of a link', () => {
   });
 
   test('hold no more of a stream than its window while its reader stalls, and serve the others', () => {
-    const gateway = end(FROM_AGENT, [1, 2, 3], false);
-    const agent = end(FROM_GATEWAY, [0], true);
-    const pass = () => {
-      let moved = true;
-      while (moved) {
-        moved = false;
-        for (const [from, to] of [
-          [gateway, agent],
-          [agent, gateway],
-        ] as const)
-          for (let item = from.wire.shift(); item; item = from.wire.shift()) {
-            item.sent();
-            to.peer.receive(item.message);
-            moved = true;
-          }
-      }
-    };
-    for (const stream of [1, 2]) {
-      gateway.peer.open(stream);
-      gateway.peer.control('START', stream, START);
-    }
-    pass();
+    const { gateway, agent, pass } = joined();
     agent.peer.data(1, 1, new Uint8Array(agent.peer.outbox.room(1)));
     pass();
     expect(gateway.arrived.data.get('1/1')).toHaveLength(STREAM_WINDOW_BYTES);
@@ -226,27 +205,7 @@ describe('two ends of a link', () => {
 });
 
 test('what comes for a stream that nobody reads any more keeps no other from sending', () => {
-  const gateway = end(FROM_AGENT, [1, 2, 3], false);
-  const agent = end(FROM_GATEWAY, [0], true);
-  const pass = () => {
-    for (let more = true; more; ) {
-      more = false;
-      for (const [from, to] of [
-        [gateway, agent],
-        [agent, gateway],
-      ] as const)
-        for (let item = from.wire.shift(); item; item = from.wire.shift()) {
-          item.sent();
-          to.peer.receive(item.message);
-          more = true;
-        }
-    }
-  };
-  for (const stream of [1, 2]) {
-    gateway.peer.open(stream);
-    gateway.peer.control('START', stream, START);
-  }
-  pass();
+  const { gateway, agent, pass } = joined();
   gateway.peer.close(1, true);
   agent.peer.data(1, 1, new Uint8Array(STREAM_WINDOW_BYTES));
   pass();
@@ -461,3 +420,29 @@ describe('one end of a link', () => {
     );
   });
 });
+
+/** A gateway and an agent that have begun streams 1 and 2; `pass` hands over all that is on its way. */
+function joined() {
+  const gateway = end(FROM_AGENT, [1, 2, 3], false);
+  const agent = end(FROM_GATEWAY, [0], true);
+  const pass = () => {
+    for (let more = true; more; ) {
+      more = false;
+      for (const [from, to] of [
+        [gateway, agent],
+        [agent, gateway],
+      ] as const)
+        for (let item = from.wire.shift(); item; item = from.wire.shift()) {
+          item.sent();
+          to.peer.receive(item.message);
+          more = true;
+        }
+    }
+  };
+  for (const stream of [1, 2]) {
+    gateway.peer.open(stream);
+    gateway.peer.control('START', stream, START);
+  }
+  pass();
+  return { gateway, agent, pass };
+}
