@@ -22,6 +22,7 @@ export const FOLLOWER_PATIENCE_MS = 15_000;
 const FOLLOWER_LOOK_MS = 250;
 
 const PENDING: Verdict = { phase: 'pending' };
+const NO_WORD = { saidMs: Number.NaN, atMs: Number.NEGATIVE_INFINITY };
 
 export type TemplateWatchDeps = {
   pool: Pool;
@@ -68,6 +69,8 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
   let hash = pool.template.hash;
   let verdict: Verdict = PENDING;
   let report: Report | null = null;
+  /** What the one that leads said last: its time by that one's clock, and by this one's, for which nothing is yet to come. */
+  let word = NO_WORD;
   /** When it was last proven, as `now` counts: it does not age with a wall clock that is set forward. */
   let provenMs = 0;
   let sinceMs = clock.now();
@@ -84,13 +87,9 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
     if (verdict.phase === 'proven' && clock.now() - provenMs > provenForMs) judge({ kind: 'aged' });
     if (running) return;
     const heard = deps.heard(hash);
-    if (heard !== null && heard !== 'nothing yet' && isFresh(heard)) {
-      if (heard.atMs > (report?.atMs ?? 0)) {
-        take(heard.findings, heard.atMs);
-        // For whoever leads next.
-        dueMs = clock.now() + Math.max(0, everyMs - (clock.wall() - heard.atMs));
-      }
-      return;
+    if (heard !== null && heard !== 'nothing yet') {
+      hear(heard);
+      if (isFresh(word.atMs)) return;
     }
     const patientUntilMs = sinceMs + FOLLOWER_PATIENCE_MS;
     const wantedMs = heard === null ? dueMs : Math.max(dueMs, patientUntilMs);
@@ -104,6 +103,16 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
     }
   }
 
+  /** Clocks differ, and are set: which of two is newer only the stamps of one clock say. */
+  function hear({ atMs: saidMs, findings }: Report): void {
+    if (saidMs === word.saidMs) return;
+    word = { saidMs, atMs: Math.min(saidMs, clock.wall()) };
+    if (!isFresh(word.atMs) || (report && isFresh(report.atMs) && report.atMs >= word.atMs)) return;
+    take(findings, word.atMs);
+    // For whoever leads next.
+    dueMs = clock.now() + Math.max(0, everyMs - (clock.wall() - word.atMs));
+  }
+
   /** The template is another one: nothing is known of it. */
   function begin(): void {
     running?.abort.abort(new Failure('cancelled', 'The template changed.'));
@@ -111,14 +120,17 @@ export function createTemplateWatch(deps: TemplateWatchDeps): TemplateWatch {
     hash = pool.template.hash;
     verdict = PENDING;
     report = null;
+    word = NO_WORD;
     sinceMs = clock.now();
     dueMs = sinceMs;
     backoff.reset();
     tell();
   }
 
-  function isFresh({ atMs }: Report): boolean {
-    return clock.wall() - atMs < Math.min(2 * everyMs + RETRY_MAX_MS, PROVEN_FOR_MS);
+  /** What is yet to come by a clock that was set back is not. */
+  function isFresh(atMs: number): boolean {
+    const ageMs = clock.wall() - atMs;
+    return ageMs >= 0 && ageMs < Math.min(2 * everyMs + RETRY_MAX_MS, PROVEN_FOR_MS);
   }
 
   function start(): void {

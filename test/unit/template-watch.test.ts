@@ -18,6 +18,7 @@ import { createFakeBackend } from '../fakes/fake-backend.ts';
 import { createFakeClock } from '../fakes/fake-clock.ts';
 
 const EVERY_MS = 600_000;
+const HOUR_MS = 3_600_000;
 const HOLDS: Finding[] = [{ name: 'files.write', state: 'holds', detail: '' }];
 const BROKEN: Finding[] = [{ name: 'files.token', state: 'broken', detail: '/token' }];
 const never = () => new AbortController().signal;
@@ -355,6 +356,50 @@ describe('an agent that does not lead', () => {
       expect(guarded.capacity()).toBe(0);
     },
   );
+
+  test('looks itself at its usual time when the one that led, whose clock is an hour ahead, is gone', async () => {
+    const { guarded, state, rounds, clock, finish, watch } = await bench();
+    await finish(HOLDS);
+    state.heard = { atMs: clock.wall() + HOUR_MS, findings: HOLDS };
+    await clock.advance(LOOK_MS);
+    expect(watch.report?.atMs).toBeLessThanOrEqual(clock.wall());
+    state.heard = null;
+    await clock.advance(EVERY_MS + LOOK_MS);
+    expect(rounds).toHaveLength(2);
+    await finish(HOLDS);
+    await clock.advance(EVERY_MS - 2 * LOOK_MS);
+    expect(guarded.capacity()).toBe(2);
+  });
+
+  test.for(['the one that leads has its clock', 'it has its own'])(
+    'goes on hearing the one that leads when %s set back by an hour',
+    async (whose) => {
+      const { guarded, state, rounds, clock, watch, finish } = await bench();
+      await finish(HOLDS);
+      const aheadMs = whose.startsWith('the one') ? HOUR_MS : 0;
+      for (let heard = 0; heard < 5; heard += 1) {
+        if (heard === 1 && aheadMs === 0) clock.jump(-HOUR_MS);
+        state.heard = { atMs: clock.wall() + (heard === 0 ? aheadMs : 0), findings: HOLDS };
+        await clock.advance(EVERY_MS);
+      }
+      expect(guarded.capacity()).toBe(2);
+      state.heard = { atMs: clock.wall(), findings: BROKEN };
+      await clock.advance(LOOK_MS);
+      expect(watch.report?.findings).toEqual(BROKEN);
+      expect(rounds).toHaveLength(1);
+    },
+  );
+
+  test('looks itself when the one that leads, whose clock is an hour ahead, finds nothing any more', async () => {
+    const { guarded, state, rounds, clock, finish } = await bench();
+    await finish(HOLDS);
+    state.heard = { atMs: clock.wall() + HOUR_MS, findings: HOLDS };
+    await clock.advance(2 * EVERY_MS + RETRY_MAX_MS + 2 * LOOK_MS);
+    expect(rounds).toHaveLength(2);
+    await finish(HOLDS);
+    await clock.advance(EVERY_MS - LOOK_MS);
+    expect(guarded.capacity()).toBe(2);
+  });
 
   test('waits for a first word, and looks itself when none comes', async () => {
     const one = await bench();
