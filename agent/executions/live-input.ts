@@ -91,8 +91,7 @@ export class LiveInput {
   /** User code runs: what waits may go. */
   begin(sink: Sink): void {
     this.#sink = sink;
-    if (this.#size) this.#resize(this.#size);
-    this.#pump();
+    this.#goOn();
   }
 
   /** The runner's WINDOW, for the whole channel. */
@@ -108,9 +107,7 @@ export class LiveInput {
   /** A new stream to the runner, which has so many bytes of the channel. */
   resume(received: number): void {
     this.#sent = Math.max(this.#taken, received - this.#announced);
-    if (this.#size) this.#resize(this.#size);
-    if (this.#sent < this.#held.end) this.#pump();
-    else if (this.#isClosed) this.#sink?.endInput();
+    this.#goOn();
   }
 
   /** The program has ended. */
@@ -118,6 +115,12 @@ export class LiveInput {
     this.#isOver = true;
     this.#held.clear();
     for (const [name, writer] of [...this.#writers]) this.#end(name, writer, 'ended');
+  }
+
+  #goOn(): void {
+    if (this.#size) this.#resize(this.#size);
+    if (this.#sent < this.#held.end) this.#pump();
+    else if (this.#isClosed) this.#sink?.endInput();
   }
 
   #resize(size: TerminalSize): void {

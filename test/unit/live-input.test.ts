@@ -55,6 +55,17 @@ test('input waits for the program to begin, and reaches it in the order in which
   expect(got.text).toBe('one two three');
 });
 
+test('an end that came before the program began is told it, also where nothing came before the end', () => {
+  for (const text of ['', 'said']) {
+    const { live, got, sink } = program();
+    const writer = live.open('a', listen().port);
+    writer.data(bytes(text));
+    writer.end();
+    live.begin(sink);
+    expect([got.text, got.ended]).toEqual([text, 1]);
+  }
+});
+
 test('MAX_WRITERS may write at once, and one more is refused', () => {
   const { live } = program();
   const writers = Array.from({ length: MAX_WRITERS }, (_, index) => live.open(`w${index}`, listen().port));
