@@ -74,7 +74,7 @@ export class LiveInput {
       end: ({ keep = false } = {}) => {
         if (!isOpen()) return true;
         if (!keep) this.#close();
-        this.#end(name, writer, keep ? 'kept' : 'closed');
+        this.#end(name, writer, this.#isClosed ? 'closed' : 'kept');
         return true;
       },
       window() {},
@@ -174,9 +174,9 @@ export class LiveInput {
   }
 
   #push(bytes: Uint8Array, name: string, writer: Writer): void {
-    // Of a stream that was closed by somebody else nothing more is wanted.
-    if (this.#isClosed || this.#isOver) {
-      writer.port.consumed(bytes.byteLength);
+    // Nobody gets what comes behind the end that somebody else has set.
+    if (this.#isClosed) {
+      this.#end(name, writer, 'ended');
       return;
     }
     this.#held.push(bytes);

@@ -13,7 +13,7 @@ export type InputStreamOptions = Whereabouts & {
   writer: string;
 };
 
-/** Why it ended: all was taken, and stdin is closed or open; the program ended; the writer writes elsewhere. */
+/** Why it ended: all was taken, and stdin is closed or open; the program or, by another's word, its stdin ended; the writer writes elsewhere. */
 export type InputEnd = FromAgent['INPUT']['why'];
 
 /**

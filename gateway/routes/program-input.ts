@@ -47,9 +47,11 @@ export function createProgramInputRoutes(deps: ProgramInputDeps): Route[] {
       const before = stream.position;
       const why = await pour(stream, context, close === 'false');
       if (why === 'ended' || why === 'replaced')
-        throw new Failure('conflict', 'The program ended before it was given all of this.', {
-          started: 'yes',
-        });
+        throw new Failure(
+          'conflict',
+          'The program ended, or its standard input was closed, before it was given all of this.',
+          { started: 'yes' },
+        );
       return jsonResponse({ bytes: stream.position - before, open: why === 'kept' });
     } finally {
       memory.release();

@@ -126,6 +126,23 @@ describeStack('a program of a session, while it runs,', { templates: TEMPLATES }
       expect(stdout).toContain('over\n');
     }));
 
+  test('is not said to have what came behind the end that another request set', () =>
+    opened(async (session) => {
+      const cat = await session.spawn('cat; echo over; sleep 100');
+      const events = cat[Symbol.asyncIterator]();
+      const pieces = new TransformStream<Uint8Array<ArrayBuffer>>();
+      const writer = pieces.writable.getWriter();
+      const writing = codeOf(cat.write(pieces.readable));
+      await writer.write(Buffer.from('before\n'));
+      await heard(events, 'before');
+      expect(await cat.end()).toEqual({ bytes: 0, open: false });
+      await heard(events, 'over');
+      await writer.write(Buffer.from('behind\n'));
+      void writer.close().catch(() => {});
+      expect(await writing).toBe('409 conflict');
+      await cat.signal('SIGKILL');
+    }));
+
   test('is sent signals with its whole process group, and not with what made a group of its own', () =>
     opened(async (session) => {
       const says = (name: string) =>

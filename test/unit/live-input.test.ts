@@ -226,6 +226,19 @@ test('a closed stdin and a program that ended take nobody in', () => {
   expect(() => live.open('c', listen().port)).toThrow(/not_found/);
 });
 
+test('what comes behind an end that another set is not taken as if it had a reader', () => {
+  const { live, got, sink } = program();
+  live.begin(sink);
+  const [late, whole] = [listen(), listen()];
+  const writers = [live.open('late', late.port), live.open('whole', whole.port)];
+  for (const writer of writers) writer.data(bytes('x'));
+  live.open('closes', listen().port).end();
+  writers[0]?.data(bytes('behind'));
+  writers[1]?.end({ keep: true });
+  expect([late.heard.over, whole.heard.over]).toEqual(['ended 1', 'closed 1']);
+  expect([got.text, got.ended]).toEqual(['xx', 1]);
+});
+
 test('the counts of MAX_KNOWN_WRITERS are kept, the oldest goes first', () => {
   const { live, sink } = program();
   live.begin(sink);
