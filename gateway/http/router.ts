@@ -62,7 +62,12 @@ function mountPath(app: Hono<Env>, path: string, methods: readonly Route[], deps
   const patterns = path.startsWith('/v1/') ? [pattern, PREFIX + pattern] : [pattern];
   for (const at of patterns) {
     for (const route of methods)
-      app.on(route.method, at, async (context) => handle(route, contextOf(context), deps));
+      app.on(route.method, at, async (context) => {
+        const response = await handle(route, contextOf(context), deps);
+        // HEAD comes here as GET, and nobody would read its body, nor say that nobody will.
+        if (context.req.method === 'HEAD') await response.body?.cancel();
+        return response;
+      });
     app.all(at, otherMethod(methods.map(({ method }) => method)));
   }
 }

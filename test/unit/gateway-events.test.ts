@@ -285,6 +285,19 @@ describe('/v1/executions/{id}/events', () => {
     expect([stream.cancelled, made.execution.cancelled]).toEqual([undefined, undefined]);
   });
 
+  test('asked for with HEAD is there, and holds no reader', async () => {
+    const made = await begun();
+    const { outputBytes } = made.bench.gateway.status();
+    const answer = made.bench.ask(`/v1/executions/${made.execution.id}/events`, { method: 'HEAD' });
+    const stream = await made.agent.attached(made.execution);
+    stream.resume().out('x');
+    expect((await answer).headers.get('content-type')).toBe('text/event-stream');
+    await made.bench.clock.settle();
+    expect(made.agent.received.map(({ name }) => name)).toContain('DETACH');
+    expect(made.bench.gateway.status().outputBytes).toBe(outputBytes);
+    expect(made.execution.cancelled).toBeUndefined();
+  });
+
   test('whose reader takes nothing loses that reader and nobody else', async () => {
     const made = await begun();
     const { stream, answer } = await follow(made);
