@@ -14,7 +14,7 @@ const ACK_BYTES = 32_768;
 export type TerminalRequest = {
   /** `main` unless given. */
   name?: string | undefined;
-  /** 24 rows of 80 columns unless given. */
+  /** 24 rows of 80 columns unless given; a terminal that is there keeps its size where neither is. */
   rows?: number | undefined;
   columns?: number | undefined;
   /** Bytes of output that the caller has: output goes on there. */

@@ -50,8 +50,8 @@ export function createSessionTerminalRoutes(directory: ClusterDirectory, book: S
         summary:
           'An interactive terminal, as a WebSocket of subprotocol podgate.terminal.v1 (docs/terminals.md); a key may come as subprotocol podgate.key.<key>',
         query: {
-          rows: { description: 'Of the terminal; 24 unless given', schema: side },
-          columns: { description: 'Of the terminal; 80 unless given', schema: side },
+          rows: { description: 'Of the terminal; 24 unless given, or as it was', schema: side },
+          columns: { description: 'Of the terminal; 80 unless given, or as it was', schema: side },
           offset: { description: 'Bytes of output that the caller has', schema: { type: 'integer' } },
           resume: {
             description: 'execution_id of the terminal that the caller had: no other is opened',

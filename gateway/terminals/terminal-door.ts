@@ -86,7 +86,7 @@ export function createTerminalDoor(deps: TerminalDoorDeps): TerminalDoor {
     try {
       const whereabouts = { tenant, instance, executionId };
       const input = await InputStream.open({ directory, timers }, { ...whereabouts, writer: ask.writer });
-      input.resize({ rows: ask.rows, columns: ask.columns });
+      if (ask.isSized) input.resize({ rows: ask.rows, columns: ask.columns });
       return input;
     } catch (error) {
       // Its program is over: there is output to be had, and its end.

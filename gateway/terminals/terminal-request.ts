@@ -41,6 +41,8 @@ const query = z.object({
 });
 
 export type TerminalAsk = z.output<typeof query> & {
+  /** Whether it says a size: a terminal that is there keeps its own otherwise. */
+  isSized: boolean;
   session: string;
   name: string;
   pathCluster: string | null;
@@ -63,6 +65,7 @@ export function readTerminalAsk(url: URL): TerminalAsk {
   const [, pathCluster = null, session = '', name = ''] = found;
   return {
     ...readTerminalQuery(url),
+    isSized: url.searchParams.has('rows') || url.searchParams.has('columns'),
     session: decoded(session),
     name: checkSchema(terminalName, decoded(name)),
     pathCluster: pathCluster === null ? null : decoded(pathCluster),

@@ -237,6 +237,19 @@ describeStack(
       expect(await last.ended).toMatchObject({ type: 'exit', outcome: 'cancelled' });
     });
 
+    test('keeps its size where who comes back says none', async () => {
+      await using session = await begin();
+      await leave(await lookAt(session, { rows: 50, columns: 132 }));
+      const plain = await lookAt(session);
+      plain.type('stty size\n');
+      await plain.shows('50 132\r\n');
+      await leave(plain);
+      const sized = await lookAt(session, { rows: 30 });
+      sized.type('stty size\n');
+      await sized.shows('30 80\r\n');
+      await leave(sized);
+    });
+
     test('who attaches takes the place of who looked before', async () => {
       await using session = await begin();
       const first = await lookAt(session);
