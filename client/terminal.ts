@@ -109,7 +109,7 @@ async function refusal(
 ): Promise<unknown> {
   const limited = AbortSignal.any([AbortSignal.timeout(OPEN_MS), ...(signal ? [signal] : [])]);
   try {
-    await transport.send({ method: 'GET', path, query, signal: limited });
+    await transport.send({ method: 'GET', path, query, signal: limited, once: true });
     return fallback;
   } catch (error) {
     signal?.throwIfAborted();

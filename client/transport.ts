@@ -13,7 +13,7 @@ export type Call = {
   json?: object | undefined;
   /** Made anew for every attempt. */
   body?: (() => string | FormData | Blob | ReadableStream<Uint8Array<ArrayBuffer>>) | undefined;
-  /** Its body cannot be made again: it is never sent twice. */
+  /** It is never sent twice: its body cannot be made again, or its answer is wanted whatever it is. */
   once?: boolean | undefined;
   signal?: AbortSignal | undefined;
   /** Sending it may start code: where its answer is lost, so is whether it did. */

@@ -120,6 +120,6 @@ export function createSessionRoutes(deps: SessionRequestsDeps): Route[] {
     },
     ...createSessionWorkRoutes(deps, book),
     ...createSessionFileRoutes(deps, book),
-    ...createSessionTerminalRoutes(deps.directory, book),
+    ...createSessionTerminalRoutes(deps, book),
   ];
 }

@@ -62,7 +62,7 @@ export function createTerminalDoor(deps: TerminalDoorDeps): TerminalDoor {
       const terminals = await book.terminals(caller, place);
       const known = terminals.find(({ name }) => name === ask.name);
       if (known) return { executionId: known.execution_id, created: false };
-      if (!ask.create) throw new Failure('not_found', `There is no terminal '${ask.name}' in this session.`);
+      if (!ask.create) throw noTerminal(ask.name);
       const link = directory.linkTo(tenant, place.instance);
       if (!link) continue;
       const { cluster, instance } = place;
@@ -77,8 +77,7 @@ export function createTerminalDoor(deps: TerminalDoorDeps): TerminalDoor {
   /** Whoever had a terminal before has it until its end is forgotten, also when its session is over. */
   async function resume(caller: Caller, { session, pathCluster }: TerminalAsk, executionId: string) {
     const place = await book.find(caller, session, pathCluster);
-    const { instance } = await openOwn(ids, executionId, caller);
-    if (instance !== place.instance) throw new Failure('not_found', 'This session has had no such terminal.');
+    await requireHadHere(ids, executionId, caller, place);
     return { executionId, created: false };
   }
 
@@ -151,6 +150,22 @@ export function createTerminalDoor(deps: TerminalDoorDeps): TerminalDoor {
       }
     },
   };
+}
+
+export function noTerminal(name: string): Failure {
+  return new Failure('not_found', `There is no terminal '${name}' in this session.`);
+}
+
+/** Throws 404 for an id that is none of a terminal which the session may have had. */
+export async function requireHadHere(
+  ids: GatewayDeps['ids'],
+  executionId: string,
+  caller: Caller,
+  place: SessionPlace,
+): Promise<void> {
+  const { kind, instance } = await openOwn(ids, executionId, caller);
+  if (kind !== 'w' || instance !== place.instance)
+    throw new Failure('not_found', 'This session has had no such terminal.');
 }
 
 function refusalOf(error: unknown): unknown {

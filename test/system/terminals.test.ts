@@ -209,7 +209,7 @@ describeStack(
       await using session = await begin();
       for (let index = 0; index < MAX_TERMINALS; index += 1)
         await leave(await lookAt(session, { name: `t${index}` }));
-      await expect(session.terminal({ name: 'more' })).rejects.toMatchObject({ code: 'connection_lost' });
+      await expect(session.terminal({ name: 'more' })).rejects.toMatchObject({ code: 'busy', status: 409 });
       const refused = await upgrade(stack(), at(session, 'more'));
       expect(refused).toMatchObject({ status: 409, body: expect.stringContaining('"code":"busy"') });
       await session.endTerminal('t0');
@@ -235,6 +235,16 @@ describeStack(
       expect(await second.ended).toMatchObject({ outcome: 'cancelled', exit_code: null });
       const last = await lookAt(session, { resume: state.execution_id, offset: second.terminal.offset });
       expect(await last.ended).toMatchObject({ type: 'exit', outcome: 'cancelled' });
+    });
+
+    test('is refused with its reason where there is none to come back to', async () => {
+      await using session = await begin();
+      const none = session.terminal({ name: 'none', create: false });
+      await expect(none).rejects.toMatchObject({ status: 404, message: expect.stringContaining("'none'") });
+      const other = await stack().podgate.start('1');
+      for (const resume of ['x', other])
+        await expect(session.terminal({ resume })).rejects.toMatchObject({ code: 'not_found', status: 404 });
+      expect((await session.state()).terminals).toEqual([]);
     });
 
     test('keeps its size where who comes back says none', async () => {
