@@ -10,7 +10,7 @@ export function describeError(error: unknown): string {
     const unreachable = describeUnreachable(error);
     if (unreachable !== undefined) return unreachable;
     const request = error.requestId ? `, request ${error.requestId}` : '';
-    return `${printable(error.message)} (${error.code}${request})`;
+    return printable(`${error.message} (${error.code}${request})`);
   }
   if (error instanceof Error) {
     const cause = error.cause instanceof Error ? `: ${error.cause.message}` : '';

@@ -782,10 +782,13 @@ describe('podgate exec -o, told by a hostile server,', () => {
   test('escapes what a failed answer says', async () => {
     const { url } = await startHttpServer((_request, response) => {
       response.writeHead(404, { 'content-type': 'application/problem+json' });
-      response.end(JSON.stringify({ code: 'not_found', detail: 'gone\x1b]0;title\x07\n' }));
+      const said = { code: 'not\x1b[2J', detail: 'gone\x1b]0;title\x07\n', request_id: 'id\x9b31m' };
+      response.end(JSON.stringify(said));
     });
     const { stderr } = await podgate(['exec', '-c', '1'], { env: { PODGATE_URL: url, PODGATE_KEY: 'x' } });
-    expect(stderr).toBe('podgate exec: gone\\u001b]0;title\\u0007\\u000a (not_found)\n');
+    expect(stderr).toBe(
+      'podgate exec: gone\\u001b]0;title\\u0007\\u000a (not\\u001b[2J, request id\\u009b31m)\n',
+    );
   });
 });
 
