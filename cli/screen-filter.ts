@@ -8,7 +8,9 @@ const [BEL, ENQ, CAN, SUB, DEL] = [0x07, 0x05, 0x18, 0x1a, 0x7f];
 const CONTROLS = new Set([BEL, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f]);
 /** After ESC: cursor, keypad, tabs, character sets, full reset. */
 const ESCAPES = new Set([...'78=>DEHMc'].map((char) => char.charCodeAt(0)));
-const CHARACTER_SETS = new Set([...'()*+-./#% '].map((char) => char.charCodeAt(0)));
+const CHARACTER_SETS = new Set([...'()*+-./#'].map((char) => char.charCodeAt(0)));
+/** With one more behind them they change how the terminal spells characters and keys: it is left as the user has it. */
+const SPELLINGS = new Set([...'% '].map((char) => char.charCodeAt(0)));
 /** Sequences whose text is for the terminal: DCS, SOS, PM, APC. OSC has one use that is let through. */
 const STRINGS = new Set([...'PX^_'].map((char) => char.charCodeAt(0)));
 /**
@@ -16,19 +18,32 @@ const STRINGS = new Set([...'PX^_'].map((char) => char.charCodeAt(0)));
  * terminal is. No other question to the terminal: its answers are typed for the user. No window, printer, or clipboard.
  */
 const SEQUENCE =
-  /^(?:[0-9;:]*[@A-HJ-MPSTXZ`a-hlmnr-su]|\?[0-9;]*[hlJKn]|>[0-9;]*[cm]|![p]|[0-9;]* q|[0-9;]*["]q|[0-9;]*[$][rvxz{}]|[0-9;]*I)$/;
+  /^(?:[0-9;:]*[@A-HJ-MPSTXZ`a-hlmr-su]|[56]n|\?6n|\?[0-9;]*[JK]|>[0-9;]*c|>(?:4(?:;\d)?)?m|![p]|[0-9;]* q|[0-9;]*["]q|[0-9;]*[$][rvxz{}]|[0-9;]*I)$/;
+const MODES = /^\?([0-9;]*)([hl])$/;
 /** Of what is no mode of its own, or is set by being unset. */
-const [HIDDEN_CURSOR, OTHER_KEYS] = [-1, -2];
-const [CURSOR, KEYPAD] = [25, 66];
-/** Modes that outlive a program that does not undo them, and what undoes them. No other is remembered. */
+const [HIDDEN_CURSOR, CUT_LINES, OTHER_KEYS] = [-1, -2, -3];
+const KEYPAD = 66;
+/** What is left behind where they are unset. */
+const UNSET = new Map([
+  [25, HIDDEN_CURSOR],
+  [7, CUT_LINES],
+]);
+/** Modes with nothing to be undone, or that a soft reset undoes: the origin, a cursor that blinks or is saved. */
+const PASSING = new Set([6, 12, 1048]);
+/**
+ * Modes that outlive a program that does not undo them, and what undoes them. No other is let through: one can make a
+ * terminal send keys as reports, tell of what the user does elsewhere, or understand no sequence that would undo it.
+ */
 const UNDOABLE = new Map([
   [HIDDEN_CURSOR, '\x1b[?25h'],
+  [CUT_LINES, '\x1b[?7h'],
   [OTHER_KEYS, '\x1b[>4m'],
   [1, '\x1b[?1l'],
   [5, '\x1b[?5l'],
   [9, '\x1b[?9l'],
   [47, '\x1b[?47l'],
   [KEYPAD, '\x1b>'],
+  [69, '\x1b[?69l'],
   [1000, '\x1b[?1000l'],
   [1002, '\x1b[?1002l'],
   [1003, '\x1b[?1003l'],
@@ -36,14 +51,15 @@ const UNDOABLE = new Map([
   [1005, '\x1b[?1005l'],
   [1006, '\x1b[?1006l'],
   [1015, '\x1b[?1015l'],
+  [1016, '\x1b[?1016l'],
   [1047, '\x1b[?1047l'],
   [1049, '\x1b[?1049l'],
   [2004, '\x1b[?2004l'],
   [2026, '\x1b[?2026l'],
 ]);
 
-/** Undoes what has no mode of its own: colours, character sets, margins, insertion, a keyboard that was locked. */
-const SOFT_RESET = '\x1b[!p\x1b[2;4;20l\x1b[0m\x1b(B\x0f';
+/** Undoes what has no mode of its own: colours, character sets, margins, insertion, a keyboard that was locked or echoes. */
+const SOFT_RESET = '\x1b[!p\x1b[2;4;20l\x1b[12h\x1b[0m\x1b(B\x0f';
 const SHIFT_OUT = 0x0e;
 
 type State = 'ground' | 'escape' | 'charset' | 'sequence' | 'title' | 'string';
@@ -101,7 +117,7 @@ export function createScreenFilter(all = false): ScreenFilter {
     if (byte === 0x5b) enter('sequence');
     else if (byte === 0x5d) enter('title');
     else if (STRINGS.has(byte)) enter('string');
-    else if (CHARACTER_SETS.has(byte)) enter('charset', byte);
+    else if (CHARACTER_SETS.has(byte) || SPELLINGS.has(byte)) enter('charset', ESC, byte);
     else {
       state = 'ground';
       if (ESCAPES.has(byte)) pass(ESC, byte);
@@ -114,19 +130,20 @@ export function createScreenFilter(all = false): ScreenFilter {
 
   function charset(byte: number): void {
     state = 'ground';
-    if (byte >= 0x20 && byte < DEL) {
+    if (byte < 0x20 || byte >= DEL) take(byte);
+    else if (!SPELLINGS.has(held.at(-1) as number)) {
       touched = true;
-      pass(ESC, ...held, byte);
-    } else take(byte);
+      pass(...held, byte);
+    }
   }
 
   function sequence(byte: number): void {
     if (byte >= 0x40 && byte < DEL) {
       state = 'ground';
-      const text = String.fromCharCode(...held, byte);
-      if (held.length >= MAX_SEQUENCE_BYTES || !SEQUENCE.test(text)) return;
+      const text = permitted(String.fromCharCode(...held, byte));
+      if (held.length >= MAX_SEQUENCE_BYTES || text === '') return;
       remember(text);
-      pass(ESC, 0x5b, ...held, byte);
+      pass(ESC, 0x5b, ...[...text].map((char) => char.charCodeAt(0)));
     } else if (byte === ESC) enter('escape', byte);
     else if (byte === CAN || byte === SUB) state = 'ground';
     else if (byte >= 0x20 && byte < DEL && held.length < MAX_SEQUENCE_BYTES) held.push(byte);
@@ -134,11 +151,13 @@ export function createScreenFilter(all = false): ScreenFilter {
 
   function remember(text: string): void {
     touched = true;
-    const found = /^\?([0-9;]*)([hl])$/.exec(text);
-    const isSet = found?.[2] === 'h';
-    for (const mode of found?.[1]?.split(';').map(Number) ?? [])
-      if (mode === CURSOR) track(HIDDEN_CURSOR, !isSet);
+    const [, listed, verb] = MODES.exec(text) ?? [];
+    const isSet = verb === 'h';
+    for (const mode of listed?.split(';').map(Number) ?? []) {
+      const left = UNSET.get(mode);
+      if (left !== undefined) track(left, !isSet);
       else track(mode, isSet);
+    }
     if (/^>4(;\d+)?m$/.test(text)) track(OTHER_KEYS, true);
   }
 
@@ -187,4 +206,16 @@ export function createScreenFilter(all = false): ScreenFilter {
       return (touched ? SOFT_RESET : '') + undone.join('');
     },
   };
+}
+
+/** A control sequence without those of its modes that are not let through; empty where nothing is left of it. */
+function permitted(text: string): string {
+  const [, listed, verb] = MODES.exec(text) ?? [];
+  if (listed === undefined) return SEQUENCE.test(text) ? text : '';
+  const kept = listed.split(';').filter((mode) => isLetThrough(Number(mode)));
+  return kept.length > 0 ? `?${kept.join(';')}${verb}` : '';
+}
+
+function isLetThrough(mode: number): boolean {
+  return UNDOABLE.has(mode) || UNSET.has(mode) || PASSING.has(mode);
 }

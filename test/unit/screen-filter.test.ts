@@ -11,6 +11,7 @@ const DRAWS: [what: string, text: string][] = [
   ['text and lines', 'a\r\n\tb\bc\x07'],
   ['colour', '\x1b[1;38;5;196mred\x1b[0m \x1b[38:2::1:2:3m'],
   ['the cursor', '\x1b[10;20H\x1b[A\x1b[2K\x1b[J\x1b7\x1b8\x1b[s\x1b[u\x1bM'],
+  ['modes: the origin, lines that are cut, a cursor that blinks', '\x1b[?6h\x1b[?7l\x1b[?12h\x1b[?12l'],
   ['modes: other screen, mouse, paste', '\x1b[?1049h\x1b[?1000;1006h\x1b[?2004h\x1b[?25l\x1b[4h'],
   ['its shape', '\x1b[4 q'],
   ['scrolling', '\x1b[5;20r\x1b[3S\x1b[2T\x1b[L\x1b[M'],
@@ -33,7 +34,12 @@ const REACHES_BEYOND: [what: string, text: string][] = [
   ['capabilities, told back', '\x1bP+q544e\x1b\\'],
   ['the screen’s contents as a checksum', '\x1b[1;1;1;1;1;1*y'],
   ['the terminal’s version', '\x1b[>0q'],
-  ['another keyboard', '\x1b[>1u\x1b[?u\x1b[=1u'],
+  ['another keyboard', '\x1b[>1u\x1b[?u\x1b[=1u\x1b[?9001h\x1b[>1;3m\x1b[?1034h\x1b[?67h'],
+  ['what the user does elsewhere: the window’s size, its colours', '\x1b[?2031h\x1b[?2048h\x1b[?996n'],
+  ['the window’s width', '\x1b[?40h\x1b[?3h'],
+  ['a terminal that understands none of this, as VT52', '\x1b[?2l'],
+  ['how characters and keys are spelled', '\x1b%@\x1b%G\x1b G'],
+  ['the keyboard, the locator and a checksum, told back', '\x1b[?26n\x1b[?55n\x1b[?63;1n\x1b[8n'],
   ['the answerback', '\x05'],
   ['pictures', '\x1bPq#0;2;0;0;0#0~~\x1b\\\x1b_Ga=T;AAAA\x1b\\'],
   ['privacy messages and strings', '\x1b^x\x1b\\\x1bXx\x1b\\'],
@@ -52,6 +58,11 @@ describe('what a sandbox writes on a real terminal', () => {
 
   test('reaches nothing beyond the screen, all of it together', () => {
     expect(shown(REACHES_BEYOND.map(([, text]) => text).join(''))).toBe('');
+  });
+
+  test('has the modes that may be, without those beside them that may not', () => {
+    expect(shown('\x1b[?9001;1000;2048;25l')).toBe('\x1b[?1000;25l');
+    expect(shown('a\x1b[?h\x1b[?;hb')).toBe('ab');
   });
 
   test('is the same however it is cut into pieces', () => {
@@ -100,13 +111,14 @@ describe('what a sandbox writes on a real terminal', () => {
   test('is undone where its program did not', () => {
     const filter = createScreenFilter();
     expect(filter.undo()).toBe('');
-    filter.push(bytes('\x1b[?1049h\x1b[?1000;1006h\x1b[?25l\x1b[?2004h\x1b[?2004l\x1b=\x1b[>4;2m'));
+    filter.push(bytes('\x1b[?1049h\x1b[?1000;1006h\x1b[?25l\x1b[?7l\x1b[?2004h\x1b[?2004l\x1b=\x1b[>4;2m'));
     const undone = filter.undo();
     for (const each of [
       '\x1b[?1049l',
       '\x1b[?1000l',
       '\x1b[?1006l',
       '\x1b[?25h',
+      '\x1b[?7h',
       '\x1b>',
       '\x1b[>4m',
       '\x1b[0m',
@@ -118,12 +130,13 @@ describe('what a sandbox writes on a real terminal', () => {
   test.each([
     ['margins and insertion', '\x1b[5;20r\x1b[4h'],
     ['a keyboard that was locked', '\x1b[2h'],
+    ['keys that the terminal echoes itself', '\x1b[12l'],
     ['characters that draw lines', '\x1b(0'],
     ['characters that were shifted', '\x0e'],
   ])('is undone also in what has no mode of its own: %s', (_what, text) => {
     const filter = createScreenFilter();
     filter.push(bytes(text));
-    for (const each of ['\x1b[!p', '\x1b[2;4;20l', '\x1b[0m', '\x1b(B', '\x0f'])
+    for (const each of ['\x1b[!p', '\x1b[2;4;20l', '\x1b[12h', '\x1b[0m', '\x1b(B', '\x0f'])
       expect(filter.undo()).toContain(each);
   });
 
