@@ -67,7 +67,7 @@ export type IdParts = {
   principalDigest: string;
   cluster: string;
   instance: string;
-  /** Of a session: what its sandbox was made by. */
+  /** What its sandbox was made by. */
   template?: string;
 };
 

@@ -28,12 +28,12 @@ export class RunStart {
     const { key, session, wanted } = this.#order;
     const { tenant, principalDigest } = wanted.caller;
     const kind = session ? 'w' : 'x';
-    const parts = { kind, tenant, principalDigest, cluster, instance } as const;
+    const { template } = wanted;
+    const parts = { kind, tenant, principalDigest, cluster, instance, template } as const;
     const executionId = await this.#deps.ids.seal(parts).catch((cause: unknown) => {
       throw new Failure('internal', 'No id could be made for this execution.', { cause });
     });
-    const work =
-      session && (await sessionWorkOf(session, { ...parts, template: wanted.template }, this.#deps.ids));
+    const work = session && (await sessionWorkOf(session, parts, this.#deps.ids));
     if (key) await this.#claim(key, executionId, cluster);
     return { executionId, session: work };
   }

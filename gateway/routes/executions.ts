@@ -1,7 +1,7 @@
 import { errorEvent, executionStatus, gapEvent, outputEvent, resultEvent } from '../../shared/api.ts';
 import { Failure } from '../../shared/errors.ts';
 import { type IdParts, MAX_ID_CHARS } from '../../shared/ids.ts';
-import { type Caller, mayUseCluster } from '../auth/caller.ts';
+import { type Caller, mayUseCluster, mayUseTemplate } from '../auth/caller.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { createBeginnings } from '../execution/beginnings.ts';
 import type { ReceivedBytes } from '../execution/check-exit.ts';
@@ -106,6 +106,8 @@ export async function openOwn(ids: GatewayDeps['ids'], id: string, caller: Calle
   const parts = await ids.open('x', id);
   const own = parts?.tenant === caller.tenant && parts.principalDigest === caller.principalDigest;
   if (!parts || !own || !mayUseCluster(caller, parts.cluster)) throw unknownExecution(id);
+  // A gateway of an earlier version names none.
+  if (parts.template !== undefined && !mayUseTemplate(caller, parts.template)) throw unknownExecution(id);
   if (parts.kind !== 'w' && !caller.scopes.includes('execute')) throw unknownExecution(id);
   return parts;
 }

@@ -65,8 +65,9 @@ export function createTerminalDoor(deps: TerminalDoorDeps): TerminalDoor {
       if (!ask.create) throw noTerminal(ask.name);
       const link = directory.linkTo(tenant, place.instance);
       if (!link) continue;
-      const { cluster, instance } = place;
-      const executionId = await ids.seal({ kind: 'w', tenant, principalDigest, cluster, instance });
+      const { cluster, instance, template } = place;
+      const parts = { kind: 'w', tenant, principalDigest, cluster, instance, template } as const;
+      const executionId = await ids.seal(parts);
       if (!link.joined) continue;
       if (await startTerminal(link, { caller, place, ask, executionId, requestId }, timers))
         return { executionId, created: true };

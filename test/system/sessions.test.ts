@@ -186,6 +186,31 @@ describeStack('a session', { templates: TEMPLATES }, (stack) => {
     await end(session_id);
   });
 
+  test('is nothing to such a key in its programs either, by their ids', async () => {
+    const podgate = await stack().client({ sub: 'own' });
+    await using session = await podgate.sessions.create({ template: 'kept' });
+    const cat = await session.spawn('cat');
+    const plain = await podgate.start({ code: 'import time; time.sleep(60)', template: 'kept' });
+    for (const [template, known] of [
+      ['default', 404],
+      ['kept', 200],
+    ] as const) {
+      const headers = as(await stack().key({ sub: 'own', templates: [template] }));
+      for (const id of [cat.id, plain]) {
+        const path = `/v1/executions/${id}`;
+        expect((await stack().fetch(path, { headers })).status).toBe(known);
+        const events = await stack().fetch(`${path}/events`, { headers });
+        expect(events.status).toBe(known);
+        await events.body?.cancel();
+        if (known === 200) continue;
+        expect((await stack().fetch(path, { method: 'DELETE', headers })).status).toBe(404);
+        expect((await stack().post(`${path}/stdin`, {}, headers)).status).toBe(404);
+        expect((await stack().post(`${path}/signal`, { signal: 'SIGKILL' }, headers)).status).toBe(404);
+      }
+    }
+    await podgate.executions.cancel(plain);
+  });
+
   test('is listed, extended and ended by its owner, and ends by itself at its time with all that it had', async () => {
     const brief = await open({ ttl_seconds: 60 });
     const first = await open({ ttl_seconds: 60 });
