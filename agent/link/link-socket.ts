@@ -1,5 +1,7 @@
 import type { Socket } from 'node:net';
 import type { RawData, WebSocket } from 'ws';
+import { closeCode } from '../../shared/errors.ts';
+import { CLOCK_SKEW_SECONDS } from '../../shared/keys.ts';
 import type { LinkSocket } from '../../shared/link-peer.ts';
 import type { Clock } from '../clock.ts';
 import { SUBPROTOCOL } from './dial.ts';
@@ -29,9 +31,13 @@ export function createAgentSocket(socket: WebSocket, clock: Clock, handlers: Soc
   let corked = false;
   let unsent = 0;
   let opened = false;
+  /** How far this machine's clock is ahead of the gateway's, or of the proxy's that answers for it. */
+  let aheadMs: number | undefined;
 
   socket.on('upgrade', (response) => {
     tcp = response.socket;
+    const date = Date.parse(response.headers.date ?? '');
+    if (!Number.isNaN(date)) aheadMs = clock.wall() - date;
   });
   socket.on('open', () => {
     opened = true;
@@ -53,7 +59,8 @@ export function createAgentSocket(socket: WebSocket, clock: Clock, handlers: Soc
   });
   socket.on('close', (code, reason) => {
     const said = reason.length > 0 ? ` (${printable(reason)})` : '';
-    handlers.closed({ code: 'lost', detail: `The gateway closed with ${code}${said}.` });
+    const why = code === closeCode('unauthorized') ? clockText(aheadMs) : '';
+    handlers.closed({ code: 'lost', detail: `The gateway closed with ${code}${said}.${why}` });
   });
 
   /** What one turn of the event loop sends leaves in one system call. */
@@ -86,6 +93,13 @@ export function createAgentSocket(socket: WebSocket, clock: Clock, handlers: Soc
       if (socket.readyState !== socket.CLOSING && socket.readyState !== socket.CLOSED) socket.terminate();
     },
   };
+}
+
+/** Empty where clocks are no reason to refuse a token or a proof. */
+function clockText(aheadMs = 0): string {
+  const seconds = Math.round(Math.abs(aheadMs) / 1_000);
+  if (seconds <= CLOCK_SKEW_SECONDS) return '';
+  return ` This machine's clock is ${seconds} s ${aheadMs > 0 ? 'ahead of' : 'behind'} the gateway's: set both by NTP.`;
 }
 
 /** A peer's words for the log: printable ASCII, short. */

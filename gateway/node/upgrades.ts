@@ -42,6 +42,8 @@ export function acceptUpgrades(server: Server, opening: Promise<Gateway>): { clo
     skipUTF8Validation: true,
     handleProtocols: () => AGENT_SUBPROTOCOL,
   });
+  // As every other answer has it: an agent that is refused sees whether its clock is why.
+  sockets.on('headers', (headers) => headers.push(`Date: ${new Date().toUTCString()}`));
   const terminals = createTerminalUpgrades();
   let opened: Gateway | undefined;
   void opening.then((gateway) => {

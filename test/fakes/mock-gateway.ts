@@ -55,6 +55,8 @@ export type MockGatewayOptions = {
   deadMs?: number;
   /** Refuses upgrades with this status. */
   refuse?: number;
+  /** How far the gateway's clock is ahead of this machine's. */
+  aheadMs?: number;
 };
 
 export type MockGateway = {
@@ -78,6 +80,10 @@ export async function createMockGateway(options: MockGatewayOptions = {}): Promi
     noServer: true,
     perMessageDeflate: true,
     handleProtocols: (offered) => (mock.options.protocols === 'ignore' ? false : ([...offered][0] ?? false)),
+  });
+  server.on('headers', (headers) => {
+    const { aheadMs } = mock.options;
+    if (aheadMs !== undefined) headers.push(`Date: ${new Date(Date.now() + aheadMs).toUTCString()}`);
   });
   const arrivals: MockLink[] = [];
   const waiting: ((link: MockLink) => void)[] = [];

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { MAX_ASKED } from '../../agent/link/link-streams.ts';
 import { clampTimings } from '../../agent/link/timings.ts';
+import { closeCode } from '../../shared/errors.ts';
 import { TYPE } from '../../shared/frame-type.ts';
 import { MAX_MESSAGE_FRAGMENTS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import { resultOf } from '../fakes/fake-runner.ts';
@@ -264,6 +265,24 @@ describe('a gateway that misbehaves before WELCOME', () => {
       expect((await link.closed).code).toBe(code);
       const second = await mock.nextLink();
       await second.next('SLOTS');
+    },
+  );
+
+  test.for([
+    [-600_000, / This machine's clock is (600|601) s ahead of the gateway's: set both by NTP\.$/],
+    [600_000, / This machine's clock is (599|600) s behind the gateway's: set both by NTP\.$/],
+    [20_000, /\(unauthorized\)\.$/],
+    [undefined, /\(unauthorized\)\.$/],
+  ] as const)(
+    'that does not accept the proof is told apart by its clock, %s ms ahead',
+    async ([aheadMs, detail]) => {
+      const mock = await gateway({
+        ...(aheadMs !== undefined && { aheadMs }),
+        onLink: (link) => link.socket.close(closeCode('unauthorized'), 'unauthorized'),
+      });
+      const test = await startTestAgent(mock);
+      cleanups.push(() => test.agent.close());
+      expect(await test.line('link_ended')).toMatchObject({ detail: expect.stringMatching(detail) });
     },
   );
 

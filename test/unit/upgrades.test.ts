@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { WebSocket } from 'ws';
@@ -16,14 +16,8 @@ const FRAME_BYTES = MESSAGE_BYTES + 6;
 const READ_BYTES = 65_536;
 const MESSAGES = 20_000;
 
-/** Sends all messages at once to a gateway that does nothing but count how many it hears in each turn of the event loop. */
-async function heardByTurn(path: string, protocol: string): Promise<number[]> {
-  const turns: number[] = [0];
-  let heard = 0;
-  const message = () => {
-    heard += 1;
-    turns.push((turns.pop() ?? 0) + 1);
-  };
+/** A WebSocket to a gateway whose links and terminals do nothing but take messages. */
+async function connect(path: string, protocol: string, message: () => void): Promise<WebSocket> {
   const handlers = { message, closed() {}, close() {}, joined: true };
   const gateway = {
     acceptsLinks: () => true,
@@ -36,7 +30,17 @@ async function heardByTurn(path: string, protocol: string): Promise<number[]> {
   onTestFinished(() => void server.close());
   await once(server.listen(0, '127.0.0.1'), 'listening');
   const { port } = server.address() as AddressInfo;
-  const webSocket = new WebSocket(`ws://127.0.0.1:${port}${path}`, [protocol]);
+  return new WebSocket(`ws://127.0.0.1:${port}${path}`, [protocol]);
+}
+
+/** Sends all messages at once to a gateway that does nothing but count how many it hears in each turn of the event loop. */
+async function heardByTurn(path: string, protocol: string): Promise<number[]> {
+  const turns: number[] = [0];
+  let heard = 0;
+  const webSocket = await connect(path, protocol, () => {
+    heard += 1;
+    turns.push((turns.pop() ?? 0) + 1);
+  });
   await once(webSocket, 'open');
   let turn = setImmediate(function next() {
     turns.push(0);
@@ -60,4 +64,10 @@ describe('a peer that sends without end', () => {
     // What comes before a turn is counted and behind the next is heard in one count.
     expect(Math.max(...turns)).toBeLessThanOrEqual(2);
   });
+});
+
+test('an agent that dials is told the time', async () => {
+  const webSocket = await connect(AGENT_LINK_PATH, AGENT_SUBPROTOCOL, () => {});
+  const [{ headers }] = (await once(webSocket, 'upgrade')) as [IncomingMessage];
+  expect(Math.abs(Date.parse(headers.date ?? '') - Date.now())).toBeLessThan(10_000);
 });
