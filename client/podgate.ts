@@ -1,5 +1,7 @@
 import { bytesOf, discard, malformed, readJson } from './answers.ts';
+import { blobOf, type Content } from './content.ts';
 import type { CallOptions, ExecuteOptions, PageOptions, PodgateOptions } from './options.ts';
+import { invalidOption } from './podgate-error.ts';
 import { resumeEvents } from './resume-events.ts';
 import { Sessions } from './sessions.ts';
 import { type Call, createTransport, pathPart, type Transport } from './transport.ts';
@@ -15,10 +17,11 @@ import type {
   UploadedFile,
 } from './types.ts';
 
+export type { Content } from './content.ts';
 export type * from './options.ts';
 export { PodgateError, type PodgateErrorDetails } from './podgate-error.ts';
 export type { Program, WriteOptions } from './program.ts';
-export type { Content, SessionFiles } from './session-files.ts';
+export type { SessionFiles } from './session-files.ts';
 export type * from './session-types.ts';
 export type { Session } from './sessions.ts';
 export type { Terminal, TerminalEvent, TerminalRequest, TerminalState } from './terminal.ts';
@@ -94,10 +97,11 @@ class Files {
 
   /** Stores a file, up to what its key and gateway allow. */
   async upload(
-    content: Blob | Uint8Array<ArrayBuffer> | ArrayBuffer | string,
+    content: Content,
     { filename, signal }: CallOptions & { filename: string },
   ): Promise<UploadedFile> {
-    const blob = content instanceof Blob ? content : new Blob([content]);
+    if (typeof filename !== 'string') throw invalidOption('filename', 'must be text');
+    const blob = blobOf(content);
     const body = () => {
       const form = new FormData();
       form.append('file', blob, filename);

@@ -1,7 +1,7 @@
 import { discard, malformed, readJson } from './answers.ts';
+import { blobOf, type Content } from './content.ts';
 import { followEvents } from './follow-events.ts';
 import type { CallOptions } from './options.ts';
-import type { Content } from './session-files.ts';
 import type { SignalName, StdinState } from './session-types.ts';
 import { pathPart, type Transport } from './transport.ts';
 import type { OutputEvent } from './types.ts';
@@ -44,7 +44,7 @@ export class Program<End extends object> implements AsyncIterable<OutputEvent | 
     { close = false, signal }: WriteOptions = {},
   ): Promise<StdinState> {
     const isStream = content instanceof ReadableStream;
-    const body = isStream || content instanceof Blob ? content : new Blob([content]);
+    const body = isStream ? content : blobOf(content);
     const call = { method: 'POST' as const, path: this.#path('stdin'), query: { close: String(close) } };
     const headers = { 'content-type': 'application/octet-stream' };
     const rest = { headers, body: () => body, signal, mayStart: true, once: isStream };

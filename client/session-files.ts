@@ -1,12 +1,11 @@
 import { bytesOf, discard, readJson } from './answers.ts';
+import { blobOf, type Content } from './content.ts';
 import type { CallOptions, PageOptions } from './options.ts';
 import { invalidOption } from './podgate-error.ts';
 import type { WorkspaceEntry, WorkspacePage } from './session-types.ts';
 import type { Call, Transport } from './transport.ts';
 import { createTurns } from './turns.ts';
 
-/** Bytes of a known length: the sandbox is told it before they come. */
-export type Content = Blob | Uint8Array<ArrayBuffer> | ArrayBuffer | string;
 type Bytes = ReadableStream<Uint8Array<ArrayBuffer>>;
 
 /** Half of what a session has under way at once: the rest is for what runs there, and for files that are still read. */
@@ -99,8 +98,4 @@ function rangeOf(first: number | undefined, last: number | undefined): string | 
   }
   if (last !== undefined && last < (first ?? 0)) throw invalidOption('last', 'must not be below first');
   return `bytes=${first ?? 0}-${last ?? ''}`;
-}
-
-function blobOf(content: Content): Blob {
-  return content instanceof Blob ? content : new Blob([content]);
 }

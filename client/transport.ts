@@ -55,6 +55,7 @@ const MAX_PROBLEM_BYTES = 1_048_576;
 export function createTransport(options: PodgateOptions): Transport {
   const { base, key } = readBaseUrl(options.baseUrl);
   const send = options.fetch ?? globalThis.fetch.bind(globalThis);
+  if (typeof send !== 'function') throw invalidOption('fetch', 'must be a function');
   const common = {
     authorization: bearer(options.key ?? key),
     'podgate-cluster': options.cluster,
@@ -106,6 +107,10 @@ export function createTransport(options: PodgateOptions): Transport {
     socket(path, query, subprotocol) {
       const url = urlOf(base, path, query);
       url.protocol = url.protocol.replace('http', 'ws');
+      if (globalThis.WebSocket === undefined) {
+        const message = 'A terminal needs a WebSocket, which Node has from version 22 on';
+        throw new PodgateError(message, { code: 'no_terminal', started: 'no' });
+      }
       const protocols = [subprotocol];
       const token = options.key ?? key;
       if (token !== undefined) protocols.push(`podgate.key.${token}`);
@@ -134,7 +139,12 @@ export function createTransport(options: PodgateOptions): Transport {
 /** Written once: every attempt sends the same. */
 function withJson({ json, ...call }: Call): Call {
   if (json === undefined) return call;
-  const text = JSON.stringify(json);
+  const text = JSON.stringify(json, (name, value) => {
+    // JSON has null for these, which is a member that was not given, and for others nothing at all.
+    if (typeof value === 'bigint' || (typeof value === 'number' && !Number.isFinite(value)))
+      throw invalidOption(name || 'request', 'must be a finite number, and no bigint');
+    return value;
+  });
   return { ...call, headers: { 'content-type': 'application/json', ...call.headers }, body: () => text };
 }
 
@@ -171,17 +181,18 @@ function waitBeforeRetry(error: unknown, retries: number): number | undefined {
 
 /** An id or name as a part of a path. What no URL can hold is refused when it is sent: nothing throws before. */
 export function pathPart(text: string): string {
-  return LONE_SURROGATE.test(text) ? '' : encodeURIComponent(text);
+  return typeof text !== 'string' || LONE_SURROGATE.test(text) ? '' : encodeURIComponent(text);
 }
 
 function urlOf(base: URL, path: string, query: Call['query']): URL {
   const url = new URL(base);
   // A URL resolves these away, and what is left is another request.
   if (/\/\.{0,2}(?=\/|$)/.test(path))
-    throw invalidOption('id', "or name must not be empty, '.' or '..', nor hold a lone surrogate");
+    throw invalidOption('id', "or name must be text, not empty, '.' or '..', and hold no lone surrogate");
   url.pathname = base.pathname.replace(/\/+$/, '') + path;
   for (const [name, value] of Object.entries(query ?? {})) {
     if (value === undefined) continue;
+    if (typeof value !== 'string' && typeof value !== 'number') throw invalidOption(name, 'must be text');
     // It would be sent as another character: the path of another file.
     if (LONE_SURROGATE.test(String(value))) throw invalidOption(name, 'must not hold a lone surrogate');
     url.searchParams.set(name, String(value));
@@ -194,7 +205,7 @@ function base64Url(text: string): string {
 }
 
 function bearer(key: string | undefined): string | undefined {
-  return key === undefined ? undefined : `Bearer ${key}`;
+  return typeof key === 'string' ? `Bearer ${key}` : key;
 }
 
 /** Those that are given. Throws PodgateError for what no header can carry, which fetch would call a broken connection. */
@@ -202,6 +213,8 @@ function headersOf(given: Record<string, string | undefined>): Record<string, st
   const headers: Record<string, string> = {};
   for (const [name, value] of Object.entries(given)) {
     if (value === undefined) continue;
+    // A header would hold `null` or `[object Object]`: one end user, or one execution, for all that have none.
+    if (typeof value !== 'string') throw invalidOption(OPTION_OF[name] ?? name, 'must be text');
     try {
       new Headers([[name, value]]);
     } catch {

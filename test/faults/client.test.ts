@@ -363,6 +363,11 @@ describe('a client that is given what cannot be sent', () => {
     ['key', { key: 'SECRET\nx' }],
     ['cluster', { cluster: 'l\0b' }],
     ['user', { user: 'Zoë€' }],
+    ['key', { key: 5 }],
+    ['cluster', { cluster: null }],
+    ['user', { user: null }],
+    ['user', { user: { id: 'SECRET' } }],
+    ['fetch', { fetch: 'SECRET' }],
   ] as const)('as its %s throws as its calls do, and names it without its value: %j', ([option, options]) => {
     const error = thrown(options);
     expect(error).toMatchObject({ code: 'invalid_request', status: null, started: 'no', retryable: false });
@@ -414,6 +419,39 @@ describe('a client that is given what cannot be sent', () => {
     expect(requests).toEqual([]);
   });
 
+  // None of these compiles, and all of them are met in JavaScript: each would be sent as something else.
+  test('as a value of another type rejects, and sends nothing in its place', async () => {
+    const { podgate, requests } = await start((_request, response) => answer(response, 200, END));
+    const session = podgate.sessions.open('s');
+    const { files } = session;
+    const none = null as never;
+    const calls: [string, Promise<unknown>][] = [
+      ['cpu_seconds', podgate.execute({ code: 'x', limits: { cpu_seconds: Number.NaN } })],
+      ['idle_seconds', podgate.sessions.create({ idle_seconds: Number.POSITIVE_INFINITY })],
+      ['timeout_ms', session.bash({ cmd: 'x', timeout_ms: 10n as never })],
+      ['idempotencyKey', podgate.execute('x', { idempotencyKey: none })],
+      ['idempotencyKey', session.execute('x', { idempotencyKey: {} as never })],
+      ['lastEventId', collect(podgate.executions.events('e', { lastEventId: none }))],
+      ['cursor', podgate.files.list({ cursor: none })],
+      ['path', files.write(none, 'x')],
+      ['content', files.write('f', none)],
+      ['content', files.unpack(new Blob(['x']).stream() as never)],
+      ['content', podgate.files.upload({} as never, { filename: 'f' })],
+      ['filename', podgate.files.upload('x', { filename: undefined as never })],
+      ['id', podgate.sessions.open(undefined as never).state()],
+      ['id', session.restart(none)],
+    ];
+    for (const [option, call] of calls)
+      expect([option, await rejection(call)]).toMatchObject([
+        option,
+        { code: 'invalid_request', started: 'no', status: null, errors: [{ path: option }] },
+      ]);
+    expect(requests).toEqual([]);
+    for (const bytes of [new Uint8Array(2), new ArrayBuffer(2), new Blob(['xy']), 'xy', Buffer.from('xy')])
+      await files.write('f', bytes);
+    expect(requests.map(({ headers }) => headers['content-length'])).toEqual(Array(5).fill('2'));
+  });
+
   test.for([
     [{ first: -1 }, 'first'],
     [{ first: 0.5 }, 'first'],
@@ -439,6 +477,16 @@ describe('a client that is given what cannot be sent', () => {
       code: 'invalid_request',
       started: 'no',
     });
+  });
+});
+
+test('a client whose runtime has no WebSocket says that of its terminals', async () => {
+  vi.stubGlobal('WebSocket', undefined);
+  onTestFinished(() => void vi.unstubAllGlobals());
+  const opening = new Podgate({ baseUrl: 'http://127.0.0.1:9', key: 'J.W.T' }).sessions.open('s').terminal();
+  expect(await rejection(opening)).toMatchObject({
+    code: 'no_terminal',
+    message: expect.stringContaining('WebSocket'),
   });
 });
 
