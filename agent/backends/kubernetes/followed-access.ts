@@ -1,3 +1,4 @@
+import type { FollowLog } from './follow-log.ts';
 import type { KubeAccess } from './kube-config.ts';
 
 /** How often the files are looked at. */
@@ -13,15 +14,16 @@ export type FollowedAccessDeps = {
   read: () => Promise<KubeAccess>;
   /** Changes when what was read has changed. */
   stamp: () => string;
+  told?: FollowLog;
   followMs?: number;
 };
 
 /**
  * Access whose credential may be changed while it is used: by whoever writes the kubeconfig, or by the plugin that it
- * names. What cannot be read leaves things as they are: half a file is whole a moment later.
+ * names. What cannot be read leaves things as they are, and is told.
  */
 export function followAccess(deps: FollowedAccessDeps): KubeAccess {
-  const { read, stamp, followMs = FOLLOW_MS } = deps;
+  const { read, stamp, told, followMs = FOLLOW_MS } = deps;
   let current = deps.first;
   let known = deps.firstStamp;
   let lookedAtMs = performance.now();
@@ -41,10 +43,12 @@ export function followAccess(deps: FollowedAccessDeps): KubeAccess {
       const old = current;
       current = next;
       known = seen;
+      told?.succeeded();
       // What is under way on the old sockets ends by itself.
       old.retire();
       return true;
-    } catch {
+    } catch (cause) {
+      if (!closed) told?.failed(cause);
       return false;
     } finally {
       reading = undefined;

@@ -3,7 +3,9 @@ import { Agent as HttpAgent } from 'node:http';
 import { Agent, type RequestOptions } from 'node:https';
 import { Failure } from '../../../shared/errors.ts';
 import { orAborted } from '../../deadline.ts';
+import type { Log } from '../../log.ts';
 import { forgetAnswers, hasPlugin, PLUGIN_TIMEOUT_MS, pluginTrouble, tellPlugin } from './exec-plugin.ts';
+import { createFollowLog, type FollowLog } from './follow-log.ts';
 import { impersonationHeaders } from './impersonation.ts';
 import type { Cluster, Connection, Context, KubeAccess, KubeConfig, User } from './kube-config.ts';
 import { configRefusal, fileTrouble } from './kube-config-files.ts';
@@ -25,6 +27,7 @@ export type AccessOptions = {
   where: string;
   /** What is wrong with files that may hold what is not found. */
   others: string;
+  log?: Log | undefined;
   proxyTimeoutMs?: number | undefined;
 };
 
@@ -32,7 +35,7 @@ export type AccessOptions = {
 export function accessContext(
   config: KubeConfig,
   context: string,
-  { where, others, proxyTimeoutMs = PROXY_TIMEOUT_MS }: AccessOptions,
+  { where, others, log = () => {}, proxyTimeoutMs = PROXY_TIMEOUT_MS }: AccessOptions,
 ): KubeAccess {
   const found = config.getContextObject(context);
   if (!found) throw configRefusal(`${where} has no context '${context}'.`);
@@ -56,7 +59,10 @@ export function accessContext(
   const ownAgent = () => new (isHttps ? Agent : HttpAgent)({ keepAlive: true, maxSockets: MAX_SOCKETS });
   const agent = ownAgent();
   const vitalAgent = ownAgent();
-  const readToken = tokenFileReader(tokenFileOf(user), Boolean(user?.token));
+  const readToken = tokenFileReader(tokenFileOf(user), {
+    hasOther: Boolean(user?.token),
+    told: createFollowLog(log),
+  });
   let proxied: { credentials: string; agent: HttpAgent } | undefined;
   let asking: Promise<RequestOptions> | undefined;
 
@@ -163,7 +169,10 @@ function tokenFileOf(user: User | undefined): string | undefined {
  * Follows a token that is renewed in its file, as the kubelet does with a service account's. `hasOther`: where it was never
  * read, the kubeconfig has one itself.
  */
-function tokenFileReader(path: string | undefined, hasOther: boolean): () => string | undefined {
+function tokenFileReader(
+  path: string | undefined,
+  { hasOther, told }: { hasOther: boolean; told: FollowLog },
+): () => string | undefined {
   let token: string | undefined;
   let readAtMs = Number.NEGATIVE_INFINITY;
   return () => {
@@ -177,10 +186,14 @@ function tokenFileReader(path: string | undefined, hasOther: boolean): () => str
       if (text === '') throw new Failure('backend_unavailable', `The token file '${path}' is empty.`);
       token = text;
       readAtMs = performance.now();
+      told.succeeded();
     } catch (cause) {
-      if (token !== undefined || hasOther) return token;
-      if (cause instanceof Failure) throw cause;
-      throw new Failure('backend_unavailable', `The token file '${path}' cannot be read.`, { cause });
+      const failure =
+        cause instanceof Failure
+          ? cause
+          : new Failure('backend_unavailable', `The token file '${path}' cannot be read.`, { cause });
+      if (token === undefined && !hasOther) throw failure;
+      if (token !== undefined) told.failed(failure);
     }
     return token;
   };

@@ -6,9 +6,11 @@ import { join } from 'node:path';
 // The library takes 90 MB and more than half a second to load: it is imported when a cluster is there to be reached.
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { Failure } from '../../../shared/errors.ts';
+import type { Log } from '../../log.ts';
 import type { ProxyTo } from '../../proxy.ts';
 import { contextNames } from './context-names.ts';
 import { limitPlugins } from './exec-plugin.ts';
+import { createFollowLog } from './follow-log.ts';
 import { followAccess } from './followed-access.ts';
 import { accessContext } from './kube-access.ts';
 import { configRefusal, detailsOf, readKubeConfigs, stampOf } from './kube-config-files.ts';
@@ -73,6 +75,8 @@ export type KubeContexts = {
 export type KubeConfigOptions = {
   /** The way to servers of a kubeconfig that names no proxy itself. */
   proxyTo?: ProxyTo;
+  /** Told of what is followed and cannot be read any more. */
+  log?: Log;
   /** Only tests have reason to set this one and the next. */
   proxyTimeoutMs?: number;
   /** The folder that OWN_TOKEN and its neighbours are looked for in; `/` unless given. */
@@ -99,6 +103,7 @@ export async function loadKubeContexts(
         firstStamp,
         read: async () => (await readContexts(paths, options)).access(context),
         stamp,
+        told: createFollowLog(options.log ?? (() => {})),
       }),
   };
 }

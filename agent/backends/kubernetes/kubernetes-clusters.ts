@@ -59,7 +59,7 @@ export async function createKubernetesClusters(
         random,
         log: said,
         async connect() {
-          const access = (await loadKubeContexts(kubeconfig, { proxyTo })).access(context);
+          const access = (await loadKubeContexts(kubeconfig, { proxyTo, log: said })).access(context);
           const client = createKubeClient(access, rights);
           return { client, namespace: namespace ?? access.namespace ?? DEFAULT_NAMESPACE };
         },

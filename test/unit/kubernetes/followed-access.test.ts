@@ -1,8 +1,9 @@
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { KubeConfig } from '@kubernetes/client-node';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { limitPlugins } from '../../../agent/backends/kubernetes/exec-plugin.ts';
+import { SETTLED_MS } from '../../../agent/backends/kubernetes/follow-log.ts';
 import { FOLLOW_MS, followAccess } from '../../../agent/backends/kubernetes/followed-access.ts';
 import { createKubeClient, type KubeClient } from '../../../agent/backends/kubernetes/kube-client.ts';
 import { type KubeAccess, loadKubeContexts } from '../../../agent/backends/kubernetes/kube-config.ts';
@@ -281,5 +282,45 @@ describe('a kubeconfig that changes', () => {
     reading.resolve(next);
     expect(await refused).toBe(false);
     expect(next.closed).toBe(true);
+  });
+});
+
+/** The file that a credential stands in, and the user that names it. */
+const PLACES: [what: string, user: object, isWhole: boolean][] = [
+  ['kubeconfig', { token: 'kept' }, true],
+  ['token file', { tokenFile: '$FILE' }, false],
+];
+
+describe.for(PLACES)('a %s that cannot be read any more', ([what, user, isWhole]) => {
+  test('is named once in the log, if it stays so, and its credential used on', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const [path, tokenFile] = [newFile(), newFile()];
+    const config = JSON.parse(api.kubeconfig({ token: 'kept' }));
+    config.users[0].user = user;
+    writeFileSync(path, JSON.stringify(config).replaceAll('$FILE', tokenFile));
+    writeFileSync(tokenFile, 'kept');
+    const file = isWhole ? path : tokenFile;
+    const log = vi.fn();
+    const access = (await loadKubeContexts(path, { log })).access('fake');
+    onTestFinished(() => access.close());
+    /** Uses it every second, as renewals of a Lease and their repetitions do. */
+    const serve = async (ms: number) => {
+      for (let servedMs = 0; servedMs < ms; servedMs += 1_000) {
+        vi.advanceTimersByTime(1_000);
+        expect((await access.connection()).headers.authorization).toBe('Bearer kept');
+      }
+    };
+    await serve(FOLLOW_MS);
+    const text = readFileSync(file);
+    rmSync(file);
+    await serve(SETTLED_MS);
+    expect(log).not.toHaveBeenCalled();
+    await serve(10 * FOLLOW_MS);
+    const detail = expect.stringMatching(new RegExp(`${what} '${file}' cannot be read.* is used on\\.$`));
+    expect(log.mock.calls).toEqual([['credential_not_followed', { detail }]]);
+    writeFileSync(file, text);
+    await serve(FOLLOW_MS);
+    expect(log.mock.calls.slice(1)).toEqual([['credential_followed_again', {}]]);
   });
 });
