@@ -35,7 +35,7 @@ export class InputStream {
   #isOver = false;
   #size: TerminalSize | undefined;
   #wake: () => void = () => {};
-  /** Until the stream under way was taken or refused. */
+  /** Until the stream under way was taken or refused, or is to be opened again. */
   #openTimer: unknown;
 
   private constructor(deps: SisterDeps, options: InputStreamOptions) {
@@ -122,13 +122,21 @@ export class InputStream {
     );
   }
 
+  #openIn(delayMs: number): void {
+    this.#stopClock();
+    this.#openTimer = this.#deps.timers.setTimeout(() => void this.#open(), delayMs);
+  }
+
   #control(message: AgentMessage): ErrorCode | null {
     switch (message.name) {
       case 'ACCEPT':
         return this.#accepted(message.body.input?.taken);
       case 'NACK': {
         const { code, detail, retry_after_ms } = message.body;
-        this.#fail(new Failure(codeOf(code), detail, { retryAfterMs: retry_after_ms ?? 1_000 }));
+        const failure = new Failure(codeOf(code), detail, { retryAfterMs: retry_after_ms ?? 1_000 });
+        // Once it has begun it waits for its place again: who were told to come back would send all of it twice.
+        if (failure.code === 'rate_limited' && this.#held) this.#openIn(failure.retryAfterMs ?? 1_000);
+        else this.#fail(failure);
         return null;
       }
       case 'INPUT':

@@ -1,3 +1,4 @@
+import { createHash, randomBytes } from 'node:crypto';
 import { expect, test, vi } from 'vitest';
 import { eventually } from '../fakes/eventually.ts';
 import type { FleetAgent, FleetGateway } from '../fakes/fleet.ts';
@@ -38,6 +39,27 @@ describeFleet(
       lab().wire.cut();
       expect(await command).toMatchObject({ stdout: '1\n2\n3\n4\n5\n6\nkept\n', exit_code: 0 });
       expect((await session.execute('x + 1')).stdout).toBe('42\n');
+      await session.end();
+    });
+
+    test('after its links were cut again and again while a program was fed that read nothing: it has each byte once', async () => {
+      await fleet().ready();
+      const [first] = fleet().gateways as [FleetGateway];
+      const session = await begun(first);
+      const waits = 'until test -e go; do sleep 0.05; done';
+      const program = await session.spawn({ cmd: `${waits}; sha256sum`, timeout_ms: PATIENCE_MS });
+      const input = randomBytes(1_500_000);
+      const writing = program.write(new Blob([input]), { close: true });
+      for (let cuts = 0; cuts < 3; cuts += 1) {
+        await session.bash('sleep 0.5');
+        lab().wire.cut();
+        await fleet().ready();
+      }
+      await session.bash('touch go');
+      expect(await writing).toEqual({ bytes: input.byteLength, open: false });
+      let said = '';
+      for await (const event of program) if (event.type === 'output') said += event.data;
+      expect(said).toContain(createHash('sha256').update(input).digest('hex'));
       await session.end();
     });
 

@@ -70,3 +70,25 @@ test('an agent that took input, and says nothing over its next link, is given up
   await bench.clock.advance(OPEN_TIMEOUT_MS);
   expect(await problemOf(await answer)).toMatchObject({ code: 'deadline_exceeded', started: 'unknown' });
 });
+
+test('a body that has begun waits where its next link finds no room, and is not asked for from its first byte again', async () => {
+  const { bench, agent, answer } = await fed({ method: 'POST', body: 'text' });
+  const sister = await bench.agent({ identity: agent.options.identity });
+  agent.cut();
+  const streams = () => sister.received.filter(({ name }) => name === 'INPUT').map(({ stream }) => stream);
+  await sister.seen('INPUT');
+  const [full = 0] = streams();
+  sister.peer.open(full);
+  sister.send('NACK', { code: 'rate_limited', detail: 'Enough.', retry_after_ms: 300 }, full);
+  await bench.clock.settle();
+  await bench.clock.advance(299);
+  expect(streams()).toHaveLength(1);
+  await bench.clock.advance(1);
+  await bench.clock.settle();
+  const again = streams()[1] ?? 0;
+  sister.peer.open(again);
+  sister.send('ACCEPT', { input: { taken: 3 } }, again);
+  await sister.seen('END');
+  sister.send('INPUT', { taken: 4, why: 'kept' }, again);
+  expect(await (await answer).json()).toEqual({ bytes: 4, open: true });
+});
