@@ -41,7 +41,8 @@ export class LiveInput {
   /** Of the terminal, as it was last told. */
   #size: TerminalSize | undefined;
   readonly #onUse: () => void;
-  #isClosed = false;
+  /** Who said that stdin ends behind what came. */
+  #closedBy: string | undefined;
   #isOver = false;
 
   /** `announced`: bytes of input in START. `onUse`: somebody wrote. */
@@ -54,7 +55,9 @@ export class LiveInput {
   /** Takes a writer in, for the one of the same name where there is one. Throws the Failure that it is to be refused with. */
   open(name: string, port: WriterPort): ExecutionInput {
     if (this.#isOver) throw new Failure('not_found', 'The program has ended.');
-    if (this.#isClosed) throw new Failure('conflict', 'The standard input of the program is closed.');
+    // Who closed it comes again for an answer that was lost with its link.
+    if (this.#isClosed && this.#closedBy !== name)
+      throw new Failure('conflict', 'The standard input of the program is closed.');
     const before = this.#writers.get(name);
     const others = this.#writers.size - (before ? 1 : 0);
     if (others >= MAX_WRITERS || this.#held.end - this.#taken > STREAM_WINDOW_BYTES)
@@ -73,7 +76,7 @@ export class LiveInput {
       },
       end: ({ keep = false } = {}) => {
         if (!isOpen()) return true;
-        if (!keep) this.#close();
+        if (!keep) this.#close(name);
         this.#end(name, writer, this.#isClosed ? 'closed' : 'kept');
         return true;
       },
@@ -121,6 +124,10 @@ export class LiveInput {
     if (this.#size) this.#resize(this.#size);
     if (this.#sent < this.#held.end) this.#pump();
     else if (this.#isClosed) this.#sink?.endInput();
+  }
+
+  get #isClosed(): boolean {
+    return this.#closedBy !== undefined;
   }
 
   #resize(size: TerminalSize): void {
@@ -186,9 +193,9 @@ export class LiveInput {
     this.#pump();
   }
 
-  #close(): void {
+  #close(name: string): void {
     if (this.#isClosed) return;
-    this.#isClosed = true;
+    this.#closedBy = name;
     if (this.#sent === this.#held.end) this.#sink?.endInput();
   }
 

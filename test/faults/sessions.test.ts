@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { expect, test, vi } from 'vitest';
 import { eventually } from '../fakes/eventually.ts';
 import type { FleetAgent, FleetGateway } from '../fakes/fleet.ts';
+import { countRunning } from '../fakes/process-tree.ts';
 import { describeFleet } from './suite.ts';
 
 const PATIENCE_MS = 60_000;
@@ -60,6 +61,26 @@ describeFleet(
       let said = '';
       for await (const event of program) if (event.type === 'output') said += event.data;
       expect(said).toContain(createHash('sha256').update(input).digest('hex'));
+      await session.end();
+    });
+
+    test('after the link was lost that its agent answered a program’s last input over: it has come, once', async () => {
+      await fleet().ready();
+      const [first] = fleet().gateways as [FleetGateway];
+      const session = await begun(first);
+      const cat = await session.spawn('cat; sleep 4321');
+      const events = cat[Symbol.asyncIterator]();
+      const pieces = new TransformStream<Uint8Array<ArrayBuffer>>();
+      const writer = pieces.writable.getWriter();
+      const writing = cat.write(pieces.readable, { close: true });
+      await writer.write(Buffer.from('said\n'));
+      expect((await events.next()).value).toMatchObject({ data: 'said\n' });
+      lab().wire.stall(true, 'up');
+      await writer.close();
+      await eventually(async () => countRunning('sleep', '4321') > 0);
+      lab().wire.cut();
+      lab().wire.stall(false, 'up');
+      expect(await writing).toEqual({ bytes: 5, open: false });
       await session.end();
     });
 

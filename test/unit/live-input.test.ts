@@ -214,6 +214,18 @@ test('who writes again is told what came before, and takes the place of the stre
   expect([second.heard.over, got.ended]).toEqual(['kept 6', 0]);
 });
 
+test('who closed stdin and had no answer is answered when it comes again', () => {
+  const { live, got, sink } = program();
+  live.begin(sink);
+  const writer = live.open('a', listen().port);
+  writer.data(bytes('all'));
+  writer.end();
+  const again = listen();
+  live.open('a', again.port).end();
+  expect([again.heard.taken, again.heard.over]).toEqual([3, 'closed 3']);
+  expect([got.text, got.ended]).toEqual(['all', 1]);
+});
+
 test('a closed stdin and a program that ended take nobody in', () => {
   const { live, sink } = program();
   live.begin(sink);
