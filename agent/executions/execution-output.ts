@@ -161,6 +161,7 @@ export class ExecutionOutput implements Retained {
       return NO_READER;
     }
     this.#readers.add(joined);
+    this.#isLoose = false;
     if (!this.#isAwaited) this.#runs?.onAwaited(false);
     this.#grant();
     return this.#handle(joined);

@@ -47,7 +47,15 @@ describe('While time passes,', { concurrent: true }, () => {
           if (index > 0 && number !== (numbers[index - 1] as number) + 1)
             throw new Error(`a hole at ${number}`);
         });
+        // Whoever came back is waited for as before.
+        second.type('echo ag""ain; sleep 1; seq 3000000 3999999 | head -c 3000000; touch /tmp/done-again\n');
+        await second.shows('again');
         await leave(second);
+        expect(await isDone('sleep 3; test -e /tmp/done-again')).toBe(false);
+        const third = await lookAt(session, { offset: second.terminal.offset });
+        await until(() => third.terminal.offset > second.terminal.offset + 2_999_999);
+        expect(third.seen.gaps).toEqual([]);
+        await leave(third);
       },
       ORPHAN_MS + 60_000,
     );

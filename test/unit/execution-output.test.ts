@@ -3,6 +3,7 @@ import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
 import { ExecutionOutput } from '../../agent/executions/execution-output.ts';
 import { Retention } from '../../agent/executions/retention.ts';
+import { REPLAY_BYTES } from '../../shared/limits.ts';
 import type { ExecutionResult, ExitBody } from '../../shared/messages.ts';
 import { resultOf } from '../fakes/fake-runner.ts';
 import { NOBODY } from '../fakes/session-bench.ts';
@@ -42,6 +43,37 @@ test('output that somebody reads stays while there is no room, and no more is ha
   expect(slowReader(other, 'b').words).toEqual(['GAP 0 8000']);
   expect(slowReader(one, 'c').words).toEqual(['DATA 8000']);
   expect(reader.words).toEqual(['DATA 8000']);
+});
+
+test.for([
+  { who: 'that sent START', reader: null },
+  { who: 'that came later', reader: 'later' },
+])('a reader $who and comes back after its time is held for when it leaves again', ({ reader }) => {
+  let limit = 0;
+  const onLimit = (granted: number) => {
+    limit = granted;
+  };
+  const output = new ExecutionOutput(NOBODY, { retention: new Retention(), onLimit, onAwaited() {} });
+  const { log } = output;
+  /** As much as may be sent. */
+  const print = (bytes: number) => {
+    for (const end = log.total + bytes; log.total < end && !output.isHeld; )
+      output.data(1, new Uint8Array(Math.min(32_768, end - log.total, limit - log.total)));
+  };
+  output.first.leave('link_lost');
+  print(2 * REPLAY_BYTES);
+  expect(log.total).toBe(REPLAY_BYTES);
+  output.giveUpWaiting();
+  print(2 * REPLAY_BYTES);
+  const had = log.total;
+  expect(had).toBe(3 * REPLAY_BYTES);
+  const from = { ...FROM_START, offsets: { 1: had, 2: 0, 3: 0 } };
+  output.attach(NOBODY, { reader, ...from }, TOLD).leave('link_lost');
+  print(2 * REPLAY_BYTES);
+  expect(log.total - had).toBe(REPLAY_BYTES);
+  output.giveUpWaiting();
+  print(2 * REPLAY_BYTES);
+  expect(log.total - had).toBe(3 * REPLAY_BYTES);
 });
 
 test('output that was acknowledged goes when the last who reads it has had it', () => {
