@@ -76,7 +76,8 @@ export type RunningAgent = {
 
 /** Starts an agent. Rejects where its HTTP port cannot be had; a gateway that cannot be reached is tried again for ever. */
 export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
-  const { gateway, software, maxOutputBytes, clock = systemClock, random = Math.random } = options;
+  const { gateway, credential, software, maxOutputBytes } = options;
+  const { clock = systemClock, random = Math.random } = options;
   const instance = options.instance ?? randomUUID();
   const log: Log = (event, fields) => options.log(event, { instance, ...fields });
   const clusters = new Map<string, Cluster>();
@@ -98,7 +99,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       logSession(log, report);
     },
   });
-  const prove = createProver({ credential: options.credential, gatewayUrl: gateway.url, instance, clock });
+  const prove = createProver({ credential, gatewayUrl: gateway.url, instance, clock, log });
   const peers = createPeers(clock);
   const linkSet = createLinkSet({
     clock,

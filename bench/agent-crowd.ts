@@ -52,7 +52,8 @@ function startOne(gatewayUrl: string, credential: Secret, joined: Set<Link>, dia
   const clock = systemClock;
   const instance = randomUUID();
   const url = new URL(gatewayUrl);
-  const prove = createProver({ credential: () => credential, gatewayUrl: url, instance, clock });
+  const log = () => {};
+  const prove = createProver({ credential: () => credential, gatewayUrl: url, instance, clock, log });
   const executions = createExecutions({
     clock,
     policy: { maxOutputBytes: 0, hasCluster: () => false, findPool: () => undefined },
@@ -63,7 +64,7 @@ function startOne(gatewayUrl: string, credential: Secret, joined: Set<Link>, dia
   const set = createLinkSet({
     clock,
     random: Math.random,
-    log: () => {},
+    log,
     onJoined(link) {
       joined.add(link);
       link.send('SLOTS', { grants: [], clusters: [announceCluster({ name: CLUSTER })] });

@@ -1,9 +1,11 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { MAX_ASKED } from '../../agent/link/link-streams.ts';
 import { clampTimings } from '../../agent/link/timings.ts';
+import { parseCredential } from '../../shared/credential.ts';
 import { closeCode } from '../../shared/errors.ts';
 import { TYPE } from '../../shared/frame-type.ts';
 import { MAX_MESSAGE_FRAGMENTS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
+import { Secret } from '../../shared/secret.ts';
 import { resultOf } from '../fakes/fake-runner.ts';
 import {
   controlFrame,
@@ -12,7 +14,12 @@ import {
   type MockGatewayOptions,
   type MockLink,
 } from '../fakes/mock-gateway.ts';
-import { startTestAgent, type TestAgent, type TestAgentOptions } from '../fakes/test-agent.ts';
+import {
+  startTestAgent,
+  type TestAgent,
+  type TestAgentOptions,
+  testCredential,
+} from '../fakes/test-agent.ts';
 
 const cleanups: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -159,6 +166,22 @@ describe('an agent that joins', () => {
     const { body: hello } = await link.next('HELLO');
     expect(body.token).toBe(hello.token);
     expect(body.signature).not.toBe(hello.signature);
+  });
+
+  test('goes on with the credential that it had where its file cannot be read as it is asked for one', async () => {
+    const [old, newer] = [await testCredential(), await testCredential()];
+    let current = old;
+    const { link, line } = await join({ credential: () => current });
+    const tokens = new Map<string, string>();
+    for (const given of [new Secret(''), new Secret(old.reveal().slice(0, 100)), newer]) {
+      current = given;
+      link.send('AUTH_REFRESH', { nonce: String(tokens.size).repeat(43) });
+      const { body } = await link.next('AUTH_REFRESH', ({ signature }) => !tokens.has(signature));
+      tokens.set(body.signature, body.token);
+    }
+    const tokenOf = (credential: Secret) => parseCredential(credential.reveal()).token;
+    expect([...tokens.values()]).toEqual([old, old, newer].map(tokenOf));
+    expect(await line('credential_unreadable')).toMatchObject({ kept: 'last_good' });
   });
 
   test('answers a heartbeat at once with its echo and its load', async () => {
