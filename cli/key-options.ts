@@ -1,4 +1,3 @@
-import * as z from 'zod';
 import {
   boundJwk,
   type CallerClaims,
@@ -63,7 +62,10 @@ export function parseLimits(values: readonly string[]): NonNullable<CallerClaims
     limits[name] = Number(digits);
   }
   const parsed = callerClaims.shape.limits.unwrap().safeParse(limits);
-  if (!parsed.success) throw new UsageError(`--limit: ${z.prettifyError(parsed.error)}`);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw new UsageError(`--limit ${issue?.path.join('.')}: ${issue?.message}`);
+  }
   return parsed.data;
 }
 

@@ -259,7 +259,7 @@ describe('podgate keys create', () => {
     ['create --sub a --clusters lab --default-cluster eu', /not among/],
     ['create --sub a --limit gpus=1', /concurrency/],
     ['create --sub a --limit concurrency=many', /name=number/],
-    ['create --sub a --limit timeout_ms=0', /timeout_ms/],
+    ['create --sub a --limit timeout_ms=0', /^--limit timeout_ms: [^\n]*>=1$/],
     ['create --sub a --expires soon', /30m, 12h or 90d/],
     ['create --sub a --expires 91d', /90d at most/],
     ['frobnicate', /no 'keys frobnicate'/],
