@@ -63,6 +63,10 @@ async function exec(args: string[], io: Io): Promise<number> {
     await write(io.stdout, HELP);
     return 0;
   }
+  if (values.detach && values.o !== undefined)
+    throw new UsageError(
+      "--detach does not wait for files: 'podgate executions events ID -o DIR' saves them",
+    );
   const { code, language, rest } = await source(values, positionals, io);
   const config = await clientConfig(io.signal);
   const podgate = new Podgate({ baseUrl: config.baseUrl, key: config.key });

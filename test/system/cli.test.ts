@@ -111,6 +111,12 @@ describe('podgate', () => {
     [['exec', '-c', '1'], { PORT: '65536', PODGATE_KEY: 'x' }, FAILED, /PORT '65536' is no port/],
     [['exec', '-c', '1'], { PODGATE_KEY_FILE: '/none' }, FAILED, /cannot read PODGATE_KEY_FILE \/none/],
     [['exec'], { PODGATE_KEY: 'x' }, FAILED, /give a FILE, '-' or -c CODE/],
+    [
+      ['exec', '--detach', '-o', 'dir', '-c', '1'],
+      { PODGATE_KEY: 'x' },
+      FAILED,
+      /executions events ID -o DIR/,
+    ],
     [['exec', 'none.py'], { PODGATE_KEY: 'x' }, FAILED, /cannot read none.py/],
     [['exec', '--nonsense'], { PODGATE_KEY: 'x' }, FAILED, /'--nonsense'.*'podgate exec --help'/],
     [['exec', '-l', 'cobol', '-c', '1'], { PODGATE_KEY: 'x' }, FAILED, /use python, bash or node/],
