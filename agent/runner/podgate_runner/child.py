@@ -14,6 +14,8 @@ from podgate_runner.limits import CROWDED, REHEARSE_LATER_SECONDS
 # What a child needs no more: to free it would write to as many pages.
 _kept = None
 
+#: What PID 1 of a cell does not hear.
+INTERRUPT = (signal.SIGINT,)
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
 
 
@@ -57,6 +59,7 @@ def prepare(message, fds, receiver, sock, config, confinement):
 def settle(config, confinement):
     """All that needs no job. Nothing of the user's is alive meanwhile: see Supply.next_child."""
     os.setsid()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPT)
     syscalls.set_dumpable(True)
     fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     os.write(fd, b"1000")

@@ -12,6 +12,7 @@ nothing but wait for its end. If it dies before it has read, the zygote finds th
 
 import gc
 import os
+import signal
 import sys
 import time
 import _socket
@@ -76,6 +77,8 @@ def attend(sock, config, cell, confinement):
             entered = fork_cell(cell, message[1], sock, fds)
             if entered is not None:
                 sock = entered
+                # A descriptor of /proc/1 is all that it takes to signal this process, and of this one it would die.
+                signal.pthread_sigmask(signal.SIG_BLOCK, child.INTERRUPT)
                 receiver, confinement = courier.Receiver(sock), confine_children(config, _IN_CELL)
                 messages = [(("child", message[2]), ())]
             continue

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { describeSandbox, expectUnharmed, MIB, NR, py } from './suite.ts';
+import { createSandbox } from '../../fakes/runner-process.ts';
+import { describePython, describeSandbox, expectUnharmed, MIB, NR, py } from './suite.ts';
 
 /** A child in a session of its own that ignores what can be ignored, started as `how` says; it never ends by itself. */
 const SURVIVOR = py`
@@ -163,6 +164,36 @@ describeSandbox('a program that signals', (sandbox) => {
       print(child.wait())
     `);
     expect([ran.result.outcome, ran.stdout, ran.stderr]).toEqual(['exited', '-15\n-9\n', '']);
+  });
+});
+
+describePython('an interrupt', (python) => {
+  // From outside, as no Landlock keeps it back: a program reaches PID 1 by pidfd_send_signal and a descriptor of /proc/1.
+  test('of PID 1 of a program’s own namespaces ends neither, and the program can be interrupted', async () => {
+    await using sandbox = await createSandbox({ python, config: { place: 'fresh' } });
+    const code = py`
+      import ctypes, os, signal
+      ctypes.CDLL(None).prctl(15, b"program", 0, 0, 0)
+      def rests_with_it():
+          with open("/proc/1/status") as lines: status = dict(line.split(":\t", 1) for line in lines)
+          return status["State"][0] == "S" and int(status["ShdPnd"], 16) == 1 << signal.SIGINT - 1
+      print("there", flush=True)
+      looks = 0
+      while looks < 100: looks = looks + 1 if rests_with_it() else 0
+      try: signal.raise_signal(signal.SIGINT)
+      except KeyboardInterrupt: print("heard")
+    `;
+    const ran = await sandbox.run(code, {
+      timeoutMs: 20_000,
+      onData: (_execution, { stdout }) => {
+        if (stdout !== 'there\n') return;
+        const program = sandbox.processes().find(({ comm }) => comm === 'program');
+        process.kill(program?.parent as number, 'SIGINT');
+      },
+    });
+    expect(ran.exit.failure).toBe(null);
+    expect(ran.stdout).toBe('there\nheard\n');
+    expect(ran.result).toMatchObject({ outcome: 'exited', exit_code: 0 });
   });
 });
 
