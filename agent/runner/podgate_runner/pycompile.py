@@ -7,9 +7,9 @@ from _io import StringIO
 from podgate_runner import outermost
 
 _AWAIT = getattr(_ast, "PyCF_ALLOW_TOP_LEVEL_AWAIT", 0x2000)
-_FUTURE_FLAGS = 0
+FUTURE_FLAGS = 0
 for _name in __future__.all_feature_names:
-    _FUTURE_FLAGS |= getattr(__future__, _name).compiler_flag
+    FUTURE_FLAGS |= getattr(__future__, _name).compiler_flag
 
 
 def lines_of(source):
@@ -48,7 +48,7 @@ def _split(path, source, mode, flags):
     elif not _is_string(last):
         return [_compile(_echo(last, mode), path, mode, flags, True)]
     body = _compile(tree, path, "exec", flags, True)
-    flags |= body.co_flags & _FUTURE_FLAGS
+    flags |= body.co_flags & FUTURE_FLAGS
     return [body, _compile(_echo(last, mode), path, mode, flags, True)]
 
 

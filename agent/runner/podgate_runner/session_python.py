@@ -85,6 +85,7 @@ class Interpreter:
         self._count = 0
         self._pid = os.getpid()
         self._loop = None
+        self._flags = _FLAGS
         self._results = None
         main = type(sys)("__main__")
         main.__builtins__ = builtins
@@ -153,13 +154,16 @@ class Interpreter:
     def _execute(self, name, source, interactive, results):
         lines = remember(name, source)
         try:
-            codes, last = compiled(name, source, interactive, results.rich)
+            codes, last = compiled(name, source, interactive, results.rich, self._flags)
         except SyntaxError as error:
             # What the compiler finds behind the parser it would show from the file.
             if error.text is None and error.lineno:
                 error.text = lines[error.lineno - 1]
             notebook_calls.explain(error)
             raise
+        for code in codes:
+            # What one piece imports from __future__ holds for all that follow, as at a prompt.
+            self._flags |= code.co_flags & pycompile.FUTURE_FLAGS
         if any(code.co_flags & inspect.CO_COROUTINE for code in codes):
             value = self._await(codes)
         else:
@@ -197,14 +201,14 @@ class Interpreter:
             raise
 
 
-def compiled(name, source, interactive, rich):
+def compiled(name, source, interactive, rich, flags):
     """Code objects to run one after the other, and whether the last of them is an expression that is to be shown."""
-    tree = compile(source, name, "exec", _ast.PyCF_ONLY_AST | _FLAGS, True)
+    tree = compile(source, name, "exec", _ast.PyCF_ONLY_AST | flags, True)
     last = []
     shown = interactive and tree.body and isinstance(tree.body[-1], _ast.Expr)
     if shown and not (rich and pycompile.is_silenced(source, tree.body[-1])):
-        last.append(compile(ast.Expression(tree.body.pop().value), name, "eval", _FLAGS, True))
-    return [compile(tree, name, "exec", _FLAGS, True)] + last, bool(last)
+        last.append(compile(ast.Expression(tree.body.pop().value), name, "eval", flags, True))
+    return [compile(tree, name, "exec", flags, True)] + last, bool(last)
 
 
 def report(error):

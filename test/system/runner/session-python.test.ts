@@ -37,6 +37,17 @@ describePython('Python that remembers', (python) => {
     expect((await run('"%s" % % 3')).stderr).toMatch(/SyntaxError: invalid syntax\n$/);
   });
 
+  test('keeps for later pieces what one imports from __future__, and no other interpreter has it', async () => {
+    const { sandbox, run } = await kept();
+    await using _ = sandbox;
+    const annotated = 'def f(x: unknown): pass\nf.__annotations__';
+    expect((await run(annotated)).stderr).toContain("NameError: name 'unknown' is not defined");
+    await run('from __future__ import annotations\n1 / 0');
+    expect((await run(annotated)).stdout).toBe("{'x': 'unknown'}\n");
+    const other = { do: 'python', context: 'other', rich: false } as const;
+    expect((await sandbox.run(annotated, { session: other })).result.exit_code).toBe(1);
+  });
+
   test('prints what it is to display where nobody wants results', async () => {
     const { sandbox, run } = await kept();
     await using _ = sandbox;
