@@ -1,4 +1,4 @@
-import type * as z from 'zod';
+import * as z from 'zod';
 import { Failure } from '../../shared/errors.ts';
 import { MAX_SESSION_FILE_BYTES } from '../../shared/limits.ts';
 import {
@@ -8,7 +8,6 @@ import {
   moveRequest,
   treePathQuery,
   treeUnpacked,
-  type WorkspaceEntry,
   workspaceEntry,
   workspaceList,
 } from '../../shared/session-api.ts';
@@ -21,13 +20,21 @@ import { checkSchema } from '../http/parse-json.ts';
 import { jsonResponse, problemResponse } from '../http/problem-response.ts';
 import { readRange } from '../http/read-range.ts';
 import type { KeyedContext, Route } from '../http/route.ts';
-import { bytesOf, type FileAnswer, finish, partOf, takeFacts } from '../sessions/file-answer.ts';
+import {
+  bytesOf,
+  checkFacts,
+  type FileAnswer,
+  filePart,
+  finish,
+  takeFacts,
+} from '../sessions/file-answer.ts';
 import type { SessionBook } from '../sessions/session-book.ts';
 import { createSessionOrders, type Upload } from '../sessions/session-orders.ts';
 import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
 import { BYTES, PATH, RANGE, RECURSIVE, TAR } from './session-file-docs.ts';
 
 const PROBLEMS = [403, 404, 409, 413, 422, 429, 502, 503];
+const entryPage = z.object({ entries: z.array(workspaceEntry), more: z.boolean() });
 
 /** Files of a session, as streams: nothing is held here, and nothing outside the workspace can be named. */
 export function createSessionFileRoutes(deps: SessionRequestsDeps, book: SessionBook): Route[] {
@@ -48,18 +55,29 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
     return { ...(await requests.whileHeard(context, run, () => takeFacts(run, files.path))), run };
   }
 
-  async function facts<T>(context: KeyedContext, files: FileWork, upload?: Upload): Promise<T> {
-    const answer = await ask(context, files, upload);
-    await requests.whileHeard(context, answer.run, () => finish(answer.run));
-    return answer.facts as T;
+  async function facts<S extends z.ZodType>(
+    context: KeyedContext,
+    schema: S,
+    files: FileWork,
+    upload?: Upload,
+  ): Promise<z.output<S>> {
+    const { facts, run } = await ask(context, files, upload);
+    const checked = checkFacts(schema, facts, run);
+    await requests.whileHeard(context, run, () => finish(run));
+    return checked;
   }
 
   /** The same with the request's body; what is refused of it is read to its end before that is said. */
-  async function send<T>(context: KeyedContext, files: FileWork, as?: string): Promise<T> {
+  async function send<S extends z.ZodType>(
+    context: KeyedContext,
+    schema: S,
+    files: FileWork,
+    as?: string,
+  ): Promise<z.output<S>> {
     const { size, source } = bodyOf(context);
     const { body, discard } = keptBody(source);
     try {
-      return await facts(context, files, { size, body, ...(as !== undefined && { as }) });
+      return await facts(context, schema, files, { size, body, ...(as !== undefined && { as }) });
     } catch (error) {
       await discard(deps.timers);
       throw error;
@@ -73,7 +91,7 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
     const found = await asked.catch((error: unknown) => outOfRange(error, context.requestId));
     if (found instanceof Response) return found;
     const { facts, rest, run } = found;
-    const { start, end, size } = partOf(facts, run);
+    const { start, end, size } = checkFacts(filePart, facts, run);
     // An empty file has no part that a Content-Range could name: it is answered whole.
     const isPart = range !== undefined && end > start;
     return new Response(bytesOf(run, rest, end - start, context.info), {
@@ -103,7 +121,7 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
     const { path } = checkSchema(treePathQuery, params.has('path') ? { path: params.get('path') } : {});
     params.delete('path');
     const { limit, cursor = '' } = readPage(params);
-    const found = await facts<{ entries: WorkspaceEntry[]; more: boolean }>(context, {
+    const found = await facts(context, entryPage, {
       op: 'list',
       path,
       after: cursor,
@@ -135,7 +153,7 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
       scope: 'sessions',
       handle: async (context) => {
         const { path } = queryOf(context, filePathQuery);
-        return jsonResponse(await send(context, { op: 'stat', path }, path));
+        return jsonResponse(await send(context, workspaceEntry, { op: 'stat', path }, path));
       },
       doc: doc('Write a file of a session, with the folders that lead to it', entry, {
         requestContent: BYTES,
@@ -147,7 +165,7 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
       scope: 'sessions',
       handle: async (context) => {
         const { path, recursive } = queryOf(context, deleteQuery);
-        await facts(context, { op: 'delete', path, recursive: recursive === 'true' });
+        await facts(context, z.object({}), { op: 'delete', path, recursive: recursive === 'true' });
         return new Response(null, { status: 204 });
       },
       doc: doc(
@@ -172,7 +190,9 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
       path: `${base}/files/stat`,
       scope: 'sessions',
       handle: async (context) =>
-        jsonResponse(await facts(context, { op: 'stat', ...queryOf(context, treePathQuery) })),
+        jsonResponse(
+          await facts(context, workspaceEntry, { op: 'stat', ...queryOf(context, treePathQuery) }),
+        ),
       doc: doc('What a path of a session is', entry),
     },
     {
@@ -182,7 +202,7 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
       handle: async (context) => {
         const { asked, release } = await requests.read(context, mkdirRequest);
         release();
-        return jsonResponse(await facts(context, { op: 'mkdir', path: asked.path }));
+        return jsonResponse(await facts(context, workspaceEntry, { op: 'mkdir', path: asked.path }));
       },
       doc: doc('Make a folder in a session; one that is there is as good', entry, {
         request: mkdirRequest,
@@ -196,7 +216,9 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
       handle: async (context) => {
         const { asked, release } = await requests.read(context, moveRequest);
         release();
-        return jsonResponse(await facts(context, { op: 'move', path: asked.from, to: asked.to }));
+        return jsonResponse(
+          await facts(context, workspaceEntry, { op: 'move', path: asked.from, to: asked.to }),
+        );
       },
       doc: doc('Move a file or folder of a session', entry, { request: moveRequest, query: {} }),
     },
@@ -215,7 +237,7 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
       scope: 'sessions',
       handle: async (context) => {
         const { path } = queryOf(context, treePathQuery);
-        return jsonResponse(await send(context, { op: 'unpack', path }));
+        return jsonResponse(await send(context, treeUnpacked, { op: 'unpack', path }));
       },
       doc: doc(
         'Unpack a tar, compressed or not, into a folder of a session; one that is damaged is refused, what was unpacked before that stays',

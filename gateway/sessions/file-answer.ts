@@ -26,16 +26,18 @@ type Refusal = Extract<Head, { error: unknown }>['error'];
 /** What a request about files was answered with: facts, and the bytes that came behind them already. */
 export type FileAnswer = { facts: Record<string, unknown>; rest: Uint8Array };
 
-const part = z
+/** Which part of a file comes behind these facts. */
+export const filePart = z
   .object({ start: z.int().min(0), end: z.int().min(0), size: z.int().min(0) })
   .refine(({ start, end, size }) => start <= end && end <= size);
 
-/** Which part of a file comes behind these facts. */
-export function partOf(
-  facts: Record<string, unknown>,
+/** What the schema has of these facts: a sandbox may have said anything. Ends the run where they are others. */
+export function checkFacts<S extends z.ZodType>(
+  schema: S,
+  facts: FileAnswer['facts'],
   run: Pick<ExecutionRun, 'abandon'>,
-): z.infer<typeof part> {
-  const parsed = part.safeParse(facts);
+): z.output<S> {
+  const parsed = schema.safeParse(facts);
   if (parsed.success) return parsed.data;
   run.abandon();
   throw broken();

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Taken } from '../../gateway/execution/output-reader.ts';
-import { bytesOf, partOf, takeFacts } from '../../gateway/sessions/file-answer.ts';
+import { bytesOf, checkFacts, filePart, takeFacts } from '../../gateway/sessions/file-answer.ts';
 import { CHANNEL } from '../../shared/frame-type.ts';
 
 const MAX_HEAD_BYTES = 4_194_304;
@@ -127,7 +127,7 @@ describe('the bytes of a file', () => {
     {},
   ])('are no part of a file where the facts are %j', (facts) => {
     const run = runOf([]);
-    expect(() => partOf(facts, run)).toThrow(expect.objectContaining({ code: 'sandbox_lost' }));
+    expect(() => checkFacts(filePart, facts, run)).toThrow(expect.objectContaining({ code: 'sandbox_lost' }));
     expect(run.abandoned).toBe(1);
   });
 });

@@ -98,6 +98,41 @@ describe('an answer about files of a session', () => {
     expect(bench.gateway.status()).toMatchObject({ running: 0, outputBytes: 0 });
   });
 
+  test.each([
+    ['GET', 'files?path=a', { start: 0, end: 4, size: 3 }],
+    ['GET', 'files/stat', { name: 'a', type: 'socket', size: 1, mode: 1, modified_at: 1 }],
+    ['GET', 'files/list', { entries: 1, more: true }],
+    ['GET', 'files/list', { entries: [{ name: 1 }], more: false }],
+    ['PUT', 'files?path=a', {}],
+    ['POST', 'files/mkdir', { name: 'a' }],
+    ['PUT', 'tree', { entries: 'many' }],
+  ])(
+    'that is none, to %s %s, is 502 sandbox_lost, and nothing of it goes on: %j',
+    async (method, asked, ok) => {
+      const { bench, agent, path } = await start();
+      const body = { POST: { path: 'a' }, PUT: '', GET: undefined }[method];
+      const headers = method === 'PUT' ? { 'content-length': '0' } : {};
+      const answer = bench.ask(`${path}/${asked}`, { method, headers, ...(body !== undefined && { body }) });
+      const execution = await agent.next();
+      execution.begin().out(`${JSON.stringify({ ok })}\n`);
+      await bench.clock.settle();
+      execution.exit();
+      expect(await problemOf(await answer)).toMatchObject({ status: 502, code: 'sandbox_lost' });
+      expect(bench.gateway.status()).toMatchObject({ running: 0, outputBytes: 0 });
+    },
+  );
+
+  test('has what its schema has, and nothing beside it', async () => {
+    const { bench, agent, path } = await start();
+    const answer = bench.ask(`${path}/files/stat`);
+    const execution = await agent.next();
+    const entry = { name: 'a', type: 'file', size: 1, mode: 420, modified_at: 1.5 };
+    execution.begin().out(`${JSON.stringify({ ok: { ...entry, session_id: 'x' } })}\n`);
+    await bench.clock.settle();
+    execution.exit();
+    expect(await (await answer).json()).toEqual(entry);
+  });
+
   test('is whole once its session is free of it: whoever asks for the next of eight is not told that eight are under way', async () => {
     const { bench, agent, path } = await start();
     const answer = bench.ask(`${path}/files?path=file`);
