@@ -1,8 +1,12 @@
 import * as z from 'zod';
 import { clusterName } from '../../shared/cluster-name.ts';
+import { MAX_NAME_BYTES } from '../../shared/limits.ts';
 import { checkSchema, invalid } from './parse-json.ts';
 
 export const MAX_PAGE = 1_000;
+
+/** A file's name is the longest, each byte of it spelled out. */
+const MAX_CURSOR_CHARS = 6 * MAX_NAME_BYTES;
 
 const pageQuery = z.object({
   limit: z
@@ -11,7 +15,7 @@ const pageQuery = z.object({
     .transform(Number)
     .pipe(z.int().min(1, 'limit must be at least 1').max(MAX_PAGE, `limit exceeds maximum of ${MAX_PAGE}`))
     .default(MAX_PAGE),
-  cursor: z.string().max(256, 'cursor is not one that this list gave').optional(),
+  cursor: z.string().max(MAX_CURSOR_CHARS, 'cursor is not one that this list gave').optional(),
 });
 export type Page = z.output<typeof pageQuery>;
 

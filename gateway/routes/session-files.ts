@@ -20,6 +20,7 @@ import { checkSchema } from '../http/parse-json.ts';
 import { jsonResponse, problemResponse } from '../http/problem-response.ts';
 import { readRange } from '../http/read-range.ts';
 import type { KeyedContext, Route } from '../http/route.ts';
+import { readEntryCursor, toEntryCursor } from '../sessions/entry-cursor.ts';
 import {
   bytesOf,
   checkFacts,
@@ -34,7 +35,11 @@ import { createSessionRequests, type SessionRequestsDeps } from '../sessions/ses
 import { BYTES, PATH, RANGE, RECURSIVE, TAR } from './session-file-docs.ts';
 
 const PROBLEMS = [403, 404, 409, 413, 422, 429, 502, 503];
-const entryPage = z.object({ entries: z.array(workspaceEntry), more: z.boolean() });
+const entryPage = z.object({
+  entries: z.array(workspaceEntry),
+  more: z.boolean(),
+  next: z.string().optional(),
+});
 
 /** Files of a session, as streams: nothing is held here, and nothing outside the workspace can be named. */
 export function createSessionFileRoutes(deps: SessionRequestsDeps, book: SessionBook): Route[] {
@@ -124,11 +129,13 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
     const found = await facts(context, entryPage, {
       op: 'list',
       path,
-      after: cursor,
+      after: readEntryCursor(cursor),
       limit,
     });
-    const next_cursor = found.more ? (found.entries.at(-1)?.name ?? null) : null;
-    return jsonResponse({ entries: found.entries, next_cursor });
+    // A runner of an earlier version does not say where its page ends.
+    const { entries, more, next = entries.at(-1)?.name } = found;
+    const next_cursor = more && next !== undefined ? toEntryCursor(next) : null;
+    return jsonResponse({ entries, next_cursor });
   }
 
   const doc = (summary: string, responses: Record<number, object>, rest: object = {}) =>

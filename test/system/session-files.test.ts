@@ -10,6 +10,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { BashResponse, SessionResponse, WorkspaceEntry } from '../../shared/session-api.ts';
 import { describeStack } from './suite.ts';
 
+type Listed = { entries: WorkspaceEntry[]; next_cursor: string | null };
+
 const TEMPLATES = [
   {
     name: 'default',
@@ -86,11 +88,7 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
     expect((await post('mkdir', { path: 'd/e' })).status).toBe(200);
     expect((await post('mkdir', { path: 'd/e' })).status).toBe(200);
     expect((await post('move', { from: 'empty', to: 'd/e/moved' })).status).toBe(200);
-    const list = async (query: string) =>
-      (await (await at(id, `files/list?${query}`)).json()) as {
-        entries: WorkspaceEntry[];
-        next_cursor: string | null;
-      };
+    const list = async (query: string) => (await (await at(id, `files/list?${query}`)).json()) as Listed;
     expect((await list('')).entries.map(({ name, type }) => `${name} ${type}`)).toEqual([
       'a directory',
       'd directory',
@@ -103,6 +101,31 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
     expect((await remove('path=d&recursive=true')).status).toBe(204);
     expect(await codeOf(await remove('path=d'))).toEqual([404, 'not_found']);
     expect((await bash(id, 'find . | sort')).stdout).toBe('.\n./a\n./a/b ü.bin\n');
+    await end(id);
+  });
+
+  test('are listed page by page, each once, whatever bytes their names are of', async () => {
+    const id = await open();
+    const long = `${'\\xff'.repeat(255)}`;
+    const names = `[b"\\xfe", b"\\xff", b"a\\x80", b"a\\xc3\\xa9", b'q"\\n', b"${long}", b"z"]`;
+    await bash(id, `python3 - <<'END'\nfor name in ${names}: open(name, "w").close()\nEND`);
+    const listed: string[] = [];
+    for (let cursor: string | null = ''; cursor !== null && listed.length <= 7; ) {
+      const page = await at(id, `files/list?limit=1&cursor=${encodeURIComponent(cursor)}`);
+      expect(page.status).toBe(200);
+      const { entries, next_cursor } = (await page.json()) as Listed;
+      listed.push(...entries.map(({ name }) => name));
+      cursor = next_cursor;
+    }
+    const unreadable = '\ufffd';
+    expect(listed).toEqual([
+      ...[`a${unreadable}`, 'aé', 'q"\n', 'z', unreadable, unreadable, unreadable.repeat(255)],
+    ]);
+    for (const cursor of ['"', '\\', '\\ud800', '\n'])
+      expect(await codeOf(await at(id, `files/list?cursor=${encodeURIComponent(cursor)}`))).toEqual([
+        422,
+        'invalid_request',
+      ]);
     await end(id);
   });
 

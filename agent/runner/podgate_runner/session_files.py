@@ -62,13 +62,17 @@ def listed(root, asked):
     fd = open_directory(root, asked["path"])
     after = os.fsencode(asked["after"])
     names = sorted(name for name in map(os.fsencode, os.listdir(fd)) if name > after)
-    entries = []
-    for name in names[: asked["limit"]]:
+    entries, page = [], names[: asked["limit"]]
+    for name in page:
         try:
             entries.append(described(name, os.stat(name, dir_fd=fd, follow_symlinks=False), fd))
         except FileNotFoundError:
             pass
-    yield ok({"entries": entries, "more": len(names) > asked["limit"]})
+    answer = {"entries": entries, "more": len(names) > len(page)}
+    if answer["more"] and page:
+        # As it is: an entry has its name readable, and may be gone by now.
+        answer["next"] = os.fsdecode(page[-1])
+    yield ok(answer)
 
 
 def read(root, asked):
