@@ -1,7 +1,8 @@
 import { Failure } from '../../shared/errors.ts';
 import type { Template } from '../../shared/template.ts';
-import { createKubeClient, type KubeClient, reasonOf } from '../backends/kubernetes/kube-client.ts';
+import { createKubeClient, type KubeClient } from '../backends/kubernetes/kube-client.ts';
 import type { KubeAccess } from '../backends/kubernetes/kube-config.ts';
+import { isRefused, KubeRefusal } from '../backends/kubernetes/kube-failure.ts';
 import { createKubernetesBackend } from '../backends/kubernetes/kubernetes-backend.ts';
 import type { CanaryTargets } from '../canary/targets.ts';
 import type { Clock } from '../clock.ts';
@@ -12,12 +13,11 @@ import { lookForDoctors } from './killed-doctors.ts';
 import { checkQuota } from './quota-check.ts';
 import { checkRights } from './rights-check.ts';
 import { checkSandbox } from './sandbox-check.ts';
+import { wordsBehind } from './words-behind.ts';
 
 /** Clocks that differ by less are as good as one; by more, tokens and certificates end early. */
 export const SKEW_OK_MS = 5_000;
 export const SKEW_FAIL_MS = 60_000;
-const MAX_WORDS_LINES = 5;
-const MAX_WORDS_LENGTH = 200;
 
 export type DoctorDeps = {
   /** Throws a Failure that says why the context cannot be used. */
@@ -50,17 +50,32 @@ export async function* examine(deps: DoctorDeps): AsyncGenerator<Check> {
   } catch (cause) {
     deps.signal.throwIfAborted();
     if (!(cause instanceof Failure)) throw cause;
-    yield { name: 'api server', state: 'fail', detail: cause.detail, advice: wordsBehind(cause) };
+    const advice = adviceFor(cause, client.access, namespace);
+    yield { name: aboutOf(cause), state: 'fail', detail: cause.detail, advice };
   } finally {
     client.access.close();
   }
 }
 
-/** What others said of it, where we have no words: a plugin's complaint, a proxy's. They go to whoever set up the cluster alone. */
-function wordsBehind({ cause }: Failure): readonly string[] {
-  if (!(cause instanceof Error) || cause instanceof Failure || reasonOf(cause) !== undefined) return [];
-  const lines = cause.message.split('\n').filter((line) => line.trim() !== '');
-  return lines.slice(0, MAX_WORDS_LINES).map((line) => line.slice(0, MAX_WORDS_LENGTH));
+/** Which of all that an agent needs it is that failed. */
+function aboutOf(failure: Failure): string {
+  if (!(failure instanceof KubeRefusal)) return 'api server';
+  if (failure.httpStatus === 401) return 'credential';
+  return isNamespaceMissing(failure) ? 'namespace' : 'sandboxes';
+}
+
+function adviceFor(failure: Failure, access: KubeAccess, namespace: string): readonly string[] {
+  if (isNamespaceMissing(failure))
+    return [
+      `Make it (kubectl create namespace ${namespace}), or set KUBERNETES_NAMESPACE to one that is there.`,
+    ];
+  if (failure instanceof KubeRefusal) return wordsBehind(failure);
+  const way = access.isProxied ? ', through a proxy' : '';
+  return [...wordsBehind(failure), `The context's server is ${access.server}${way}.`];
+}
+
+function isNamespaceMissing(failure: Failure): boolean {
+  return isRefused(failure, 404) && /^namespaces "/.test(failure.words);
 }
 
 async function* examineCluster(
@@ -70,12 +85,10 @@ async function* examineCluster(
 ): AsyncGenerator<Check> {
   const { clock, templates } = deps;
   const askedMs = clock.now();
-  const { gitVersion: version = 'unknown' } = await client.call<{ gitVersion?: string }>({
-    method: 'GET',
-    path: '/version',
-  });
+  const version = await readVersion(client);
   const tookMs = Math.round(clock.now() - askedMs);
-  yield { name: 'api server', state: 'ok', detail: `Kubernetes ${version}, answers in ${tookMs} ms` };
+  const what = version === '' ? "its version is nobody's to read" : `Kubernetes ${version}`;
+  yield { name: 'api server', state: 'ok', detail: `${what}, answers in ${tookMs} ms` };
   yield clockCheck(client.serverDate, clock.wall());
   let lacks = false;
   for await (const check of checkRights(client, { namespace, version })) {
@@ -90,6 +103,17 @@ async function* examineCluster(
       detail: 'none is made before the agent has its rights: add the rules and ask again',
     };
   else yield* examineSandboxes(deps, client, namespace);
+}
+
+/** Empty where the cluster lets nobody read it: agents need not. */
+async function readVersion(client: KubeClient): Promise<string> {
+  try {
+    const call = { method: 'GET', path: '/version' } as const;
+    return (await client.call<{ gitVersion?: string }>(call)).gitVersion ?? '';
+  } catch (cause) {
+    if (cause instanceof KubeRefusal && cause.httpStatus !== 401) return '';
+    throw cause;
+  }
 }
 
 async function* examineSandboxes(
@@ -122,9 +146,11 @@ export function clockCheck(date: string | undefined, wallMs: number): Check {
   const serverMs = Date.parse(date ?? '');
   if (Number.isNaN(serverMs))
     return { name, state: 'unknown', detail: 'the API server does not say its time' };
-  const apartMs = Math.abs(wallMs - (serverMs + 500));
-  const detail = `${(apartMs / 1000).toFixed(1)} s apart from the API server's`;
-  if (apartMs < SKEW_OK_MS) return { name, state: 'ok', detail };
+  const aheadMs = wallMs - (serverMs + 500);
+  const apartMs = Math.abs(aheadMs);
+  const apart = `${(apartMs / 1000).toFixed(1)} s`;
+  if (apartMs < SKEW_OK_MS) return { name, state: 'ok', detail: `${apart} apart from the API server's` };
+  const detail = `this machine's is ${apart} ${aheadMs > 0 ? 'ahead of' : 'behind'} the API server's`;
   const advice = ["Set this machine's clock, or the control plane's, by NTP."];
   return { name, state: apartMs < SKEW_FAIL_MS ? 'warn' : 'fail', detail, advice };
 }

@@ -51,7 +51,12 @@ export async function checkQuota(
     if (!(cause instanceof KubeRefusal)) throw cause;
     if (cause.right === undefined) return { name, state: 'unknown', detail: cause.detail };
     const detail = 'The agent may not read quotas, and need not; with this rule they are checked:';
-    return { name, state: 'unknown', detail, advice: ruleText(cause.right) };
+    return {
+      name,
+      state: 'unknown',
+      detail,
+      advice: ruleText({ ...cause.right, verbs: [cause.right.verb] }),
+    };
   }
   const wanted = wantedOf(templates);
   const short = quotas.flatMap(({ metadata, status, spec }) =>
@@ -69,7 +74,7 @@ export async function checkQuota(
       detail: 'The pools cannot fill. Raise it, or lower pool.max:',
       advice: short,
     };
-  if (quotas.length === 0) return { name, state: 'ok', detail: `${namespace} has none` };
+  if (quotas.length === 0) return { name, state: 'ok', detail: `namespace ${namespace} has no quota` };
   return { name, state: 'ok', detail: `room for ${wanted.pods} pods, those of canaries among them` };
 }
 

@@ -22,22 +22,38 @@ export async function* checkRights(
   { namespace, version }: { namespace: string; version: string },
 ): AsyncGenerator<Check> {
   const minor = Number(/^v1\.(\d+)/.exec(version)?.[1] ?? EXEC_CREATE_MINOR);
+  const checks: Check[] = [];
   for (const [group, resource, verbs] of AGENT_RIGHTS) {
     const allowed: string[] = [];
     for (const verb of verbs) {
       const right: Right = { verb, group, resource, namespace };
       const answer = await review(client, right);
       if (answer === true) allowed.push(verb);
-      else
-        yield missing(
-          right,
-          answer,
-          resource === 'pods/exec' && verb === 'create' && minor < EXEC_CREATE_MINOR,
-        );
+      else {
+        const isLater = resource === 'pods/exec' && verb === 'create' && minor < EXEC_CREATE_MINOR;
+        checks.push(missing(right, answer, isLater));
+      }
     }
     if (allowed.length > 0)
-      yield { name: 'rights', state: 'ok', detail: `${resource} in ${namespace}: ${allowed.join(', ')}` };
+      checks.push({
+        name: 'rights',
+        state: 'ok',
+        detail: `${resource} in ${namespace}: ${allowed.join(', ')}`,
+      });
   }
+  if (checks.every(({ state }) => state === 'fail' || state === 'warn')) yield nothingAllowed(namespace);
+  else yield* checks;
+}
+
+/** A namespace that the agent has nothing to do with, as a rule: one by one the verbs would hide it. */
+function nothingAllowed(namespace: string): Check {
+  const rules = AGENT_RIGHTS.flatMap(([group, resource, verbs]) => ruleText({ group, resource, verbs }));
+  return {
+    name: 'rights',
+    state: 'fail',
+    detail: `The agent may do nothing in namespace ${namespace}. If that is the right one, bind it to a Role there with:`,
+    advice: rules,
+  };
 }
 
 /** True, false, or why nobody says. */
@@ -71,11 +87,15 @@ function missing(right: Right, answer: false | string, isLater: boolean): Check 
     name: 'rights',
     state: isLater ? 'warn' : 'fail',
     detail: `The agent may not ${what}${isLater ? `, which Kubernetes 1.${EXEC_CREATE_MINOR} asks for` : ''}. Add to its Role:`,
-    advice: ruleText(right),
+    advice: ruleText({ ...right, verbs: [right.verb] }),
   };
 }
 
 /** The rule as a Role has it. */
-export function ruleText({ verb, group, resource }: Right): string[] {
-  return [`- apiGroups: ["${group}"]`, `  resources: [${resource}]`, `  verbs: [${verb}]`];
+export function ruleText({
+  group,
+  resource,
+  verbs,
+}: Pick<Right, 'group' | 'resource'> & { verbs: readonly string[] }): string[] {
+  return [`- apiGroups: ["${group}"]`, `  resources: [${resource}]`, `  verbs: [${verbs.join(', ')}]`];
 }

@@ -7,7 +7,9 @@ import { startProbe } from '../canary/probe-run.ts';
 import type { Clock } from '../clock.ts';
 import { createDeadline, orAborted } from '../deadline.ts';
 import { createRunnerClient } from '../runner/client.ts';
+import type { Ready } from '../runner/messages.ts';
 import type { Check } from './check.ts';
+import { wordsBehind } from './words-behind.ts';
 
 /** An image may have to be pulled. */
 const CREATE_TIMEOUT_MS = 180_000;
@@ -29,6 +31,9 @@ const ABOUT: Readonly<Partial<Record<Failure['code'], string>>> = {
   policy_denied: 'admission',
   unschedulable: 'room',
 };
+
+/** What a runner confines programs by, as `require` names it. */
+const CONFINES = ['seccomp', 'landlock'] as const;
 
 export type SandboxCheckDeps = { backend: KubernetesBackend; clock: Clock; signal: AbortSignal };
 
@@ -59,12 +64,7 @@ export async function* checkSandbox(
       runner.ready.catch(() => {});
       using readyBy = createDeadline(clock, READY_TIMEOUT_MS, late('The runner said nothing.'), signal);
       const ready = await orAborted(runner.ready, readyBy.signal);
-      yield {
-        name,
-        state: ready.ok ? 'ok' : 'fail',
-        detail: `Python ${ready.python}, seccomp ${ready.features.seccomp ? 'yes' : 'no'}, Landlock ${ready.features.landlock_abi || 'no'}`,
-        advice: ready.missing.map((what) => `The template requires what is not there: ${what}`),
-      };
+      yield runnerCheck(ready, template);
       name = 'pid limit';
       if (ready.ok) yield pidCheck(await countThreads(runner, clock, { template: wide, signal }), template);
       runner.close();
@@ -75,7 +75,13 @@ export async function* checkSandbox(
     signal.throwIfAborted();
     if (!(cause instanceof Failure)) throw cause;
     const { code, detail } = cause;
-    yield { name: ABOUT[code] ?? name, state: 'fail', detail: `${template.name}: ${detail} (${code})` };
+    const advice = [...(code === 'image_error' ? [`It is ${template.image}.`] : []), ...wordsBehind(cause)];
+    yield {
+      name: ABOUT[code] ?? name,
+      state: 'fail',
+      detail: `${template.name}: ${detail} (${code})`,
+      advice,
+    };
   }
 }
 
@@ -96,6 +102,26 @@ async function countThreads(
   await orAborted(run.over, deadline.signal);
   if (!found.success) throw new Failure('isolation_failed', 'What the probe printed is no report.');
   return found.data;
+}
+
+/** What confines programs beside their container. A runner tells of all that is not there, required or not. */
+export function runnerCheck(
+  { ok, python, missing }: Pick<Ready, 'ok' | 'python' | 'missing'>,
+  { name: template, require }: Pick<Template, 'name' | 'require'>,
+): Check {
+  const name = 'runner';
+  const lacks = (what: string) => missing.some((sentence) => sentence.startsWith(`${what}:`));
+  if (!ok) {
+    const required = missing.filter((sentence) => require.some((what) => sentence.startsWith(`${what}:`)));
+    const advice = required.length > 0 ? required : missing;
+    const detail = `Python ${python}, and not all that '${template}' requires:`;
+    return { name, state: 'fail', detail, advice };
+  }
+  const held = CONFINES.filter((what) => !lacks(what)).join(' and ');
+  const absent = CONFINES.filter(lacks).join(' and ');
+  const by = held === '' ? '' : `; programs are confined by ${held}`;
+  const without = absent === '' ? '' : `; '${template}' does not require ${absent}, which this node has not`;
+  return { name, state: 'ok', detail: `Python ${python}${by}${without}` };
 }
 
 /** What the node grants, beside what the template promises. */

@@ -8,7 +8,7 @@ import type { TemplateInput } from '../../shared/template.ts';
 import { NO_FAULTS, NODE_IP } from '../fakes/kube-api/fake-kubelet.ts';
 import type { NodeFaults } from '../fakes/kube-api/pod-process.ts';
 import { type Ended, podgate } from '../fakes/podgate-command.ts';
-import { AGENT_RULES, type Rule, type TestCluster } from './kubernetes-cluster.ts';
+import { AGENT_RULES, REAL_KUBECONFIG, type Rule, type TestCluster } from './kubernetes-cluster.ts';
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 120_000 });
 
@@ -66,7 +66,7 @@ export function describeDoctor(name: string, open: () => Promise<TestCluster>): 
         /^ {2}\? +quota +The agent may not read quotas, and need not/m,
         /^ {2}ok +image +default: \S+ runs, after \d+\.\d s$/m,
         /^ {2}ok +exec +v[45]\.channel\.k8s\.io/m,
-        /^ {2}ok +runner +Python 3\./m,
+        /^ {2}ok +runner +Python 3\.\d+\.\d+; programs are confined by seccomp/m,
         /^ {2}((ok|WARN) +pid limit +the node|\? +pid limit +none below 1024 threads) /m,
         /^ {2}ok +isolation +default: all \d+ promises hold$/m,
         /^ {2}(ok|WARN|\?) +network policy /m,
@@ -102,6 +102,40 @@ export function describeDoctor(name: string, open: () => Promise<TestCluster>): 
       );
       expect(stdout).toMatch(/^1 thing fails\.$/m);
       expect(stdout).not.toMatch(/ image /);
+    });
+
+    test('says so once of a namespace in which the agent may do nothing, with all rules', async () => {
+      const { status, stdout } = await doctor({}, { rules: [] });
+      expect(status).toBe(1);
+      expect(stdout).toMatch(
+        /^ {2}FAIL +rights +The agent may do nothing in namespace \S+\. If that is the right one, /m,
+      );
+      expect(stdout).toMatch(/ resources: \[pods\]\n +verbs: \[create, get, list, watch, delete\]\n/);
+      expect(stdout).toMatch(/^1 thing fails\.$/m);
+    });
+
+    test('names a namespace that is not there', async () => {
+      const file = join(folder, 'all-rights');
+      if (cluster.fake) writeFileSync(file, cluster.fake.kubeconfig());
+      const KUBECONFIG = cluster.fake ? file : REAL_KUBECONFIG;
+      const KUBE_CONTEXTS = cluster.client.access.context;
+      const KUBERNETES_NAMESPACE = 'podgate-nowhere';
+      const env = { KUBECONFIG: KUBECONFIG ?? '', KUBE_CONTEXTS, KUBERNETES_NAMESPACE };
+      const { status, stdout } = await doctor({}, { env });
+      expect(stdout).toMatch(
+        /^ {2}FAIL +namespace +Namespace podgate-nowhere does not exist\.\n +Make it \(kubectl create namespace podgate-nowhere\)/m,
+      );
+      expect(status).toBe(1);
+    });
+
+    test('names a credential that the cluster does not take', async () => {
+      const access = await cluster.limited(AGENT_RULES);
+      await access.expire();
+      const { status, stdout } = await doctor({}, { env: { KUBECONFIG: access.kubeconfig } });
+      expect(stdout).toMatch(
+        /^ {2}FAIL +credential +The cluster does not accept the agent's credentials\.$/m,
+      );
+      expect(status).toBe(1);
     });
 
     test('says what a quota is short of, where it may read it', async () => {
@@ -215,7 +249,9 @@ export function describeDoctor(name: string, open: () => Promise<TestCluster>): 
     test('fails for an image that does not exist', async () => {
       const { status, stdout } = await doctor({ image: 'registry.invalid/none:1' });
       expect(status).toBe(1);
-      expect(stdout).toMatch(/^ {2}FAIL +image +default: .* \(image_error\)$/m);
+      expect(stdout).toMatch(
+        /^ {2}FAIL +image +default: .* \(image_error\)\n +It is registry\.invalid\/none:1\.\n +(ErrImagePull|ImagePullBackOff): /m,
+      );
       expect(await leftPods()).toEqual([]);
     });
   });

@@ -4,7 +4,7 @@ import { checkText } from '../../agent/doctor/check.ts';
 import { clockCheck, SKEW_FAIL_MS, SKEW_OK_MS } from '../../agent/doctor/doctor.ts';
 import { wantedOf } from '../../agent/doctor/quota-check.ts';
 import { AGENT_RIGHTS } from '../../agent/doctor/rights-check.ts';
-import { pidCheck } from '../../agent/doctor/sandbox-check.ts';
+import { pidCheck, runnerCheck } from '../../agent/doctor/sandbox-check.ts';
 import { parseTemplate } from '../../shared/template.ts';
 import { AGENT_RULES } from '../contract/kubernetes-cluster.ts';
 
@@ -26,6 +26,56 @@ test.for([
 ] as const)('a clock that is %s ms off is %s', ([apartMs, state]) => {
   expect(clockCheck('Sat, 01 Jan 2000 00:00:00 GMT', SERVER_MS + apartMs).state).toBe(state);
 });
+
+test.for([
+  [600_000, "this machine's is 600.0 s ahead of the API server's"],
+  [-600_000, "this machine's is 600.0 s behind the API server's"],
+] as const)('a clock that is %s ms off is told which way', ([apartMs, detail]) => {
+  expect(clockCheck('Sat, 01 Jan 2000 00:00:00 GMT', SERVER_MS + apartMs).detail).toBe(detail);
+});
+
+const NO_LANDLOCK = 'landlock: this kernel has no Landlock or does not enable it; ABI 2 is needed';
+const NO_SECCOMP = 'seccomp: this kernel takes no filters (Invalid argument)';
+test.for([
+  [true, [], ['seccomp'], 'Python 3.13.1; programs are confined by seccomp and landlock', []],
+  [
+    true,
+    [NO_LANDLOCK],
+    ['seccomp'],
+    "Python 3.13.1; programs are confined by seccomp; 'default' does not require landlock, which this node has not",
+    [],
+  ],
+  [
+    true,
+    [NO_SECCOMP, NO_LANDLOCK],
+    [],
+    "Python 3.13.1; 'default' does not require seccomp and landlock, which this node has not",
+    [],
+  ],
+  // What nobody requires is no reason.
+  [
+    false,
+    [NO_SECCOMP, NO_LANDLOCK],
+    ['seccomp'],
+    "Python 3.13.1, and not all that 'default' requires:",
+    [NO_SECCOMP],
+  ],
+  [
+    false,
+    ['no fresh namespaces'],
+    ['seccomp'],
+    "Python 3.13.1, and not all that 'default' requires:",
+    ['no fresh namespaces'],
+  ],
+] as const)(
+  'a runner that is ready: %s, and lacks %j where %j is required, is told so',
+  async ([ok, missing, require, detail, advice]) => {
+    const template = await parseTemplate({ name: 'default', require: [...require] });
+    const check = runnerCheck({ ok, python: '3.13.1', missing: [...missing] }, template);
+    expect(check).toMatchObject({ state: ok ? 'ok' : 'fail', detail });
+    expect(check.advice ?? []).toEqual(advice);
+  },
+);
 
 test('a server that does not say its time leaves the clock unknown', () => {
   for (const date of [undefined, '', 'soon']) expect(clockCheck(date, SERVER_MS).state).toBe('unknown');
