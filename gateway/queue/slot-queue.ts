@@ -98,8 +98,8 @@ export class SlotQueue {
   }
 
   #place(request: SlotRequest): Placement | undefined {
-    if (!request.held?.()) return place(this.#directory, request);
     const { tenant } = request.wanted.caller;
+    if (!request.held?.()) return this.#returnable(place(this.#directory, request), tenant);
     if (this.#looks.has(tenant)) return undefined;
     const timer = this.#timers.setTimeout(() => {
       this.#looks.delete(tenant);
@@ -107,6 +107,16 @@ export class SlotQueue {
     }, HELD_POLL_MS);
     this.#looks.set(tenant, timer);
     return undefined;
+  }
+
+  /** No agent tells of a slot that is given back unused. The next one has it a moment later, as it may come back from `placed`. */
+  #returnable(placement: Placement | undefined, tenant: string): Placement | undefined {
+    if (!placement) return undefined;
+    const release = () => {
+      placement.release();
+      queueMicrotask(() => this.freed(tenant));
+    };
+    return { ...placement, release };
   }
 
   #forget(tenant: string): void {

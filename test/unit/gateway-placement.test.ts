@@ -274,6 +274,30 @@ describe('the queue', () => {
     expect(bench.gateway.status().queued).toBe(0);
   });
 
+  test('hands a slot on that whoever had it gives back unused', async () => {
+    const bench = await createGatewayBench();
+    const agent = await bench.agent({ slots: 1 });
+    await bench.clock.settle();
+    const { ids } = bench.deps;
+    const seal = ids.seal.bind(ids);
+    const go = Promise.withResolvers<void>();
+    ids.seal = async (parts) => {
+      await go.promise;
+      return seal(parts);
+    };
+    const caller = new AbortController();
+    const left = bench.ask('/v1/execute', { body: { code: 'left' }, signal: caller.signal });
+    await until(() => bench.gateway.status().running === 1);
+    const answer = bench.ask('/v1/execute', { body: { code: '' } });
+    await until(() => bench.gateway.status().queued === 1);
+    caller.abort();
+    await left;
+    go.resolve();
+    (await agent.next()).succeed();
+    expect((await answer).status).toBe(200);
+    expect(agent.executions).toEqual([]);
+  });
+
   test('gives up after queue_timeout_ms, not before', async () => {
     const bench = await createGatewayBench();
     await bench.agent({ slots: 0 });
