@@ -32,7 +32,8 @@ export function createTypedInput(): TypedInput {
       terminal = given;
       const taken = given.state.input_offset ?? from + kept.byteLength;
       kept = kept.slice(Math.max(0, taken - from));
-      from = Math.max(from, taken);
+      // Also where what lies between is lost: the terminal counts what it is sent now from here on.
+      from = taken;
       if (kept.byteLength > 0) given.write(kept);
     },
     detach() {

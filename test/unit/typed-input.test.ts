@@ -39,6 +39,20 @@ test('MAX_TYPED_BYTES wait for a connection, and not one more', () => {
   expect(next.got.text).toBe('a'.repeat(MAX_TYPED_BYTES));
 });
 
+test('what is too much to be kept is lost with its connection, and nothing behind it is sent twice', () => {
+  const typed = createTypedInput();
+  typed.attach(terminal(0).terminal);
+  typed.push(bytes('lost'));
+  typed.push(new Uint8Array(MAX_TYPED_BYTES).fill(97));
+  const second = terminal(1);
+  typed.attach(second.terminal);
+  expect(second.got.text).toBe('a'.repeat(MAX_TYPED_BYTES));
+  const third = terminal(1 + MAX_TYPED_BYTES);
+  typed.attach(third.terminal);
+  typed.push(bytes('next'));
+  expect(third.got.text).toBe('next');
+});
+
 test('a tilde and a dot leave at the beginning of a line alone, two tildes are one', () => {
   const run = (...pieces: string[]) => {
     const keys = createTypedKeys();
