@@ -1,4 +1,5 @@
 import { createServer, type Server, type ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
 import { getRequestListener, type HttpBindings, RequestError } from '@hono/node-server';
 import type { Gateway } from '../create-gateway.ts';
 import { problemResponse, toFailure } from '../http/problem-response.ts';
@@ -20,6 +21,11 @@ const KEEP_ALIVE_MS = 75_000;
 const KEEP_ALIVE_SLACK_MS = 30_000;
 /** An answer that is complete and that the client does not take. */
 const ANSWER_STALL_MS = 60_000;
+/**
+ * On one connection. Node reads thousands of requests that come one behind the other before the first answer is taken,
+ * and each answer waits in memory.
+ */
+const MAX_DUE_ANSWERS = 32;
 
 export type HttpServer = {
   readonly server: Server;
@@ -37,6 +43,7 @@ export type HttpServer = {
 export function createHttpServer(opening: Promise<Gateway>): HttpServer {
   const answering = new Set<ServerResponse>();
   const lastAnswers = createLastAnswers(answering);
+  const dueOn = new WeakMap<Duplex, number>();
   let leaving = false;
   let onAnswered = () => {};
   let gateway: Gateway | undefined;
@@ -68,14 +75,22 @@ export function createHttpServer(opening: Promise<Gateway>): HttpServer {
       shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
     },
     (incoming, outgoing) => {
+      const { socket } = incoming;
+      const due = (dueOn.get(socket) ?? 0) + 1;
+      dueOn.set(socket, due);
+      if (due > MAX_DUE_ANSWERS) {
+        socket.destroy();
+        return;
+      }
       if (!lastAnswers.follow(outgoing)) {
         incoming.resume();
         return;
       }
       if (leaving) lastAnswers.end(outgoing);
       answering.add(outgoing);
-      outgoing.once('prefinish', () => incoming.socket.setTimeout(ANSWER_STALL_MS));
+      outgoing.once('prefinish', () => socket.setTimeout(ANSWER_STALL_MS));
       outgoing.once('close', () => {
+        dueOn.set(socket, (dueOn.get(socket) ?? 0) - 1);
         answering.delete(outgoing);
         if (answering.size === 0) onAnswered();
       });

@@ -220,6 +220,11 @@ describe('the agents’ endpoint over real sockets', () => {
   });
 });
 
+function executeRequest({ key }: ServedGateway, path = '/v1/execute'): string {
+  const body = '{"code":"","timeout_ms":60000}';
+  return `POST ${path} HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer ${key}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+}
+
 describe('HTTP over real sockets', () => {
   test('keeps an idle connection for longer than it tells: a request that came in time finds it open', async () => {
     const served = await serveTestGateway();
@@ -392,6 +397,27 @@ describe('HTTP over real sockets', () => {
     await until(() => stalled.cancelled !== undefined);
   });
 
+  test('answers 32 requests that come one behind the other, and cuts off who sends one more before the first is answered', async () => {
+    const served = await serveTestGateway();
+    const agent = await served.agent();
+    const health = (connection: string) =>
+      `GET /health HTTP/1.1\r\nHost: a\r\nConnection: ${connection}\r\n\r\n`;
+    const begin = async () => {
+      const socket = connect(served.running.port);
+      socket.write(executeRequest(served));
+      return { socket, answers: text(socket), execution: (await agent.next()).begin() };
+    };
+    const allowed = await begin();
+    allowed.socket.write(health('keep-alive').repeat(30) + health('close'));
+    allowed.execution.exit();
+    expect((await allowed.answers).match(/HTTP\/1\.1 200 /g)).toHaveLength(32);
+
+    const flooding = await begin();
+    flooding.socket.write(health('keep-alive').repeat(32));
+    expect(await flooding.answers).toBe('');
+    await until(() => flooding.execution.cancelled !== undefined);
+  });
+
   test('bounds headers', async () => {
     const served = await serveTestGateway();
     const response = await fetch(`${served.url}/health`, { headers: { 'x-large': 'x'.repeat(40_000) } });
@@ -418,10 +444,6 @@ describe('HTTP over real sockets', () => {
 });
 
 describe('a drain over real sockets', () => {
-  const executeRequest = ({ key }: ServedGateway, path = '/v1/execute') => {
-    const body = '{"code":"","timeout_ms":60000}';
-    return `POST ${path} HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer ${key}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
-  };
   /** How many requests have reached servers of this process from now on. */
   const countRequests = () => {
     let count = 0;
