@@ -1,4 +1,4 @@
-import { type AgentCredential, parseCredential } from '../shared/credential.ts';
+import { type AgentCredential, parseCredential, requireNamed } from '../shared/credential.ts';
 import { importEd25519 } from '../shared/jose.ts';
 import { signProof, toOrigin } from '../shared/proof.ts';
 import type { Secret } from '../shared/secret.ts';
@@ -9,6 +9,8 @@ import type { Log } from './log.ts';
 export type ProverDeps = {
   /** The credential bundle as it is now: a file may hold a newer token each time it is asked for. */
   credential: () => Secret;
+  /** Names of the clusters that it is to serve. */
+  clusters: () => readonly string[];
   gatewayUrl: URL;
   instance: string;
   clock: Clock;
@@ -16,7 +18,8 @@ export type ProverDeps = {
 };
 
 /** Signs a gateway's nonce with the key that the agent's token is bound to. The key does not leave this function. */
-export function createProver({ credential, gatewayUrl, instance, clock, log }: ProverDeps): Prove {
+export function createProver(deps: ProverDeps): Prove {
+  const { credential, clusters, gatewayUrl, instance, clock, log } = deps;
   const origin = toOrigin(gatewayUrl.href);
   let lastGood: Secret | undefined;
 
@@ -36,6 +39,7 @@ export function createProver({ credential, gatewayUrl, instance, clock, log }: P
 
   return async (nonce) => {
     const { token, key } = current();
+    requireNamed(token, clusters());
     const time = clock.wall();
     const signature = await signProof(await importEd25519(key), { nonce, origin, instance, timeMs: time });
     return { token, time, signature };

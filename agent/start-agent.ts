@@ -99,7 +99,14 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       logSession(log, report);
     },
   });
-  const prove = createProver({ credential, gatewayUrl: gateway.url, instance, clock, log });
+  const prove = createProver({
+    credential,
+    clusters: () => [...clusters.keys()],
+    gatewayUrl: gateway.url,
+    instance,
+    clock,
+    log,
+  });
   const peers = createPeers(clock);
   const linkSet = createLinkSet({
     clock,

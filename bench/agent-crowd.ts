@@ -53,7 +53,15 @@ function startOne(gatewayUrl: string, credential: Secret, joined: Set<Link>, dia
   const instance = randomUUID();
   const url = new URL(gatewayUrl);
   const log = () => {};
-  const prove = createProver({ credential: () => credential, gatewayUrl: url, instance, clock, log });
+  const clusters = () => [CLUSTER];
+  const prove = createProver({
+    credential: () => credential,
+    clusters,
+    gatewayUrl: url,
+    instance,
+    clock,
+    log,
+  });
   const executions = createExecutions({
     clock,
     policy: { maxOutputBytes: 0, hasCluster: () => false, findPool: () => undefined },

@@ -1,7 +1,8 @@
 import { parseArgs } from 'node:util';
 import { stringify } from 'yaml';
 import { clusterName } from '../shared/cluster-name.ts';
-import { parseCredential } from '../shared/credential.ts';
+import { parseCredential, requireNamed } from '../shared/credential.ts';
+import type { Failure } from '../shared/errors.ts';
 import { readToken } from '../shared/keys.ts';
 import { MAX_KEY_BYTES } from './config.ts';
 import { type Io, printable, UsageError, write } from './io.ts';
@@ -55,7 +56,7 @@ export async function runAgentManifest(args: string[], io: Io): Promise<number> 
   const token = await readCredential(values.token, values['token-file'], io.signal);
   const variables: Record<string, string> = {
     PODGATE_GATEWAY_URL: gateway,
-    PODGATE_CLUSTER: cluster ?? onlyCluster(token),
+    PODGATE_CLUSTER: cluster === undefined ? onlyCluster(token) : namedCluster(token, cluster),
     KUBERNETES_NAMESPACE: namespace,
     ...(values['sandbox-image'] === undefined ? {} : { KUBERNETES_IMAGE: values['sandbox-image'] }),
   };
@@ -91,6 +92,15 @@ async function readCredential(
     return token;
   } catch (cause) {
     throw new UsageError(cause instanceof Error ? cause.message : String(cause));
+  }
+}
+
+function namedCluster(credential: string, cluster: string): string {
+  try {
+    requireNamed(parseCredential(credential).token, [cluster]);
+    return cluster;
+  } catch (cause) {
+    throw new UsageError((cause as Failure).detail);
   }
 }
 

@@ -1,3 +1,6 @@
+import * as z from 'zod';
+import { matchesName } from './claims.ts';
+import { Failure } from './errors.ts';
 import { fromBase64Url, toBase64Url } from './jose.ts';
 import { type PrivateJwk, privateJwk } from './key-set.ts';
 import { MAX_TOKEN_BYTES, readToken } from './keys.ts';
@@ -32,5 +35,19 @@ export function parseCredential(text: string): AgentCredential {
   }
   throw new Error(
     `The agent's credential cannot be read: it is one line that starts with ${PREFIX}. Copy it whole, or make a new one with "podgate agents token".`,
+  );
+}
+
+const named = z.object({ clusters: z.array(z.string()) });
+
+/** Throws a Failure that says what to do where a token does not name one of these clusters: no gateway lets it join. */
+export function requireNamed(token: string, clusters: readonly string[]): void {
+  const parts = readToken(token);
+  const claims = named.safeParse('claims' in parts ? parts.claims : undefined);
+  const foreign = claims.data && clusters.find((name) => !matchesName(claims.data.clusters, name));
+  if (foreign === undefined) return;
+  throw new Failure(
+    'forbidden',
+    `The agent's token is for ${claims.data?.clusters.join(', ')}, not for the cluster '${foreign}': call it so, or make another with "podgate agents token --cluster ${foreign}".`,
   );
 }

@@ -1,4 +1,5 @@
 import type { WebSocket } from 'ws';
+import { Failure } from '../../shared/errors.ts';
 import { CHANNEL } from '../../shared/frame-type.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
 import { FROM_GATEWAY, type FromAgent } from '../../shared/messages.ts';
@@ -235,8 +236,10 @@ export function createLink(deps: LinkDeps): Link {
       proof = await deps.prove(nonce);
       proving = false;
     } catch (cause) {
-      log('credential_unusable', { code: 'unauthorized', cause });
-      apply({ type: 'fault', code: 'unauthorized', detail: "The agent's credential cannot be used." });
+      const code = cause instanceof Failure && cause.code === 'forbidden' ? 'forbidden' : 'unauthorized';
+      const detail = cause instanceof Failure ? cause.detail : "The agent's credential cannot be used.";
+      log('credential_unusable', { code, cause });
+      apply({ type: 'fault', code, detail });
       return;
     }
     if (state.phase === 'ended') return;

@@ -23,11 +23,11 @@ export type TestAgentOptions = Partial<AgentOptions> & {
 };
 
 /** A credential that parses; whether a gateway accepts it is the gateway's. */
-export async function testCredential(): Promise<Secret> {
+export async function testCredential(clusters = ['*']): Promise<Secret> {
   const issuer = await createKeyIssuer({ kind: 'agents' });
   const key = await generateKeyPair('agent');
   const { kty, crv, x } = key;
-  const token = await issuer.sign({ claims: { cnf: { jwk: { kty, crv, x } }, clusters: ['*'] } });
+  const token = await issuer.sign({ claims: { cnf: { jwk: { kty, crv, x } }, clusters } });
   return new Secret(formatCredential({ token, key }));
 }
 

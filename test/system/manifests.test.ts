@@ -47,7 +47,7 @@ describe('podgate agent manifest', () => {
   });
 
   test('puts sandboxes and every right into the namespace that is named', async () => {
-    const more = ['--namespace', 'elsewhere', '--cluster', 'other', '--image', 'own/podgate:1'];
+    const more = ['--namespace', 'elsewhere', '--cluster', 'lab', '--image', 'own/podgate:1'];
     const printed = await podgate(['agent', 'manifest', '--gateway', GATEWAY, '--token', token, ...more]);
     expect(printed.stdout).not.toContain('podgate-sandboxes\n  labels');
     for (const { kind, metadata } of objects(printed.stdout))
@@ -76,6 +76,7 @@ describe('podgate agent manifest refuses', () => {
     [['--namespace', 'a'.repeat(64)], /cannot be a namespace: use 1 to 63/],
     [['--cluster', 'Lab A'], /'Lab A' cannot be a cluster's name: use 1 to 63 of a-z, 0-9 and -/],
     [['--cluster', ''], /'' cannot be a cluster's name/],
+    [['--cluster', 'other'], /token is for lab, not for the cluster 'other': .*agents token --cluster other/],
   ] as [string[], RegExp][])('%j, which could not work', async ([args, sentence]) => {
     const printed = await podgate(['agent', 'manifest', '--gateway', GATEWAY, '--token', token, ...args]);
     expect([printed.status, printed.stdout]).toEqual([2, '']);

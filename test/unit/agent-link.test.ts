@@ -318,6 +318,22 @@ describe('a gateway that misbehaves before WELCOME', () => {
     });
   });
 
+  test('that its token names no cluster of its for is not asked, and the log says what to do', async () => {
+    const mock = await gateway();
+    let credential = await testCredential(['lab', 'eu-*']);
+    const test = await startTestAgent(mock, { credential: () => credential });
+    cleanups.push(() => test.agent.close());
+    expect(await test.line('link_ended')).toMatchObject({
+      code: 'forbidden',
+      detail:
+        "The agent's token is for lab, eu-*, not for the cluster 'here': call it so, or make another with \"podgate agents token --cluster here\".",
+    });
+    expect((await (await mock.nextLink()).closed).code).toBe(4403);
+    // A file may hold another token by then.
+    credential = await testCredential(['he*']);
+    await test.line('link_joined');
+  });
+
   test('that answers 503 instead of an upgrade is tried again', async () => {
     const mock = await gateway({ refuse: 503 });
     const test = await startTestAgent(mock);
