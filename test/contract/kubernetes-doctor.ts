@@ -254,5 +254,15 @@ export function describeDoctor(name: string, open: () => Promise<TestCluster>): 
       );
       expect(await leftPods()).toEqual([]);
     });
+
+    test('fails with the scheduler’s words where every node is kept away', async () => {
+      const { kubernetes } = await cluster.template();
+      const { status, stdout } = await doctor({
+        kubernetes: { ...kubernetes, node_selector: { 'podgate.example/none': 'here' } },
+      });
+      expect(status).toBe(1);
+      expect(stdout).toMatch(/^ {2}FAIL +room +default: .* \(unschedulable\)\n +Unschedulable: 0\//m);
+      expect(await leftPods()).toEqual([]);
+    });
   });
 }

@@ -41,7 +41,7 @@ const BEFORE = 'A container that something in the cluster puts before the sandbo
 
 /** Why a pod has no node, and what callers are told of it. */
 const UNSCHEDULED: ReadonlyMap<string, string> = new Map([
-  ['Unschedulable', 'No node of the cluster has room for the sandbox.'],
+  ['Unschedulable', 'No node of the cluster has room for the sandbox, or none that would take it.'],
   [
     'SchedulingGated',
     'A scheduling gate, which something in the cluster sets, keeps the sandbox from its nodes.',
