@@ -2,8 +2,12 @@ import type { Duplex } from 'node:stream';
 import { Failure } from '../../shared/errors.ts';
 import { shimCommand } from '../runner/bundle.ts';
 
-/** Said on stderr, which carries nothing else: on stdout the runner has the first word. */
+/**
+ * Said on stderr, where others may have complained before: a loader, of what its variables name. On stdout the runner has
+ * the first word.
+ */
 const THERE = 'podgate-shim: there';
+/** Of the end of what was said. */
 const MAX_SAID = 1_024;
 const RUNNER_WAIT_SECONDS = 30;
 
@@ -67,8 +71,8 @@ export async function openRunnerStream<Stream extends Duplex>({
     command: [file, ...rest, `${WAIT.trim()}\n${shim}`],
     signal,
     onStderr(chunk) {
-      if (said.length < MAX_SAID) said += chunk.toString('latin1');
-      if (said.startsWith(THERE)) there.resolve();
+      said = (said + chunk.toString('latin1')).slice(-MAX_SAID);
+      if (said.includes(THERE)) there.resolve();
     },
     onEnd: (words) => refuse(words),
   });
