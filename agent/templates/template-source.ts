@@ -11,6 +11,8 @@ import { parseTemplates, type Templates } from './parse-templates.ts';
 
 /** Editors and ConfigMaps change a file in several steps: they are read once, this long after the first. */
 const SETTLE_MS = 100;
+/** Of a folder that is replaced with what is in it, and of many network file systems, no watch tells. */
+const REREAD_MS = 15_000;
 
 /** The templates that an agent serves, as they are now. */
 export type TemplateSource = {
@@ -84,6 +86,7 @@ function followFile(file: string, first: Templates, { clock, log }: TemplateSour
   let names: ReadonlySet<string> = new Set([basename(file)]);
   let lastFault: string | undefined;
   let cancelRead: (() => void) | undefined;
+  let cancelReread = () => {};
   let closed = false;
 
   async function reload(): Promise<void> {
@@ -114,11 +117,19 @@ function followFile(file: string, first: Templates, { clock, log }: TemplateSour
     });
   }
 
+  function rereadLater(): void {
+    cancelReread = clock.after(REREAD_MS, () => {
+      changed();
+      rereadLater();
+    });
+  }
+
   // The directory: a rename over the file, or a ConfigMap's swap of its ..data link, leaves a watch on the file blind.
   let watcher: FSWatcher | undefined = watch(dirname(file), { persistent: false }, changed);
   watcher.on('error', (cause) => log('templates_unwatched', { file, cause }));
   // What changed between the first read and the watch.
   changed();
+  rereadLater();
 
   return {
     current: () => current,
@@ -129,6 +140,7 @@ function followFile(file: string, first: Templates, { clock, log }: TemplateSour
     close() {
       closed = true;
       cancelRead?.();
+      cancelReread();
       watcher?.close();
       watcher = undefined;
       listeners.clear();

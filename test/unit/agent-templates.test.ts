@@ -213,6 +213,27 @@ describe('a templates file that changes', () => {
     expect(source.current().get('default')?.reuse).toBe('reset');
   });
 
+  test('is read again when a folder that leads to it is another, of which no watch tells', async () => {
+    const soon: Clock = { ...systemClock, after: (ms, run) => systemClock.after(Math.min(ms, 100), run) };
+    const { source, folder, next } = await follow((folder) => {
+      mkdirSync(join(folder, 'one'));
+      mkdirSync(join(folder, 'two'));
+      writeFileSync(join(folder, 'one', 'templates.yaml'), ONE);
+      writeFileSync(join(folder, 'two', 'templates.yaml'), `${ONE}  - name: more\n`);
+      symlinkSync('one', join(folder, 'current'));
+      return join(folder, 'current', 'templates.yaml');
+    }, soon);
+    // Behind this the read that follows the first is over.
+    const edited = next('templates_changed');
+    writeFileSync(join(folder, 'one', 'templates.yaml'), `${ONE}    reuse: reset\n`);
+    await edited;
+    const changed = next('templates_changed');
+    symlinkSync('two', join(folder, 'new'));
+    renameSync(join(folder, 'new'), join(folder, 'current'));
+    await changed;
+    expect([...source.current().keys()]).toEqual(['default', 'more']);
+  });
+
   test('into one that is bad keeps the last good set, says so once, and recovers', async () => {
     const { source, folder, logged, next } = await follow(plain);
     const file = join(folder, 'templates.yaml');
@@ -235,7 +256,8 @@ describe('a templates file that changes', () => {
     let reads = 0;
     const hasty: Clock = {
       ...systemClock,
-      after(_ms, run) {
+      after(ms, run) {
+        if (ms > 1_000) return () => {};
         reads += 1;
         return systemClock.after(0, run);
       },
