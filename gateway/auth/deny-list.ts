@@ -24,12 +24,17 @@ const denyDocument = z.strictObject({
 /** The content of a deny-list in its JSON form. */
 export type DenyDocument = { jti: string[]; sub: { issuer: string; sub: string }[] };
 
+/** How other JSON begins, and the page of a server in trouble: as lines it would name nobody, and look as if it did. */
+const NO_LINES = /^(?:[["<]|null\s*$)/;
+
 /**
  * Reads a deny-list: JSON `{"jti": [id], "sub": [{"issuer", "sub"} or "issuer subject"]}`, or lines, of which one word
  * is a `jti`, more are an issuer and a subject, and `#` begins a comment. Throws for anything else.
  */
 export function parseDenyList(text: string): DenyDocument {
-  if (text.trimStart().startsWith('{')) return denyDocument.parse(JSON.parse(text));
+  const begin = text.trimStart();
+  if (begin.startsWith('{')) return denyDocument.parse(JSON.parse(text));
+  if (NO_LINES.test(begin)) throw new Error('it is neither a JSON object nor lines of ids');
   const list: DenyDocument = { jti: [], sub: [] };
   text.split(/\r?\n/).forEach((raw, index) => {
     const line = raw.trim();

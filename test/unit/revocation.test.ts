@@ -146,6 +146,13 @@ describe('a deny-list', () => {
     expect(bench.reads).toEqual([FILE, FILE, FILE]);
   });
 
+  test.for(['["token-1"]', ' "token-1"', '<!doctype html>\n<title>Sign in</title>', 'null\n'])(
+    'that is %j is none: as lines it would name nobody',
+    (text) => {
+      expect(() => parseDenyList(text)).toThrow('neither a JSON object nor lines');
+    },
+  );
+
   test('says which line cannot be read', () => {
     expect(() => parseDenyList('good\n\u0007\n')).toThrow(/line 2/);
   });
