@@ -110,7 +110,8 @@ def _search_depth(state):
     limit = sys.getrecursionlimit()
     for number in range(1, _STATE_INTS if _COUNTS_DOWN else 0):
         left, most = _int(state + (number - 1) * _INT_BYTES), _int(state + number * _INT_BYTES)
-        if most.value == limit and limit - _MAX_FRAMES < left.value < limit:
+        # More than the limit where another copy of this module has called: see `call`.
+        if most.value == limit and limit - _MAX_FRAMES < left.value < limit + _OWN_CALLS:
             _depth, _limit = left, most
             return
 

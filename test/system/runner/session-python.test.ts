@@ -1,13 +1,16 @@
 import { expect, test } from 'vitest';
 import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
+import type { RunOptions } from '../../fakes/runner-run.ts';
 import { describePython, py } from './suite.ts';
 
 describePython('Python that remembers', (python) => {
-  async function kept(): Promise<{ sandbox: Sandbox; run: (code: string) => ReturnType<Sandbox['run']> }> {
+  type Run = (code: string, options?: RunOptions) => ReturnType<Sandbox['run']>;
+  async function kept(): Promise<{ sandbox: Sandbox; run: Run }> {
     const sandbox = await createSandbox({ python, config: { languages: ['python', 'bash'] } });
     await sandbox.run('', { language: 'bash', session: { do: 'open', ttl_seconds: 600 } });
     const session = { do: 'python', context: 'main', rich: false } as const;
-    return { sandbox, run: (code) => sandbox.run(code, { session, timeoutMs: 20_000 }) };
+    const run: Run = (code, options) => sandbox.run(code, { session, timeoutMs: 20_000, ...options });
+    return { sandbox, run };
   }
 
   test('shows the line that failed, with its caret, whatever stands in the lines before', async () => {
@@ -46,6 +49,20 @@ describePython('Python that remembers', (python) => {
     expect((await run(annotated)).stdout).toBe("{'x': 'unknown'}\n");
     const other = { do: 'python', context: 'other', rich: false } as const;
     expect((await sandbox.run(annotated, { session: other })).result.exit_code).toBe(1);
+  });
+
+  test('recurses as deep as the limit says', async () => {
+    const { sandbox, run } = await kept();
+    await using _ = sandbox;
+    await run(py`
+      import sys
+      def deep(calls):
+          try: return deep(calls + 1)
+          except RecursionError: return calls
+    `);
+    expect((await run('deep(1), sys.getrecursionlimit()')).stdout).toBe('(999, 1000)\n');
+    await run('sys.setrecursionlimit(300)');
+    expect((await run('deep(1), sys.getrecursionlimit()')).stdout).toBe('(299, 300)\n');
   });
 
   test('prints what it is to display where nobody wants results', async () => {
