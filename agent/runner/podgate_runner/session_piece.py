@@ -81,11 +81,13 @@ class PythonWork(Command):
             super().kill(self._killed_for)
 
     def _finish(self, verdict):
-        if verdict is None and self._interrupted_until is not None and os.WIFEXITED(self._ended[0]):
+        status = self._ended[0]
+        has_heeded = os.WIFEXITED(status) or os.WTERMSIG(status) == signal.SIGINT
+        if verdict is None and self._interrupted_until is not None and has_heeded:
             if self._killed_for == "cpu_limit":
                 verdict = ("cpu_limit", 128 + signal.SIGXCPU, signal.SIGXCPU)
             else:
-                verdict = (self._killed_for, None, None)
+                verdict = (self._killed_for, None, os.WTERMSIG(status) or None)
         super()._finish(verdict)
 
     def _describe(self, body):

@@ -65,6 +65,14 @@ describePython('Python that remembers', (python) => {
     expect((await run('deep(1), sys.getrecursionlimit()')).stdout).toBe('(299, 300)\n');
   });
 
+  test('is told to have run out of time where the interrupt ends its interpreter', async () => {
+    const { sandbox, run } = await kept();
+    await using _ = sandbox;
+    const code = 'import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\ntime.sleep(100)';
+    const { result } = await run(code, { timeoutMs: 500 });
+    expect(result).toMatchObject({ outcome: 'timed_out', exit_code: null, signal: 2, context: 'lost' });
+  });
+
   test('prints what it is to display where nobody wants results', async () => {
     const { sandbox, run } = await kept();
     await using _ = sandbox;
