@@ -126,9 +126,11 @@ class Context:
             data = b""
         self._line += data
         if not data or len(self._line) > MAX_CONTEXT_LINE_BYTES:
-            # It closed the wire, or floods it: nothing more can be asked of it. Its end will be told.
+            # It closed the wire, or floods it: nothing more can be asked of it. Its end will be told. A program that it has
+            # become, by exec, closed it too: that goes on within the limits of its piece.
             self.host.poller.forget(self._sock.fileno())
-            self.place.kill()
+            if data or self.work is None:
+                self.place.kill()
             return
         line, newline, rest = self._line.partition(b"\n")
         if not newline:

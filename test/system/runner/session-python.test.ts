@@ -73,6 +73,19 @@ describePython('Python that remembers', (python) => {
     expect(result).toMatchObject({ outcome: 'timed_out', exit_code: null, signal: 2, context: 'lost' });
   });
 
+  test('ends as the program that it becomes by exec does, within the time of its piece', async () => {
+    const { sandbox, run } = await kept();
+    await using _ = sandbox;
+    const become = (shell: string) => `import os\nprint("before")\nos.execvp("sh", ["sh", "-c", "${shell}"])`;
+    const ended = await run(become('for n in 1 2 3 4 5 6 7 8 9; do sh -c :; done; echo after; exit 3'));
+    expect(ended.stdout).toBe('before\nafter\n');
+    expect(ended.result).toMatchObject({ outcome: 'exited', exit_code: 3, context: 'lost' });
+    const late = await run(become('echo after; exec sleep 100'), { timeoutMs: 500 });
+    expect(late.stdout).toBe('before\nafter\n');
+    expect(late.result).toMatchObject({ outcome: 'timed_out', context: 'lost' });
+    expect((await run('6 * 7')).stdout).toBe('42\n');
+  });
+
   test('prints what it is to display where nobody wants results', async () => {
     const { sandbox, run } = await kept();
     await using _ = sandbox;
