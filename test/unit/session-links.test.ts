@@ -74,6 +74,48 @@ test('a request about a session holds none of its memory once it is answered, ho
   expect(held()).toBe(0);
 });
 
+test('a session of somebody else is 404 before its agent is asked: another subject, end user, tenant', async () => {
+  const tenants = await createGatewayBench({ tenantClaim: 'org' });
+  const agent = await tenants.agent();
+  const foreign = await tenants.agent({ claims: { org: 'other' }, instance: 'instance-2' });
+  await tenants.clock.settle();
+  const at = { tenant: 'acme', cluster: 'lab', instance: agent.instance, template: 'default' };
+  const principalDigest = await digestPrincipal('acme/alice');
+  const id = await tenants.deps.ids.seal({ kind: 's', ...at, principalDigest });
+  const own = await tenants.key();
+  const others = [
+    { key: await tenants.key({ sub: 'bob' }) },
+    { key: own, headers: { 'podgate-user': 'alice' } },
+    { key: await tenants.key({ org: 'other' }) },
+  ];
+  for (const [method, asked, body] of [
+    ['GET', '', undefined],
+    ['DELETE', '', undefined],
+    ['POST', '/extend', { ttl_seconds: 60 }],
+    ['POST', '/bash', { cmd: 'id' }],
+    ['POST', '/execute', { code: '1' }],
+    ['POST', '/contexts/main/restart', undefined],
+    ['GET', '/files?path=a', undefined],
+    ['GET', '/files/list', undefined],
+    ['GET', '/tree', undefined],
+    ['GET', '/terminals/t', undefined],
+    ['DELETE', '/terminals/t', undefined],
+  ] as const)
+    for (const other of others) {
+      const answer = await tenants.ask(`/v1/sessions/${id}${asked}`, {
+        method,
+        ...(body && { body }),
+        ...other,
+      });
+      expect([method, asked, answer.status]).toEqual([method, asked, 404]);
+    }
+  for (const { executions, received } of [agent, foreign])
+    expect([executions, received.filter(({ name }) => name === 'SESSION')]).toEqual([[], []]);
+  const answer = tenants.ask(`/v1/sessions/${id}/bash`, { key: own, body: { cmd: 'id' } });
+  (await agent.next()).succeed();
+  expect((await answer).status).toBe(200);
+});
+
 test('one Idempotency-Key in two sessions is a conflict, and runs in the first alone', async () => {
   const { bench, agent, path, seal } = await start();
   const keyed = { method: 'POST', body: { cmd: 'id' }, headers: { 'idempotency-key': 'k' } };
