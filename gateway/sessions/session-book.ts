@@ -102,12 +102,12 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
       if (pathCluster !== null && pathCluster !== parts.cluster) throw noSession(id);
       return { id, cluster: parts.cluster, instance: parts.instance, template: parts.template };
     },
-    async ask(caller, { id, instance }, action, ttlMs) {
+    async ask(caller, { id, instance, cluster, template }, action, ttlMs) {
       const question = { action, session_id: id, ttl_ms: ttlMs ?? null, skip: 0 };
       const { sessions } = await askInstance(caller, instance, question);
       const [state] = sessions;
       if (!state) throw noSession(id);
-      return describe(caller, instance, state);
+      return describe(caller, instance, { ...state, session_id: id, cluster, template });
     },
     async terminals(caller, { id, instance }) {
       const question = { action: 'get', session_id: id, ttl_ms: null, skip: 0 } as const;
@@ -123,19 +123,23 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
       if (total === 0 && asks === 1) throw noSession(id);
     },
     async list(caller, pathCluster, page) {
-      const instances = new Set<string>();
-      for (const { name, instances: serving } of directory.clusters(caller.tenant))
+      const servedBy = new Map<string, Set<string>>();
+      for (const { name, instances } of directory.clusters(caller.tenant))
         if (mayUseCluster(caller, name) && (pathCluster ?? name) === name)
-          for (const each of serving) instances.add(each.name);
-      const add = (sessions: SessionResponse[]) =>
-        page.add(
-          sessions.filter(
-            ({ cluster, template }) =>
-              mayUse(caller, cluster, template) && (pathCluster ?? cluster) === cluster,
+          for (const each of instances)
+            servedBy.set(each.name, (servedBy.get(each.name) ?? new Set()).add(name));
+      const asked = [...servedBy].map(([instance, served]) =>
+        // Whatever an agent tells of clusters that are not its own.
+        listOf(caller, instance, (sessions) =>
+          page.add(
+            sessions.filter(
+              ({ cluster, template }) => served.has(cluster) && mayUseTemplate(caller, template),
+            ),
           ),
-        );
+        ),
+      );
       // An agent that goes, or does not answer, hides what it has not told of, and nobody else's.
-      await Promise.all([...instances].map((instance) => listOf(caller, instance, add).catch(() => {})));
+      await Promise.allSettled(asked);
     },
   };
 }

@@ -127,6 +127,21 @@ test('an agent that claims more sessions than any may have is believed as many',
   expect(asks).toBe(Math.ceil(MAX_SESSIONS / MAX_SESSIONS_LISTED));
 });
 
+test('an agent is believed of no cluster that it does not serve, and of the session that was asked about alone', async () => {
+  const told = ['lab', 'prod', 'lab'].map((cluster, at) => stateOf({ session_id: `s${at}`, cluster }));
+  const lies = { session_id: 's9', cluster: 'prod', template: 'large' };
+  const sessions = async ({ action }: { action: string }) => ({
+    ref: 1,
+    sessions: action === 'list' ? told : [stateOf(lies)],
+    total: told.length,
+  });
+  const book = bookOf({ 'instance-1': { joined: true, sessions } });
+  expect((await listed(book)).map(({ session_id }) => session_id)).toEqual(['s0', 's2']);
+  const place = { id: 's0', cluster: 'lab', instance: 'instance-1', template: 'default' };
+  const known = { session_id: 's0', cluster: 'lab', template: 'default' };
+  expect(await book.ask(caller, place, 'get')).toMatchObject(known);
+});
+
 test('a list holds one page, however many sessions agents tell of and however long their ids are', async () => {
   const heldBytes = startHeldBytes('heapUsed');
   const held: number[] = [];
