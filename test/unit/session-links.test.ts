@@ -164,6 +164,19 @@ describe('an answer about files of a session', () => {
     },
   );
 
+  test.each(['files?path=a', 'tree'])(
+    'has no body to HEAD, and waits for nobody to take one: %s',
+    async (asked) => {
+      const { bench, agent, path } = await start();
+      const answer = bench.ask(`${path}/${asked}`, { method: 'HEAD' });
+      const execution = await agent.next();
+      execution.begin().out('{"ok":{"start":0,"end":3,"size":3}}\n');
+      expect([(await answer).status, await (await answer).text()]).toEqual([200, '']);
+      await bench.clock.settle();
+      expect(execution.cancelled).toBe('cancelled');
+    },
+  );
+
   test('has what its schema has, and nothing beside it', async () => {
     const { bench, agent, path } = await start();
     const answer = bench.ask(`${path}/files/stat`);
