@@ -1,3 +1,5 @@
+import { logLine } from '../shared/log-lines.ts';
+
 /** One event with flat fields. Never code, output or keys. */
 export type Log = (event: string, fields?: Readonly<Record<string, unknown>>) => void;
 
@@ -12,7 +14,7 @@ export type JsonLogDeps = {
 /** Writes one flat JSON line per event. An `Error` in a field becomes its name and message. */
 export function createJsonLog({ write, wall, fields = {} }: JsonLogDeps): Log {
   return (event, own = {}) => {
-    write(`${JSON.stringify({ time: new Date(wall()).toISOString(), event, ...fields, ...own }, plain)}\n`);
+    write(logLine({ time: new Date(wall()).toISOString(), event, ...fields, ...own }, plain));
   };
 }
 

@@ -1,4 +1,7 @@
 import type { Readable, Writable } from 'node:stream';
+import { printable } from '../shared/printable.ts';
+
+export { printable };
 
 /** Where a command reads and writes: the process's own streams, or a test's. */
 export type Io = {
@@ -38,15 +41,6 @@ export async function write(stream: Writable, chunk: string | Uint8Array): Promi
 /** The last word of a command: where it cannot be said, its status has to do. */
 export async function say({ stderr }: Pick<Io, 'stderr'>, text: string): Promise<void> {
   await write(stderr, text).catch(() => false);
-}
-
-/** Text that came from a sandbox or a server, safe to print on a terminal: control characters are escaped. */
-export function printable(text: string): string {
-  return text.replace(
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
-    /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
 }
 
 /** JSON of what came from there, as safe: in its strings the same escapes mean the same characters. */

@@ -1,5 +1,12 @@
+import { printable } from './printable.ts';
+
 /** What a process keeps of log lines that nobody reads: the pipe behind its standard output is full. */
 export const MAX_LOG_WAITING_BYTES = 4_194_304;
+
+/** One line of a log. JSON leaves control characters beyond ASCII as they are, and terminals that show a log heed them. */
+export function logLine(fields: object, plain?: (key: string, value: unknown) => unknown): string {
+  return `${printable(JSON.stringify(fields, plain))}\n`;
+}
 
 /** What is needed of a stream such as `process.stdout`. */
 export type LineSink = { readonly writableLength: number; write(line: string): unknown };

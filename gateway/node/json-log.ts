@@ -1,8 +1,9 @@
+import { logLine } from '../../shared/log-lines.ts';
 import type { Log } from '../gateway-deps.ts';
 
 /** One flat JSON line an event. `write` takes whole lines with their line feed. */
 export function createJsonLog(write: (line: string) => void, now: () => number = Date.now): Log {
   return ({ level, event, ...fields }) => {
-    write(`${JSON.stringify({ time: new Date(now()).toISOString(), level, event, ...fields })}\n`);
+    write(logLine({ time: new Date(now()).toISOString(), level, event, ...fields }));
   };
 }
