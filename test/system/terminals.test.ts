@@ -95,6 +95,16 @@ describeStack(
           403,
           () => statusAt(at(session), [PROTOCOL], { origin: 'https://evil.example' }),
         ],
+        [
+          'more in a minute than its key may ask',
+          429,
+          async () => {
+            const brief = await key({ sub: 'brief', limits: { requests_per_minute: 1 } });
+            const ask = () => statusAt(at(session), [PROTOCOL], {}, brief);
+            expect(await ask()).toBe(404);
+            return ask();
+          },
+        ],
         ['no subprotocol', 422, () => statusAt(at(session), [])],
         ['another subprotocol', 422, () => statusAt(at(session), ['podgate.v1'])],
         ['a name that is none', 422, () => statusAt(at(session, 'a%20b'))],
