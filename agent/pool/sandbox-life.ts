@@ -93,7 +93,10 @@ export function createSandboxLife(deps: SandboxLifeDeps): SandboxLife {
       });
       const ready = await orAborted(slot.runner.ready, deadline.signal);
       if (!ready.ok) {
-        const missing = ready.missing.join(', ').slice(0, 512);
+        const missing = ready.missing
+          .map((sentence) => sentence.replace(/\.$/, ''))
+          .join('; ')
+          .slice(0, 512);
         throw new Failure('isolation_failed', `The sandbox lacks what its template requires: ${missing}.`);
       }
       slot.ready = ready;

@@ -683,11 +683,11 @@ describe('a pool that cannot make sandboxes', () => {
   test('does not take a sandbox that lacks what the template requires', async () => {
     const { pool, backend, clock } = await createBench();
     backend.onRunner = (runner) => {
-      runner.answers.ready = { ok: false, missing: ['landlock'] };
+      runner.answers.ready = { ok: false, missing: ['landlock: none', 'The zygote ended.'] };
     };
     await clock.settle();
     expect(pool.trouble).toMatchObject({ code: 'isolation_failed' });
-    expect(pool.trouble?.detail).toContain('landlock');
+    expect(pool.trouble?.detail).toMatch(/: landlock: none; The zygote ended\.$/);
     expect(backend.alive).toEqual([]);
   });
 

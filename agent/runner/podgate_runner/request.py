@@ -121,13 +121,17 @@ def _files(asked):
 
 
 def ready(config, facts, trouble, programs):
-    """READY without what only the runner knows. `ok` only when everything that the template requires holds."""
+    """READY without what only the runner knows. `ok` only when everything that the template requires holds.
+
+    Without facts there is no zygote, and nobody knows what would hold: that is the trouble, and no filter.
+    """
+    known = bool(facts)
     facts = facts or {}
     missing = list(facts.get("missing", []))
     lacking = []
-    if "seccomp" in config["require"] and not facts.get("seccomp"):
+    if known and "seccomp" in config["require"] and not facts.get("seccomp"):
         lacking.append("seccomp is required and does not hold.")
-    if "landlock" in config["require"] and facts.get("landlock_abi", 0) < 2:
+    if known and "landlock" in config["require"] and facts.get("landlock_abi", 0) < 2:
         lacking.append("Landlock of ABI 2 or newer is required and does not hold.")
     if trouble:
         lacking.append(trouble)
@@ -136,7 +140,7 @@ def ready(config, facts, trouble, programs):
         languages["python"] = facts["python"]
     missing += ["No %s that runs was found." % name for name in config["languages"] if name not in languages]
     return {
-        "ok": not lacking,
+        "ok": known and not lacking,
         "version": RUNNER_VERSION,
         "python": facts.get("python", "unknown"),
         "arch": os.uname().machine,

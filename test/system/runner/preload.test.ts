@@ -22,6 +22,14 @@ describePython('preloading', (python) => {
     await expectUnharmed(sandbox);
   });
 
+  test('in a zygote that does not start is the trouble, and no filter, of which nobody knows', async () => {
+    await using sandbox = await createSandbox({ python, env: { PYTHONHOME: '/nowhere' } });
+    const { ok, missing } = sandbox.ready;
+    expect(ok).toBe(false);
+    expect(missing[0]).toBe('The zygote ended before it was ready.');
+    expect(missing.join()).not.toContain('seccomp');
+  });
+
   test('nothing preloads nothing that a program would notice', async () => {
     await using sandbox = await createSandbox({ python });
     const ran = await sandbox.run(py`
