@@ -30,38 +30,59 @@ test('owners that wait take turns: nobody is served twice before everybody who w
   );
 });
 
-test('what is pushed is taken or removed exactly once, whatever is declined', () => {
+test('whoever’s turn it is has its oldest item taken that is wanted, once, whatever is declined or removed', () => {
   const action = fc.oneof(
     fc.record({ do: fc.constant('push' as const), owner, lane, front: fc.boolean() }),
     fc.record({ do: fc.constant('take' as const), lanes: fc.uniqueArray(lane) }),
     fc.record({ do: fc.constant('remove' as const), index: fc.nat(80) }),
   );
   fc.assert(
-    fc.property(fc.array(action, { maxLength: 80 }), (actions) => {
+    fc.property(fc.array(action, { maxLength: 80, size: 'max' }), (actions) => {
       const queue = new FairQueue<number>();
-      const waiting = new Map<number, { lane: string; remove: () => boolean }>();
+      type Waiting = { item: number; lane: string; place: number; remove: () => boolean };
+      /** Owners in turn, each with what it waits for. */
+      const owners = new Map<string, Waiting[]>();
+      const all = () => [...owners].flatMap(([of, items]) => items.map((entry) => ({ of, entry })));
+      const drop = (of: string, entry: Waiting) => {
+        const left = (owners.get(of) ?? []).filter((each) => each !== entry);
+        if (left.length > 0) owners.set(of, left);
+        else owners.delete(of);
+      };
       let pushed = 0;
       for (const each of actions) {
         if (each.do === 'push') {
           const item = pushed++;
-          const ticket = queue.push(each.owner, each.lane, item, each.front ? 'front' : 'end');
-          waiting.set(item, { lane: each.lane, remove: ticket.remove });
+          const { remove } = queue.push(each.owner, each.lane, item, each.front ? 'front' : 'end');
+          const entry = { item, lane: each.lane, place: each.front ? -item : item, remove };
+          owners.set(each.owner, [...(owners.get(each.owner) ?? []), entry]);
         } else if (each.do === 'take') {
-          const item = queue.take((_, of) => each.lanes.includes(of));
-          const possible = [...waiting.values()].some((entry) => each.lanes.includes(entry.lane));
-          expect(item !== undefined).toBe(possible);
-          if (item !== undefined) {
-            expect(each.lanes).toContain(waiting.get(item)?.lane);
-            expect(waiting.get(item)?.remove()).toBe(false);
-            waiting.delete(item);
-          }
+          const declined: string[] = [];
+          const item = queue.take((_, of) => {
+            if (each.lanes.includes(of)) return true;
+            expect(declined).not.toContain(of);
+            declined.push(of);
+            return false;
+          });
+          const wanted = all().filter(({ entry }) => each.lanes.includes(entry.lane));
+          const first = wanted
+            .filter(({ of }) => of === wanted[0]?.of)
+            .toSorted((a, b) => a.entry.place - b.entry.place)[0];
+          expect(item).toBe(first?.entry.item);
+          if (!first) continue;
+          expect(first.entry.remove()).toBe(false);
+          drop(first.of, first.entry);
+          const left = owners.get(first.of);
+          owners.delete(first.of);
+          if (left) owners.set(first.of, left);
         } else {
-          const item = [...waiting.keys()][each.index];
-          if (item === undefined) continue;
-          expect(waiting.get(item)?.remove()).toBe(true);
-          waiting.delete(item);
+          const one = all()[each.index];
+          if (!one) continue;
+          expect(one.entry.remove()).toBe(true);
+          expect(one.entry.remove()).toBe(false);
+          drop(one.of, one.entry);
         }
-        expect(queue.size).toBe(waiting.size);
+        expect(queue.size).toBe(all().length);
+        for (const of of ['a', 'b', 'c', 'd']) expect(queue.sizeOf(of)).toBe(owners.get(of)?.length ?? 0);
       }
     }),
   );

@@ -70,6 +70,9 @@ test('MAX_WRITERS may write at once, and one more is refused', () => {
   const { live } = program();
   const writers = Array.from({ length: MAX_WRITERS }, (_, index) => live.open(`w${index}`, listen().port));
   expect(() => live.open('more', listen().port)).toThrow(/rate_limited/);
+  // One that comes again has its place.
+  live.open('w1', listen().port);
+  expect(() => live.open('more', listen().port)).toThrow(/rate_limited/);
   writers[0]?.leave('detached');
   live.open('more', listen().port);
 });
@@ -198,6 +201,19 @@ test('nothing is out of place where the word on a window was lost with a stream,
   expect(at).toBe(whole.byteLength);
 });
 
+test('an end stays behind what the runner has no room for yet', () => {
+  const { live, got, sink } = program(10);
+  live.begin(sink);
+  const writer = live.open('a', listen().port);
+  writer.data(new Uint8Array(STREAM_WINDOW_BYTES));
+  writer.end();
+  expect([got.bytes, got.ended]).toEqual([STREAM_WINDOW_BYTES - 10, 0]);
+  live.window(STREAM_WINDOW_BYTES + 9);
+  expect([got.bytes, got.ended]).toEqual([STREAM_WINDOW_BYTES - 1, 0]);
+  live.window(STREAM_WINDOW_BYTES + 10);
+  expect([got.bytes, got.ended]).toEqual([STREAM_WINDOW_BYTES, 1]);
+});
+
 test('who writes again is told what came before, and takes the place of the stream before', () => {
   const { live, got, sink } = program();
   live.begin(sink);
@@ -208,6 +224,8 @@ test('who writes again is told what came before, and takes the place of the stre
   const next = live.open('a', second.port);
   expect([first.heard.over, second.heard.taken]).toEqual(['replaced 3', 3]);
   old.data(bytes('late'));
+  old.end();
+  old.leave('link_lost');
   next.data(bytes('def'));
   expect(got.text).toBe('abcdef');
   next.end({ keep: true });
