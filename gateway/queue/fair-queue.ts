@@ -80,18 +80,6 @@ export class FairQueue<T> {
     return undefined;
   }
 
-  /** Empties the queue. */
-  drain(): T[] {
-    const items = [...this.#owners.values()].flatMap((lanes) =>
-      [...lanes.values()].flatMap((entries) => entries.splice(0).map(({ item }) => item)),
-    );
-    this.#owners.clear();
-    this.#sizes.clear();
-    this.#lanes.clear();
-    this.#size = 0;
-    return items;
-  }
-
   #tidy(owner: string, lane: string, entries: readonly Entry<T>[]): void {
     if (entries.length > 0) return;
     const lanes = this.#owners.get(owner);
