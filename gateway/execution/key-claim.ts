@@ -84,16 +84,31 @@ export function releaseKey({ directory }: ClaimDeps, given: Omit<ClaimAsk, 'wait
 /** The first answer that names another execution; undefined where all keep the key for this one. */
 async function askAll(deps: ClaimDeps, given: ClaimAsk, patience: Patience): Promise<Answer | undefined> {
   for (const instance of servingOf(deps, given)) {
-    const link = await linkOf(deps, instance, given, patience);
+    const answer = await askOne(deps, instance, given, patience);
     // What was ended meanwhile has given the key back to all.
     if (given.signal.aborted) return undefined;
-    if (!link) continue;
-    const answer = await link.questions.claim(bodyOf(given, false), STATUS_TIMEOUT_MS);
-    if (!answer) throw unanswered();
+    if (!answer) continue;
     if (answer.execution_id === null) throw noRoom();
     if (answer.execution_id !== given.executionId) return answer;
   }
   return undefined;
+}
+
+/** Undefined where there is nobody to answer, or nobody waits any more. */
+async function askOne(
+  deps: ClaimDeps,
+  instance: string,
+  given: ClaimAsk,
+  patience: Patience,
+): Promise<Answer | undefined> {
+  for (;;) {
+    const link = await linkOf(deps, instance, given, patience);
+    if (!link || given.signal.aborted) return undefined;
+    const answer = await link.questions.claim(bodyOf(given, false), STATUS_TIMEOUT_MS);
+    if (answer) return answer;
+    // A link that goes while it is asked leaves the question to the next, or to nobody where its agent has left.
+    if (link.joined) throw unanswered();
+  }
 }
 
 /**

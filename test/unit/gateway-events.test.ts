@@ -808,6 +808,24 @@ describe('Idempotency-Key', () => {
       expect((await answer).status).toBe(200);
     });
 
+    test.for([
+      ['begins without it where it leaves as it is asked', true],
+      ['asks it again where its link is lost as it is asked', false],
+    ] as const)('%s', async ([, leaves]) => {
+      const { bench, agent, ask } = await first(4);
+      const other = await bench.agent({ refill: false, instance: 'instance-0', slots: 0 });
+      await bench.clock.settle();
+      other.silent = true;
+      const answer = ask('/v1/execute', { queue_timeout_ms: 60_000, cluster: 'lab' });
+      await other.seen('CLAIM');
+      if (leaves) other.send('DRAIN', { deadline_ms: 1_000 });
+      await bench.clock.settle();
+      other.cut();
+      if (!leaves) await (await bench.agent({ ...other.options })).seen('CLAIM');
+      (await agent.next()).succeed();
+      expect((await answer).status).toBe(200);
+    });
+
     test('takes no slot while it waits: whoever has no key gets it', async () => {
       const { bench, agent, other, ask } = await away(() => {}, 1);
       const held = ask();
