@@ -1,12 +1,20 @@
 import { parseArgs } from 'node:util';
 import { podgateFolder } from './config.ts';
 import { type Io, UsageError, write } from './io.ts';
-import { issueAgentToken } from './issue-keys.ts';
-import { parseCount, parseDuration, parseNames, parseSubject, readPublicKey } from './key-options.ts';
+import { issueAgentToken, renewalOf } from './issue-keys.ts';
+import {
+  parseCount,
+  parseDuration,
+  parseNames,
+  parseSubject,
+  readCredentialFile,
+  readPublicKey,
+} from './key-options.ts';
 import { parseCommand } from './parse-command.ts';
 import { showIssued } from './show-issued.ts';
 
 const HELP = `Usage: podgate agents token --cluster NAME[,NAME...] [OPTIONS]
+       podgate agents token --renew FILE [OPTIONS]
 
 Makes what an agent joins with and prints it alone: a token for the named clusters and the private key that it is
 bound to, as one line that starts with podgate_agent_. It is a secret; hand it to the agent (PODGATE_AGENT_TOKEN, or a
@@ -16,11 +24,14 @@ file and PODGATE_AGENT_TOKEN_FILE). The private key never goes to the gateway, s
   --sub NAME           a name for the agent, to revoke it by (default: a random one)
   --expires SPAN       how long the token lives, like 12h or 90d (default 90d)
   --max-instances N    agents that may be linked at once with this token (default: any number)
+  --renew FILE         the same credential again, good for longer: an agent that runs with it takes it over from its
+                       PODGATE_AGENT_TOKEN_FILE, where one with another key is refused until the agent is restarted
   --public-key FILE    a JWK with the public half of a key that the agent made; prints only the token
   --dir FOLDER         the folder of keys (default .podgate)
 
 Example:
   podgate agents token --cluster lab > agent-credential
+  podgate agents token --renew agent-credential > newer && mv newer agent-credential
 `;
 
 /** `podgate agents …`. Resolves to the exit status; throws UsageError where the user has to change something. */
@@ -47,6 +58,7 @@ export async function runAgentsCommand(
         expires: { type: 'string' },
         'max-instances': { type: 'string' },
         'public-key': { type: 'string' },
+        renew: { type: 'string' },
       },
     }),
   );
@@ -54,14 +66,18 @@ export async function runAgentsCommand(
     await write(io.stdout, HELP);
     return 0;
   }
-  if (values.cluster === undefined)
+  const { cluster, renew, sub, expires, 'max-instances': maxInstances, 'public-key': publicKey } = values;
+  if (renew !== undefined && (sub ?? publicKey) !== undefined)
+    throw new UsageError('--renew keeps the name and the key: leave out --sub and --public-key');
+  const renewed = renew === undefined ? undefined : renewalOf(await readCredentialFile(renew, io.signal));
+  if (cluster === undefined && renewed === undefined)
     throw new UsageError('name the clusters that the agent may serve with --cluster');
-  const { sub, expires, 'max-instances': maxInstances, 'public-key': publicKey } = values;
   const dir = values.dir ?? podgateFolder();
   const issued = await issueAgentToken(
     dir,
     {
-      clusters: parseNames('--cluster', values.cluster),
+      ...renewed,
+      clusters: cluster === undefined ? (renewed?.clusters ?? []) : parseNames('--cluster', cluster),
       ...(sub !== undefined && { sub: parseSubject(sub) }),
       ...(expires !== undefined && { lifetimeSeconds: parseDuration(expires) }),
       ...(maxInstances !== undefined && { maxInstances: parseCount('--max-instances', maxInstances) }),

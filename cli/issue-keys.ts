@@ -1,8 +1,14 @@
-import { type AgentClaims, type CallerClaims, matchesName, type Scope } from '../shared/claims.ts';
-import { formatCredential } from '../shared/credential.ts';
+import {
+  type AgentClaims,
+  agentClaims,
+  type CallerClaims,
+  matchesName,
+  type Scope,
+} from '../shared/claims.ts';
+import { type AgentCredential, formatCredential } from '../shared/credential.ts';
 import type { Ed25519Jwk } from '../shared/jose.ts';
-import { generateKeyPair } from '../shared/key-set.ts';
-import { randomId, signKey, type Trust } from '../shared/keys.ts';
+import { generateKeyPair, type PrivateJwk } from '../shared/key-set.ts';
+import { randomId, readToken, signKey, type Trust } from '../shared/keys.ts';
 import { UsageError } from './io.ts';
 import { openIssuer } from './key-folder.ts';
 import { formatDuration } from './key-options.ts';
@@ -28,6 +34,8 @@ export type AgentTokenRequest = {
   lifetimeSeconds?: number;
   /** A key that the agent made itself; without it a pair is made and becomes part of the credential. */
   publicKey?: Ed25519Jwk;
+  /** The pair of a credential that is renewed. */
+  pair?: PrivateJwk;
 };
 
 /** `text` is what to hand over: a key, a token, or a credential. */
@@ -67,7 +75,7 @@ export async function issueAgentToken(
   nowMs: number,
 ): Promise<Issued> {
   const { entry, signingKey } = await openIssuer(dir, 'agents');
-  const pair = request.publicKey === undefined ? await generateKeyPair() : undefined;
+  const pair = request.pair ?? (request.publicKey === undefined ? await generateKeyPair() : undefined);
   const { x } = request.publicKey ?? pair ?? {};
   if (x === undefined) throw new UsageError('the public key has no x');
   const lifetimeSeconds = request.lifetimeSeconds ?? DEFAULT_TOKEN_LIFETIME_SECONDS;
@@ -80,6 +88,15 @@ export async function issueAgentToken(
   const token = await signKey('agents', claims, signingKey);
   const text = pair ? formatCredential({ token, key: pair }) : token;
   return { text, jti: claims.jti, expiresAtMs: claims.exp * 1000 };
+}
+
+/** What a credential was made for, to make it again: the agent that runs with it takes the newer one over as it is. */
+export function renewalOf({ token, key }: AgentCredential): AgentTokenRequest {
+  const parts = readToken(token);
+  const { success, data } = agentClaims.safeParse('claims' in parts ? parts.claims : undefined);
+  if (!success) throw new UsageError("the credential's token is no agent's: make one with --cluster");
+  const { clusters, sub, max_instances: maxInstances } = data;
+  return { clusters, sub, pair: key, ...(maxInstances !== undefined && { maxInstances }) };
 }
 
 function registeredClaims(trust: Trust, sub: string, lifetimeSeconds: number, nowMs: number) {

@@ -8,6 +8,7 @@ import {
   type Scope,
   subject,
 } from '../shared/claims.ts';
+import { type AgentCredential, parseCredential } from '../shared/credential.ts';
 import type { Ed25519Jwk } from '../shared/jose.ts';
 import { MAX_KEY_BYTES } from './config.ts';
 import { UsageError } from './io.ts';
@@ -96,6 +97,16 @@ export async function readPublicKey(path: string, signal: AbortSignal): Promise<
   const jwk = boundJwk.safeParse({ kty, crv, x });
   if (!jwk.success) throw new UsageError(`${path} is no Ed25519 public key (kty OKP, crv Ed25519, x)`);
   return jwk.data;
+}
+
+/** What 'podgate agents token' printed, from a file. */
+export async function readCredentialFile(path: string, signal: AbortSignal): Promise<AgentCredential> {
+  const bytes = await readInputFile(path, { name: path, maxBytes: MAX_KEY_BYTES, signal });
+  try {
+    return parseCredential(bytes.toString());
+  } catch (cause) {
+    throw new UsageError(`${path}: ${(cause as Error).message}`);
+  }
 }
 
 function splitWords(values: readonly string[]): string[] {

@@ -429,6 +429,27 @@ describe('podgate agents token', () => {
     });
   });
 
+  test('renews a credential: the same name, key, clusters and number of agents, good for longer', async () => {
+    const file = join(parent, 'agent.token');
+    const claimsOf = (credential: string) => {
+      const parts = readToken(parseCredential(credential).token);
+      return 'claims' in parts ? parts.claims : expect.unreachable('it cannot be read');
+    };
+    writeFileSync(file, (await agents('token --cluster lab,eu-* --max-instances 2 --expires 1d')).stdout);
+    const old = readFileSync(file, 'utf8');
+    const newer = (await agents(`token --renew ${file}`)).stdout;
+    expect(parseCredential(newer).key).toEqual(parseCredential(old).key);
+    const { jti, exp, ...kept } = claimsOf(old);
+    expect(claimsOf(newer)).toMatchObject({ ...kept, exp: NOW + 90 * 86_400 });
+    expect(claimsOf(newer).jti).not.toBe(jti);
+    const other = (await agents(`token --renew ${file} --cluster us --max-instances 3 --expires 2d`)).stdout;
+    expect(claimsOf(other)).toMatchObject({ clusters: ['us'], max_instances: 3, exp: NOW + 2 * 86_400 });
+    // A signing key that took the place of the old one signs the same.
+    await keys('init --force');
+    const { key } = parseCredential((await agents(`token --renew ${file}`)).stdout);
+    expect(key).toEqual(parseCredential(old).key);
+  });
+
   test('prints only the token for a key that the agent made', async () => {
     const pair = await generateKeyPair();
     const file = join(parent, 'agent.jwk');
@@ -446,6 +467,10 @@ describe('podgate agents token', () => {
     ['token --cluster lab --max-instances 0', /whole number/],
     ['token --cluster lab --expires 400d', /366d at most/],
     ['token --cluster lab --public-key /nonexistent', /no JWK/],
+    ['token --renew /nonexistent', /cannot read \/nonexistent/],
+    ['token --renew /dev/null', /\/dev\/null: The agent's credential cannot be read/],
+    ['token --renew /nonexistent --sub a', /--renew keeps the name and the key/],
+    ['token --renew /nonexistent --public-key a', /--renew keeps the name and the key/],
     ['tokens', /no 'agents tokens'/],
   ];
   test.for(faults)('%s says what to do', async ([args, sentence]) => {
