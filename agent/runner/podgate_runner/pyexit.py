@@ -15,6 +15,7 @@ from sys import __excepthook__ as show, modules
 from podgate_runner import outermost, unwritten
 
 _FLUSH_FAILED = 120
+_REPORT_OF_3_13 = "_print_exception_bltin"
 _SIGNALS = range(1, signal.NSIG)
 # What the interpreter gave to the module whose file it was told to run, and takes back unless that exits.
 _OF_FILE = ("__file__", "__cached__")
@@ -63,8 +64,14 @@ def leave(box, known_modules):
 
 
 def forgets(event, args):
-    """Whether the interpreter forgets that an interrupt ended the program: until 3.13 with each string that is evaluated."""
-    return event == "exec" and sys.version_info < (3, 14) and getattr(args[0], "co_filename", None) == "<string>"
+    """Whether the interpreter forgets that an interrupt ended the program: until 3.13 with each string that is evaluated, but in
+    3.13 with none that its own report of the error evaluates."""
+    if event != "exec" or sys.version_info >= (3, 14) or getattr(args[0], "co_filename", None) != "<string>":
+        return False
+    frame = sys._getframe()
+    while frame is not None and frame.f_code.co_name != _REPORT_OF_3_13:
+        frame = frame.f_back
+    return frame is None
 
 
 def report(error):

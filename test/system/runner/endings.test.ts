@@ -212,6 +212,17 @@ describeSandbox('the end of a Python program', (sandbox) => {
     expect(ran.stderr).toMatch(/Own: x\n$/);
   });
 
+  test('by an interrupt below a function of the library is signaled, whatever it takes to show that line', async () => {
+    const ran = await sandbox().run(py`
+      import textwrap
+      class Interrupted(str):
+          def expandtabs(self, *_): raise KeyboardInterrupt
+      textwrap.wrap(Interrupted("x"))
+    `);
+    expect(ran.stderr).toMatch(/textwrap\.py", line \d+, in .*\n.*\nKeyboardInterrupt\n$/s);
+    expect(ran.result).toMatchObject({ outcome: 'signaled', exit_code: 130, signal: 2 });
+  });
+
   test('by an interrupt is exited with 1 where a string is evaluated at exit, until Python 3.13', async () => {
     const ran = await sandbox().run(py`
       import atexit, sys
