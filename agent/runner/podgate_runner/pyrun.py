@@ -143,6 +143,7 @@ def begin(path, args, interactive, last="single"):
         source = file.read()
     linecache = sys.modules.get("linecache")
     codes = pycompile.compile_file(path, source, interactive, last)
-    if linecache is not None:
+    # What declares an encoding it reads for itself, from the file.
+    if linecache is not None and b"coding" not in b"".join(source.split(b"\n", 2)[:2]):
         linecache.cache[path] = (len(source), None, pycompile.lines_of(source), path)
     return codes

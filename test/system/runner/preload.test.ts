@@ -46,6 +46,19 @@ describePython('preloading', (python) => {
     expect(ran.stderr).toMatch(/line 4, in <module>\n {4}1 \/ 0\n(?: {4}~~\^~~\n)?ZeroDivisionError/);
   });
 
+  test('of what shows tracebacks shows lines in the encoding that the program declares', async () => {
+    await using sandbox = await createSandbox({ python, config: { preload: ['traceback'] } });
+    const code = py`
+      # coding: latin-1
+      import traceback
+      try: raise ValueError("é")
+      except ValueError: traceback.print_exc()
+    `;
+    const ran = await sandbox.run(Buffer.from(code, 'latin1'));
+    expect(ran.stderr).toContain('\n    try: raise ValueError("é")\n');
+    expect(ran.stderr).toMatch(/\nValueError: é\n$/);
+  });
+
   test('shares no state of numpy’s generators between programs', async (context) => {
     await using sandbox = await createSandbox({ python, config: { preload: ['numpy'] } });
     if (!sandbox.ready.preloaded.includes('numpy')) context.skip(`${python} has no numpy`);
