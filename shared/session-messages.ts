@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { MAX_TERMINAL_SIDE, MAX_TERMINALS } from './limits.ts';
+import { MAX_SESSION_TTL_SECONDS, MAX_TERMINAL_SIDE, MAX_TERMINALS } from './limits.ts';
 
 const count = z.int().min(0);
 const sessionId = z.string().min(1).max(1_024);
@@ -90,13 +90,19 @@ export const sessionAsk = z.object({
 });
 export type SessionAsk = z.infer<typeof sessionAsk>;
 
+/** No session lives longer: its times are within, whoever tells them. */
+const lifeMs = z
+  .int()
+  .min(0)
+  .max(MAX_SESSION_TTL_SECONDS * 1_000);
+
 export const sessionState = z.object({
   session_id: sessionId,
   cluster: z.string().max(63),
   template: z.string().max(63),
-  created_ms_ago: count,
-  expires_in_ms: count,
-  idle_ms: count.nullable(),
+  created_ms_ago: lifeMs,
+  expires_in_ms: lifeMs,
+  idle_ms: lifeMs.nullable(),
   /** Pieces of its work that are under way. */
   running: count,
   /** Its terminals. Not in a list. */

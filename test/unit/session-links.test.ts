@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import { MAX_SESSION_TTL_SECONDS } from '../../shared/limits.ts';
+import type { FromAgent } from '../../shared/messages.ts';
 import { digestPrincipal } from '../../shared/principal.ts';
 import { createGatewayBench, problemOf } from '../fakes/gateway-bench.ts';
 
@@ -127,6 +129,27 @@ test('one Idempotency-Key in two sessions is a conflict, and runs in the first a
   expect((await first).status).toBe(200);
   expect(agent.executions).toEqual([]);
 });
+
+test.each(['created_ms_ago', 'expires_in_ms', 'idle_ms'])(
+  'an agent that tells of a session with %s beyond the longest life breaks the protocol, and hides nobody else’s sessions',
+  async (time) => {
+    const { bench, agent } = await start();
+    const life = MAX_SESSION_TTL_SECONDS * 1_000;
+    const state = { session_id: 's', cluster: 'lab', template: 'default', running: 0 };
+    const times = { created_ms_ago: 0, expires_in_ms: life, idle_ms: life };
+    const answer = async (sessions: FromAgent['SESSION']['sessions']) => {
+      agent.received.length = 0;
+      const listed = bench.ask('/v1/sessions');
+      const { ref } = await agent.seen('SESSION');
+      agent.send('SESSION', { ref, sessions, total: sessions.length });
+      return (await (await listed).json()) as { sessions: object[] };
+    };
+    expect((await answer([{ ...state, ...times }])).sessions).toHaveLength(1);
+    expect(agent.closed).toBeUndefined();
+    expect(await answer([{ ...state, ...times, [time]: life + 1 }])).toMatchObject({ sessions: [] });
+    expect(agent.closed).toMatchObject({ reason: 'protocol_error' });
+  },
+);
 
 describe('an answer about files of a session', () => {
   test('that is a refusal leaves nothing behind it: no memory, nothing that a drain waits for, no work of its session', async () => {
