@@ -19,6 +19,8 @@ export class LinkIdentity {
   readonly #options: LinkIdentityOptions;
   readonly #tokens: TokenWatch;
   #agent: AuthenticatedAgent | undefined;
+  /** Clusters that were announced last: what renews the link has to allow them too. */
+  #announced: readonly string[] = [];
 
   constructor(options: LinkIdentityOptions) {
     this.#options = options;
@@ -41,12 +43,12 @@ export class LinkIdentity {
     return toBase64Url(this.#options.random(NONCE_BYTES));
   }
 
-  /** Checks token and proof, and that the token allows these clusters. */
+  /** Checks token and proof, and that the token allows these clusters, and those that the link serves already. */
   async verify({ token, ...proof }: Proof, clusters: readonly string[]): Promise<void> {
     const { authenticator, apply } = this.#options;
     try {
       const agent = await authenticator.authenticateAgent(token, proof);
-      const foreign = clusters.some((name) => !matchesName(agent.clusters, name));
+      const foreign = [...clusters, ...this.#announced].some((name) => !matchesName(agent.clusters, name));
       apply(foreign ? { type: 'refused', code: 'forbidden' } : { type: 'verified', agent });
     } catch (error) {
       const code = error instanceof Failure ? error.code : 'internal';
@@ -70,7 +72,8 @@ export class LinkIdentity {
 
   /** Whether the token allows every cluster that is announced or granted. */
   allows({ clusters, grants }: FromAgent['SLOTS']): boolean {
-    const names = [...(clusters ?? []).map(({ name }) => name), ...grants.map(({ cluster }) => cluster)];
+    if (clusters) this.#announced = clusters.map(({ name }) => name);
+    const names = [...this.#announced, ...grants.map(({ cluster }) => cluster)];
     return names.every((name) => matchesName(this.agent.clusters, name));
   }
 

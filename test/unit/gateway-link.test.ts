@@ -649,6 +649,22 @@ describe('tokens', () => {
     expect(agent.closed?.code).toBe(4403);
   });
 
+  test.each([
+    [['lab'], undefined],
+    [['other', 'la'], 4403],
+  ])('that allow %j renew a link that serves lab, or close it: %s', async (clusters, code) => {
+    const { bench, agent, nonce } = await askForRefresh();
+    const watched = vi.spyOn(bench.auth.authenticator, 'watchRevocation');
+    const { identity } = agent.options;
+    const { cnf } = JSON.parse(atob(identity.token.split('.')[1] ?? ''));
+    const token = await bench.agents.sign({ claims: { sub: 'agent', jti: 'agent-2', clusters, cnf } });
+    const proof = await identity.prove(nonce, agent.instance, bench.clock.wall());
+    agent.send('AUTH_REFRESH', { token, ...proof });
+    await until(() => agent.closed !== undefined || watched.mock.lastCall?.[0].jti === 'agent-2');
+    expect(agent.closed?.code).toBe(code);
+    expect(bench.gateway.status().links).toBe(code === undefined ? 1 : 0);
+  });
+
   test('are proven once for each AUTH_REFRESH: a second answer, or one that nobody asked for, is a protocol error', async () => {
     const { bench, agent, nonce } = await askForRefresh();
     const { identity } = agent.options;
