@@ -194,6 +194,35 @@ describe('what a key keeps alive', () => {
     await expect(bench.authenticator.authenticate(bearer(token))).rejects.toThrow();
   });
 
+  test.each(['{"keys":[]}', '{', ''])(
+    'does not end where the JWKS is broken or has no key left, whose keys stay in force: %j',
+    async (broken) => {
+      const bench = createAuthBench([{ issuer: callers, entry: { jwks_file: '/jwks' } }]);
+      bench.documents.set('/jwks', JSON.stringify(callers.jwks));
+      await bench.authenticator.refresh();
+      const caller = await bench.authenticator.authenticate(bearer(token));
+      const watch = bench.authenticator.watchRevocation(caller);
+      bench.documents.set('/jwks', broken);
+      await bench.authenticator.refresh();
+      expect(watch.signal.aborted).toBe(false);
+      expect((await bench.authenticator.authenticate(bearer(token))).sub).toBe(caller.sub);
+    },
+  );
+
+  test('of a subject is of one issuer’s, though another’s of that name in the tenant is the same principal', async () => {
+    const other = await createKeyIssuer({ issuer: 'other' });
+    const bench = createAuthBench([{ issuer: callers }, { issuer: other }], { denyList: { file: FILE } });
+    bench.documents.set(FILE, '');
+    await bench.authenticator.refresh();
+    const [mine, theirs] = [token, await other.sign()];
+    const one = await bench.authenticator.authenticate(bearer(mine));
+    expect((await bench.authenticator.authenticate(bearer(theirs))).principal).toBe(one.principal);
+    bench.documents.set(FILE, `${one.issuer} ${one.sub}`);
+    await bench.authenticator.refresh();
+    await expect(bench.authenticator.authenticate(bearer(mine))).rejects.toThrow();
+    expect((await bench.authenticator.authenticate(bearer(theirs))).principal).toBe(one.principal);
+  });
+
   test('ends at once where the key is revoked already', async () => {
     const bench = await createBench();
     const caller = await bench.authenticator.authenticate(bearer(token));
