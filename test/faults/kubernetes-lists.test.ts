@@ -68,6 +68,34 @@ describe('a list of pods of more than one page', () => {
     for (const name of ['one', 'two', 'three']) drop(name);
   });
 
+  test('that fails again and again is said once in the log, and again after it was heard', async () => {
+    const watch = open();
+    await watch.synced;
+    const failFor = async (tries: number) => {
+      let left = tries;
+      const over = Promise.withResolvers<void>();
+      fake.fault = ({ verb, resource }) => {
+        if (resource !== 'pods' || (verb !== 'list' && verb !== 'watch') || left === 0) return undefined;
+        left -= 1;
+        if (left === 0) over.resolve();
+        return { status: 500 };
+      };
+      fake.dropWatches();
+      await over.promise;
+    };
+    const said = () => log.mock.calls.filter(([, { cause }]) => String(cause).includes('500')).length;
+    await failFor(5);
+    add('heard');
+    await watch.until('heard', (pod) => pod, soon());
+    expect(said()).toBe(1);
+    await failFor(5);
+    add('again');
+    await watch.until('again', (pod) => pod, soon());
+    expect(said()).toBe(2);
+    watch.close();
+    for (const name of ['heard', 'again']) drop(name);
+  });
+
   test('that breaks off after the history was gone misses no deletion', async () => {
     for (const name of ['one', 'two', 'three']) add(name);
     const watch = open();

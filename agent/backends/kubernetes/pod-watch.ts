@@ -69,6 +69,8 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
   let lists = 0;
   let broken = false;
   let trouble: Failure | undefined;
+  /** Said once, and not with each try. */
+  let said: string | undefined;
   let heardAtMs = clock.now();
   let current = new AbortController();
   /** Nothing will be seen before somebody adds the rule. */
@@ -117,6 +119,7 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
       const { name, resourceVersion } = event.object.metadata ?? {};
       if (resourceVersion !== undefined) version = resourceVersion;
       backoff.reset();
+      said = undefined;
       if (event.type === 'BOOKMARK' || name === undefined) continue;
       const isThere = event.type !== 'DELETED' && isSelected(event.object, labelSelector);
       set(name, isThere ? event.object : undefined);
@@ -142,8 +145,9 @@ export function createPodWatch(deps: PodWatchDeps): PodWatch {
         // Whatever the server could not follow is read anew; a mere drop goes on from where it was.
         if (isGone || cause instanceof WatchFailed) version = undefined;
         const waitMs = isGone && backoff.tries === 0 ? 0 : backoff.next();
-        if (!isGone && !lacksRight(cause))
+        if (!isGone && !lacksRight(cause) && String(cause) !== said)
           log('pod_watch_interrupted', { namespace, tries: backoff.tries, cause });
+        said = String(cause);
         await pause(clock, waitMs, stop.signal).catch(() => {});
       }
     }
