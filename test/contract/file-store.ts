@@ -163,6 +163,28 @@ export function describeFileStore(name: string, make: MakeStore): void {
       await expect(store.create(ANNA, { ceilings: NO_CEILINGS, signal: leaving.signal })).rejects.toThrow();
     });
 
+    test('end with their signal whenever that comes while they are opened', async () => {
+      const { store } = await start();
+      for (let turns = 0; turns < 8; turns += 1) {
+        const leaving = new AbortController();
+        const opening = store.create(ANNA, { ceilings: NO_CEILINGS, signal: leaving.signal });
+        for (let turn = 0; turn < turns; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+        leaving.abort();
+        const writing = opening.then((writer) => writer.commit({ filename: 'a' }));
+        await expect(writing).rejects.toThrow(/abort/);
+        await expect.poll(() => store.usage(ANNA)).toEqual({ bytes: 0, count: 0 });
+      }
+    });
+
+    test('keep what is being committed when they are aborted', async () => {
+      const { store } = await start();
+      const writer = await store.create(ANNA, { ceilings: NO_CEILINGS });
+      await writer.write(bytes(3));
+      const [{ file_id }] = await Promise.all([writer.commit({ filename: 'a' }), writer.abort()]);
+      expect(await read(store, ANNA, file_id)).toHaveLength(3);
+      expect(await store.usage(ANNA)).toEqual({ bytes: 3, count: 1 });
+    });
+
     test('keep what is committed when they are aborted after it', async () => {
       const { store } = await start();
       const leaving = new AbortController();

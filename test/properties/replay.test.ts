@@ -230,6 +230,15 @@ function readToEnd(reader: Reader): void {
   }
 }
 
+function readUntilQuiet(reader: Reader): void {
+  for (let had = -1; had !== reader.offsets[1] + reader.offsets[2] + reader.offsets[3]; ) {
+    had = reader.offsets[1] + reader.offsets[2] + reader.offsets[3];
+    reader.move(50);
+    reader.consume();
+    reader.move(50);
+  }
+}
+
 /** Exact at its offsets, whatever was left out between them. */
 function expectExact({ bytes, gaps, offsets }: Reader): void {
   for (const channel of [1, 2, 3] as const) {
@@ -272,6 +281,55 @@ test('whoever lost its link has every byte and every file in the end, once, wher
       expectExact(reader);
     }),
     { numRuns: 500 },
+  );
+});
+
+test('whoever was given up and comes back is told what is gone, and from then on misses nothing again', () => {
+  const givingUp = fc.oneof(
+    { weight: 24, arbitrary: step },
+    { weight: 1, arbitrary: fc.constant('give_up') },
+  );
+  fc.assert(
+    fc.property(fc.array(givingUp, { maxLength: 80, size: 'max' }), (steps) => {
+      const { reader, program, attach, output } = createBench();
+      output.started();
+      let isGivenUp = false;
+      let gaps = 0;
+      const comeBack = () => {
+        attach(reader, null);
+        if (isGivenUp) {
+          readUntilQuiet(reader);
+          gaps = reader.gaps.length;
+        }
+        isGivenUp = false;
+      };
+      for (const each of steps) {
+        if (each === 'give_up') {
+          if (reader.isLinked) continue;
+          output.giveUpWaiting();
+          isGivenUp = true;
+        } else if (typeof each === 'string') continue;
+        else if (each.do === 'print') program.print(each.channel, each.size);
+        else if (each.do === 'file') program.file();
+        else if (each.do === 'move') reader.move(each.messages);
+        else if (each.do === 'consume') reader.consume();
+        else if (each.do === 'cut' && reader.isLinked) reader.cut();
+        else if (each.do === 'attach' && !reader.isLinked) comeBack();
+        const { length, floor } = output.log;
+        for (const channel of [1, 2, 3] as const) {
+          if (!isGivenUp) expect(length[channel] - reader.offsets[channel]).toBeLessThanOrEqual(REPLAY_BYTES);
+          expect(length[channel] - floor[channel]).toBeLessThanOrEqual(2 * REPLAY_BYTES);
+        }
+        expect(reader.gaps).toHaveLength(gaps);
+      }
+      output.exit(resultOf());
+      if (!reader.isLinked) comeBack();
+      readToEnd(reader);
+      expect(reader).toMatchObject({ fault: undefined, ended: true, offsets: program.written });
+      expect(reader.gaps).toHaveLength(gaps);
+      expectExact(reader);
+    }),
+    { numRuns: 100 },
   );
 });
 
