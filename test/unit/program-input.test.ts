@@ -71,6 +71,20 @@ test('an agent that took input, and says nothing over its next link, is given up
   expect(await problemOf(await answer)).toMatchObject({ code: 'deadline_exceeded', started: 'unknown' });
 });
 
+test('a body that finds no room at all is refused at once: it may come again', async () => {
+  const bench = await createGatewayBench();
+  const agent = await bench.agent();
+  await bench.clock.settle();
+  void bench.ask('/v1/execute/stream', { body: { code: '', detach: true, timeout_ms: 60_000 } });
+  const { id } = (await agent.next()).begin();
+  const answer = bench.ask(`/v1/executions/${id}/stdin`, { method: 'POST', body: 'text' });
+  await agent.seen('INPUT');
+  const { stream = 0 } = agent.received.find(({ name }) => name === 'INPUT') ?? {};
+  agent.peer.open(stream);
+  agent.send('NACK', { code: 'rate_limited', detail: 'Enough.', retry_after_ms: 1_000 }, stream);
+  expect(await problemOf(await answer)).toMatchObject({ status: 429, code: 'rate_limited', retryable: true });
+});
+
 test('a body that has begun waits where its next link finds no room, and is not asked for from its first byte again', async () => {
   const { bench, agent, answer } = await fed({ method: 'POST', body: 'text' });
   const sister = await bench.agent({ identity: agent.options.identity });
