@@ -91,6 +91,7 @@ export function readGatewayConfig(options: GatewayConfigOptions = {}): GatewayPr
   const stored = values.PODGATE_FILE_STORE === 'folder';
   const alone = values.PODGATE_REPLICAS === 1;
   if (stored && !alone) throw folderNeedsOneReplica(values.PODGATE_REPLICAS);
+  if (!alone && values.PODGATE_ID_KEYS === undefined) throw replicasNeedIdKeys(values.PODGATE_REPLICAS);
   return Object.freeze({
     host: values.HOST,
     port: values.PORT,
@@ -130,6 +131,12 @@ export function readGatewayConfig(options: GatewayConfigOptions = {}): GatewayPr
 /** A file that one replica has stored would be missing at every other. */
 function folderNeedsOneReplica(replicas: number): Failure {
   const message = `PODGATE_REPLICAS: '${replicas}' is not accepted: files are kept in a folder, which serves one replica. Set PODGATE_FILE_STORE=none to run more without files`;
+  return new Failure('invalid_request', `${message}.`, { errors: [{ path: 'PODGATE_REPLICAS', message }] });
+}
+
+/** A session or execution that one replica was asked for would be none at every other. */
+function replicasNeedIdKeys(replicas: number): Failure {
+  const message = `PODGATE_REPLICAS: '${replicas}' is not accepted: each would make keys of ids of its own. Set PODGATE_ID_KEYS to one file for all, the ids.json that "podgate keys init" made`;
   return new Failure('invalid_request', `${message}.`, { errors: [{ path: 'PODGATE_REPLICAS', message }] });
 }
 

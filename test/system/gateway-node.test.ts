@@ -826,10 +826,13 @@ describe('the configuration', () => {
     const read = (environment: Record<string, string>) =>
       readGatewayConfig({ environment: { ...ISSUERS, ...environment } });
     expect(read({})).toMatchObject({ drainDelayMs: 0, files: expect.anything() });
-    const several = { PODGATE_REPLICAS: '2', PODGATE_FILE_STORE: 'none' };
+    const keyless = { PODGATE_REPLICAS: '2', PODGATE_FILE_STORE: 'none' };
+    const several = { ...keyless, PODGATE_ID_KEYS: 'ids.json' };
     expect(read(several)).toMatchObject({ drainDelayMs: 2_000, files: null, gateway: { replicas: 2 } });
     expect(read({ ...several, PODGATE_DRAIN_DELAY_MS: '0' }).drainDelayMs).toBe(0);
     expect(() => read({ PODGATE_REPLICAS: '2' })).toThrow('PODGATE_FILE_STORE=none');
+    // Ids of the one would be none at the other.
+    expect(() => read(keyless)).toThrow('PODGATE_ID_KEYS');
   });
 
   test.for([
