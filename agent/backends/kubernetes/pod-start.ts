@@ -25,6 +25,8 @@ const RUNNING_TRIES = 8;
 /** While a pod is on its way its watch is heard: one that hangs on a dead connection would show it after WATCH_IDLE_MS. */
 export const DOUBT_MS = 5_000;
 const MAX_DOUBT_MS = 60_000;
+/** Pods that nobody can see are not waited for: whoever waits for a sandbox is told of the trouble instead. */
+export const UNHEARD_MS = 30_000;
 
 export type PodStartDeps = {
   watch: PodWatch;
@@ -53,7 +55,7 @@ export function createPodStart(deps: PodStartDeps): PodStart {
     const over = new AbortController();
     using deadline = createDeadline(clock, startTimeoutMs, () => notStarted(watch.get(name)), outer);
     const signal = AbortSignal.any([deadline.signal, over.signal]);
-    const stopDoubting = doubt(deps.doubtMs ?? DOUBT_MS);
+    const stopDoubting = doubt(deps.doubtMs ?? DOUBT_MS, (trouble) => over.abort(trouble));
     try {
       await scheduled(name, signal);
       const fromMs = clock.now();
@@ -71,10 +73,17 @@ export function createPodStart(deps: PodStartDeps): PodStart {
     }
   }
 
-  /** Has all read again where the watch is silent for as long; at longer and longer waits, as an image may take minutes. */
-  function doubt(waitMs: number): () => void {
+  /**
+   * Has all read again where the watch is silent for as long; at longer and longer waits, as an image may take minutes.
+   * `giveUp`: that, too, fails, look after look.
+   */
+  function doubt(waitMs: number, giveUp: (trouble: Failure) => void): () => void {
     let cancel = clock.after(waitMs, look);
+    let wasInTrouble = false;
     function look(): void {
+      const { trouble } = watch;
+      if (trouble && wasInTrouble && watch.silentMs() >= UNHEARD_MS) giveUp(trouble);
+      wasInTrouble = trouble !== undefined;
       if (watch.silentMs() >= waitMs) watch.refresh();
       waitMs = Math.min(waitMs * 2, MAX_DOUBT_MS);
       cancel = clock.after(waitMs, look);

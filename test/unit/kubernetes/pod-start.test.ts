@@ -1,10 +1,11 @@
 import { expect, test } from 'vitest';
 import type { Pod } from '../../../agent/backends/kubernetes/kube-objects.ts';
 import { CONTAINER } from '../../../agent/backends/kubernetes/pod-spec.ts';
-import { createPodStart, START_TIMEOUT_MS } from '../../../agent/backends/kubernetes/pod-start.ts';
+import { createPodStart, DOUBT_MS, START_TIMEOUT_MS } from '../../../agent/backends/kubernetes/pod-start.ts';
 import type { PodWatch } from '../../../agent/backends/kubernetes/pod-watch.ts';
 import { orAborted } from '../../../agent/deadline.ts';
 import { POOL_BOUNDS } from '../../../agent/pool/bounds.ts';
+import { Failure } from '../../../shared/errors.ts';
 import { createFakeClock } from '../../fakes/fake-clock.ts';
 
 const taken: Pod = { metadata: { name: 'one' }, spec: { nodeName: 'node' }, status: { phase: 'Pending' } };
@@ -42,4 +43,58 @@ test.for([
   });
   await clock.advance(POOL_BOUNDS.createTimeoutMs - 1);
   await refused;
+});
+
+/** Pods that nobody can see: `heardMs` ago the server last said something, and since then it says no. */
+function startUnheard(heardMs: number) {
+  const clock = createFakeClock();
+  const fromMs = clock.now();
+  const watch: Partial<PodWatch> & { trouble: Failure | undefined; silentSinceMs: number } = {
+    trouble: new Failure('backend_unavailable', 'The API server answered 500.'),
+    silentSinceMs: fromMs - heardMs,
+    get: () => undefined,
+    silentMs: () => clock.now() - watch.silentSinceMs,
+    until: (_name, _see, signal) => orAborted(new Promise(() => {}), signal),
+    refresh() {},
+  };
+  const start = createPodStart({
+    watch: watch as PodWatch,
+    clock,
+    open: (_name, signal) => orAborted(new Promise(() => {}), signal),
+    unschedulableMs: 1,
+    startTimeoutMs: START_TIMEOUT_MS,
+  });
+  const made = start.run('one', new AbortController().signal);
+  let failure: unknown;
+  made.catch((cause) => {
+    failure = cause;
+  });
+  return { clock, watch, failure: () => failure };
+}
+
+test.for([
+  [0, 35_000],
+  [60_000, 15_000],
+] as const)(
+  'a pod that cannot be seen, as its server was last heard %s ms ago, is given up with what the server says after %s ms',
+  async ([heardMs, afterMs]) => {
+    const { clock, failure } = startUnheard(heardMs);
+    await clock.advance(afterMs - 1);
+    expect(failure()).toBeUndefined();
+    await clock.advance(1);
+    expect(failure()).toMatchObject({ detail: 'The API server answered 500.' });
+  },
+);
+
+test('a pod whose server was not heard for a moment is waited for', async () => {
+  const { clock, watch, failure } = startUnheard(60_000);
+  await clock.advance(DOUBT_MS);
+  watch.silentSinceMs = clock.now();
+  await clock.advance(10_000);
+  const { trouble } = watch;
+  watch.trouble = undefined;
+  await clock.advance(20_000);
+  watch.trouble = trouble;
+  await clock.advance(40_000);
+  expect(failure()).toBeUndefined();
 });
