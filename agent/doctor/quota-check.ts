@@ -6,6 +6,7 @@ import { podResources } from '../backends/kubernetes/pod-spec.ts';
 import { parseQuantity } from '../backends/kubernetes/quantity.ts';
 import { CANARIES_AT_ONCE } from '../canary/canary.ts';
 import type { Check } from './check.ts';
+import { countsSandboxes, type QuotaScopes } from './quota-scopes.ts';
 import { ruleText } from './rights-check.ts';
 
 /** Beside the pool's: each canary has two at most beside what it borrows, and one of its own. */
@@ -15,11 +16,12 @@ type Amounts = Readonly<Record<string, string>>;
 type Quota = {
   metadata?: { name?: string };
   status?: { hard?: Amounts; used?: Amounts };
-  spec?: { hard?: Amounts };
+  spec?: { hard?: Amounts } & QuotaScopes;
 };
 
 /** What all pools and their canaries need at their largest, by a quota's names. */
 export function wantedOf(templates: readonly Template[]): Readonly<Record<string, number>> {
+  if (templates.length === 0) return {};
   const wanted: Record<string, number> = { pods: CANARY_PODS };
   const add = (name: string, amount: number) => {
     wanted[name] = (wanted[name] ?? 0) + amount;
@@ -58,15 +60,7 @@ export async function checkQuota(
       advice: ruleText({ ...cause.right, verbs: [cause.right.verb] }),
     };
   }
-  const wanted = wantedOf(templates);
-  const short = quotas.flatMap(({ metadata, status, spec }) =>
-    Object.entries(status?.hard ?? spec?.hard ?? {})
-      .filter(([key, hard]) => (wanted[key] ?? 0) > parseQuantity(hard))
-      .map(
-        ([key, hard]) =>
-          `${metadata?.name}: ${key} is ${hard} (${status?.used?.[key] ?? '0'} used), pools and canaries want up to ${amountText(key, wanted[key] ?? 0)}`,
-      ),
-  );
+  const short = quotas.flatMap((quota) => shortOf(quota, templates));
   if (short.length > 0)
     return {
       name,
@@ -75,7 +69,19 @@ export async function checkQuota(
       advice: short,
     };
   if (quotas.length === 0) return { name, state: 'ok', detail: `namespace ${namespace} has no quota` };
-  return { name, state: 'ok', detail: `room for ${wanted.pods} pods, those of canaries among them` };
+  const { pods } = wantedOf(templates);
+  return { name, state: 'ok', detail: `room for ${pods} pods, those of canaries among them` };
+}
+
+/** What a quota has too little of, a line each. */
+function shortOf({ metadata, status, spec = {} }: Quota, templates: readonly Template[]): string[] {
+  const wanted = wantedOf(templates.filter((template) => countsSandboxes(spec, template)));
+  return Object.entries(status?.hard ?? spec.hard ?? {})
+    .filter(([key, hard]) => (wanted[key] ?? 0) > parseQuantity(hard))
+    .map(
+      ([key, hard]) =>
+        `${metadata?.name}: ${key} is ${hard} (${status?.used?.[key] ?? '0'} used), pools and canaries want up to ${amountText(key, wanted[key] ?? 0)}`,
+    );
 }
 
 function amountText(key: string, amount: number): string {

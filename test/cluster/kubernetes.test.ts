@@ -1,4 +1,6 @@
+import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { parse } from 'yaml';
 import { REAL_KUBECONFIG } from '../contract/kubernetes-cluster.ts';
 import { eventually } from '../fakes/eventually.ts';
 import { type StreamedEnd, streamRun } from '../fakes/streamed-run.ts';
@@ -8,6 +10,7 @@ import { openServing, type Serving, say } from './serving.ts';
 const EXECUTIONS = 200;
 const POOL = 8;
 const LONG_MS = 600_000;
+const PRIORITY_QUOTA = new URL('../../manifests/sandbox/priority-quota.yaml', import.meta.url);
 const {
   PODGATE_TEST_API_STOP: apiStop,
   PODGATE_TEST_API_START: apiStart,
@@ -192,6 +195,44 @@ else
       expect(most).toBeLessThanOrEqual(5);
       expect(agent.log.filter(({ event }) => event === 'pool_trouble')).toHaveLength(1);
       await serving.clusters.remove(name, 'resourcequotas', 'few');
+    });
+
+    test('a pod that would push others off their nodes is refused, whoever makes it, and sandboxes are served', async () => {
+      const [name = ''] = serving.clusters.names;
+      const quota = parse(readFileSync(PRIORITY_QUOTA, 'utf8'));
+      delete quota.metadata.namespace;
+      await serving.clusters.create(name, 'resourcequotas', quota);
+      const template = smallTemplate({ pool: { min: 1, max: 2 } });
+      const pod = (priorityClassName: string) => ({
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: { name: priorityClassName },
+        spec: {
+          priorityClassName,
+          securityContext: {
+            runAsNonRoot: true,
+            runAsUser: 65_532,
+            seccompProfile: { type: 'RuntimeDefault' },
+          },
+          containers: [
+            {
+              name: 'c',
+              image: template.image,
+              securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] } },
+            },
+          ],
+        },
+      });
+      for (const priority of ['system-node-critical', 'system-cluster-critical'])
+        await expect(serving.clusters.create(name, 'pods', pod(priority))).rejects.toMatchObject({
+          words: expect.stringContaining(`exceeded quota: ${quota.metadata.name}`),
+        });
+      await serving.start({ contexts: [name], templates: [template] });
+      await serving.running(name, 1);
+      expect(await serving.stack.run('print(1)', { cluster: name, queue_timeout_ms: 30_000 })).toMatchObject({
+        stdout: '1\n',
+      });
+      await serving.clusters.remove(name, 'resourcequotas', quota.metadata.name);
     });
 
     test('a program that fills its container’s memory is told so, and the next one is served', async () => {

@@ -139,16 +139,20 @@ export function describeDoctor(name: string, open: () => Promise<TestCluster>): 
     });
 
     test('says what a quota is short of, where it may read it', async () => {
-      const kind = { apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name: 'tight' } };
-      const body = { ...kind, spec: { hard: { pods: '5', 'limits.memory': '100Mi' } } };
-      await cluster.client.call({ method: 'POST', path: kinds('resourcequotas'), body });
-      onTestFinished(async () => {
-        await cluster.client.call({ method: 'DELETE', path: `${kinds('resourcequotas')}/tight` });
-      });
+      const limit = async (name: string, spec: object) => {
+        const body = { apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name }, spec };
+        await cluster.client.call({ method: 'POST', path: kinds('resourcequotas'), body });
+        onTestFinished(async () => {
+          await cluster.client.call({ method: 'DELETE', path: `${kinds('resourcequotas')}/${name}` });
+        });
+      };
+      await limit('tight', { hard: { pods: '5', 'limits.memory': '100Mi' } });
+      await limit('others', { hard: { pods: '0' }, scopes: ['BestEffort'] });
       const rule = { apiGroups: [''], resources: ['resourcequotas'], verbs: ['list'] };
       const { stdout } = await doctor({}, { rules: [...AGENT_RULES, rule] });
       expect(stdout).toMatch(/^ {2}WARN +quota +The pools cannot fill\. Raise it, or lower pool\.max:$/m);
       expect(stdout).toMatch(/tight: pods is 5 \(\d+ used\), pools and canaries want up to 8/);
+      expect(stdout).not.toContain('others:');
       expect(stdout).toMatch(
         /tight: limits\.memory is 100Mi \(\S+ used\), pools and canaries want up to \d+Mi/,
       );

@@ -35,6 +35,7 @@ describe('podgate agent manifest', () => {
       'NetworkPolicy',
       'PodDisruptionBudget',
       'ResourceQuota',
+      'ResourceQuota',
       'Role',
       'RoleBinding',
       'Secret',

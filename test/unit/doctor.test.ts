@@ -3,6 +3,7 @@ import { parseQuantity } from '../../agent/backends/kubernetes/quantity.ts';
 import { checkText } from '../../agent/doctor/check.ts';
 import { clockCheck, SKEW_FAIL_MS, SKEW_OK_MS } from '../../agent/doctor/doctor.ts';
 import { wantedOf } from '../../agent/doctor/quota-check.ts';
+import { countsSandboxes, type QuotaScopes } from '../../agent/doctor/quota-scopes.ts';
 import { AGENT_RIGHTS } from '../../agent/doctor/rights-check.ts';
 import { pidCheck, runnerCheck } from '../../agent/doctor/sandbox-check.ts';
 import { parseTemplate } from '../../shared/template.ts';
@@ -117,4 +118,27 @@ test('a check is one line, and its advice is below it', () => {
   const check = { name: 'rights', state: 'fail', detail: 'It may not.', advice: ['- a', '  b'] } as const;
   const indent = ' '.repeat(24);
   expect(checkText(check)).toBe(`  FAIL  rights          It may not.\n${indent}- a\n${indent}  b\n`);
+});
+
+const ofClass = (operator: string, values?: readonly string[]): QuotaScopes => ({
+  scopeSelector: { matchExpressions: [{ scopeName: 'PriorityClass', operator, ...(values && { values }) }] },
+});
+test.for<[QuotaScopes, named: boolean, unnamed: boolean]>([
+  [{}, true, true],
+  [{ scopes: ['Terminating', 'NotBestEffort'] }, true, true],
+  [{ scopes: ['NotTerminating'] }, false, false],
+  [{ scopes: ['BestEffort'] }, false, false],
+  [{ scopes: ['Terminating', 'BestEffort'] }, false, false],
+  [{ scopes: ['CrossNamespacePodAffinity'] }, false, false],
+  [{ scopes: ['PriorityClass'] }, true, false],
+  [ofClass('Exists'), true, false],
+  [ofClass('DoesNotExist'), false, true],
+  [ofClass('In', ['high', 'low']), true, false],
+  [ofClass('In', ['low']), false, false],
+  [ofClass('NotIn', ['high', 'low']), false, true],
+])('a quota of %j counts sandboxes: of class high %s, of none %s', async ([scopes, named, unnamed]) => {
+  const image = 'python:3.13-slim';
+  const ofHigh = await parseTemplate({ name: 't', image, kubernetes: { priority_class: 'high' } });
+  expect(countsSandboxes(scopes, ofHigh)).toBe(named);
+  expect(countsSandboxes(scopes, await parseTemplate({ name: 't', image }))).toBe(unnamed);
 });

@@ -57,6 +57,20 @@ describe('the namespace of sandboxes', () => {
     ['spec/hard/services', '0'],
     ['spec/hard/persistentvolumeclaims', '0'],
   ]);
+  holds('sandbox/priority-quota.yaml', [
+    ['kind', 'ResourceQuota'],
+    ['metadata/namespace', 'podgate-sandboxes'],
+    ['spec/hard', { pods: '0' }],
+    ['spec/scopeSelector/matchExpressions/length', 1],
+    [
+      'spec/scopeSelector/matchExpressions/0',
+      {
+        scopeName: 'PriorityClass',
+        operator: 'In',
+        values: ['system-node-critical', 'system-cluster-critical'],
+      },
+    ],
+  ]);
   holds('sandbox/limit-range.yaml', [
     ['kind', 'LimitRange'],
     ['metadata/namespace', 'podgate-sandboxes'],
