@@ -114,7 +114,7 @@ export function runnerCheck(
   if (!ok) {
     const required = missing.filter((sentence) => require.some((what) => sentence.startsWith(`${what}:`)));
     const advice = required.length > 0 ? required : missing;
-    const detail = `Python ${python}, and not all that '${template}' requires:`;
+    const detail = `what '${template}' requires is not there:`;
     return { name, state: 'fail', detail, advice };
   }
   const held = CONFINES.filter((what) => !lacks(what)).join(' and ');
