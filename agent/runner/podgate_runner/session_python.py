@@ -19,6 +19,7 @@ import _socket
 from select import select
 
 from podgate_runner import notebook_calls, outermost, pycompile, pyexit, session_results
+from podgate_runner.session_reserve import Reserve
 
 # Of code, in the way the interpreter itself has at its prompt.
 _FLAGS = getattr(_ast, "PyCF_ALLOW_TOP_LEVEL_AWAIT", 0x2000)
@@ -33,11 +34,13 @@ def serve(told):
     os.set_inheritable(_SOCKET_FD, False)
     early = EarlyInterrupt(sock)
     early.wait()
-    interpreter = Interpreter(early)
+    reserve = Reserve(_FDS)
+    interpreter = Interpreter(early, reserve)
     outermost.warm()
     told()
     while True:
         early.until_readable()
+        reserve.release()
         line, fds = receive(sock)
         if line is None:
             os._exit(0)
@@ -80,8 +83,9 @@ class EarlyInterrupt:
 
 
 class Interpreter:
-    def __init__(self, early):
+    def __init__(self, early, reserve):
         self._early = early
+        self._reserve = reserve
         self._count = 0
         self._pid = os.getpid()
         self._loop = None
@@ -102,6 +106,7 @@ class Interpreter:
             os.close(fds[number])
         with os.fdopen(fds[3], "rb") as file:
             source = file.read()
+        self._reserve.take()
         sys.stdin = io.open(0, "r", encoding="utf-8", errors="replace", closefd=False)
         self._results = results = session_results.Results(asked["rich"], fds[4])
         builtins.display = results.display

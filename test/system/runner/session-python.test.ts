@@ -86,6 +86,28 @@ describePython('Python that remembers', (python) => {
     expect((await run('6 * 7')).stdout).toBe('42\n');
   });
 
+  test('remembers also where a piece of code left no descriptor free', async () => {
+    const { sandbox, run } = await kept();
+    await using _ = sandbox;
+    const leak = py`
+      import os
+      x, held = 1, []
+      try:
+          while True: held.append(os.open("/dev/null", os.O_RDONLY))
+      except OSError as error: print(error.strerror)
+    `;
+    expect((await run(leak)).stdout).toBe('Too many open files\n');
+    for (let n = 0; n < 2; n += 1) {
+      const { stdout, result } = await run('x + 1');
+      expect([stdout, result]).toEqual(['2\n', expect.objectContaining({ exit_code: 0, context: 'kept' })]);
+    }
+    // Numbers that it keeps may be the program's: it has 256.
+    await run('for fd in held: os.close(fd)');
+    await run('null = os.open("/dev/null", os.O_RDONLY)\nfor fd in range(251, 256): os.dup2(null, fd)');
+    const links = '{os.readlink("/proc/self/fd/%d" % fd) for fd in range(251, 256)}';
+    expect((await run(links)).stdout).toBe("{'/dev/null'}\n");
+  });
+
   test('prints what it is to display where nobody wants results', async () => {
     const { sandbox, run } = await kept();
     await using _ = sandbox;
