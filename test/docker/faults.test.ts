@@ -225,3 +225,13 @@ describe('an engine that fails', () => {
     },
   );
 });
+
+test('an engine that compresses logs by default makes containers all the same', async () => {
+  const flags = ['max-size=10m', 'max-file=3', 'compress=true'].flatMap((option) => ['--log-opt', option]);
+  await using own = await startOwnEngine({ flags });
+  await using engine = createTestEngine(own.host);
+  const backend = await engine.backend();
+  const sandbox = await backend.create(await engine.template(), soon());
+  expect((await runOn(await attach(backend, sandbox), 1, 'print(1)', {})).stdout).toBe('1\n');
+  await backend.destroy(sandbox);
+});

@@ -114,7 +114,11 @@ function hostConfig(template: Template, identity: ContainerIdentity, facts: Engi
     ...(docker.runtime === undefined ? {} : { Runtime: docker.runtime }),
     RestartPolicy: { Name: 'no' },
     AutoRemove: false,
-    LogConfig: { Type: 'json-file', Config: { 'max-size': String(LOG_BYTES), 'max-file': '1' } },
+    // What is not named the engine's own defaults fill in: one file of a log cannot be compressed, and fails the start.
+    LogConfig: {
+      Type: 'json-file',
+      Config: { 'max-size': String(LOG_BYTES), 'max-file': '1', compress: 'false' },
+    },
     Memory: memory,
     MemorySwap: memory,
     ...(facts.hasSwapLimit || facts.cgroupVersion !== '1' ? {} : { MemorySwappiness: 0 }),

@@ -168,7 +168,7 @@ describe('the container of a sandbox', () => {
     const { HostConfig } = await specOf();
     expect(HostConfig.LogConfig).toEqual({
       Type: 'json-file',
-      Config: { 'max-size': '65536', 'max-file': '1' },
+      Config: { 'max-size': '65536', 'max-file': '1', compress: 'false' },
     });
   });
 
