@@ -146,15 +146,16 @@ describe('an engine that is up', () => {
       path: '/containers/create',
       body: { Image: (await engine.template()).image, Cmd: ['true'] },
     });
-    const query = { container: Id, repo: 'podgate-volumes', tag: 'test', changes: 'VOLUME /srv' };
+    const changes = 'VOLUME ["/srv/", "/tmp/"]';
+    const query = { container: Id, repo: 'podgate-volumes', tag: 'test', changes };
     await engine.client.call({ method: 'POST', path: '/commit', query, body: {} });
     await engine.client.call({ method: 'DELETE', path: `/containers/${Id}`, query: { v: 'true' } });
     onTestFinished(() => engine.client.call({ method: 'DELETE', path: '/images/podgate-volumes:test' }));
     const backend = await engine.backend();
     const sandbox = await backend.create(await engine.template({ image: 'podgate-volumes:test' }), soon());
     const client = await attach(backend, sandbox);
-    const ran = await runOn(client, 1, 'import os; print(os.access("/srv", os.W_OK))', {});
-    expect(ran.stdout).toBe('False\n');
+    const code = 'import os; print(*(os.access(at, os.W_OK) for at in ("/srv", "/tmp")))';
+    expect((await runOn(client, 1, code, {})).stdout).toBe('False True\n');
     await backend.destroy(sandbox);
   });
 });

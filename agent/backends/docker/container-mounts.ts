@@ -1,3 +1,4 @@
+import { posix } from 'node:path';
 import { mbToBytes, type Template } from '../../../shared/template.ts';
 import { WORKSPACE } from '../runner-place.ts';
 import type { ProductTraits } from './engine-product.ts';
@@ -17,13 +18,18 @@ export function containerMounts(
   const mount = (mb: number, exec: 'exec' | 'noexec') =>
     `rw,nosuid,nodev,${exec},size=${mb}m,mode=1777,${traits.boundsFiles ? filesAndOwner(mb, uid) : 'U'}`;
   // Message queues would outlive what made them, and no limit of the template bounds them.
-  const covered = [...imageVolumes, ...traits.writablePlaces, '/dev/mqueue'];
+  const covered = [...imageVolumes.map(asMounted), ...traits.writablePlaces, '/dev/mqueue'];
   return {
     ...Object.fromEntries(covered.map((path) => [path, COVERED])),
     [WORKSPACE]: mount(resources.workspace_mb, 'exec'),
     '/tmp': mount(resources.tmp_mb, 'exec'),
     '/dev/shm': mount(docker.shm_mb, 'noexec'),
   };
+}
+
+/** An image's `/tmp/` is our `/tmp`: under another name it would be mounted over it. */
+function asMounted(volume: string): string {
+  return posix.normalize(volume).replace(/(?<=.)\/$/, '');
 }
 
 /** Owned by the sandbox's user: where the image has the folder, runc gives the mount that one's mode whatever is asked for. */

@@ -158,7 +158,7 @@ describe('the container of a sandbox', () => {
   test("hides the volumes that its image declares, and not the sandbox's own places", async () => {
     const { HostConfig } = await specOf(
       {},
-      { identity: { image: { ...IDENTITY.image, volumes: ['/data', '/tmp'] } } },
+      { identity: { image: { ...IDENTITY.image, volumes: ['/data/', '/tmp', '/workspace/'] } } },
     );
     expect(HostConfig.Tmpfs['/data']).toMatch(/^ro,/);
     expect(HostConfig.Tmpfs['/tmp']).toMatch(/^rw,/);
