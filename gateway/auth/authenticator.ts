@@ -78,7 +78,8 @@ export function createAuthenticator(deps: AuthenticatorDeps): Authenticator {
     revocations.changed();
   };
   const keySets = createKeySets({ issuers, readDocument, elapsed, log, onChange });
-  const denyList = createDenyList({ source, readDocument, log, onChange });
+  const names = new Set(issuers.map(({ trust }) => trust.issuer));
+  const denyList = createDenyList({ issuers: names, source, readDocument, log, onChange });
 
   function isRevoked(key: Revocable): boolean {
     return (

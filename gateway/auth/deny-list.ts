@@ -61,7 +61,12 @@ export type DenyList = {
   refresh(): Promise<void>;
 };
 
+/** Of an issuer's name in the log: a line may hold anything, a key by mistake. */
+const MAX_SHOWN_CHARS = 64;
+
 export type DenyListDeps = {
+  /** Names of the issuers whose keys are accepted. */
+  issuers: ReadonlySet<string>;
   /** Null: none is configured, and nobody is refused by it. */
   source: DocumentSource | null;
   readDocument: ReadDocument;
@@ -69,12 +74,33 @@ export type DenyListDeps = {
   onChange: () => void;
 };
 
-export function createDenyList({ source, readDocument, log, onChange }: DenyListDeps): DenyList {
+export function createDenyList({ issuers, source, readDocument, log, onChange }: DenyListDeps): DenyList {
   if (source === null) return { refuses: () => null, refresh: async () => {} };
+  const from = describeSource(source);
   let isNaming = false;
+  let toldOf: string | undefined;
+
+  /** Said, not refused: a list may go on naming an issuer that was taken out. */
+  function tellUnknown(sub: DenyDocument['sub']): void {
+    const unknown = [...new Set(sub.map(({ issuer }) => issuer))].filter((issuer) => !issuers.has(issuer));
+    if (toldOf === unknown.join(' ')) return;
+    toldOf = unknown.join(' ');
+    const [issuer] = unknown;
+    if (issuer === undefined) return;
+    log({
+      level: 'warn',
+      event: 'deny_list_unknown_issuer',
+      from,
+      issuer: issuer.slice(0, MAX_SHOWN_CHARS),
+      issuers: unknown.length,
+      trouble:
+        'issuers.json does not name it, so its entries refuse no key; a line with only a jti is one word',
+    });
+  }
+
   const document = createKeptDocument({
     what: 'deny_list',
-    from: describeSource(source),
+    from,
     read: () => readDocument(source),
     parse: (text) => {
       // So is a file that is being written again, and what a server in trouble answers.
@@ -82,6 +108,7 @@ export function createDenyList({ source, readDocument, log, onChange }: DenyList
         throw new Error('it is empty, and named somebody before: write {} or a comment to deny nobody');
       const { jti, sub } = parseDenyList(text);
       isNaming = jti.length + sub.length > 0;
+      tellUnknown(sub);
       return { tokens: new Set(jti), subjects: new Set(sub.map(nameOf)) };
     },
     onChange,

@@ -78,6 +78,35 @@ describe('a deny-list', () => {
     await bench.authenticator.authenticate(bearer(token));
   });
 
+  test.for(['- token-1\n- token-2\n', 'jti: token-1\n', '{"sub":["- alice"]}'])(
+    'that is %j names no issuer there is, and the log says so once for each change',
+    async (text) => {
+      const bench = await createBench(text);
+      const told = () => bench.log.filter(({ event }) => event === 'deny_list_unknown_issuer');
+      await bench.authenticator.refresh();
+      const [issuer] = /-|jti:/.exec(text) ?? [];
+      expect(told()).toEqual([expect.objectContaining({ level: 'warn', from: FILE, issuer, issuers: 1 })]);
+      bench.documents.set(FILE, `${EMPTY} `);
+      await bench.authenticator.refresh();
+      expect(told()).toHaveLength(1);
+      bench.documents.set(FILE, text);
+      await bench.authenticator.refresh();
+      expect(told()).toHaveLength(2);
+    },
+  );
+
+  test('that names an issuer which was taken out holds for the others, and shows no key that lies in it', async () => {
+    const bench = await createBench(
+      `issuer-of-callers alice\nother-issuer bob\neyJ${'x'.repeat(200)} carol\n`,
+    );
+    await expect(bench.authenticator.authenticate(bearer(token))).rejects.toThrow();
+    const [told] = bench.log.filter(({ event }) => event === 'deny_list_unknown_issuer');
+    expect(told).toMatchObject({ issuer: 'other-issuer', issuers: 2 });
+    bench.documents.set(FILE, `eyJ${'x'.repeat(200)} carol\n`);
+    await bench.authenticator.refresh();
+    expect(bench.log.at(-1)).toMatchObject({ issuer: `eyJ${'x'.repeat(61)}` });
+  });
+
   test.for(['{}', '# nobody'])('that named somebody names nobody with %j', async (nobody) => {
     const bench = await createBench(DENIED);
     await expect(bench.authenticator.authenticate(bearer(token))).rejects.toThrow();
