@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AgentStatus } from '../agent/start-agent.ts';
 import type { RunningGateway } from '../gateway/node/serve-gateway.ts';
-import { type Io, write } from './io.ts';
+import { type Io, printable, write } from './io.ts';
 
 const LOOK_MS = 5;
 /** What the first sandbox, or the reason why there is none, has to come before the greeting. */
@@ -9,7 +9,7 @@ const WARM_MS = 2_000;
 /** Who waits longer than this is told what for. */
 const SILENT_MS = 3_000;
 
-/** Waits until the first execution would find a warm sandbox, or for the reason why none comes. */
+/** Waits until the first execution would find a warm sandbox, or for the reason why none comes, as a terminal may show it. */
 export async function waitUntilReady(
   gateway: RunningGateway,
   status: () => Pick<AgentStatus, 'clusters' | 'obstacles' | 'lastLinkEnd'>,
@@ -20,7 +20,7 @@ export async function waitUntilReady(
   while (!io.signal.aborted) {
     const { clusters, obstacles, lastLinkEnd } = status();
     const trouble = troubleOf(clusters);
-    if (trouble !== undefined) return trouble;
+    if (trouble !== undefined) return printable(trouble);
     const { ok } = await gateway.gateway.fetch(new Request(`${gateway.url}/ready`));
     if (ok) greetMs = Math.min(greetMs, performance.now() + WARM_MS);
     const isWarm = clusters.some(({ pools }) => Object.values(pools).some(({ idle }) => idle > 0));
@@ -36,7 +36,7 @@ export async function waitUntilReady(
 
 function waiting(url: string, obstacles: readonly string[], lastEnd: AgentStatus['lastLinkEnd']): string {
   const why = [...obstacles, ...(lastEnd ? [`The agent's last link: ${lastEnd.detail}`] : [])];
-  return `podgate dev: still waiting for its own agent to join ${url}. ${why.join(' ')} It is tried again; --log shows each attempt.\n`;
+  return `podgate dev: still waiting for its own agent to join ${url}. ${printable(why.join(' '))} It is tried again; --log shows each attempt.\n`;
 }
 
 /** Of clusters none of which can serve, the first that says why. */

@@ -213,12 +213,14 @@ describeSandboxed('podgate dev', () => {
     expect((await fetch(`${url}/ready`)).status).toBe(503);
   });
 
-  test('says why its template cannot run code also where that shows a moment later', async () => {
+  test('says why its template cannot run code also where that shows a moment later, safe for a terminal', async () => {
     const folder = await newFolder();
     await chmod(folder, 0o755);
     const [python, pipe] = [join(folder, 'python'), join(folder, 'pipe')];
     await promisify(execFile)('mkfifo', ['-m', '666', pipe]);
-    await writeFile(python, `#!/bin/sh\nread word < ${pipe}\necho no Python >&2\nexit 1\n`, { mode: 0o755 });
+    await writeFile(python, `#!/bin/sh\nread word < ${pipe}\nprintf 'no \\033[2JPython' >&2\nexit 1\n`, {
+      mode: 0o755,
+    });
     const url = `http://127.0.0.1:${await freePort()}`;
     const starting = start({ ...(await withTemplate(`python: ${python}`)), PORT: new URL(url).port });
     const ready = () => fetch(`${url}/ready`).then(({ status }) => status, String);
@@ -226,7 +228,7 @@ describeSandboxed('podgate dev', () => {
     await writeFile(pipe, 'end\n');
     const { dev } = await starting;
     const [, why] = await dev.shows(/Try it:|It cannot run code yet: (.*)/);
-    expect(why).toContain(`${python} failed (no Python)`);
+    expect(why).toContain(`${python} failed (no \\u001b[2JPython)`);
     await expect.poll(ready, { interval: 5 }).toBe(503);
   });
 
