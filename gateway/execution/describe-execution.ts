@@ -1,6 +1,7 @@
 import type * as z from 'zod';
 import type { executionStatus } from '../../shared/api.ts';
 import type { StatusAnswer } from '../link/status-asks.ts';
+import { failureCode } from './agent-codes.ts';
 
 type Described = z.infer<typeof executionStatus>;
 
@@ -16,7 +17,7 @@ export function describeExecution(
 ): Described | null {
   if (state === 'unknown' || state === 'fenced') return null;
   const { started_at, ended_at } = timesOf(record, (msAgo) => beganMs(executionId, msAgo));
-  const result = record?.exit?.result;
+  const { result, failure } = record?.exit ?? {};
   return {
     execution_id: executionId,
     cluster,
@@ -36,7 +37,7 @@ export function describeExecution(
           stderr_bytes: result.stderr_bytes,
         }
       : null,
-    failure: record?.exit?.failure ?? null,
+    failure: failure ? { ...failure, code: failureCode(failure.code) } : null,
   };
 }
 

@@ -479,6 +479,24 @@ describe('/v1/executions/{id}', () => {
     });
   });
 
+  test('tells a failure by a code of the API, whatever its agent says', async () => {
+    const { bench, links, execution } = await running();
+    for (const [said, told] of [
+      ['sandbox_lost', 'sandbox_lost'],
+      ['unauthorized', 'runner_error'],
+      ['of_a_later_version', 'runner_error'],
+    ] as const) {
+      const failure = { code: said, detail: 'It failed.', started: 'yes' as const };
+      const exit = { result: null, failure };
+      links[0]?.records.set(execution.id, {
+        state: 'ended',
+        record: { ...RECORD, ended_at_ms_ago: 0, exit },
+      });
+      const answer = await bench.ask(`/v1/executions/${execution.id}`);
+      expect(await answer.json()).toMatchObject({ failure: { ...failure, code: told } });
+    }
+  });
+
   test('tells the same times in every answer, however long the answers take', async () => {
     const { bench, links, execution } = await running();
     const ask = async (accepted: number, started: number, ended: number | null) => {
