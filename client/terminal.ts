@@ -1,6 +1,6 @@
 import { parseData } from './answers.ts';
 import { PodgateError } from './podgate-error.ts';
-import type { Call, Transport } from './transport.ts';
+import { type Call, checkSignal, type Transport } from './transport.ts';
 
 const SUBPROTOCOL = 'podgate.terminal.v1';
 /** What one message may carry. */
@@ -77,6 +77,7 @@ export async function openTerminal(
   { create, ...asked }: Omit<TerminalRequest, 'name'>,
   signal: AbortSignal | undefined,
 ): Promise<Terminal> {
+  checkSignal(signal);
   signal?.throwIfAborted();
   const query = { ...asked, create: create === undefined ? undefined : String(create) };
   const socket = transport.socket(path, query, SUBPROTOCOL);

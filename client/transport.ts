@@ -53,6 +53,8 @@ const MAX_PROBLEM_BYTES = 1_048_576;
  * Throws PodgateError for options that cannot be sent.
  */
 export function createTransport(options: PodgateOptions): Transport {
+  if (typeof options !== 'object' || options === null)
+    throw invalidOption('options', 'must be an object that has a baseUrl');
   const { base, key } = readBaseUrl(options.baseUrl);
   const send = options.fetch ?? globalThis.fetch.bind(globalThis);
   if (typeof send !== 'function') throw invalidOption('fetch', 'must be a function');
@@ -122,6 +124,7 @@ export function createTransport(options: PodgateOptions): Transport {
       }
     },
     async send(asked) {
+      checkSignal(asked.signal);
       const call = withJson(asked);
       for (let retries = 0; ; retries++) {
         try {
@@ -134,6 +137,12 @@ export function createTransport(options: PodgateOptions): Transport {
       }
     },
   };
+}
+
+/** Throws PodgateError for what is given in place of a signal: a controller, most often, whose end nobody would hear of. */
+export function checkSignal(signal: unknown): void {
+  if (signal && typeof (signal as Partial<AbortSignal>).throwIfAborted !== 'function')
+    throw invalidOption('signal', 'must be an AbortSignal, such as the signal of an AbortController');
 }
 
 /** Written once: every attempt sends the same. */

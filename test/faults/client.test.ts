@@ -375,6 +375,35 @@ describe('a client that is given what cannot be sent', () => {
     expect(inspect(error)).not.toContain('SECRET');
   });
 
+  test.for([undefined, null, 'http://here'])('as %j in place of its options throws in a word', (options) => {
+    expect(() => new Podgate(options as never)).toThrow(
+      expect.objectContaining({
+        code: 'invalid_request',
+        message: 'options must be an object that has a baseUrl',
+      }),
+    );
+  });
+
+  test('as a controller in place of its signal rejects, and sends nothing', async () => {
+    const { podgate, requests } = await start((_request, response) => answer(response, 200, END));
+    const options = { signal: new AbortController() as never };
+    const session = podgate.sessions.open('s');
+    for (const call of [
+      podgate.execute('x', options),
+      collect(podgate.stream('x', options)),
+      collect(podgate.executions.events('e', options)),
+      podgate.files.list({ signal: {} as never }),
+      session.bash('x', options),
+      session.terminal({}, options),
+    ])
+      expect(await rejection(call)).toMatchObject({
+        code: 'invalid_request',
+        started: 'no',
+        errors: [{ path: 'signal' }],
+      });
+    expect(requests).toEqual([]);
+  });
+
   test('as an idempotency key or an event rejects, and sends nothing', async () => {
     const { podgate, requests } = await start((_request, response) => response.end());
     const calls = [
