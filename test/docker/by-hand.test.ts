@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { removeContainer } from '../../agent/backends/docker/containers.ts';
 import type { TemplateInput } from '../../shared/template.ts';
+import { codeOf } from '../fakes/code-of.ts';
 import { type DockerAgent, startDockerAgent } from '../fakes/docker-agent.ts';
 import { ENGINE_IMAGE, openEngine } from '../fakes/docker-engine.ts';
 import { openEngineDoor } from '../fakes/engine-door.ts';
@@ -48,6 +49,12 @@ async function removeAll(agent: DockerAgent): Promise<void> {
   for (const { Id } of await agent.containers()) await removeContainer(client, Id);
 }
 
+/** `docker restart` of whatever is there. */
+async function restartAll(agent: DockerAgent): Promise<void> {
+  for (const { Id } of await agent.containers())
+    await client.call({ method: 'POST', path: `/containers/${Id}/restart`, query: { t: '0' } });
+}
+
 async function endsWithNothing(agent: DockerAgent): Promise<void> {
   await agent.end();
   expect(await agent.containers()).toEqual([]);
@@ -80,6 +87,26 @@ describe('a container that somebody removes', () => {
     await removeAll(agent);
     held.release();
     expect((await run('removed-resetting')).stdout).toBe('42\n');
+    await endsWithNothing(agent);
+  });
+});
+
+describe('a container that somebody starts again', () => {
+  test('while a program runs in it is sandbox_lost, started yes', async () => {
+    const agent = await start('restarted-running');
+    const held = await stack.hold({ cluster: 'restarted-running', queue_timeout_ms: 60_000 });
+    await restartAll(agent);
+    expect(await held.last).toMatchObject({ event: 'error', data: { code: 'sandbox_lost', started: 'yes' } });
+    expect((await run('restarted-running')).stdout).toBe('42\n');
+    await endsWithNothing(agent);
+  });
+
+  test('is no session’s any more: what the session had is gone', async () => {
+    const agent = await start('restarted-session');
+    const session = await stack.podgate.sessions.create({ cluster: 'restarted-session' });
+    await restartAll(agent);
+    const next = () => codeOf(session.execute('1'));
+    await expect.poll(next, { timeout: 60_000 }).toBe('404 not_found');
     await endsWithNothing(agent);
   });
 });

@@ -116,6 +116,10 @@ class Attachment:
         offsets = body.get("offsets")
         if body.get("epoch") != epoch or epoch <= self.epoch or not isinstance(offsets, dict):
             raise FrameError("ATTACH is not what the protocol says")
+        if self.epoch == 0 and epoch > 1:
+            # Another runner was here, and the container was started again: what it had is gone.
+            self.over = True
+            return
         self.epoch = stream.epoch = epoch
         self.stream = stream
         self._owner.on_attach(offsets)
