@@ -59,8 +59,12 @@ export async function claimKey(deps: ClaimDeps, given: ClaimAsk): Promise<string
       releaseKey(deps, given);
       throw new Failure('conflict', 'This Idempotency-Key was used for another request; use a new one.');
     }
-    const hasBegun = other.state !== 'unknown' && other.state !== 'fenced';
-    if (hasBegun || (patience.leftMs <= 0 && (await mayHaveBegun(deps, other.execution_id, given.signal)))) {
+    const hasBegun =
+      isBegun(other.state) ||
+      (patience.leftMs > 0
+        ? await hasBegunElsewhere(deps, other.execution_id, given.tenant, patience)
+        : await mayHaveBegun(deps, other.execution_id, given.signal));
+    if (hasBegun) {
       releaseKey(deps, given);
       return other.execution_id;
     }
@@ -139,12 +143,31 @@ function noRoom(): Failure {
   return new Failure('at_capacity', detail, { retryAfterMs: ROOM_RETRY_MS });
 }
 
+/** Who keeps the key need not be who runs the execution: of that its own agent alone can tell, if it is there. */
+async function hasBegunElsewhere(
+  { ids, directory }: ClaimDeps,
+  executionId: string,
+  tenant: string,
+  patience: Patience,
+): Promise<boolean> {
+  const parts = await ids.open('x', executionId);
+  const link = parts && directory.linkTo(tenant, parts.instance);
+  if (!link) return false;
+  const answer = await link.questions.status(executionId, false, STATUS_TIMEOUT_MS);
+  if (!answer) patience.leftMs -= STATUS_TIMEOUT_MS;
+  return answer !== null && isBegun(answer.state);
+}
+
 /** Where its agent says that it will never begin, it may be replaced. Rejects where nobody can say. */
 async function mayHaveBegun(deps: ClaimDeps, executionId: string, signal: AbortSignal): Promise<boolean> {
   const parts = await deps.ids.open('x', executionId);
   const answer = parts && (await askSister(deps, { ...parts, executionId }, true, () => !signal.aborted));
   if (!answer || answer.state === 'unknown') throw unknownKey();
   return answer.state !== 'fenced';
+}
+
+function isBegun(state: Answer['state']): boolean {
+  return state !== 'unknown' && state !== 'fenced';
 }
 
 /** Nobody has said in time what became of the execution that a key stands for. */

@@ -893,6 +893,36 @@ describe('Idempotency-Key', () => {
     expect(link.executions).toEqual([]);
   });
 
+  test('that another agent keeps is read at once where its execution has begun', async () => {
+    const { bench, agent, ask } = await first();
+    const other = await bench.agent({ refill: false, instance: 'instance-0', slots: 0 });
+    await bench.clock.settle();
+    const begun = ask();
+    const execution = (await agent.next()).begin();
+    execution.out('theirs').exit();
+    await begun;
+    agent.records.set(execution.id, { state: 'ended', record: null });
+    const anew = createGateway(bench.deps);
+    const linkOf = async (old: MockAgent) => {
+      const link = await new MockAgent(anew, { ...old.options }).joined();
+      return Object.assign(link, { claims: old.claims, records: old.records });
+    };
+    const [keeper, link] = [await linkOf(other), await linkOf(agent)];
+    await bench.clock.settle();
+    const answer = anew.fetch(
+      new Request('http://gate.example/v1/execute', {
+        method: 'POST',
+        headers: { ...KEYED, authorization: `Bearer ${await bench.key()}` },
+        body: JSON.stringify(BODY),
+      }),
+    );
+    const stream = await link.attached(execution);
+    Object.assign(stream.sent, { stdout: 0 });
+    stream.resume().out('theirs').exit();
+    expect(await (await answer).json()).toMatchObject({ stdout: 'theirs', execution_id: execution.id });
+    expect(keeper.received.some(({ name }) => name === 'CLAIM')).toBe(true);
+  });
+
   test.for([
     ['fenced', 'is run by the next gateway where its own is gone before it began'],
     ['unknown', 'is never run again where nobody can tell whether it began'],
@@ -924,8 +954,11 @@ describe('Idempotency-Key', () => {
     const link = await linkTo(after);
     const answer = askAt(after);
     await link.seen('CLAIM');
-    for (let polls = 0; polls < 6; polls += 1) await bench.clock.advance(CLAIM_POLL_MS);
-    await link.seen('STATUS');
+    const isFenced = () =>
+      link.received.some(
+        ({ name, body }) => name === 'STATUS' && (body as FromGateway['STATUS']).refuse_if_unknown,
+      );
+    while (!isFenced()) await bench.clock.advance(CLAIM_POLL_MS);
     if (state === 'unknown')
       expect(await problemOf(await answer)).toMatchObject({
         status: 502,
