@@ -25,7 +25,8 @@ export type FollowedAccessDeps = {
 export function followAccess(deps: FollowedAccessDeps): KubeAccess {
   const { read, stamp, told, followMs = FOLLOW_MS } = deps;
   let current = deps.first;
-  let known = deps.firstStamp;
+  /** Of what was read last; undefined where that failed, to be read again whatever is there. */
+  let known: string | undefined = deps.firstStamp;
   let lookedAtMs = performance.now();
   let readAtMs = Number.NEGATIVE_INFINITY;
   let reading: Promise<boolean> | undefined;
@@ -48,6 +49,7 @@ export function followAccess(deps: FollowedAccessDeps): KubeAccess {
       old.retire();
       return true;
     } catch (cause) {
+      known = undefined;
       if (!closed) told?.failed(cause);
       return false;
     } finally {
