@@ -57,7 +57,9 @@ describeStack('an execution that is asked for its results', { templates: TEMPLAT
   });
 
   test('gives what IPython’s display is given, which is the same there, and raw representations', async () => {
-    const core = 'def display(*values, **options): print(*values)\n';
+    const core = `def display(*values, **options): print(*values)
+def publish_display_data(data, metadata=None, *, transient=None, **_): print(*data)
+`;
     const staged = [
       ['__init__.py', ''],
       ['core/__init__.py', ''],
@@ -77,6 +79,18 @@ display({"text/markdown": "*m*"}, raw=True)`;
     ]);
     const plain = await run(code.split('\n', 2).join('\n'), { files: staged, rich: false });
     expect(plain.stdout).toBe('6\n');
+    const publish = `from IPython.display import publish_display_data as publish
+publish({"text/html": "<i>"}, {}, transient={"display_id": "a"})
+publish(data={"text/html": "<p>"})
+publish({"text/html": "<u>"}, update=True, transient={"display_id": "a"})`;
+    const published = await run(publish, { files: staged });
+    expect(published).toMatchObject({ stdout: '', stderr: '', error: null });
+    expect(published.results).toEqual([
+      { kind: 'display', data: { 'text/html': '<u>' } },
+      { kind: 'display', data: { 'text/html': '<p>' } },
+    ]);
+    const printed = await run(publish, { files: staged, rich: false });
+    expect(printed.stdout).toBe('text/html\n'.repeat(3));
   });
 
   test('says nothing of results where it is not asked', async () => {

@@ -1,9 +1,9 @@
-"""What libraries leave to a notebook, where a program's results are wanted: `show` of pyplot and Plotly, IPython's `display`
-and `clear_output`; and what to write in place of its commands.
+"""What libraries leave to a notebook, where a program's results are wanted: `show` of pyplot and Plotly, IPython's `display`,
+`publish_display_data` and `clear_output`; and what to write in place of its commands.
 
 Figures are given where `show` is called, and closed, so that the next plot begins anew: two plots with a `show()` behind
-each would else be one figure that holds both. Outside IPython's shell its `display` would only print, and Plotly look for
-a browser.
+each would else be one figure that holds both. Outside IPython's shell its `display` would only print,
+`publish_display_data` make such a shell, which has no front end, and Plotly look for a browser.
 """
 
 import functools
@@ -74,6 +74,16 @@ def _display(own, results):
     return display
 
 
+def _publish(own, results):
+    def publish_display_data(data, *args, **options):
+        if not results().rich:
+            return own(data, *args, **options)
+        place = (options.get("transient") or {}).get("display_id")
+        results().display(data, raw=True, display_id=place, update=options.get("update", False))
+
+    return publish_display_data
+
+
 def _clear_output(own, results):
     def clear_output(wait=False):
         if not results().rich:
@@ -99,7 +109,7 @@ def _show_plotly(own, results):
     return show
 
 
-_IPYTHON = {"display": _display, "clear_output": _clear_output}
+_IPYTHON = {"display": _display, "publish_display_data": _publish, "clear_output": _clear_output}
 _CALLS = {
     "matplotlib.pyplot": {"show": _show},
     "plotly.io._renderers": {"show": _show_plotly},
