@@ -136,6 +136,26 @@ Plot()`;
     });
   });
 
+  test('gives text as text where a value has it as bytes, and nothing where it has None', async () => {
+    const code = `class Value:
+    def _repr_mimebundle_(self): return {"text/html": "<b>é".encode(), "image/png": b"\\x89", "text/latex": None}
+    def _repr_svg_(self): return bytearray(b"<svg/>")
+    def _repr_json_(self): return b'{"a": 1}'
+    def _repr_latex_(self): return "$x$"
+    def _repr_markdown_(self): return b"\\xff"
+    def __repr__(self): return "value"
+Value()`;
+    expect(given(await run(code))?.[0]?.[1]).toEqual({
+      'text/html': '<b>é',
+      'image/png': 'iQ==',
+      'image/svg+xml': '<svg/>',
+      'application/json': { a: 1 },
+      'text/latex': '$x$',
+      'text/markdown': '\ufffd',
+      'text/plain': 'value',
+    });
+  });
+
   test('awaits at its top level, all of it in one loop', async () => {
     const begin = `from __future__ import annotations
 import asyncio

@@ -136,7 +136,7 @@ class Results:
         place = self._vacate(display_id) if update else len(self._results)
         data = {}
         for name, value in found.items():
-            text = text_for(value)
+            text = text_for(name, value)
             if text is None:
                 continue
             text = spelled(text)
@@ -257,7 +257,9 @@ def representations(value, displayed=False):
 
 
 def named(bundle):
-    return {name: part for name, part in bundle.items() if isinstance(name, str) and len(name) < 128}
+    return {
+        name: part for name, part in bundle.items() if isinstance(name, str) and len(name) < 128 and part is not None
+    }
 
 
 def draw_figure(value, displayed, found, partial):
@@ -280,7 +282,7 @@ def draw(figure, found, partial):
         file = io.BytesIO()
         figure.savefig(file, format="png", bbox_inches="tight", dpi=dpi)
         found["image/png"] = file.getvalue()
-        if len(text_for(file.getvalue())) <= MAX_REPRESENTATION_BYTES:
+        if len(text_for("image/png", file.getvalue())) <= MAX_REPRESENTATION_BYTES:
             return
         partial["image/png"] = "fewer_dots"
 
@@ -307,15 +309,19 @@ def table_of(value):
         return None, True
 
 
-def text_for(part):
+def text_for(name, part):
     if isinstance(part, (bytes, bytearray)):
-        return base64.b64encode(bytes(part)).decode("ascii")
+        return part.decode("utf-8", "replace") if is_text(name) else base64.b64encode(part).decode("ascii")
     if isinstance(part, str):
         return part
     try:
         return json.dumps(part)
     except Exception:
         return None
+
+
+def is_text(name):
+    return name.startswith("text/") or name.endswith(("json", "xml", "javascript"))
 
 
 def text_of(error):
