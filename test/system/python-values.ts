@@ -53,18 +53,18 @@ plt.plot([3, 4]); print(len(plt.gca().lines), plt.get_fignums()); plt.show(block
 `;
 export const FIGURES_AND_TABLE = `${TWO_FIGURES}
 import pandas as pd
-pd.DataFrame({"a": [1, 2], "b": ["x", None]})`;
+pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": [2.5e-12, 1 / 3]})`;
 
 export function expectFiguresAndTable(results: PythonResults['results'] | undefined): void {
   expect(results?.map(({ kind }) => kind)).toEqual(['result', 'figure', 'figure']);
   const [table, ...figures] = results ?? [];
   expect(table?.data['text/html']).toContain('<table');
   expect(table?.data['application/json']).toEqual({
-    columns: ['a', 'b'],
+    columns: ['a', 'b', 'c'],
     index: [0, 1],
     data: [
-      [1, 'x'],
-      [2, null],
+      [1, 'x', 2.5e-12],
+      [2, null, 0.333333333333333],
     ],
   });
   for (const { data } of figures)
