@@ -27,6 +27,8 @@ describePython('an interrupt of a piece of code', (python) => {
     const pid = context()?.pid as number;
     // A machine with too much to do.
     process.kill(pid, 'SIGSTOP');
+    // One that has not stopped yet takes what comes meanwhile, and nobody would see it pending.
+    await until(() => context()?.state === 'T');
     const struck = await run('print("begun")\nimport time; time.sleep(600)', {
       timeoutMs: 30_000,
       onStarted: async (execution) => {
