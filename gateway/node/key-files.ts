@@ -3,7 +3,11 @@ import { dirname, resolve } from 'node:path';
 import * as z from 'zod';
 import { Failure } from '../../shared/errors.ts';
 import { importKeyring, type Keyring } from '../../shared/ids.ts';
+import { printable } from '../../shared/printable.ts';
 import { type IssuerEntry, issuersSchema } from '../auth/issuers.ts';
+
+/** Of what is wrong with a file, as many are told. */
+const MAX_FAULTS = 5;
 
 /**
  * Reads `issuers.json`; paths in it are relative to it. Throws `invalid_request` that says which entry is wrong and
@@ -40,7 +44,17 @@ async function readChecked<T>(
     return await parse(JSON.parse(text));
   } catch (cause) {
     // Messages of JSON.parse quote the text, which may be a secret.
-    const reason = cause instanceof z.ZodError ? z.prettifyError(cause) : 'It is not valid JSON.';
-    throw new Failure('invalid_request', `The ${what} in ${path} are not valid. ${reason}`);
+    const reason = cause instanceof z.ZodError ? faultsOf(cause) : 'it is not valid JSON';
+    throw new Failure('invalid_request', `The ${what} in ${path} are not valid: ${reason}.`);
   }
+}
+
+/** On one line: it goes to a log and to a terminal. */
+function faultsOf({ issues }: z.ZodError): string {
+  const faults = issues.slice(0, MAX_FAULTS).map(({ path, message }) => {
+    const place = z.core.toDotPath(path);
+    return place === '' ? message : `${place}: ${message}`;
+  });
+  const more = issues.length - faults.length;
+  return printable([...faults, ...(more > 0 ? [`and ${more} more`] : [])].join('; '));
 }

@@ -117,4 +117,21 @@ describe('files of configuration', () => {
     writeFileSync(file, '{"issuers":[{"kind":"callers","issuer":"a"}]}');
     await expect(readIssuers(file)).rejects.toThrow(/exactly one of tenant/);
   });
+
+  test('that are wrong name file, member and what is allowed, on one line that is safe for a terminal', async () => {
+    const file = join(dir, 'issuers.json');
+    const entry = { kind: 'callers', issuer: 'a b', tenant: 'acme', jwks_file: 'keys.json', '\u001b\n': 1 };
+    writeFileSync(file, JSON.stringify({ issuers: [entry] }));
+    await expect(readIssuers(file)).rejects.toThrow(
+      expect.objectContaining({
+        detail: `The trusted issuers in ${file} are not valid: issuers[0].issuer: use 1 to 256 visible ASCII characters; issuers[0]: Unrecognized key: "\\u001b\\u000a".`,
+      }),
+    );
+    writeFileSync(file, JSON.stringify({ issuers: Array(6).fill({ kind: 'neither' }) }));
+    await expect(readIssuers(file)).rejects.toThrow(/^[^\n]*issuers\[0\]\.kind: [^\n]*; and \d+ more\.$/);
+    writeFileSync(file, '{"keys":[{"kty":"oct","kid":"a","k":"topsecret"}]}');
+    await expect(readKeyring(file)).rejects.toThrow(
+      / are not valid: keys\[0\]\.k: use 32 bytes in base64url\.$/,
+    );
+  });
 });
