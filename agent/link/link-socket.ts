@@ -50,12 +50,14 @@ export function createAgentSocket(socket: WebSocket, clock: Clock, handlers: Soc
   });
   socket.on('unexpected-response', (request, response) => {
     request.destroy();
-    const detail = `The gateway answered ${response.statusCode} instead of an upgrade.`;
+    const detail = `The gateway at ${whereOf(socket)} answered ${response.statusCode} instead of an upgrade.`;
     handlers.closed({ code: 'unreachable', detail });
   });
   // Stays for good: a socket that is terminated while it connects reports that here.
   socket.on('error', (error: NodeJS.ErrnoException) => {
-    handlers.closed({ code: opened ? 'lost' : 'unreachable', detail: error.code ?? error.message });
+    const why = error.code ?? error.message;
+    if (opened) handlers.closed({ code: 'lost', detail: why });
+    else handlers.closed({ code: 'unreachable', detail: `No link to ${whereOf(socket)}: ${why}.` });
   });
   socket.on('close', (code, reason) => {
     const said = reason.length > 0 ? ` (${printable(reason)})` : '';
@@ -93,6 +95,12 @@ export function createAgentSocket(socket: WebSocket, clock: Clock, handlers: Soc
       if (socket.readyState !== socket.CLOSING && socket.readyState !== socket.CLOSED) socket.terminate();
     },
   };
+}
+
+/** What was dialled, without a user name and a password that its URL may hold. */
+function whereOf({ url }: WebSocket): string {
+  const { protocol, host, pathname } = new URL(url);
+  return `${protocol}//${host}${pathname}`;
 }
 
 /** Empty where clocks are no reason to refuse a token or a proof. */

@@ -318,6 +318,17 @@ describe('a gateway that misbehaves before WELCOME', () => {
     });
   });
 
+  test('that cannot be reached is named, without what its URL may hold beside', async () => {
+    const mock = await gateway();
+    const gatewayUrl = new URL(`https://user:SECRET@${mock.url.host}/below`);
+    const test = await startTestAgent(mock, { gatewayUrl });
+    cleanups.push(() => test.agent.close());
+    expect(await test.line('link_ended')).toMatchObject({
+      code: 'unreachable',
+      detail: `No link to wss://${mock.url.host}/below/v1/agents/link: EPROTO.`,
+    });
+  });
+
   test('that its token names no cluster of its for is not asked, and the log says what to do', async () => {
     const mock = await gateway();
     let credential = await testCredential(['lab', 'eu-*']);
@@ -338,7 +349,11 @@ describe('a gateway that misbehaves before WELCOME', () => {
     const mock = await gateway({ refuse: 503 });
     const test = await startTestAgent(mock);
     cleanups.push(() => test.agent.close());
-    expect(await test.line('link_ended')).toMatchObject({ code: 'unreachable' });
+    const dialled = `ws://${mock.url.host}/v1/agents/link`;
+    expect(await test.line('link_ended')).toMatchObject({
+      code: 'unreachable',
+      detail: `The gateway at ${dialled} answered 503 instead of an upgrade.`,
+    });
     expect(test.agent.status().obstacles).toContain('No gateway is connected.');
     mock.options = {};
     await (await mock.nextLink()).next('SLOTS');
