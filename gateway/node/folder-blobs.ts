@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Failure } from '../../shared/errors.ts';
 import { storeFull } from '../files/file-ledger.ts';
 import type { Blobs } from '../files/indexed-file-store.ts';
 import type { FileSink } from '../files/reserved-writer.ts';
@@ -8,6 +9,9 @@ import { encodeTrailer } from './file-trailer.ts';
 
 const READ_BYTES = 65_536;
 const FULL_DISK = ['ENOSPC', 'EDQUOT'];
+/** The process, or the machine, has no descriptor left: those of others are given back at their ends. */
+const NO_DESCRIPTOR = ['EMFILE', 'ENFILE'];
+const DESCRIPTOR_RETRY_MS = 1_000;
 
 /** `incoming/<id>` while it is written, `owners/<digest>/<id>` once it is whole. */
 export type StoreFolders = { incoming: string; owners: string };
@@ -62,7 +66,7 @@ type Place = {
 };
 
 async function beginFile({ temporary, directory, id, account, whenFree }: Place): Promise<FileSink> {
-  const handle = await open(temporary, 'wx', 0o600).catch(onFullDisk);
+  const handle = await open(temporary, 'wx', 0o600).catch(onNoDescriptor).catch(onFullDisk);
   return {
     append: (chunk) => writeAll(handle, chunk),
 
@@ -95,12 +99,18 @@ function onFullDisk(error: NodeJS.ErrnoException): never {
   throw FULL_DISK.includes(error.code ?? '') ? storeFull(error) : error;
 }
 
+function onNoDescriptor(cause: NodeJS.ErrnoException): never {
+  if (!NO_DESCRIPTOR.includes(cause.code ?? '')) throw cause;
+  const options = { cause, retryAfterMs: DESCRIPTOR_RETRY_MS };
+  throw new Failure('at_capacity', 'The gateway has too many files and connections open.', options);
+}
+
 async function openIfThere(path: string): Promise<FileHandle | undefined> {
   try {
     return await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
+    return onNoDescriptor(error as NodeJS.ErrnoException);
   }
 }
 

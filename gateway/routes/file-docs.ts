@@ -49,7 +49,7 @@ export const FILE_DOCS: readonly Route[] = [
     doc: {
       summary: 'Download a file',
       responses: { 200: { description: 'Its bytes', content: binary } },
-      problems: [404],
+      problems: [404, 503],
     },
   },
   {

@@ -2,8 +2,10 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmod,
+  type FileHandle,
   mkdir,
   mkdtemp,
+  open,
   readdir,
   readFile,
   rm,
@@ -25,6 +27,13 @@ const LIMITS = { maxFileBytes: 10_000_000, maxBytes: 100_000_000, maxFiles: 1_00
 const CEILINGS = { file_bytes: null, file_count: null };
 const OWNER = 'acme/anna';
 const STRANGER = join(fileURLToPath(import.meta.url), '..', '..', 'fakes', 'folder-file-store-writer.ts');
+
+/** Bounds the files that process $1 may have open to $2 until its input ends. */
+const LIMIT_OF = `
+before=$(prlimit --pid $1 --nofile --noheadings --raw --output SOFT)
+prlimit --pid $1 --nofile=$2:
+echo; read end
+prlimit --pid $1 --nofile=$before:`;
 
 async function makeFolder(): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'podgate-files-'));
@@ -245,6 +254,33 @@ describe('a folder store', () => {
         await store.open(OWNER, file_id).then(({ body: read }) => new Response(read).arrayBuffer());
     }
     await expect.poll(descriptors).toBeLessThanOrEqual(before);
+  });
+
+  test('is asked for again where its process has no descriptor left, which is no fault of its caller', async () => {
+    const directory = await makeFolder();
+    const store = await openStore(directory);
+    const meta = await put(store, 'hello');
+    const stuffed: FileHandle[] = [];
+    // What is open stays so; nothing more can be, until the limit is as it was.
+    const limits = spawn('sh', ['-c', LIMIT_OF, 'sh', String(process.pid), '40'], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    await once(limits.stdout, 'data');
+    const refused = [];
+    try {
+      for (let files = 0; files < 100; files += 1) stuffed.push(await open(directory));
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'EMFILE' });
+      refused.push(await put(store, 'more').catch((failure: unknown) => failure));
+      refused.push(await store.open(OWNER, meta.file_id).catch((failure: unknown) => failure));
+    }
+    limits.stdin.end();
+    await once(limits, 'exit');
+    for (const handle of stuffed) await handle.close();
+    const failure = { code: 'at_capacity', status: 503, retryable: true, retryAfterMs: 1_000 };
+    expect(refused).toMatchObject([failure, failure]);
+    expect(await new Response((await store.open(OWNER, meta.file_id)).body).text()).toBe('hello');
+    expect(await store.usage(OWNER)).toEqual({ bytes: 5, count: 1 });
   });
 
   test('answers for a file that a hand took from the disk', async () => {
