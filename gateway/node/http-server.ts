@@ -98,6 +98,8 @@ export function createHttpServer(opening: Promise<Gateway>): HttpServer {
     },
   );
   answerClientErrors(server);
+  // What else than 100-continue a client expects may be passed over (RFC 9110 10.1.1). Node's own refusal has no body.
+  server.on('checkExpectation', (incoming, outgoing) => server.emit('request', incoming, outgoing));
   return {
     server,
     ...watchConnections(server, answering),

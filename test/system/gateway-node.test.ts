@@ -112,6 +112,17 @@ describe('the agents’ endpoint over real sockets', () => {
     expect(status).toBe(200);
   });
 
+  test('passes over what a client expects beside 100-continue', async () => {
+    const { url } = await serveTestGateway();
+    const status = await new Promise((resolve, reject) => {
+      get(`${url}/health`, { headers: { Expect: 'tea' } }, ({ statusCode }) => resolve(statusCode)).on(
+        'error',
+        reject,
+      );
+    });
+    expect(status).toBe(200);
+  });
+
   test('closes with the protocol’s own code what is too large, and what is text', async () => {
     const served = await serveTestGateway();
     for (const [message, code] of [
