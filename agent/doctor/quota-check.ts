@@ -12,6 +12,14 @@ import { ruleText } from './rights-check.ts';
 /** Beside the pool's: each canary has two at most beside what it borrows, and one of its own. */
 const CANARY_PODS = 3 * CANARIES_AT_ONCE;
 
+/** A quota's other names for what it counts. */
+const SHORT_NAMES = {
+  'count/pods': 'pods',
+  cpu: 'requests.cpu',
+  memory: 'requests.memory',
+  'ephemeral-storage': 'requests.ephemeral-storage',
+} as const;
+
 type Amounts = Readonly<Record<string, string>>;
 type Quota = {
   metadata?: { name?: string };
@@ -36,7 +44,8 @@ export function wantedOf(templates: readonly Template[]): Readonly<Record<string
     ] as const)
       for (const [name, text] of Object.entries(amounts)) add(`${kind}.${name}`, max * parseQuantity(text));
   }
-  return { ...wanted, 'count/pods': wanted.pods ?? 0 };
+  for (const [short, name] of Object.entries(SHORT_NAMES)) wanted[short] = wanted[name] ?? 0;
+  return wanted;
 }
 
 /** Whether the namespace's quotas have room for the pools. */

@@ -106,6 +106,9 @@ test('what pools want is all of them at their largest, with their canaries', asy
     parseTemplate({ name, image: 'i', pool: { min: 1, max }, resources: { cpus: 0.5 } });
   const wanted = wantedOf([await template('a', 4), await template('b', 3)]);
   expect(wanted).toMatchObject({ pods: 13, 'count/pods': 13, 'limits.cpu': 3.5 });
+  // A quota may call its requests so.
+  expect(wanted).toMatchObject({ cpu: wanted['requests.cpu'], memory: wanted['requests.memory'] });
+  expect([wanted.cpu, wanted.memory]).toEqual([expect.any(Number), expect.any(Number)]);
 });
 
 test('a check is one line, and its advice is below it', () => {
