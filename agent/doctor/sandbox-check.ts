@@ -42,7 +42,7 @@ export async function* checkSandbox(
   { backend, clock, signal }: SandboxCheckDeps,
   template: Template,
 ): AsyncGenerator<Check> {
-  const wide = { ...template, preload: [], resources: { ...template.resources, processes: MANY_PROCESSES } };
+  const wide = { ...template, resources: { ...template.resources, processes: MANY_PROCESSES } };
   const startedMs = clock.now();
   let name = 'pod';
   try {
@@ -65,6 +65,7 @@ export async function* checkSandbox(
       using readyBy = createDeadline(clock, READY_TIMEOUT_MS, late('The runner said nothing.'), signal);
       const ready = await orAborted(runner.ready, readyBy.signal);
       yield runnerCheck(ready, template);
+      if (ready.ok && template.preload.length > 0) yield preloadCheck(ready, template);
       name = 'pid limit';
       if (ready.ok) yield pidCheck(await countThreads(runner, clock, { template: wide, signal }), template);
       runner.close();
@@ -122,6 +123,19 @@ export function runnerCheck(
   const by = held === '' ? '' : `; programs are confined by ${held}`;
   const without = absent === '' ? '' : `; '${template}' does not require ${absent}, which this node has not`;
   return { name, state: 'ok', detail: `Python ${python}${by}${without}` };
+}
+
+/** What cannot be imported fails no sandbox: each program imports it anew, and meets the reason there. */
+export function preloadCheck(
+  { preloaded, preload_failed }: Pick<Ready, 'preloaded' | 'preload_failed'>,
+  { name: template }: Pick<Template, 'name'>,
+): Check {
+  const name = 'preload';
+  if (preload_failed.length === 0)
+    return { name, state: 'ok', detail: `${template}: ${preloaded.join(', ')}` };
+  const detail = `'${template}' preloads what its image cannot import; put it there, or take it out of preload:`;
+  const advice = preload_failed.map(({ name: module, error }) => `${module}: ${error}`);
+  return { name, state: 'warn', detail, advice };
 }
 
 /** What the node grants, beside what the template promises. */

@@ -158,6 +158,15 @@ export function describeDoctor(name: string, open: () => Promise<TestCluster>): 
       );
     });
 
+    test('says what a template preloads that its image has not', async () => {
+      const good = await doctor({ preload: ['json'] });
+      expect(good.stdout).toMatch(/^ {2}ok +preload +default: json$/m);
+      const { status, stdout } = await doctor({ preload: ['json', 'no_such_module'] });
+      expect(status).toBe(0);
+      expect(stdout).toMatch(/^ {2}WARN +preload +'default' preloads what its image cannot import; .*:$/m);
+      expect(stdout).toMatch(/^ +no_such_module: ModuleNotFoundError: No module named 'no_such_module'$/m);
+    });
+
     const NOT_HERE = 'what a real cluster refuses is its own: test/cluster/isolation.test.ts';
     const env = { PODGATE_CANARY_TARGETS: 'dns=127.0.0.4:5353,node=node:10250' };
     function fail(faults: Partial<NodeFaults>): void {
