@@ -80,8 +80,13 @@ export function createProgramInputRoutes(deps: ProgramInputDeps): Route[] {
       return await Promise.race([stream.end(keep), gone.promise]);
     } catch (error) {
       // Nobody knows how much of it the program has: sent again it would have some twice.
-      if (!(error instanceof Failure) || error.code === 'no_agent')
+      if (!(error instanceof Failure) || error.retryable)
         throw new Failure('agent_lost', 'The agent did not say how much of this arrived.', {
+          started: 'unknown',
+          cause: error,
+        });
+      if (error.code === 'not_found' || error.code === 'conflict')
+        throw new Failure('conflict', 'The program ended, and nobody knows how much of this it was given.', {
           started: 'unknown',
           cause: error,
         });

@@ -71,6 +71,24 @@ test('an agent that took input, and says nothing over its next link, is given up
   expect(await problemOf(await answer)).toMatchObject({ code: 'deadline_exceeded', started: 'unknown' });
 });
 
+test.for([
+  ['not_found', { status: 409, code: 'conflict', detail: expect.stringMatching(/nobody knows how much/) }],
+  ['conflict', { status: 409, code: 'conflict', detail: expect.stringMatching(/nobody knows how much/) }],
+  ['draining', { status: 502, code: 'agent_lost', started: 'unknown' }],
+] as const)(
+  'an agent that took input, and is at an end with its program over its next link (%s), may have had all of it',
+  async ([code, told]) => {
+    const { bench, agent, answer } = await fed({ method: 'POST', body: 'text' });
+    const sister = await bench.agent({ identity: agent.options.identity });
+    agent.cut();
+    await sister.seen('INPUT');
+    const { stream = 0 } = sister.received.find(({ name }) => name === 'INPUT') ?? {};
+    sister.peer.open(stream);
+    sister.send('NACK', { code, detail: 'The program has ended.', retry_after_ms: null }, stream);
+    expect(await problemOf(await answer)).toMatchObject({ ...told, retryable: false });
+  },
+);
+
 test('a body that finds no room at all is refused at once: it may come again', async () => {
   const bench = await createGatewayBench();
   const agent = await bench.agent();
