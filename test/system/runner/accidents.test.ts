@@ -1,4 +1,4 @@
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
 import { describePython, expectNext, expectUnharmed, MIB, patience, py } from './suite.ts';
@@ -158,11 +158,12 @@ function zygoteOf(sandbox: Sandbox): number | undefined {
   return sandbox.processes().find((process) => process.parent === sandbox.pid)?.pid;
 }
 
-/** Resolves when the runner has buried it: it has seen its end by then. */
+/** Resolves when the runner has buried it and heard of its end: while the kernel takes it down its child takes the next job. */
 async function killZygote(sandbox: Sandbox): Promise<void> {
   const zygote = zygoteOf(sandbox);
   kill(zygote);
-  while (zygoteOf(sandbox) === zygote) await sandbox.client.ping(patience());
+  while (existsSync(`/proc/${zygote}`)) await sandbox.client.ping(patience());
+  await sandbox.client.ping(patience());
 }
 
 function kill(pid: number | undefined): void {
