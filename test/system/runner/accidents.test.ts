@@ -1,4 +1,14 @@
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { expect, test } from 'vitest';
 import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
 import { describePython, expectNext, expectUnharmed, MIB, patience, py } from './suite.ts';
@@ -170,12 +180,19 @@ function kill(pid: number | undefined): void {
   process.kill(pid as number, 'SIGKILL');
 }
 
+const GROUP_FILE_BYTES = 64;
+
 /** A control group of version 2 as files say it, where the sandbox can read it. */
 function createGroup() {
   const root = mkdtempSync('/var/tmp/podgate-group-');
   chmodSync(root, 0o755);
   const write = (files: Record<string, string | number>) => {
-    for (const [name, content] of Object.entries(files)) writeFileSync(`${root}/${name}`, `${content}`);
+    for (const [name, content] of Object.entries(files)) {
+      // Over what is there, at one length: the runner reads at any time, and a kernel's file is never empty.
+      const fd = openSync(`${root}/${name}`, constants.O_WRONLY | constants.O_CREAT);
+      writeSync(fd, `${content}`.padEnd(GROUP_FILE_BYTES, '\n'));
+      closeSync(fd);
+    }
   };
   write({
     'memory.current': 50 * MIB,
