@@ -954,11 +954,14 @@ describe('Idempotency-Key', () => {
     const link = await linkTo(after);
     const answer = askAt(after);
     await link.seen('CLAIM');
-    const isFenced = () =>
-      link.received.some(
-        ({ name, body }) => name === 'STATUS' && (body as FromGateway['STATUS']).refuse_if_unknown,
-      );
-    while (!isFenced()) await bench.clock.advance(CLAIM_POLL_MS);
+    const asked = () =>
+      link.received.flatMap(({ name, body }) => (name === 'STATUS' ? [body as FromGateway['STATUS']] : []));
+    // Asked at each look, and in the end to refuse it.
+    for (let looks = 1; !asked().at(-1)?.refuse_if_unknown; looks += 1) {
+      await until(() => asked().length === looks);
+      await bench.clock.settle();
+      await bench.clock.advance(CLAIM_POLL_MS);
+    }
     if (state === 'unknown')
       expect(await problemOf(await answer)).toMatchObject({
         status: 502,
