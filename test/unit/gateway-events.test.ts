@@ -5,6 +5,7 @@ import { CLAIM_POLL_MS } from '../../gateway/execution/key-claim.ts';
 import { COMEBACK_MS, OPEN_TIMEOUT_MS, STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
 import { READER_STALL_MS, RECORD_TTL_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { FromGateway } from '../../shared/messages.ts';
+import { digestPrincipal } from '../../shared/principal.ts';
 import { createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
 import { announceCluster, MockAgent } from '../fakes/mock-agent.ts';
 import type { MockExecution } from '../fakes/mock-execution.ts';
@@ -50,6 +51,22 @@ async function follow(
   Object.assign(stream.sent, { stdout: 0, stderr: 0 });
   return { stream, answer };
 }
+
+test.for([
+  ['no template, as a gateway of an earlier version made it, to every key of its principal', {}, 200],
+  ['a template that its key may not use to nobody', { template: 'large' }, 404],
+] as const)('an id answers that names %s', async ([, named, status]) => {
+  const bench = await createGatewayBench();
+  const agent = await bench.agent();
+  await bench.clock.settle();
+  const principalDigest = await digestPrincipal('acme/alice');
+  const at = { kind: 'x', tenant: 'acme', cluster: 'lab', instance: agent.instance } as const;
+  const id = await bench.deps.ids.seal({ ...at, principalDigest, ...named });
+  const times = { accepted_at_ms_ago: 2, started_at_ms_ago: 1, ended_at_ms_ago: null };
+  agent.records.set(id, { state: 'started', record: { ...times, exit: null } });
+  const key = await bench.key({ templates: ['default'] });
+  expect((await bench.ask(`/v1/executions/${id}`, { key })).status).toBe(status);
+});
 
 describe('/v1/executions/{id}/events', () => {
   test('gives what was said and is still to come, each event with an id to go on behind', async () => {

@@ -200,6 +200,20 @@ describe('an answer about files of a session', () => {
     },
   );
 
+  test.each([
+    ['a runner of an earlier version', {}, 'b'],
+    ['one that says where its page ends', { next: 'gone' }, 'gone'],
+  ])('of a folder goes on behind the last entry of %s', async (_who, said, cursor) => {
+    const { bench, agent, path } = await start();
+    const answer = bench.ask(`${path}/files/list`);
+    const execution = await agent.next();
+    const entries = ['a', 'b'].map((name) => ({ name, type: 'file', size: 1, mode: 420, modified_at: 1.5 }));
+    execution.begin().out(`${JSON.stringify({ ok: { entries, more: true, ...said } })}\n`);
+    await bench.clock.settle();
+    execution.exit();
+    expect(await (await answer).json()).toEqual({ entries, next_cursor: cursor });
+  });
+
   test('has what its schema has, and nothing beside it', async () => {
     const { bench, agent, path } = await start();
     const answer = bench.ask(`${path}/files/stat`);
