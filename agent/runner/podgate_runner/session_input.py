@@ -74,7 +74,7 @@ class SessionInput(Staging):
         """(arguments for bash, descriptors that it needs). Takes the code."""
         code = self.take_code()
         if len(code) <= MAX_ARGUMENT_BYTES and b"\0" not in code:
-            return [b"-c", code], []
+            return [b"-c", b"--", code], []
         fd = os.memfd_create("script")
         view = memoryview(code)
         while view:

@@ -82,6 +82,8 @@ describePython('a sandbox that is kept', (python) => {
       const again = await bash(sandbox, 'cat b; ls -A; cd /; x=1');
       expect(again.stdout).toBe('two\nb\nin\n');
       expect((await bash(sandbox, 'echo "$PWD:$x"')).stdout).toBe('/srv:\n');
+      const listed = await bash(sandbox, '-a || echo "$0"');
+      expect([listed.stdout, listed.stderr]).toEqual(['bash\n', 'bash: line 1: -a: command not found\n']);
       expect(first.stdout).toBe('one/srv\n');
     });
 
