@@ -42,7 +42,7 @@ describeSandbox('bash', (sandbox) => {
       language: 'bash',
       memoryBytes: 128 * MIB,
     });
-    expect(memory.result.exit_code).not.toBe(0);
+    expect(memory.result).toMatchObject({ outcome: 'exited', exit_code: 2 });
     await expectUnharmed(sandbox());
   });
 
@@ -105,7 +105,11 @@ describeSandbox('Node', (sandbox) => {
     const memory = await sandbox().run('const a = []; for (;;) a.push(Buffer.alloc(1 << 20, 1))', {
       language: 'node',
     });
-    expect(memory.result.exit_code).not.toBe(0);
+    expect(memory.result.outcome).toBe('signaled');
+    expect([133, 134]).toContain(memory.result.exit_code);
+    const large = await sandbox().run('Buffer.alloc(2 ** 30)', { language: 'node' });
+    expect(large.result).toMatchObject({ outcome: 'exited', exit_code: 1 });
+    expect(large.stderr).toContain('RangeError');
     expect(memory.result.peak_memory_bytes).toBeLessThan(400 * MIB);
     await expectUnharmed(sandbox());
   });
