@@ -12,7 +12,7 @@ import { parseCommand } from './parse-command.ts';
 import { createScreenFilter, type ScreenFilter } from './screen-filter.ts';
 import { screenSize } from './screen-size.ts';
 import { shellQuote } from './shell-quote.ts';
-import { createTypedInput, type TypedInput } from './typed-input.ts';
+import { createTypedInput, MAX_TYPED_BYTES, type TypedInput } from './typed-input.ts';
 import { createTypedKeys } from './typed-keys.ts';
 
 const HELP = `Usage: podgate shell [OPTIONS] [SESSION]
@@ -47,12 +47,16 @@ const DRAIN_MS = 50;
 const NOTICE =
   '\x1b7\x1b[999;1H\x1b[7m podgate: the connection is lost, trying again; ~. leaves \x1b[0m\x1b8';
 const NO_NOTICE = '\x1b7\x1b[999;1H\x1b[0m\x1b[2K\x1b8';
+/** With the bell: what is drawn next may take its place, and the end of the command says it again. */
+const LOST_NOTICE = '\x07\x1b7\x1b[999;1H\x1b[7m podgate: not all that was typed has arrived \x1b[0m\x1b8';
 /** What goes by itself. */
 const PASSING = ['connection_lost', 'draining', 'agent_lost', 'no_agent', 'rate_limited', 'at_capacity'];
 
 type Values = ReturnType<typeof parse>['values'];
 type Tty = { stdin: ReadStream; stdout: WriteStream };
 type Left = { status: number; why: 'exit' | 'left' | 'lost'; detail: string };
+/** `lostBytes`: typed, and not arrived. */
+type Attended = Left & { lostBytes: number };
 
 /** `podgate shell`. */
 export async function runShell(args: string[], io: Io): Promise<number> {
@@ -74,6 +78,11 @@ export async function runShell(args: string[], io: Io): Promise<number> {
     if (named === undefined) await end();
     throw error;
   });
+  if (left.lostBytes > 0)
+    await write(
+      io.stderr,
+      `podgate shell: ${left.lostBytes} bytes that were typed did not arrive: more than ${MAX_TYPED_BYTES} are not kept without a connection\n`,
+    );
   const isOver = left.why === 'exit' && named === undefined && !values.keep;
   if (isOver) await end();
   else if (left.why !== 'exit' || named === undefined)
@@ -107,7 +116,7 @@ function again({ id }: Session, { name }: Values): string {
 }
 
 /** From raw mode to the end, whatever it is; the terminal is left as it was found. */
-async function attend(session: Session, values: Values, { stdin, stdout }: Tty, io: Io): Promise<Left> {
+async function attend(session: Session, values: Values, { stdin, stdout }: Tty, io: Io): Promise<Attended> {
   const filter = createScreenFilter(values['raw-output']);
   const typed = createTypedInput();
   const leaving = new AbortController();
@@ -124,7 +133,8 @@ async function attend(session: Session, values: Values, { stdin, stdout }: Tty, 
   stdin.once('end', leave);
   stdin.setRawMode(true);
   try {
-    return await stay({ session, name: values.name, stdout, filter, typed, signal: leaving.signal });
+    const left = await stay({ session, name: values.name, stdout, filter, typed, signal: leaving.signal });
+    return { ...left, lostBytes: typed.lost };
   } finally {
     await pause(DRAIN_MS, undefined);
     stdin.off('data', onTyped);
@@ -215,7 +225,9 @@ async function show(terminal: Terminal, { stdout, filter, typed, signal }: Stay)
   const close = () => terminal.close();
   stdout.on('resize', resize);
   signal.addEventListener('abort', close, { once: true });
+  const lostBefore = typed.lost;
   typed.attach(terminal);
+  if (typed.lost > lostBefore) stdout.write(LOST_NOTICE);
   try {
     for await (const event of terminal.events()) {
       if (event.type === 'output') await write(stdout, filter.push(event.bytes));

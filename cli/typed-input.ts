@@ -9,6 +9,8 @@ export type TypedInput = {
   /** A new connection takes what the one before did not. */
   attach(terminal: Terminal): void;
   detach(): void;
+  /** Bytes that were too many to be kept, and that no connection had, as far as is known. */
+  readonly lost: number;
 };
 
 export function createTypedInput(): TypedInput {
@@ -16,10 +18,14 @@ export function createTypedInput(): TypedInput {
   let kept = new Uint8Array(0);
   /** Where `kept` begins, in all that was typed. */
   let from = 0;
+  let lost = 0;
 
   return {
     push(bytes) {
-      if (!terminal && kept.byteLength + bytes.byteLength > MAX_TYPED_BYTES) return;
+      if (!terminal && kept.byteLength + bytes.byteLength > MAX_TYPED_BYTES) {
+        lost += bytes.byteLength;
+        return;
+      }
       const joined = new Uint8Array(kept.byteLength + bytes.byteLength);
       joined.set(kept);
       joined.set(bytes, kept.byteLength);
@@ -31,6 +37,7 @@ export function createTypedInput(): TypedInput {
     attach(given) {
       terminal = given;
       const taken = given.state.input_offset ?? from + kept.byteLength;
+      lost += Math.max(0, from - taken);
       kept = kept.slice(Math.max(0, taken - from));
       // Also where what lies between is lost: the terminal counts what it is sent now from here on.
       from = taken;
@@ -38,6 +45,9 @@ export function createTypedInput(): TypedInput {
     },
     detach() {
       terminal = undefined;
+    },
+    get lost() {
+      return lost;
     },
   };
 }

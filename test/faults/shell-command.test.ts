@@ -1,4 +1,5 @@
 import { expect, test, vi } from 'vitest';
+import { MAX_TYPED_BYTES } from '../../cli/typed-input.ts';
 import type { FleetAgent, FleetGateway } from '../fakes/fleet.ts';
 import { describeShell } from '../system/shell-suite.ts';
 
@@ -50,9 +51,14 @@ describeShell('that loses its gateway', ({ fleet, terminal, enter }) => {
     tmux.type('echo he""re', 'Enter');
     expect(await tmux.shows(/^here$/m)).not.toContain('the connection is lost');
     await lose();
+    // More than is kept until it comes back.
+    for (let typed = 0; typed < MAX_TYPED_BYTES + 8_192; typed += 8_192) tmux.type('#'.repeat(8_192));
+    await fleet().ready();
+    await tmux.shows('####');
+    await lose();
     tmux.type('Enter', '~', '.');
-    expect(await tmux.shows('podgate shell: it goes on; come back with')).not.toContain(
-      'the connection is lost',
-    );
+    const shown = await tmux.shows('podgate shell: it goes on; come back with');
+    expect(shown).not.toContain('the connection is lost');
+    expect(shown.replaceAll('\n', '')).toMatch(/podgate shell: \d+ bytes that were typed did not arrive/);
   });
 });

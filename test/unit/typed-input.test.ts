@@ -23,6 +23,7 @@ test('what was lost with a connection, or typed without one, is sent over the ne
   typed.push(bytes('ghi'));
   const second = terminal(4);
   typed.attach(second.terminal);
+  expect(typed.lost).toBe(0);
   typed.push(bytes('jkl'));
   expect([first.got.text, second.got.text]).toEqual(['abcdef', 'efghijkl']);
   const third = terminal(12);
@@ -36,6 +37,7 @@ test('MAX_TYPED_BYTES wait for a connection, and not one more', () => {
   typed.push(bytes('b'));
   const next = terminal(0);
   typed.attach(next.terminal);
+  expect(typed.lost).toBe(1);
   expect(next.got.text).toBe('a'.repeat(MAX_TYPED_BYTES));
 });
 
@@ -45,10 +47,13 @@ test('what is too much to be kept is lost with its connection, and nothing behin
   typed.push(bytes('lost'));
   typed.push(new Uint8Array(MAX_TYPED_BYTES).fill(97));
   const second = terminal(1);
+  // The program has had one of the four.
   typed.attach(second.terminal);
+  expect(typed.lost).toBe(3);
   expect(second.got.text).toBe('a'.repeat(MAX_TYPED_BYTES));
   const third = terminal(1 + MAX_TYPED_BYTES);
   typed.attach(third.terminal);
+  expect(typed.lost).toBe(3);
   typed.push(bytes('next'));
   expect(third.got.text).toBe('next');
 });
