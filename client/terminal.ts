@@ -7,6 +7,9 @@ const SUBPROTOCOL = 'podgate.terminal.v1';
 const MAX_INPUT_BYTES = 32_768;
 /** The gateway gives up before: it waits 20 s for an agent. */
 const OPEN_MS = 30_000;
+/** The gateway is there, and so is the session: what a request without an upgrade cannot find out is left. */
+const UNEXPLAINED =
+  "The terminal's WebSocket could not be opened, and a WebSocket is not told why: the offset may be beyond what the terminal has shown, the sandbox may have no terminals, too much may be open there, or a proxy may let no WebSocket through";
 /** Output is acknowledged in steps; the gateway sends 256 KiB beyond. */
 const ACK_BYTES = 32_768;
 
@@ -114,7 +117,8 @@ async function refusal(
     return fallback;
   } catch (error) {
     signal?.throwIfAborted();
-    return error instanceof PodgateError && error.status !== 426 ? error : fallback;
+    if (!(error instanceof PodgateError)) return fallback;
+    return error.status === 426 ? new PodgateError(UNEXPLAINED, { code: 'connection_lost' }) : error;
   }
 }
 

@@ -1,4 +1,5 @@
 import { getEventListeners, once } from 'node:events';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { type WebSocket, WebSocketServer } from 'ws';
@@ -119,6 +120,24 @@ async function openAtSilent(messages: readonly string[], signal?: AbortSignal) {
   await once(server, 'connection');
   return { opening };
 }
+
+test('a terminal whose WebSocket alone is refused says so, with what may be why', async () => {
+  const server = createServer((_request, response) => {
+    response.writeHead(426, { 'Content-Type': 'application/problem+json' });
+    response.end(JSON.stringify({ code: 'upgrade_required', detail: 'Open a terminal as a WebSocket.' }));
+  });
+  server.on('upgrade', (_request, socket) => socket.end('HTTP/1.1 501 No\r\nContent-Length: 0\r\n\r\n'));
+  server.listen(0, '127.0.0.1');
+  onTestFinished(() => void server.close());
+  await once(server, 'listening');
+  const baseUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  await expect(new Podgate({ baseUrl, key: 'k' }).sessions.open('s').terminal()).rejects.toMatchObject({
+    code: 'connection_lost',
+    message: expect.stringMatching(
+      /^The terminal's WebSocket could not be opened, .* the sandbox may have no terminals/,
+    ),
+  });
+});
 
 test('a terminal whose gateway says nothing is opened no longer than its signal lets it, nor than 30 s', async () => {
   const ending = new AbortController();
