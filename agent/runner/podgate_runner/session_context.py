@@ -2,6 +2,7 @@
 
 import array
 import json
+import math
 import os
 import _socket
 
@@ -32,9 +33,10 @@ class ContextPlace(ProgramPlace):
     def _used_by(self, tree):
         return self.waited_cpu() + sum(process.cpu + process.waited_cpu for process in tree)
 
-    def sweep(self):
-        """Has all that was started since `begin` ended; the keeper says when."""
-        self._keeper(("sweep", self._program, self._newest, self._there))
+    def sweep(self, ends):
+        """The keeper says when all signals before it were sent, and, where it `ends` that, all that was started since `begin`
+        has ended."""
+        self._keeper(("sweep", self._program, self._newest if ends else math.inf, self._there))
 
     def waited_cpu(self):
         return super().waited_cpu() - self._before
@@ -101,6 +103,10 @@ class Context:
         self._remembers = True
         line = json.dumps(asked).encode() + b"\n"
         self._sock.sendmsg([line], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))])
+
+    def settle(self):
+        """Asks for an answer behind all signals that it was sent; `on_done` has it."""
+        self._sock.sendall(b"{}\n")
 
     def told(self, dying):
         """`kept`, or `lost` where what was remembered went with this piece or before it; said once."""

@@ -21,6 +21,10 @@ class PythonWork(Command):
         context.work = self
         self._interrupted_until = None
         self._heeded = None
+        # Somebody sent it signals.
+        self._signalled = False
+        # All that was sent to the interpreter has arrived, and it was asked whether it took it.
+        self._settling = False
         self._results_fd = -1
 
     def _start(self):
@@ -59,31 +63,45 @@ class PythonWork(Command):
 
     def on_done(self, code):
         """It ran to its end, or heeded the interrupt."""
-        if self.state != RUNNING or self._dying or self._heeded is not None:
+        if self.state != RUNNING or self._dying:
+            return
+        if self._heeded is not None:
+            if self._settling:
+                self.on_exit(*self._heeded)
             return
         now = time.monotonic()
-        if self._interrupted_until is None:
+        interrupted = self._interrupted_until is not None
+        if not interrupted and not self._signalled:
             self.on_exit(code << 8, None, now)
             return
+        # An interrupt that is still on its way is this piece's: the next one is not begun before it has arrived.
         self._heeded = (code << 8, None, now)
         self.due = self._interrupted_until = now + KILL_SECONDS
         try:
-            self.place.sweep()
+            self.place.sweep(ends=interrupted)
         except OSError:
             pass  # What starts programs is gone: their end comes by itself.
 
     def on_swept(self, clean):
         if self.state != RUNNING or self._dying or self._heeded is None:
             return
-        if clean:
-            self.on_exit(*self._heeded)
-        else:
+        if not clean:
             super().kill(self._killed_for)
+            return
+        self._settling = True
+        try:
+            self.context.settle()
+        except OSError:
+            self.place.kill()
+
+    def signal(self, number):
+        self._signalled = True
+        super().signal(number)
 
     def _finish(self, verdict):
         status = self._ended[0]
         has_heeded = os.WIFEXITED(status) or os.WTERMSIG(status) == signal.SIGINT
-        if verdict is None and self._interrupted_until is not None and has_heeded:
+        if verdict is None and self._killed_for and self._interrupted_until is not None and has_heeded:
             if self._killed_for == "cpu_limit":
                 verdict = ("cpu_limit", 128 + signal.SIGXCPU, signal.SIGXCPU)
             else:

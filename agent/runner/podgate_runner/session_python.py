@@ -44,7 +44,14 @@ def serve(told):
         line, fds = receive(sock)
         if line is None:
             os._exit(0)
-        code = interpreter.take(json.loads(line), fds)
+        asked = json.loads(line)
+        if asked:
+            code = interpreter.take(asked, fds)
+        else:
+            # What came until here was for the piece that is over.
+            code = 0
+            early.wait()
+            reserve.take()
         sock.sendall(json.dumps({"code": code}).encode() + b"\n")
 
 

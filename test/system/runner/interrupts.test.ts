@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { createSandbox } from '../../fakes/runner-process.ts';
 import type { RunOptions } from '../../fakes/runner-run.ts';
 import { until } from '../../fakes/until.ts';
-import { describePython, py } from './suite.ts';
+import { describePython, patience, py } from './suite.ts';
 
 const SIGINT = 2;
 
@@ -43,5 +43,38 @@ describePython('an interrupt of a piece of code', (python) => {
     process.kill(pid, 'SIGINT');
     await until(() => !isPending(pid, SIGINT) && context()?.state === 'S');
     expect((await run('x')).stdout).toBe('1\n');
+  });
+
+  test('that arrives after its piece has ended is nobody’s', async () => {
+    await using sandbox = await createSandbox({ python, config: { languages: ['python', 'bash'] } });
+    await sandbox.run('', { language: 'bash', session: { do: 'open', ttl_seconds: 600 } });
+    const run = (code: string, options: RunOptions = {}) =>
+      sandbox.run(code, { session: { do: 'python', context: 'main', rich: false }, ...options });
+    await run(py`
+      import ctypes, signal, time
+      ctypes.CDLL(None).prctl(15, b"context", 0, 0, 0)
+      signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    `);
+    const named = (pid?: number) => sandbox.processes().find((process) => process.pid === pid);
+    const context = sandbox.processes().find(({ comm }) => comm === 'context');
+    const keeper = named(named(context?.parent)?.parent)?.pid as number;
+    // What signals go through has no turn while the piece ends.
+    process.kill(keeper, 'SIGSTOP');
+    let isOver = false;
+    const ends = run('_ = signal.sigwait([signal.SIGUSR1])', {
+      onStarted: async (execution) => {
+        execution.signal(SIGINT);
+        await sandbox.client.ping(patience());
+        process.kill(context?.pid as number, 'SIGUSR1');
+      },
+    }).finally(() => {
+      isOver = true;
+    });
+    for (let turn = 0; turn < 200 && !isOver; turn += 1) await sandbox.client.ping(patience());
+    const goOn = () => process.kill(keeper, 'SIGCONT');
+    if (!isOver) goOn();
+    expect((await ends).result).toMatchObject({ outcome: 'exited', exit_code: 0, context: 'kept' });
+    const next = await run('time.sleep(0.5); print("next")', { onStarted: goOn });
+    expect([next.stdout, next.stderr]).toEqual(['next\n', '']);
   });
 });
