@@ -169,7 +169,7 @@ export function describeKubernetes(name: string, open: () => Promise<TestCluster
         expect(await readAll(await exec(['sh', '-c', `kill -${signal} 1; echo sent`]))).toEqual(
           Buffer.from('sent\n'),
         );
-      const { runner } = await attach(shared, 9);
+      const { runner } = await attach(shared, 1);
       expect((await runOn(runner, 1, 'print("there")', {})).stdout).toBe('there\n');
       runner.close();
     });
