@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { createSandbox } from '../../fakes/runner-process.ts';
+import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
 import type { RunOptions } from '../../fakes/runner-run.ts';
 import { until } from '../../fakes/until.ts';
 import { describePython, patience, py } from './suite.ts';
@@ -12,12 +12,17 @@ function isPending(pid: number, signal: number): boolean {
   return ((BigInt(`0x${mask}`) >> BigInt(signal - 1)) & 1n) === 1n;
 }
 
+/** Makes the sandbox a session's; gives what runs a piece of its Python. */
+async function openPython(sandbox: Sandbox) {
+  await sandbox.run('', { language: 'bash', session: { do: 'open', ttl_seconds: 600 } });
+  return (code: string, options: RunOptions = {}) =>
+    sandbox.run(code, { session: { do: 'python', context: 'main', rich: false }, ...options });
+}
+
 describePython('an interrupt of a piece of code', (python) => {
   test('is heeded before its interpreter had a turn to begin, and none is left for the next piece', async () => {
     await using sandbox = await createSandbox({ python, config: { languages: ['python', 'bash'] } });
-    await sandbox.run('', { language: 'bash', session: { do: 'open', ttl_seconds: 600 } });
-    const run = (code: string, options: RunOptions = {}) =>
-      sandbox.run(code, { session: { do: 'python', context: 'main', rich: false }, ...options });
+    const run = await openPython(sandbox);
     await run(py`
       import ctypes
       ctypes.CDLL(None).prctl(15, b"context", 0, 0, 0)
@@ -47,9 +52,7 @@ describePython('an interrupt of a piece of code', (python) => {
 
   test('that arrives after its piece has ended is nobody’s', async () => {
     await using sandbox = await createSandbox({ python, config: { languages: ['python', 'bash'] } });
-    await sandbox.run('', { language: 'bash', session: { do: 'open', ttl_seconds: 600 } });
-    const run = (code: string, options: RunOptions = {}) =>
-      sandbox.run(code, { session: { do: 'python', context: 'main', rich: false }, ...options });
+    const run = await openPython(sandbox);
     await run(py`
       import ctypes, signal, time
       ctypes.CDLL(None).prctl(15, b"context", 0, 0, 0)

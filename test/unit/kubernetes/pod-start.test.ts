@@ -6,7 +6,7 @@ import type { PodWatch } from '../../../agent/backends/kubernetes/pod-watch.ts';
 import { orAborted } from '../../../agent/deadline.ts';
 import { POOL_BOUNDS } from '../../../agent/pool/bounds.ts';
 import { Failure } from '../../../shared/errors.ts';
-import { createFakeClock } from '../../fakes/fake-clock.ts';
+import { createFakeClock, type FakeClock } from '../../fakes/fake-clock.ts';
 
 const taken: Pod = { metadata: { name: 'one' }, spec: { nodeName: 'node' }, status: { phase: 'Pending' } };
 const running: Pod = {
@@ -29,14 +29,7 @@ test.for([
       return value === undefined ? orAborted(new Promise(() => {}), signal) : Promise.resolve(value);
     },
   };
-  const start = createPodStart({
-    watch: watch as PodWatch,
-    clock,
-    open: (_name, signal) => orAborted(new Promise(() => {}), signal),
-    unschedulableMs: 1,
-    startTimeoutMs: START_TIMEOUT_MS,
-  });
-  const made = start.run('one', new AbortController().signal);
+  const made = startUnreached(watch, clock);
   const refused = expect(made).rejects.toMatchObject({
     code: 'backend_unavailable',
     detail: expect.stringMatching(detail),
@@ -44,6 +37,18 @@ test.for([
   await clock.advance(POOL_BOUNDS.createTimeoutMs - 1);
   await refused;
 });
+
+/** Starts a pod that is never reached. */
+function startUnreached(watch: Partial<PodWatch>, clock: FakeClock): Promise<unknown> {
+  const start = createPodStart({
+    watch: watch as PodWatch,
+    clock,
+    open: (_name, signal) => orAborted(new Promise(() => {}), signal),
+    unschedulableMs: 1,
+    startTimeoutMs: START_TIMEOUT_MS,
+  });
+  return start.run('one', new AbortController().signal);
+}
 
 /** Pods that nobody can see: `heardMs` ago the server last said something, and since then it says no. */
 function startUnheard(heardMs: number) {
@@ -57,14 +62,7 @@ function startUnheard(heardMs: number) {
     until: (_name, _see, signal) => orAborted(new Promise(() => {}), signal),
     refresh() {},
   };
-  const start = createPodStart({
-    watch: watch as PodWatch,
-    clock,
-    open: (_name, signal) => orAborted(new Promise(() => {}), signal),
-    unschedulableMs: 1,
-    startTimeoutMs: START_TIMEOUT_MS,
-  });
-  const made = start.run('one', new AbortController().signal);
+  const made = startUnreached(watch, clock);
   let failure: unknown;
   made.catch((cause) => {
     failure = cause;
