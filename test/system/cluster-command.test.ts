@@ -42,6 +42,7 @@ describe('podgate cluster up', () => {
       'Namespace',
       'NetworkPolicy',
       'ResourceQuota',
+      'ResourceQuota',
       'LimitRange',
     ]);
     expect(applied[0].metadata.labels).toMatchObject({ 'pod-security.kubernetes.io/enforce': 'restricted' });
