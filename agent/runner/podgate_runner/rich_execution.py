@@ -7,15 +7,15 @@ from podgate_runner.execution import Execution
 from podgate_runner.results_out import ResultsOut
 
 # Modules that only such programs need: they come with the job, so that no other program's interpreter has them.
-_MODULES = ("session_results", "notebook_calls", "rich_python")
+_MODULES = ("session_results", "representations", "notebook_calls", "rich_python")
 _BOOT = """
 def load(name):
     module, path = type(sys)(name), "<podgate_runner.%s>" % name
     exec(compile(job["sources"][name], path, "exec", 0, True), module.__dict__)
     return module
 import sys
-results, calls, program = load("session_results"), load("notebook_calls"), load("rich_python")
-program.run(job, fds[0], pyrun, results, calls)
+results, representations, calls = load("session_results"), load("representations"), load("notebook_calls")
+load("rich_python").run(job, fds[0], pyrun, results, representations, calls)
 """
 
 

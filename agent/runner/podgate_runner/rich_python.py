@@ -6,9 +6,9 @@ import sys
 _COROUTINE = 128
 
 
-def run(job, fd, pyrun, session_results, notebook_calls):
+def run(job, fd, pyrun, session_results, representations, notebook_calls):
     """Never returns. `fd` is a memory file for the results."""
-    results = session_results.Results(True, fd)
+    results = session_results.Results(True, fd, representations)
     notebook_calls.install(lambda: results)
     box = [execute(job, results, pyrun, notebook_calls), {}]
     results.save()

@@ -18,7 +18,7 @@ import sys
 import _socket
 from select import select
 
-from podgate_runner import notebook_calls, outermost, pycompile, pyexit, session_results
+from podgate_runner import notebook_calls, outermost, pycompile, pyexit, representations, session_results
 from podgate_runner.session_reserve import Reserve
 
 # Of code, in the way the interpreter itself has at its prompt.
@@ -115,7 +115,7 @@ class Interpreter:
             source = file.read()
         self._reserve.take()
         sys.stdin = io.open(0, "r", encoding="utf-8", errors="replace", closefd=False)
-        self._results = results = session_results.Results(asked["rich"], fds[4])
+        self._results = results = session_results.Results(asked["rich"], fds[4], representations)
         builtins.display = results.display
         code = self._run(source, asked["interactive"], results)
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,47 +1,31 @@
 """What a piece of Python gives beside its output: representations of its last value, figures, its error. Bounded."""
 
-import base64
-import io
 import json
 import os
 import sys
-import types
 
 MAX_RESULTS = 32
 # Of one result: every media type there is, and more.
 MAX_REPRESENTATIONS = 64
-MAX_REPRESENTATION_BYTES = 2 << 20
 # Of all representations as the document spells them; with an error of full length it stays below MAX_RESULTS_BYTES.
 MAX_DOCUMENT_BYTES = 6 << 20
-# Of a figure that would be larger.
-FEWER_DPI = 50
-# Of a text that would be.
+# Of a text that would be larger.
 MAX_CUT_TEXT_BYTES = 1 << 20
 _MARKER = "\n...[truncated]"
 MAX_FRAMES = 64
 MAX_TEXT_CHARS = 4096
 MAX_NAME_CHARS = 1024
-MAX_ROWS = 1000
 # A program calls what is in there.
 _CALLS_FILE = "<podgate_runner.notebook_calls>"
-_METHODS = (
-    ("text/html", "_repr_html_"),
-    ("text/markdown", "_repr_markdown_"),
-    ("image/svg+xml", "_repr_svg_"),
-    ("image/png", "_repr_png_"),
-    ("image/jpeg", "_repr_jpeg_"),
-    ("application/pdf", "_repr_pdf_"),
-    ("text/latex", "_repr_latex_"),
-    ("application/json", "_repr_json_"),
-)
 
 
 class Results:
     """`rich`: what the program gives is wanted; else only its error is. `fd` is a memory file for the document, which has
-    each result as soon as it is given: a program may be killed later."""
+    each result as soon as it is given: a program may be killed later. `representations` is the module of that name."""
 
-    def __init__(self, rich, fd):
+    def __init__(self, rich, fd, representations):
         self.rich = rich
+        self._representations = representations
         self._fd, self._file, self._owner = fd, identity(fd), os.getpid()
         # With the `display_id` of each, or None.
         self._results = []
@@ -56,7 +40,7 @@ class Results:
             return False
         if value is not None:
             sys.modules["builtins"]._ = value
-            self._add("result", *representations(value))
+            self._add("result", *self._representations.of(value))
         return True
 
     def display(self, *values, raw=False, clear=False, display_id=None, update=False, **_):
@@ -68,7 +52,7 @@ class Results:
             display_id = os.urandom(16).hex()
         for value in values:
             if self.rich:
-                found = (named(value), {}) if raw else representations(value, True)
+                found = (self._representations.named(value), {}) if raw else self._representations.of(value, True)
                 self._add("display", *found, display_id=display_id, update=update)
             else:
                 print(repr(value))
@@ -89,7 +73,7 @@ class Results:
         try:
             for number in pyplot.get_fignums():
                 found, partial = {}, {}
-                draw(pyplot.figure(number), found, partial)
+                self._representations.draw(pyplot.figure(number), found, partial)
                 self._add("figure", found, partial)
         finally:
             pyplot.close("all")
@@ -136,15 +120,15 @@ class Results:
         place = self._vacate(display_id) if update else len(self._results)
         data = {}
         for name, value in found.items():
-            text = text_for(name, value)
+            text = self._representations.text_for(name, value)
             if text is None:
                 continue
             text = spelled(text)
-            if name == "text/plain" and len(text.encode("utf-8")) > MAX_REPRESENTATION_BYTES:
+            if name == "text/plain" and len(text.encode("utf-8")) > self._representations.MAX_REPRESENTATION_BYTES:
                 text, partial[name] = beginning(text), "truncated"
             if len(self._results) >= MAX_RESULTS or len(data) >= MAX_REPRESENTATIONS:
                 self._omit(name, "too_many")
-            elif len(text.encode("utf-8")) > MAX_REPRESENTATION_BYTES or not self._has_room(name, text):
+            elif len(text.encode("utf-8")) > self._representations.MAX_REPRESENTATION_BYTES or not self._has_room(name, text):
                 self._omit(name, "too_large")
             else:
                 data[name] = text
@@ -224,106 +208,6 @@ _CALLED = [call.__code__ for call in (Results.display, DisplayHandle.display, Di
 
 def is_called(code):
     return code in _CALLED or code.co_filename == _CALLS_FILE
-
-
-def representations(value, displayed=False):
-    """As a notebook asks for them, and names of those that are not of the whole value, with the reason. What fails is left
-    out; what the value prints meanwhile is its own output."""
-    found, partial = {}, {}
-    # Those of some libraries want both names, and those of others take none.
-    bundle = call(value, "_repr_mimebundle_", include=None, exclude=None) or call(value, "_repr_mimebundle_")
-    if isinstance(bundle, tuple):
-        bundle = bundle[0]
-    if isinstance(bundle, dict):
-        found.update(named(bundle))
-    for name, method in _METHODS:
-        if name not in found:
-            part = call(value, method)
-            if isinstance(part, tuple):
-                part = part[0]
-            if part is not None:
-                found[name] = part
-    if "image/png" not in found:
-        draw_figure(value, displayed, found, partial)
-    if "application/json" not in found:
-        table, is_whole = table_of(value)
-        if table is not None:
-            found["application/json"] = table
-            if not is_whole:
-                partial["application/json"] = "too_many_rows"
-    if "text/plain" not in found:
-        found["text/plain"] = repr(value)
-    return found, partial
-
-
-def named(bundle):
-    return {
-        name: part for name, part in bundle.items() if isinstance(name, str) and len(name) < 128 and part is not None
-    }
-
-
-def draw_figure(value, displayed, found, partial):
-    """A matplotlib figure as PNG, which has no method for that. One that is open comes by itself at the end: who displays it
-    may close it before."""
-    module, pyplot = sys.modules.get("matplotlib.figure"), sys.modules.get("matplotlib.pyplot")
-    if module is None or not isinstance(value, module.Figure):
-        return
-    if not displayed and pyplot and any(pyplot.figure(number) is value for number in pyplot.get_fignums()):
-        return
-    try:
-        draw(value, found, partial)
-    except Exception:
-        pass
-
-
-def draw(figure, found, partial):
-    """With fewer dots where all of them would be too large."""
-    for dpi in None, FEWER_DPI:
-        file = io.BytesIO()
-        figure.savefig(file, format="png", bbox_inches="tight", dpi=dpi)
-        found["image/png"] = file.getvalue()
-        if len(text_for("image/png", file.getvalue())) <= MAX_REPRESENTATION_BYTES:
-            return
-        partial["image/png"] = "fewer_dots"
-
-
-def call(value, method, **options):
-    # As a notebook does: of the value's class, and not of what answers to every name.
-    found = getattr(type(value), method, None)
-    if found is None or isinstance(value, (type, types.ModuleType)):
-        return None
-    try:
-        return found(value, **options)
-    except Exception:
-        return None
-
-
-def table_of(value):
-    """A pandas table as JSON text, its first rows, and whether those are all."""
-    pandas = sys.modules.get("pandas")
-    if pandas is None or not isinstance(value, (pandas.DataFrame, pandas.Series)):
-        return None, True
-    try:
-        # With the most decimals that it gives: ten, unless asked, make a p-value of 2.5e-12 zero.
-        text = value.head(MAX_ROWS).to_json(orient="split", date_format="iso", double_precision=15)
-        return text, len(value) <= MAX_ROWS
-    except Exception:
-        return None, True
-
-
-def text_for(name, part):
-    if isinstance(part, (bytes, bytearray)):
-        return part.decode("utf-8", "replace") if is_text(name) else base64.b64encode(part).decode("ascii")
-    if isinstance(part, str):
-        return part
-    try:
-        return json.dumps(part)
-    except Exception:
-        return None
-
-
-def is_text(name):
-    return name.startswith("text/") or name.endswith(("json", "xml", "javascript"))
 
 
 def text_of(error):
