@@ -8,6 +8,7 @@ import { createMemoryGroups } from '../../agent/backends/local/memory-groups.ts'
 import { systemClock } from '../../agent/clock.ts';
 import { startTimeOf } from '../../agent/process-name.ts';
 import { createRunnerClient } from '../../agent/runner/client.ts';
+import { Failure } from '../../shared/errors.ts';
 import { parseTemplate } from '../../shared/template.ts';
 import { runOn } from '../fakes/runner-run.ts';
 
@@ -83,6 +84,27 @@ describe.skipIf(trouble !== undefined)(`the local backend with control groups ${
     const other = await runOn(client, 3, 'import os; os.kill(os.getpid(), 9)', {});
     expect(other.result.outcome).toBe('signaled');
     await backend.destroy(sandbox);
+    expect((await readdir(parent)).filter((name) => name.startsWith('podgate-'))).toEqual([]);
+  });
+
+  test('is not held up by an interpreter that ends at once, however far into its group it came', async () => {
+    const parent = await parentOfTest();
+    const backend = await createLocalBackend({
+      instance: 'memory',
+      path: '/usr/bin',
+      unsafe: false,
+      memoryCgroup: parent,
+      clock: systemClock,
+      log: () => {},
+      find: async () => ({ path: '/bin/false', version: '3.11.0', namespaces: true }),
+    });
+    const template = await parseTemplate({ name: 'broken' });
+    for (let tries = 0; tries < 10; tries += 1) {
+      const made = await backend.create(template, soon()).catch((failure: Failure) => failure);
+      if (made instanceof Failure) expect(made.code).toBe('backend_unavailable');
+      else await backend.destroy(made);
+    }
+    await backend.close();
     expect((await readdir(parent)).filter((name) => name.startsWith('podgate-'))).toEqual([]);
   });
 

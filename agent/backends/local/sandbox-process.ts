@@ -60,9 +60,10 @@ export async function startSandboxProcess(options: StartSandboxOptions): Promise
   const stream = child.stdio[STREAM_FD] as Duplex;
   // Until somebody listens, the end of the sandbox must not be an uncaught error.
   stream.on('error', () => {});
-  if (group) await settle(child, group, stream);
-  const words = collectWords(child);
+  // Heard from here on: it may end while it is put into its group.
   const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  if (group) await settle({ child, gone, group, stream });
+  const words = collectWords(child);
   const ended = () => child.exitCode !== null || child.signalCode !== null;
   let taken = false;
 
@@ -91,14 +92,16 @@ export async function startSandboxProcess(options: StartSandboxOptions): Promise
   };
 }
 
+type Unsettled = { child: ChildProcess; gone: Promise<void>; group: MemoryGroup; stream: Duplex };
+
 /** The launcher waits for a byte before it makes anything: what it makes then is in the group from its first page on. */
-async function settle(child: ChildProcess, group: MemoryGroup, stream: Duplex): Promise<void> {
+async function settle({ child, gone, group, stream }: Unsettled): Promise<void> {
   try {
     await group.add(child.pid as number);
     stream.write('+');
   } catch (cause) {
     child.kill('SIGKILL');
-    await once(child, 'exit');
+    await gone;
     throw new Failure('backend_unavailable', 'A local sandbox could not be put into its control group.', {
       cause,
     });
