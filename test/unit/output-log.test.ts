@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { OutputLog } from '../../agent/executions/output-log.ts';
-import { Retention } from '../../agent/executions/retention.ts';
+import { type Retained, Retention } from '../../agent/executions/retention.ts';
 
 const NOTHING = { 1: 0, 2: 0, 3: 0 };
 
@@ -95,5 +95,21 @@ describe('what may be kept over all executions', () => {
     const newest = kept(retention);
     expect([read, oldest, newer, newest].map(({ cost }) => cost > 0)).toEqual([true, false, true, true]);
     expect(retention.isFull).toBe(false);
+  });
+
+  test('is as much as it says, and nothing of what nobody can ask for any more', () => {
+    const retention = new Retention(1_000);
+    const dropped: string[] = [];
+    const [gone, here] = ['gone', 'here'].map((name) => ({
+      inUse: false,
+      drop: () => void dropped.push(name),
+    })) as [Retained, Retained];
+    retention.ended(gone);
+    retention.ended(here);
+    retention.gone(gone);
+    retention.charge(1_000);
+    expect([retention.isFull, dropped]).toEqual([false, []]);
+    retention.charge(1);
+    expect([retention.isFull, dropped]).toEqual([true, ['here']]);
   });
 });

@@ -14,10 +14,14 @@ const TOLD = { max_output_bytes: 1, queue_ms: 0 };
 function create(maxRecords: number) {
   const clock = createFakeClock();
   const registry = createRegistry({ clock, maxRecords });
-  const begin = (id: string) => registry.begin(id, { forget() {} } as ExecutionOutput, TOLD);
+  /** Whose output was let go of. */
+  const forgotten: string[] = [];
+  const begin = (id: string) =>
+    registry.begin(id, { forget: () => void forgotten.push(id) } as ExecutionOutput, TOLD);
   return {
     clock,
     registry,
+    forgotten,
     begin,
     run: (id: string) => registry.end(begin(id), resultOf()),
     fence: (id: string) => registry.status(id, true).state,
@@ -54,6 +58,19 @@ test('executions that are over make room, the oldest first; those that run and f
   expect(ask('second')).toBe('unknown');
   expect(['fenced', 'running', 'more'].map(ask)).toEqual(['fenced', 'accepted', 'fenced']);
   expect(registry.size).toBe(3);
+});
+
+test('the output of an execution that is over is let go of when nobody can ask for it any more, once', async () => {
+  const { clock, forgotten, begin, run, ask } = create(100);
+  begin('running');
+  run('first');
+  await clock.advance(1);
+  run('second');
+  await clock.advance(RECORD_TTL_MS - 1);
+  expect(['first', 'second'].map(ask)).toEqual(['unknown', 'ended']);
+  await clock.advance(1);
+  expect(['first', 'second', 'running'].map(ask)).toEqual(['unknown', 'unknown', 'accepted']);
+  expect(forgotten).toEqual(['first', 'second']);
 });
 
 const MANY = 10_000;
