@@ -28,10 +28,11 @@ function slowReader(output: ExecutionOutput, reader: string, from = FROM_START) 
     ...NOBODY,
     data: (_: number, bytes: Uint8Array) => void words.push(`DATA ${bytes.byteLength}`),
     gap: (_: number, from: number, to: number) => void words.push(`GAP ${from} ${to}`),
+    nack: (code: string) => void words.push(`NACK ${code}`),
     exit: (_: unknown, left: (how: 'left') => void) => void waits.push(left),
   };
-  output.attach(port, { reader, ...from }, TOLD);
-  return { words, take: () => waits.splice(0).map((left) => left('left')).length };
+  const { leave } = output.attach(port, { reader, ...from }, TOLD);
+  return { words, leave, take: () => waits.splice(0).map((left) => left('left')).length };
 }
 
 test('output that somebody reads stays while there is no room, and no more is handed out until there is', () => {
@@ -74,6 +75,24 @@ test.for([
   output.giveUpWaiting();
   print(2 * REPLAY_BYTES);
   expect(log.total - had).toBe(3 * REPLAY_BYTES);
+});
+
+test('where there is no room, whoever lost its link as the last has all that it has not acknowledged', () => {
+  const output = new ExecutionOutput(NOBODY, { retention: new Retention(0), onLimit() {}, onAwaited() {} });
+  output.first.leave('detached');
+  const reader = slowReader(output, 'a');
+  for (let blocks = 0; blocks < 3; blocks += 1) output.data(1, new Uint8Array(10_000));
+  reader.leave('link_lost');
+  for (let blocks = 0; blocks < 3; blocks += 1) output.data(1, new Uint8Array(10_000));
+  expect(slowReader(output, 'a').words).toEqual(Array.from({ length: 6 }, () => 'DATA 10000'));
+});
+
+test('a reader that comes again takes its own place, and nobody else’s', () => {
+  const output = new ExecutionOutput(NOBODY, { retention: new Retention(), onLimit() {}, onAwaited() {} });
+  const [one, two] = [slowReader(output, 'a'), slowReader(output, 'b')];
+  const again = slowReader(output, 'b');
+  output.data(1, new Uint8Array(1));
+  expect([one, two, again].map(({ words }) => words)).toEqual([['DATA 1'], ['NACK replaced'], ['DATA 1']]);
 });
 
 test('output that was acknowledged goes when the last who reads it has had it', () => {
