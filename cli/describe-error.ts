@@ -27,6 +27,8 @@ const UNREACHABLE = [
   'EHOSTUNREACH',
   'ENETUNREACH',
   'UND_ERR_CONNECT_TIMEOUT',
+  // https:// of what speaks no TLS.
+  'ERR_SSL_WRONG_VERSION_NUMBER',
 ];
 
 function describeUnreachable(error: PodgateError): string | undefined {

@@ -40,6 +40,17 @@ const OPTION_OF: Readonly<Record<string, string>> = {
 };
 /** What Node's fetch says where there never was a connection. */
 const UNCONNECTED = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_CONNECT_TIMEOUT'];
+/** And where there was one whose certificate it would not send anything to. */
+const UNTRUSTED = [
+  'CERT_HAS_EXPIRED',
+  'CERT_NOT_YET_VALID',
+  'ERR_TLS_CERT_ALTNAME_INVALID',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+];
 const RETRIED_STATUSES = [429, 503];
 /** A session has room again as soon as something there has ended: what was just given up, say. */
 const RETRIED_CODE = 'busy';
@@ -89,7 +100,9 @@ export function createTransport(options: PodgateOptions): Transport {
     } catch (cause) {
       const code = signal?.aborted ? undefined : codeOfUnconnected(cause);
       if (code === undefined) throw lost(cause);
-      const message = `No Podgate answers at ${base.origin} (${code}), so nothing was sent`;
+      const message = UNTRUSTED.includes(code)
+        ? `The certificate of ${base.origin} is not trusted (${code}), so nothing was sent; NODE_EXTRA_CA_CERTS names a file of authorities to trust`
+        : `No Podgate answers at ${base.origin} (${code}), so nothing was sent`;
       throw new PodgateError(message, { code: 'connection_lost', started: mayStart ? 'no' : null, cause });
     }
     if (response.ok) return response;
@@ -172,7 +185,7 @@ export function connectionLost(
 function codeOfUnconnected(error: unknown): string | undefined {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
     const { code } = cause as { code?: unknown };
-    if (typeof code === 'string' && UNCONNECTED.includes(code)) return code;
+    if (typeof code === 'string' && [...UNCONNECTED, ...UNTRUSTED].includes(code)) return code;
   }
   return undefined;
 }

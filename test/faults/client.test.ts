@@ -1,5 +1,7 @@
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { inspect } from 'node:util';
 import fc from 'fast-check';
@@ -9,6 +11,7 @@ import { readServerSentEvents } from '../../client/server-sent-events.ts';
 import { attachmentDisposition } from '../../gateway/files/disposition.ts';
 import { freePort } from '../fakes/free-port.ts';
 import { type Handler, startHttpServer } from '../fakes/http-server.ts';
+import { createAuthority } from '../fakes/kube-api/certificates.ts';
 
 const END = {
   exit_code: 0,
@@ -529,6 +532,18 @@ describe('a client whose connection breaks', () => {
       `No Podgate answers at http://127.0.0.1:${port} (ECONNREFUSED), so nothing was sent`,
     );
     expect(await rejection(podgate.files.list())).toMatchObject({ code: 'connection_lost', started: null });
+  });
+
+  test('since it does not trust the certificate says so, and that nothing was sent', async () => {
+    const server = createTlsServer(createAuthority().issue({ name: 'podgate' }));
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    onTestFinished(() => void server.close());
+    const baseUrl = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const failed = await rejection(new Podgate({ baseUrl, key: 'J.W.T' }).execute('x'));
+    expect(failed).toMatchObject({ code: 'connection_lost', started: 'no', retryable: false });
+    expect(failed.message).toBe(
+      `The certificate of ${baseUrl} is not trusted (UNABLE_TO_VERIFY_LEAF_SIGNATURE), so nothing was sent; NODE_EXTRA_CA_CERTS names a file of authorities to trust`,
+    );
   });
 
   test('before the answer does not know whether code started', async () => {

@@ -323,6 +323,18 @@ describe('podgate', () => {
       `podgate exec: no gateway answers at 127.0.0.1:${port} (ECONNREFUSED): start 'podgate dev', or set PODGATE_URL to where one is\n`,
     ]);
   });
+
+  test('says so where https:// leads to what speaks no TLS, as a gateway by itself', async () => {
+    const { server, port } = await listen();
+    server.on('connection', (socket) => socket.on('error', () => {}).end('HTTP/1.1 400 Bad Request\r\n\r\n'));
+    onTestFinished(() => void server.close());
+    const env = { PODGATE_URL: `https://127.0.0.1:${port}`, PODGATE_KEY: 'x' };
+    const { status, stderr } = await podgate(['exec', '-c', '1'], { env });
+    expect([status, stderr]).toEqual([
+      FAILED,
+      `podgate exec: no gateway answers (ERR_SSL_WRONG_VERSION_NUMBER): start 'podgate dev', or set PODGATE_URL to where one is\n`,
+    ]);
+  });
 });
 
 describeStack('podgate', { variables: { POOL_SIZE: '3' } }, (stack) => {
