@@ -1,4 +1,5 @@
 import { type ClusterAnnouncement, isHopeless } from '../../shared/announcement.ts';
+import { matchesName } from '../../shared/claims.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
 import { LINKS_PER_REPLICA, RECORD_TTL_MS } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
@@ -27,6 +28,9 @@ type Tenant = {
   grants: number;
   announcedLength: number;
 };
+
+/** Where an instance is looked for: an id names all three. */
+export type InstancePlace = { tenant: string; instance: string; cluster: string };
 
 export type DirectoryOptions = {
   now: () => number;
@@ -165,10 +169,15 @@ export class ClusterDirectory {
     return known ? present(known, this.#options.elapsed() - awayMs).map(({ name }) => name) : [];
   }
 
-  /** A link to an instance, the one that was heard last; `forWork`: one that takes new work. */
-  linkTo(tenant: string, instance: string, forWork = false): GatewayLink | undefined {
+  /**
+   * A link to an instance of a cluster, the one that was heard last; `forWork`: one that takes new work. An agent may join
+   * by any name: one that another cluster's instance had gives it nothing of that cluster.
+   */
+  linkTo({ tenant, instance, cluster }: InstancePlace, forWork = false): GatewayLink | undefined {
     const links = this.#tenants.get(tenant)?.instances.get(instance)?.links.keys() ?? [];
-    const usable = [...links].filter((link) => link.joined && !(forWork && link.draining));
+    const usable = [...links].filter(
+      (link) => link.joined && matchesName(link.agent.clusters, cluster) && !(forWork && link.draining),
+    );
     return usable.sort((a, b) => b.lastHeardMs - a.lastHeardMs)[0];
   }
 

@@ -65,7 +65,7 @@ export class ExecutionFollower implements OutputSource {
   /** Throws `no_agent` where its instance has no link here, and what stands in the way of memory. */
   constructor(order: FollowOrder, deps: FollowDeps) {
     const { executionId, parts, caller, from } = order;
-    const link = deps.directory.linkTo(parts.tenant, parts.instance);
+    const link = deps.directory.linkTo(parts);
     if (!link) throw new Failure('no_agent', 'The agent that has this execution is not connected here.');
     this.#deps = deps;
     this.#order = order;
@@ -163,8 +163,7 @@ export class ExecutionFollower implements OutputSource {
   }
 
   async #attach(): Promise<void> {
-    const { tenant, instance } = this.#order.parts;
-    const where = { tenant, instance, executionId: this.executionId };
+    const where = { ...this.#order.parts, executionId: this.executionId };
     const link = await joinedSister(this.#deps, where, () => this.#state.at === 'attaching');
     if (this.#state.at !== 'attaching') return;
     if (link) this.#attachTo(link);

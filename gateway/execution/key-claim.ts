@@ -76,13 +76,15 @@ export async function claimKey(deps: ClaimDeps, given: ClaimAsk): Promise<string
 
 /** Whether an agent that may remember a key is away. Who has one waits for it, and not with a slot that others could use. */
 export function isAwaited(directory: ClusterDirectory, tenant: string, cluster: string): boolean {
-  return servingOf({ directory }, { tenant, cluster }).some((each) => !directory.linkTo(tenant, each));
+  return servingOf({ directory }, { tenant, cluster }).some(
+    (instance) => !directory.linkTo({ tenant, instance, cluster }),
+  );
 }
 
 /** Gives a key back whose execution will not begin. */
 export function releaseKey({ directory }: ClaimDeps, given: Omit<ClaimAsk, 'waitMs' | 'signal'>): void {
   for (const instance of servingOf({ directory }, given))
-    void directory.linkTo(given.tenant, instance)?.questions.claim(bodyOf(given, true), STATUS_TIMEOUT_MS);
+    void directory.linkTo({ ...given, instance })?.questions.claim(bodyOf(given, true), STATUS_TIMEOUT_MS);
 }
 
 /** The first answer that names another execution; undefined where all keep the key for this one. */
@@ -126,7 +128,7 @@ async function linkOf(
   patience: Patience,
 ): Promise<GatewayLink | undefined> {
   for (;;) {
-    const link = deps.directory.linkTo(given.tenant, instance);
+    const link = deps.directory.linkTo({ ...given, instance });
     if (link || given.signal.aborted || !servingOf(deps, given).includes(instance)) return link;
     if (patience.leftMs <= 0) throw unanswered();
     await pause(deps, patience, { tenant: given.tenant, instance });
@@ -151,7 +153,7 @@ async function hasBegunElsewhere(
   patience: Patience,
 ): Promise<boolean> {
   const parts = await ids.open('x', executionId);
-  const link = parts && directory.linkTo(tenant, parts.instance);
+  const link = parts && directory.linkTo({ ...parts, tenant });
   if (!link) return false;
   const answer = await link.questions.status(executionId, false, STATUS_TIMEOUT_MS);
   if (!answer) patience.leftMs -= STATUS_TIMEOUT_MS;

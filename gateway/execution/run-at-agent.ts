@@ -110,10 +110,10 @@ export class RunAtAgent {
 
   /** Its output may go at the agent. Over any link: the stream's own may have been lost since. */
   acknowledge(): void {
-    const { tenant, instance, executionId } = this.#whereabouts();
+    const whereabouts = this.#whereabouts();
     const own = this.#placement?.link;
-    const link = own?.joined ? own : this.#deps.directory.linkTo(tenant, instance);
-    link?.acknowledge(executionId);
+    const link = own?.joined ? own : this.#deps.directory.linkTo(whereabouts);
+    link?.acknowledge(whereabouts.executionId);
   }
 
   /** The run failed. */
@@ -184,6 +184,7 @@ export class RunAtAgent {
 
   #whereabouts(): Whereabouts {
     const { tenant } = this.#options.order.wanted.caller;
-    return { tenant, instance: this.instance, executionId: this.executionId ?? '' };
+    const { cluster = '', instance = '' } = this.#placement ?? {};
+    return { tenant, cluster, instance, executionId: this.executionId ?? '' };
   }
 }

@@ -1,5 +1,5 @@
 import { DEAD_MS, RUNNER_GRACE_MS } from '../../shared/limits.ts';
-import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
+import type { ClusterDirectory, InstancePlace } from '../clusters/cluster-directory.ts';
 import type { Timers } from '../gateway-deps.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import type { StatusAnswer } from '../link/status-asks.ts';
@@ -19,14 +19,14 @@ export const OPEN_TIMEOUT_MS = COMEBACK_MS + STATUS_TIMEOUT_MS;
 export const CANCEL_TIMEOUT_MS = 2 * RUNNER_GRACE_MS + STATUS_TIMEOUT_MS;
 
 export type SisterDeps = { directory: ClusterDirectory; timers: Timers };
-export type Whereabouts = { tenant: string; instance: string; executionId: string };
+export type Whereabouts = InstancePlace & { executionId: string };
 
 /** Another link to an instance whose link was lost, once there is one; undefined when none comes. */
 export function sisterLink(
   { directory, timers }: SisterDeps,
-  { tenant, instance }: Whereabouts,
+  place: Whereabouts,
 ): Promise<GatewayLink | undefined> {
-  const now = directory.linkTo(tenant, instance);
+  const now = directory.linkTo(place);
   if (now) return Promise.resolve(now);
   return new Promise((resolve) => {
     const settle = (link: GatewayLink | undefined) => {
@@ -35,9 +35,9 @@ export function sisterLink(
       resolve(link);
     };
     const timer = timers.setTimeout(() => settle(undefined), COMEBACK_MS);
-    const stop = directory.onJoin((joinedTenant, joined) => {
+    const stop = directory.onJoin((tenant, instance) => {
       const link =
-        joinedTenant === tenant && joined === instance ? directory.linkTo(tenant, instance) : undefined;
+        tenant === place.tenant && instance === place.instance ? directory.linkTo(place) : undefined;
       if (link) settle(link);
     });
   });

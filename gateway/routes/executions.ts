@@ -31,7 +31,7 @@ export function createExecutionRoutes({ ids, now, directory, follow }: Execution
     const id = params.id ?? '';
     const parts = await openOwn(ids, id, caller);
     const askOver = (): Promise<StatusAnswer | null> => {
-      const link = directory.linkTo(parts.tenant, parts.instance);
+      const link = directory.linkTo(parts);
       if (!link) throw new Failure('no_agent', 'The agent that has this execution is not connected here.');
       // A link that goes while it is asked leaves the question to its sister.
       return question(link, id).then((answer) => (answer || link.joined ? answer : askOver()));

@@ -36,14 +36,14 @@ export function createProgramInputRoutes(deps: ProgramInputDeps): Route[] {
     const { caller, params, request } = context;
     const { close } = checkSchema(stdinQuery, Object.fromEntries(new URL(request.url).searchParams));
     const executionId = params.id ?? '';
-    const { tenant, instance } = await openOwn(ids, executionId, caller);
-    if (!directory.linkTo(tenant, instance)) throw notHere();
+    const parts = await openOwn(ids, executionId, caller);
+    if (!directory.linkTo(parts)) throw notHere();
     const memory = requestMemory.reserve(caller.holder);
     const verdict = memory.grow(STREAM_WINDOW_BYTES);
     if (verdict !== 'taken') throw noMemory(verdict);
     try {
       const writer = toBase64Url(random(WRITER_BYTES));
-      const stream = await InputStream.open({ directory, timers }, { tenant, instance, executionId, writer });
+      const stream = await InputStream.open({ directory, timers }, { ...parts, executionId, writer });
       const before = stream.position;
       const why = await pour(stream, context, close === 'false');
       if (why === 'ended' || why === 'replaced')
@@ -103,8 +103,7 @@ export function createProgramInputRoutes(deps: ProgramInputDeps): Route[] {
     const { asked, release } = await requests.read(context, signalRequest);
     release();
     const executionId = context.params.id ?? '';
-    const { tenant, instance } = await openOwn(ids, executionId, context.caller);
-    const link = directory.linkTo(tenant, instance);
+    const link = directory.linkTo(await openOwn(ids, executionId, context.caller));
     if (!link) throw notHere();
     const question = { execution_id: executionId, signal: asked.signal };
     const answer = await link.questions.signal(question, STATUS_TIMEOUT_MS);

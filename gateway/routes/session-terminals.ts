@@ -47,7 +47,7 @@ export function createSessionTerminalRoutes(
   async function end(context: KeyedContext): Promise<Response> {
     const { place, name, terminal } = await terminalOf(context);
     if (!terminal) throw noTerminal(name);
-    const link = directory.linkTo(context.caller.tenant, place.instance);
+    const link = directory.linkTo({ ...place, tenant: context.caller.tenant });
     const answer = await link?.questions.cancel(terminal.execution_id, 'cancelled', CANCEL_TIMEOUT_MS);
     if (!answer) throw new Failure('agent_lost', 'The agent did not say in time.', { started: 'yes' });
     return new Response(null, { status: 204 });

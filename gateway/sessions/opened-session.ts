@@ -25,7 +25,7 @@ export async function describeOpened(
   { sessionId, executionId }: OpenedSession,
 ): Promise<SessionResponse> {
   const place = await book.find(caller, sessionId, null);
-  const whereabouts = { tenant: caller.tenant, instance: place.instance, executionId };
+  const whereabouts = { ...place, tenant: caller.tenant, executionId };
   for (let asks = 1; ; asks += 1) {
     const link = await sisterLink({ directory, timers }, whereabouts);
     try {
@@ -47,7 +47,7 @@ export async function endUntold(
 ): Promise<void> {
   try {
     const place = await book.find(caller, sessionId, null);
-    const link = directory.linkTo(caller.tenant, place.instance);
+    const link = directory.linkTo({ ...place, tenant: caller.tenant });
     await link?.questions.cancel(executionId, 'cancelled', CANCEL_TIMEOUT_MS);
     await book.end(caller, place);
   } catch {

@@ -58,13 +58,13 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
   /** A link that goes while it is asked leaves the question to its sister. */
   async function askInstance(
     { tenant, principal }: Caller,
-    instance: string,
+    place: Pick<SessionPlace, 'instance' | 'cluster'>,
     question: Omit<SessionAsk, 'ref' | 'principal'>,
     withinMs = ANSWER_TIMEOUT_MS,
   ): Promise<FromAgent['SESSION'] & { asks: number }> {
     const untilMs = elapsed() + withinMs;
     for (let asks = 1; ; asks += 1) {
-      const link = directory.linkTo(tenant, instance);
+      const link = directory.linkTo({ ...place, tenant });
       if (!link)
         throw new Failure('no_agent', 'The agent that has this session is not connected here.', {
           retryAfterMs: NO_AGENT_RETRY_MS,
@@ -79,16 +79,16 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
 
   async function listOf(
     caller: Caller,
-    instance: string,
+    place: Pick<SessionPlace, 'instance' | 'cluster'>,
     add: (sessions: SessionResponse[]) => void,
   ): Promise<void> {
     let skip = 0;
     const untilMs = elapsed() + LIST_TIMEOUT_MS;
     for (;;) {
       const question = { action: 'list', session_id: null, ttl_ms: null, skip } as const;
-      const { sessions, total } = await askInstance(caller, instance, question, untilMs - elapsed());
+      const { sessions, total } = await askInstance(caller, place, question, untilMs - elapsed());
       skip += sessions.length;
-      add(sessions.map((state) => describe(caller, instance, state)));
+      add(sessions.map((state) => describe(caller, place.instance, state)));
       // However many it claims: no instance has more.
       if (sessions.length < MAX_SESSIONS_LISTED || skip >= Math.min(total, MAX_SESSIONS)) return;
     }
@@ -102,23 +102,26 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
       if (pathCluster !== null && pathCluster !== parts.cluster) throw noSession(id);
       return { id, cluster: parts.cluster, instance: parts.instance, template: parts.template };
     },
-    async ask(caller, { id, instance, cluster, template }, action, ttlMs) {
+    async ask(caller, place, action, ttlMs) {
+      const { id, instance, cluster, template } = place;
       const question = { action, session_id: id, ttl_ms: ttlMs ?? null, skip: 0 };
-      const { sessions } = await askInstance(caller, instance, question);
+      const { sessions } = await askInstance(caller, place, question);
       const [state] = sessions;
       if (!state) throw noSession(id);
       return describe(caller, instance, { ...state, session_id: id, cluster, template });
     },
-    async terminals(caller, { id, instance }) {
+    async terminals(caller, place) {
+      const { id } = place;
       const question = { action: 'get', session_id: id, ttl_ms: null, skip: 0 } as const;
-      const { sessions } = await askInstance(caller, instance, question);
+      const { sessions } = await askInstance(caller, place, question);
       const [state] = sessions;
       if (!state) throw noSession(id);
       return state.terminals ?? [];
     },
-    async end(caller, { id, instance }) {
+    async end(caller, place) {
+      const { id } = place;
       const question = { action: 'end', session_id: id, ttl_ms: null, skip: 0 } as const;
-      const { total, asks } = await askInstance(caller, instance, question);
+      const { total, asks } = await askInstance(caller, place, question);
       // Asked again, because a link went with the answer: that it is not there any more is what was asked for.
       if (total === 0 && asks === 1) throw noSession(id);
     },
@@ -128,16 +131,15 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
         if (mayUseCluster(caller, name) && (pathCluster ?? name) === name)
           for (const each of instances)
             servedBy.set(each.name, (servedBy.get(each.name) ?? new Set()).add(name));
-      const asked = [...servedBy].map(([instance, served]) =>
+      const asked = [...servedBy].map(([instance, served]) => {
+        const [cluster = ''] = served;
         // Whatever an agent tells of clusters that are not its own.
-        listOf(caller, instance, (sessions) =>
+        return listOf(caller, { instance, cluster }, (sessions) =>
           page.add(
-            sessions.filter(
-              ({ cluster, template }) => served.has(cluster) && mayUseTemplate(caller, template),
-            ),
+            sessions.filter((each) => served.has(each.cluster) && mayUseTemplate(caller, each.template)),
           ),
-        ),
-      );
+        );
+      });
       // An agent that goes, or does not answer, hides what it has not told of, and nobody else's.
       await Promise.allSettled(asked);
     },

@@ -65,7 +65,7 @@ export class SessionSearch implements Search {
   #look(): void {
     if (this.#found) return;
     const { directory, caller, cluster, instance, placed, clocks } = this.#options;
-    const link = directory.linkTo(caller.tenant, instance, true);
+    const link = directory.linkTo({ tenant: caller.tenant, instance, cluster }, true);
     if (link) {
       this.stop();
       placed({ cluster, instance, link, release() {} });

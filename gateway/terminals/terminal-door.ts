@@ -1,4 +1,5 @@
 import { Failure } from '../../shared/errors.ts';
+import type { IdParts } from '../../shared/ids.ts';
 import { MAX_ATTEMPTS } from '../../shared/limits.ts';
 import { type Caller, requireScope } from '../auth/caller.ts';
 import type { RateLimiter } from '../auth/rate-limiter.ts';
@@ -63,7 +64,7 @@ export function createTerminalDoor(deps: TerminalDoorDeps): TerminalDoor {
       const known = terminals.find(({ name }) => name === ask.name);
       if (known) return { executionId: known.execution_id, created: false };
       if (!ask.create) throw noTerminal(ask.name);
-      const link = directory.linkTo(tenant, place.instance);
+      const link = directory.linkTo({ ...place, tenant });
       if (!link) continue;
       const { cluster, instance, template } = place;
       const parts = { kind: 'w', tenant, principalDigest, cluster, instance, template } as const;
@@ -82,9 +83,9 @@ export function createTerminalDoor(deps: TerminalDoorDeps): TerminalDoor {
     return { executionId, created: false };
   }
 
-  async function feed({ executionId }: Found, { tenant }: Caller, instance: string, ask: TerminalAsk) {
+  async function feed({ executionId }: Found, parts: IdParts, ask: TerminalAsk) {
     try {
-      const whereabouts = { tenant, instance, executionId };
+      const whereabouts = { ...parts, executionId };
       const input = await InputStream.open({ directory, timers }, { ...whereabouts, writer: ask.writer });
       if (ask.isSized) input.resize({ rows: ask.rows, columns: ask.columns });
       return input;
@@ -113,7 +114,7 @@ export function createTerminalDoor(deps: TerminalDoorDeps): TerminalDoor {
         await follower.opened.catch((error: unknown) => {
           throw refusalOf(error);
         });
-        const input = await feed(found, caller, parts.instance, ask);
+        const input = await feed(found, parts, ask);
         const beganMs = elapsed();
         return {
           take: (socket) =>

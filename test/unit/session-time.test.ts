@@ -80,7 +80,7 @@ const caller = {
 /** What a gateway knows of sessions over one link to each instance, by its name. */
 function bookOf(links: Record<string, { joined: boolean; sessions: unknown }>, clock = () => 0) {
   const directory = {
-    linkTo: (_tenant: string, instance: string) => {
+    linkTo: ({ instance }: { instance: string }) => {
       const { joined, sessions } = links[instance] ?? {};
       return { joined, questions: { sessions } };
     },
