@@ -32,6 +32,8 @@ export type TerminalConnectionOptions = {
   created: boolean;
   /** Bytes of output that the peer has. */
   offset: number;
+  /** Says when its key is no longer good, also while output waits for its peer. Returns how to stop watching. */
+  watch: (denied: (failure: Failure) => void) => () => void;
   /** Its last call. `why`: `exit`, `left` or a failure's code. */
   onClosed: (why: string, bytes: { input: number; output: number }) => void;
 };
@@ -52,6 +54,7 @@ export class TerminalConnection implements TerminalHandlers {
   /** The newest that the program has not been told. */
   #size: TerminalSize | undefined;
   #resizing: unknown;
+  readonly #unwatch: () => void;
 
   constructor(options: TerminalConnectionOptions) {
     this.#options = options;
@@ -71,6 +74,7 @@ export class TerminalConnection implements TerminalHandlers {
       const { code } = toFailure(failure);
       if (code !== 'not_found' && code !== 'conflict') this.#fail(toFailure(failure));
     });
+    this.#unwatch = options.watch((failure) => this.#fail(failure));
     void this.#show().catch((cause: unknown) => this.#fail(toFailure(cause)));
   }
 
@@ -200,6 +204,7 @@ export class TerminalConnection implements TerminalHandlers {
   #end(why: string): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    this.#unwatch();
     if (this.#resizing !== undefined) this.#options.timers.clearTimeout(this.#resizing);
     const { follower, input, offset, onClosed } = this.#options;
     follower.abandon();

@@ -3,6 +3,7 @@ import type { IdParts } from '../../shared/ids.ts';
 import { MAX_ATTEMPTS } from '../../shared/limits.ts';
 import { type Caller, requireScope } from '../auth/caller.ts';
 import type { RateLimiter } from '../auth/rate-limiter.ts';
+import { keyEnded, watchKey } from '../auth/watch-key.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import type { ExecutionFollower, FollowOrder } from '../execution/execution-follower.ts';
 import { InputStream } from '../execution/input-stream.ts';
@@ -126,6 +127,7 @@ export function createTerminalDoor(deps: TerminalDoorDeps): TerminalDoor {
               name,
               created,
               offset,
+              watch: (denied) => watchKey(deps, caller, () => denied(keyEnded())),
               onClosed: (why, bytes) =>
                 log({
                   level: 'info',

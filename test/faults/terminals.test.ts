@@ -105,6 +105,29 @@ describe('While time passes,', { concurrent: true }, () => {
       await again.sessions.open(session.id).end();
     }, 60_000);
 
+    test('whose key is revoked while it holds output back is closed as well, however little it acknowledges', async ({
+      expect,
+    }) => {
+      const own = { sub: 'revoked-while-held' };
+      const key = await stack().key(own);
+      const session = await new Podgate({ baseUrl: stack().url, key }).sessions.create();
+      const raw = await upgrade(stack(), at(session, 'raw'), [PROTOCOL], {}, key);
+      if (!(raw instanceof WebSocket)) throw new Error(raw.body);
+      const over = closed(raw);
+      raw.send(Buffer.from('yes\n'));
+      await until(() => receivedBy(raw) >= TERMINAL_WINDOW_BYTES);
+      await stack().revoke(key);
+      let offset = 0;
+      const trickle = setInterval(() => raw.send(JSON.stringify({ type: 'ack', offset: ++offset })), 1_000);
+      try {
+        expect(await over).toBe(4401);
+      } finally {
+        clearInterval(trickle);
+      }
+      const again = new Podgate({ baseUrl: stack().url, key: await stack().key(own) });
+      await again.sessions.open(session.id).end();
+    }, 60_000);
+
     test('ends with its session, and what runs in it', async ({ expect }) => {
       const session = await stack().podgate.sessions.create({ ttl_seconds: 3 });
       const shell = await lookAt(session);

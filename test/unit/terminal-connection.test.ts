@@ -39,6 +39,7 @@ test('a flood of sizes reaches the program as the first and the newest of each R
     name: 'main',
     created: true,
     offset: 0,
+    watch: () => () => {},
     onClosed() {},
   });
   const resize = (rows: number) => connection.message(JSON.stringify({ type: 'resize', rows, columns: 80 }));
@@ -66,7 +67,8 @@ function look(over: Promise<never> = new Promise(() => {})) {
   let wake = () => {};
   let take = () => {};
   const [heard, sizes] = [[] as string[], [] as number[]];
-  const [closed, onClosed, abandon, leave] = [vi.fn(), vi.fn(), vi.fn(), vi.fn()];
+  const [closed, onClosed, abandon, leave, unwatch] = [vi.fn(), vi.fn(), vi.fn(), vi.fn(), vi.fn()];
+  let deny = (_failure: Failure) => {};
   const connection = new TerminalConnection({
     socket: {
       send: (message) => {
@@ -103,6 +105,10 @@ function look(over: Promise<never> = new Promise(() => {})) {
     name: 'main',
     created: true,
     offset: 0,
+    watch: (denied) => {
+      deny = denied;
+      return unwatch;
+    },
     onClosed,
   });
   const show = (...items: object[]) => {
@@ -112,8 +118,9 @@ function look(over: Promise<never> = new Promise(() => {})) {
   };
   const shown = () => sizes.reduce((sum, size) => sum + size, 0);
   const ack = (offset: number) => connection.message(JSON.stringify({ type: 'ack', offset }));
-  const gone = { closed, onClosed, abandon, leave };
-  return { clock, connection, show, shown, ack, heard, take: () => take(), gone };
+  const gone = { closed, onClosed, abandon, leave, unwatch };
+  const end = (failure: Failure) => deny(failure);
+  return { clock, connection, show, shown, ack, heard, take: () => take(), end, gone };
 }
 
 const output = (bytes: number) => ({ type: 'output', bytes: new Uint8Array(bytes) });
@@ -142,6 +149,19 @@ test('a terminal is let go of that acknowledges the same again and again', async
     await clock.advance(READER_STALL_MS / 2);
   }
   expect(gone.closed).toHaveBeenCalledExactlyOnceWith(expect.any(Number), 'reader_stalled');
+});
+
+test('a key that ends is the end of a terminal also where its peer holds output back: nothing more is shown or typed', async () => {
+  const { clock, connection, show, shown, ack, heard, end, gone } = look();
+  await show(output(TERMINAL_WINDOW_BYTES + 10));
+  end(new Failure('unauthorized', 'x'));
+  connection.message(new Uint8Array(1));
+  ack(10);
+  await clock.settle();
+  expect([shown(), heard]).toEqual([TERMINAL_WINDOW_BYTES, []]);
+  expect(gone.closed).toHaveBeenCalledExactlyOnceWith(4_401, 'unauthorized');
+  const { abandon, leave, unwatch } = gone;
+  expect([abandon, leave, unwatch].map(({ mock }) => mock.calls.length)).toEqual([1, 1, 1]);
 });
 
 test.for([
