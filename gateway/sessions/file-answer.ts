@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { type ErrorCode, Failure } from '../../shared/errors.ts';
 import { CHANNEL } from '../../shared/frame-type.ts';
 import type { ExecutionRun } from '../execution/execution-run.ts';
+import { jsonExcess } from '../http/parse-json.ts';
 import type { RequestInfo } from '../http/route.ts';
 
 /** The first line of an answer holds a page of entries at most. */
@@ -162,9 +163,11 @@ async function nextOf(run: Pick<ExecutionRun, 'next'>): Promise<Uint8Array | und
 }
 
 function headIn(line: Uint8Array): Head {
+  const text = new TextDecoder().decode(line);
+  if (jsonExcess(text) !== undefined) throw broken();
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder().decode(line));
+    value = JSON.parse(text);
   } catch {
     throw broken();
   }
@@ -174,7 +177,7 @@ function headIn(line: Uint8Array): Head {
 }
 
 function refusalOf({ code, detail, path: atFault }: Refusal, path: string): Failure {
-  const own = REFUSALS[code];
+  const own = Object.hasOwn(REFUSALS, code) ? REFUSALS[code] : undefined;
   if (!own) return new Failure('conflict', detail);
   const values: Record<string, string> = { '%': (atFault ?? path) || '.', $: detail };
   return new Failure(

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { Taken } from '../../gateway/execution/output-reader.ts';
 import { bytesOf, checkFacts, filePart, takeFacts } from '../../gateway/sessions/file-answer.ts';
 import { CHANNEL } from '../../shared/frame-type.ts';
+import { MAX_JSON_COMMAS, MAX_JSON_DEPTH } from '../../shared/limits.ts';
 
 const MAX_HEAD_BYTES = 4_194_304;
 const encode = (text: string) => new TextEncoder().encode(text);
@@ -66,6 +67,28 @@ describe('the facts of an answer about files', () => {
     },
   );
 });
+
+test('facts hold as many values and lists in each other as a request may, and none more', async () => {
+  const values = (more: number) => JSON.stringify({ ok: { a: Array(MAX_JSON_COMMAS + 1 + more).fill(0) } });
+  const deep = (more: number) => {
+    const depth = MAX_JSON_DEPTH - 2 + more;
+    return `{"ok":{"a":${'['.repeat(depth)}${']'.repeat(depth)}}}`;
+  };
+  for (const answer of [values, deep]) {
+    const taken = takeFacts(runOf([encode(`${answer(0)}\n`)]), 'a');
+    await expect(taken).resolves.toMatchObject({ facts: { a: expect.any(Array) } });
+    const refused = takeFacts(runOf([encode(`${answer(1)}\n`)]), 'a');
+    await expect(refused).rejects.toMatchObject({ code: 'sandbox_lost' });
+  }
+});
+
+test.each(['constructor', 'toString', '__proto__', 'made-up'])(
+  'a refusal by the code %s, which is none, is a conflict',
+  async (code) => {
+    const answer = takeFacts(runOf([head({ error: { code, detail: 'said inside' } })]), 'a');
+    await expect(answer).rejects.toMatchObject({ code: 'conflict', detail: 'said inside' });
+  },
+);
 
 describe('the bytes of a file', () => {
   /** What a reader gets that was told of `length` bytes, or of none, and how it ends. */
