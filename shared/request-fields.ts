@@ -17,6 +17,9 @@ export function reservedPath(path: string): string {
   return `File path '${path}' is reserved for the execution entrypoint.`;
 }
 
+/** UTF-8 that a UTF-16 unit may take. */
+const MAX_UNIT_BYTES = 3;
+
 /** As a caller wrote it, before it is taken apart: what normalising may shrink is bounded too. */
 const MAX_RAW_PATH_LENGTH = 2 * MAX_PATH_BYTES;
 
@@ -37,10 +40,14 @@ export function relativePath(these: string, maxRawLength: number) {
     if (parts.includes('..')) return refuse(`${these} must not contain '..'.`);
     const normal = parts.join('/');
     if (encoder.encode(normal).byteLength > MAX_PATH_BYTES) return refuse(tooLong);
-    if (parts.some((part) => encoder.encode(part).byteLength > MAX_NAME_BYTES))
-      return refuse(`File names must not exceed ${MAX_NAME_BYTES} bytes.`);
+    if (parts.some(isTooLong)) return refuse(`File names must not exceed ${MAX_NAME_BYTES} bytes.`);
     return normal;
   });
+}
+
+/** Short names are not encoded: of many paths of many names each would hold the process for seconds. */
+function isTooLong(name: string): boolean {
+  return name.length > MAX_NAME_BYTES / MAX_UNIT_BYTES && encoder.encode(name).byteLength > MAX_NAME_BYTES;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { DISCARD_BOUNDS } from '../../gateway/http/discard.ts';
 import { jsonExcess, parseJson } from '../../gateway/http/parse-json.ts';
 import { problemResponse } from '../../gateway/http/problem-response.ts';
@@ -11,10 +11,12 @@ import {
   MAX_ENV_VARIABLES,
   MAX_JSON_COMMAS,
   MAX_JSON_DEPTH,
+  MAX_NAME_BYTES,
   MAX_PATH_BYTES,
   MAX_REQUEST_BYTES,
   MAX_REQUEST_FILES,
 } from '../../shared/limits.ts';
+import { filePath } from '../../shared/request-fields.ts';
 import { ALL_SCOPES, createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';
 import type { MockAgent } from '../fakes/mock-agent.ts';
 import { until } from '../fakes/until.ts';
@@ -650,4 +652,18 @@ describe('problem+json', () => {
     expect(text).not.toMatch(/secret|ENOENT|at /);
     expect(broken.log).toContainEqual(expect.objectContaining({ level: 'error', event: 'internal_error' }));
   });
+});
+
+test('a path is measured whole, and of its names only those that may be too long', () => {
+  const encode = vi.spyOn(TextEncoder.prototype, 'encode');
+  try {
+    const long = '€'.repeat(MAX_NAME_BYTES / 3);
+    const path = `${'a/'.repeat(1_900)}${long}`;
+    expect(filePath.parse(path)).toBe(path);
+    expect(encode).toHaveBeenCalledTimes(1);
+    expect(filePath.safeParse(`${path}€`).success).toBe(false);
+    expect(encode).toHaveBeenCalledTimes(3);
+  } finally {
+    encode.mockRestore();
+  }
 });
