@@ -31,8 +31,8 @@ export function resultOf(ending: Ending): ResultEvent {
 }
 
 /**
- * Collects output, which its source bounds, to its end. Rejects with what ended it otherwise. Where bytes are gone the
- * text ends before them, and says so as one that was cut at the cap does.
+ * Collects output to its end, `maxOutputBytes` of stdout and of stderr each. Rejects with what ended it otherwise. Where
+ * bytes are gone, or are more, the text ends before them, and says so as one that was cut at the cap does.
  */
 export function collectAnswer(source: OutputSource, maxOutputBytes: number): Promise<ExecuteResponse> {
   return collectAs(source, maxOutputBytes, resultOf);
@@ -46,18 +46,24 @@ export async function collectAs<Result extends object>(
 ): Promise<{ stdout: string; stderr: string } & Result> {
   const stdout = new CollectedBytes();
   const stderr = new CollectedBytes();
-  const hasGap = new Set<number>();
+  const isCut = new Set<number>();
   for (;;) {
     const taken = await source.next();
     if (taken.type === 'output') {
-      if (hasGap.has(taken.channel)) continue;
-      source.keep(taken.bytes.byteLength);
-      (taken.channel === CHANNEL.stdout ? stdout : stderr).push(taken.bytes);
-    } else if (taken.type === 'gap') hasGap.add(taken.channel);
+      const { channel, bytes } = taken;
+      if (isCut.has(channel)) continue;
+      const collected = channel === CHANNEL.stdout ? stdout : stderr;
+      const room = maxOutputBytes - collected.bytes.byteLength;
+      // To whoever reads again the agent says how much there may be.
+      if (bytes.byteLength > room) isCut.add(channel);
+      const kept = bytes.subarray(0, room);
+      source.keep(kept.byteLength);
+      collected.push(kept);
+    } else if (taken.type === 'gap') isCut.add(taken.channel);
     else if (taken.type === 'failed') throw taken.failure;
     else if (taken.type === 'end') {
-      const stdoutTruncated = taken.ending.stdoutTruncated || hasGap.has(CHANNEL.stdout);
-      const stderrTruncated = taken.ending.stderrTruncated || hasGap.has(CHANNEL.stderr);
+      const stdoutTruncated = taken.ending.stdoutTruncated || isCut.has(CHANNEL.stdout);
+      const stderrTruncated = taken.ending.stderrTruncated || isCut.has(CHANNEL.stderr);
       return {
         stdout: outputText(stdout.bytes, stdoutTruncated, maxOutputBytes),
         stderr: outputText(stderr.bytes, stderrTruncated, maxOutputBytes),

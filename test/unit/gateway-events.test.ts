@@ -992,6 +992,28 @@ describe('Idempotency-Key', () => {
     expect(link.executions).toEqual([]);
   });
 
+  test('answers whoever repeats it with as much output as was asked for, however much its agent then says it may be', async () => {
+    const { bench, agent, ask } = await first();
+    const changes = { limits: { max_output_bytes: 100 } };
+    const begun = ask('/v1/execute', changes);
+    const execution = (await agent.next()).begin();
+    await bench.clock.settle();
+    const answer = ask('/v1/execute', changes);
+    const stream = await agent.attached(execution);
+    agent.send('ACCEPT', { attached: { max_output_bytes: 1_000_000_000, queue_ms: 0 } }, stream.stream);
+    agent.send('STARTED', {}, stream.stream);
+    stream.out('x'.repeat(60)).err('y'.repeat(100)).out('x'.repeat(41)).out('z').exit();
+    const marker = '\n...[truncated]';
+    expect(await (await answer).json()).toMatchObject({
+      stdout: 'x'.repeat(100 - marker.length) + marker,
+      stdout_truncated: true,
+      stderr: 'y'.repeat(100),
+      stderr_truncated: false,
+    });
+    execution.exit();
+    await begun;
+  });
+
   test.for(['', ' ', 'ü', 'a b', 'x'.repeat(256)])('"%s" is none', async (text) => {
     const { agent, ask } = await first();
     const answer = await ask('/v1/execute', {}, { 'idempotency-key': text });
