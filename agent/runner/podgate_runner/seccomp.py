@@ -21,8 +21,8 @@ RET_ALLOW = 0x7FFF0000
 LOAD, JUMP, JUMP_EQUAL, JUMP_GREATER, JUMP_SET, AND, RETURN = 0x20, 0x05, 0x15, 0x25, 0x45, 0x54, 0x06
 NUMBER_OFFSET, ARCH_OFFSET, ARGUMENTS_OFFSET = 0, 4, 16
 
-#: Processes that one program can shield; beyond it a block would outgrow BPF's 8-bit jumps.
-MAX_PROTECTED = 16
+#: Processes and threads that one program can shield; beyond it a block would outgrow BPF's 8-bit jumps.
+MAX_PROTECTED = 62
 _FARTHEST_JUMP = 255
 _CALLS_OF_A_LEAF = 8
 

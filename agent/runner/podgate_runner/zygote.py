@@ -45,7 +45,8 @@ def serve(config):
     facts = prepare(config, cell)
     if cell:
         confine.foresee(config["network"], _IN_CELL, True)
-    confinement = None if cell else confine_children(config, [os.getppid(), os.getpid()])
+    # Whatever names a thread that preloading left means this process.
+    confinement = None if cell else confine_children(config, [os.getppid(), *threads()])
     courier.send(sock, ("ready", facts))
     if cell:
         priority.give_way()
@@ -153,7 +154,7 @@ def fork_cell(cell, cell_config, zygote_sock, fds):
     uid, gid = os.geteuid(), os.getegid()
     between, trouble = None, None
     try:
-        between = os.fork() if threads() > 1 else None
+        between = os.fork() if len(threads()) > 1 else None
         pid = between or cell.fork(sibling=between is None)
     except Exception as error:
         pid, trouble = 0, error
@@ -197,7 +198,7 @@ def prepare(config, cell):
     missing = list(features["missing"])
     if cell and not namespaces:
         missing.append(reason)
-    left = threads() - 1
+    left = len(threads()) - 1
     if left:
         missing.append("Preloading left %d threads in the zygote; executions begin without them." % left)
     stacks.warm()
@@ -218,7 +219,8 @@ def prepare(config, cell):
 
 
 def threads():
-    return len(os.listdir("/proc/self/task"))
+    """The first is this process itself."""
+    return [int(name) for name in os.listdir("/proc/self/task")]
 
 
 def preload(names):

@@ -1,6 +1,7 @@
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { createSandbox } from '../../fakes/runner-process.ts';
-import { describePython, expectUnharmed, py } from './suite.ts';
+import { describePython, expectUnharmed, NR, py } from './suite.ts';
 
 describePython('preloading', (python) => {
   test('makes modules ready, and names those that fail', async () => {
@@ -67,6 +68,48 @@ describePython('preloading', (python) => {
       stdout.trim().split(' '),
     );
     expect(new Set(values).size).toBe(4);
+  });
+
+  test('of what leaves threads leaves nobody a way to the zygote by their numbers', async () => {
+    const folder = mkdtempSync('/var/tmp/podgate-preload-');
+    chmodSync(folder, 0o755);
+    writeFileSync(
+      `${folder}/threaded.py`,
+      'import threading, time\nthreading.Thread(target=time.sleep, args=(3600,), daemon=True).start()',
+    );
+    try {
+      await using sandbox = await createSandbox({
+        python,
+        config: { preload: ['threaded'] },
+        env: { PYTHONPATH: folder },
+      });
+      expect(sandbox.ready.missing).toEqual([expect.stringContaining('left 1 threads')]);
+      const attempts = py`
+        import ctypes, fcntl, os, resource
+        libc = ctypes.CDLL(None, use_errno=True)
+        zygote = os.getppid()
+        left = [int(name) for name in os.listdir(f"/proc/{zygote}/task") if int(name) != zygote]
+        done = []
+        def attempt(what, action):
+            try: value = action()
+            except OSError: return
+            if value != -1: done.append(what)
+        for thread in left:
+            attempt("limit", lambda: resource.prlimit(thread, resource.RLIMIT_NPROC, (0, 0)))
+            attempt("affinity", lambda: os.sched_setaffinity(thread, {0}))
+            attempt("nice", lambda: os.setpriority(os.PRIO_PROCESS, thread, 19))
+            attempt("io", lambda: libc.syscall(NR["ioprio"], 1, thread, 3 << 13))
+            attempt("owner", lambda: fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, thread))
+            attempt("signal", lambda: os.kill(thread, 0))
+            attempt("signal of a thread", lambda: libc.syscall(NR["tkill"], thread, 0))
+            attempt("descriptor", lambda: libc.syscall(434, thread, 0o200))
+        print(len(left), done)
+      `;
+      expect((await sandbox.run(`${NR}\n${attempts}`)).stdout).toBe('1 []\n');
+      await expectUnharmed(sandbox);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   test('says what it measured of itself', async () => {
