@@ -154,11 +154,16 @@ class Runner(AgentSide):
         if self._execution is not None:
             leftovers = ["an execution that runs"]
         else:
-            leftovers = reset(place, self.config) if place is not None and place.keeps_files else []
+            leftovers = self.restore(place) if place is not None and place.keeps_files else []
             if self._supply.trouble:
                 leftovers.append(self._supply.trouble)
-            self.known, self.mains, self._last = {}, set(), None
+            self._last = None
         self._say_reset(leftovers)
+
+    def restore(self, place):
+        """Makes it as it was before anything ran. Returns what stays."""
+        self.known, self.mains = {}, set()
+        return reset(place, self.config)
 
     # What executions ask
 

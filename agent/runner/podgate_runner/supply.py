@@ -221,9 +221,13 @@ class Supply:
             return
         self._respawns += 1
         if self.place is not None and self.place.keeps_files:
-            self.place.kill()
+            # What the next one imports may read what a program left below HOME.
+            leftovers = self._host.restore(self.place)
             self.place.close()
             self.place = None
+            if leftovers:
+                self._give_up("What was left when the zygote died stays: %s." % ", ".join(leftovers))
+                return
         self.begin()
 
     def _give_up(self, sentence):

@@ -7,10 +7,11 @@ import {
   openSync,
   readFileSync,
   rmSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { expect, test } from 'vitest';
-import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
+import { createSandbox, type Sandbox, SCRATCH } from '../../fakes/runner-process.ts';
 import { describePython, expectNext, expectUnharmed, MIB, patience, py } from './suite.ts';
 
 /** What the kernel, or whoever runs the machine, does to a sandbox from outside. */
@@ -23,6 +24,41 @@ describePython('a zygote that is killed from outside', (python) => {
     expect(ran.stdout).toBe('after\n');
     const reset = await sandbox.client.reset(patience());
     expect(reset).toEqual({ ok: true, leftovers: [] });
+  });
+
+  test('between programs is replaced by one that reads nothing of theirs, nor takes their rights for its own', async () => {
+    const folder = mkdtempSync('/var/tmp/podgate-preload-');
+    chmodSync(folder, 0o755);
+    writeFileSync(
+      `${folder}/configured.py`,
+      'import os\npath = os.path.expanduser("~/.configured")\nfound = os.path.exists(path) and open(path).read()',
+    );
+    try {
+      const config = { preload: ['configured'] };
+      await using sandbox = await createSandbox({ python, config, env: { PYTHONPATH: folder } });
+      await sandbox.run(
+        'import os\nprint("left", file=open("/tmp/.configured", "w"))\nos.chmod("/srv", 0o700)',
+      );
+      await killZygote(sandbox);
+      expect(await sandbox.client.reset(patience())).toEqual({ ok: true, leftovers: [] });
+      const ran = await sandbox.run(
+        'import configured, os\nprint(configured.found, oct(os.stat("/srv").st_mode))',
+      );
+      expect(ran.stdout).toBe('False 0o41777\n');
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test('between programs is not replaced where something of theirs stays', async () => {
+    await using sandbox = await createSandbox({
+      python,
+      config: { scratch: [...SCRATCH, '/proc/self/task'] },
+    });
+    await killZygote(sandbox);
+    const ran = await sandbox.run('print("after")');
+    expect(ran.exit.failure).toMatchObject({ code: 'runner_error', started: 'no' });
+    expect(ran.exit.failure?.detail).toContain('files in /proc/self/task');
   });
 
   test('between programs is replaced also where each has namespaces of its own', async () => {
