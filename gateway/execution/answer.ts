@@ -1,4 +1,4 @@
-import type { ExecuteResponse, ResultEvent } from '../../shared/api.ts';
+import type { ResultEvent } from '../../shared/api.ts';
 import { CHANNEL } from '../../shared/frame-type.ts';
 import { CollectedBytes } from './collected-bytes.ts';
 import type { OutputSource } from './output-reader.ts';
@@ -34,11 +34,6 @@ export function resultOf(ending: Ending): ResultEvent {
  * Collects output to its end, `maxOutputBytes` of stdout and of stderr each. Rejects with what ended it otherwise. Where
  * bytes are gone, or are more, the text ends before them, and says so as one that was cut at the cap does.
  */
-export function collectAnswer(source: OutputSource, maxOutputBytes: number): Promise<ExecuteResponse> {
-  return collectAs(source, maxOutputBytes, resultOf);
-}
-
-/** The same with another word on the end. */
 export async function collectAs<Result extends object>(
   source: OutputSource,
   maxOutputBytes: number,

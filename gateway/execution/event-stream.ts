@@ -1,4 +1,5 @@
 import { CHANNEL } from '../../shared/frame-type.ts';
+import type { Timers } from '../gateway-deps.ts';
 import type { RequestInfo } from '../http/route.ts';
 import { resultOf } from './answer.ts';
 import type { ReceivedBytes } from './check-exit.ts';
@@ -8,6 +9,11 @@ import type { Ending } from './run-ending.ts';
 
 /** Proxies cut streams that are silent for a minute. */
 export const KEEP_ALIVE_MS = 15_000;
+
+/** Output that waits has a clock of its own (READER_STALL_MS); this one is for the end, which may be megabytes. */
+export const EVENT_STALL_MS = 60_000;
+/** Of the last event, which is taken in pieces. */
+const PIECE_BYTES = 65_536;
 
 const encoder = new TextEncoder();
 const KEEP_ALIVE = encoder.encode(': keep-alive\n\n');
@@ -21,9 +27,17 @@ export function formatEvent(name: string, data: object, id?: string): string {
 /** Where ids begin that a reader is given who has nothing yet. */
 export const FROM_THE_START: ReceivedBytes = { stdout: 0, stderr: 0 };
 
+export type EventStreamOptions = RequestInfo & {
+  timers: Timers;
+  /** What is said of the end. */
+  describe?: (ending: Ending) => object;
+  /** Events carry ids, counted from here. */
+  from?: ReceivedBytes | undefined;
+};
+
 /** The answer that streams. */
-export function eventResponse(source: OutputSource, info: RequestInfo, from?: ReceivedBytes): Response {
-  return new Response(eventStream(source, info, resultOf, from), {
+export function eventResponse(source: OutputSource, options: EventStreamOptions): Response {
+  return new Response(eventStream(source, options), {
     headers: {
       'Content-Type': 'text/event-stream',
       'Cache-Control': 'no-cache',
@@ -41,29 +55,41 @@ export function readEventId(id: string): ReceivedBytes | null {
 
 /**
  * Output as server-sent events. Nothing is taken from its source before the HTTP reader asks for it, so that a slow
- * reader slows its own program and nothing else. `from`: events carry ids, counted from here.
+ * reader slows its own program and nothing else; nor does one that does not take the end hold its memory for long.
  */
-export function eventStream(
+function eventStream(
   source: OutputSource,
-  { disconnect }: RequestInfo,
-  describe: (ending: Ending) => object = resultOf,
-  from?: ReceivedBytes,
+  { disconnect, timers, describe = resultOf, from }: EventStreamOptions,
 ): ReadableStream<Uint8Array<ArrayBuffer>> {
   const events = from ? numberedEventsOf(source, describe, from) : eventsOf(source, describe);
+  const letGo = source.hold();
+  let stall: unknown;
+  const breakOff = (controller: ReadableStreamDefaultController) => {
+    timers.clearTimeout(stall);
+    source.abandon();
+    if (disconnect) disconnect();
+    else controller.error(new Error('the reader took nothing for too long'));
+  };
   return new ReadableStream(
     {
       start(controller) {
-        source.onDismiss(() => {
-          if (disconnect) disconnect();
-          else controller.error(new Error('the reader took nothing for too long'));
-        });
+        source.onDismiss(() => breakOff(controller));
       },
       async pull(controller) {
+        timers.clearTimeout(stall);
         const { done, value } = await events.next();
-        if (done) controller.close();
-        else controller.enqueue(value);
+        if (done) {
+          letGo();
+          controller.close();
+          return;
+        }
+        controller.enqueue(value);
+        stall = timers.setTimeout(() => breakOff(controller), EVENT_STALL_MS);
       },
-      cancel: () => source.abandon(),
+      cancel() {
+        timers.clearTimeout(stall);
+        source.abandon();
+      },
     },
     { highWaterMark: 0 },
   );
@@ -79,7 +105,7 @@ async function* eventsOf(source: OutputSource, describe: (ending: Ending) => obj
       const data = texts[stream].push(taken.bytes);
       if (data !== '') yield encoder.encode(formatEvent('output', { stream, data }));
     } else if (taken.type !== 'gap') {
-      yield encoder.encode(lastOf(texts, taken, describe));
+      yield* inPieces(lastOf(texts, taken, describe));
       return;
     }
   }
@@ -108,10 +134,15 @@ async function* numberedEventsOf(
       at[stream] = taken.to;
       yield encoder.encode(rest + formatEvent('gap', { stream, from: taken.from, to: taken.to }, id()));
     } else {
-      yield encoder.encode(lastOf(texts, taken, describe, `${at.stdout}.${at.stderr}`));
+      yield* inPieces(lastOf(texts, taken, describe, `${at.stdout}.${at.stderr}`));
       return;
     }
   }
+}
+
+function* inPieces(text: string): Generator<Uint8Array<ArrayBuffer>> {
+  const bytes = encoder.encode(text);
+  for (let at = 0; at < bytes.byteLength; at += PIECE_BYTES) yield bytes.subarray(at, at + PIECE_BYTES);
 }
 
 type Events = AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined>;

@@ -13,7 +13,8 @@ import { carryOutAll } from './carry-out.ts';
 import type { ReceivedBytes } from './check-exit.ts';
 import type { ExecutionEvent, StopCode } from './execution-event.ts';
 import { FIRST_FOLLOW_STATE, type FollowEffect, type FollowState, nextFollow } from './follow-state.ts';
-import { type MemoryBudget, noMemory, type Reservation } from './memory-budget.ts';
+import { type MemoryBudget, noMemory } from './memory-budget.ts';
+import { OutputMemory } from './output-memory.ts';
 import type { OutputSource, Taken } from './output-reader.ts';
 import type { ResultShelf, StoredFiles } from './result-shelf.ts';
 import { type DocumentPlace, RunOutput } from './run-output.ts';
@@ -50,7 +51,7 @@ export class ExecutionFollower implements OutputSource {
   readonly #deps: FollowDeps;
   readonly #order: FollowOrder;
   readonly #reader: string;
-  readonly #memory: Reservation;
+  readonly #memory: OutputMemory;
   readonly #output: RunOutput;
   /** Where somebody else stores its files. */
   readonly #stored: Promise<StoredFiles | null> | undefined;
@@ -70,7 +71,7 @@ export class ExecutionFollower implements OutputSource {
     this.#deps = deps;
     this.#order = order;
     this.#reader = order.reader ?? toBase64Url(deps.random(READER_BYTES));
-    this.#memory = deps.outputMemory.reserve(caller.holder);
+    this.#memory = new OutputMemory(deps.outputMemory, caller.holder);
     const verdict = this.#memory.grow(STREAM_WINDOW_BYTES);
     if (verdict !== 'taken') throw noMemory(verdict);
     this.#stored = deps.shelf.find(executionId);
@@ -110,7 +111,13 @@ export class ExecutionFollower implements OutputSource {
     if (verdict !== 'taken') this.stop('at_capacity', noMemory(verdict).detail);
   }
 
+  hold(): () => void {
+    this.#memory.hold();
+    return () => this.#memory.letGo();
+  }
+
   abandon(): void {
+    this.#memory.letGo();
     this.stop('cancelled', 'The reader went away.');
     this.#output.reader.dismiss();
   }
@@ -219,7 +226,7 @@ export class ExecutionFollower implements OutputSource {
 
   #dismissed(): void {
     this.#unwatch();
-    this.#memory.release();
+    this.#memory.end();
     this.#deps.onOver(this);
   }
 }

@@ -13,7 +13,8 @@ import {
   nextExecution,
 } from './execution-state.ts';
 import { unknownKey } from './key-claim.ts';
-import { noMemory, type Reservation } from './memory-budget.ts';
+import { noMemory } from './memory-budget.ts';
+import { OutputMemory } from './output-memory.ts';
 import type { OutputSource, Taken } from './output-reader.ts';
 import type { StoredFiles } from './result-shelf.ts';
 import { RunAtAgent } from './run-at-agent.ts';
@@ -30,7 +31,7 @@ export class ExecutionRun implements OutputSource {
   readonly #order: ExecutionOrder;
   readonly #phases: RunPhases;
   readonly #clocks: RunClocks;
-  readonly #memory: Reservation;
+  readonly #memory: OutputMemory;
   readonly #output: RunOutput;
   readonly #search: Search;
   readonly #agent: RunAtAgent;
@@ -44,7 +45,7 @@ export class ExecutionRun implements OutputSource {
     this.#deps = deps;
     this.#order = order;
     const { caller } = order.wanted;
-    this.#memory = deps.outputMemory.reserve(caller.holder);
+    this.#memory = new OutputMemory(deps.outputMemory, caller.holder);
     this.#phases = new RunPhases(order, deps);
     this.#output = new RunOutput({
       ...deps,
@@ -128,6 +129,7 @@ export class ExecutionRun implements OutputSource {
 
   /** The caller is gone: nobody reads any more. */
   abandon(): void {
+    this.#memory.letGo();
     if (this.#order.survives) {
       this.#isRead = false;
       this.#output.reader.ignore();
@@ -162,6 +164,11 @@ export class ExecutionRun implements OutputSource {
   keep(bytes: number): void {
     const verdict = this.#memory.grow(bytes);
     if (verdict !== 'taken') this.stop('at_capacity', noMemory(verdict).detail);
+  }
+
+  hold(): () => void {
+    this.#memory.hold();
+    return () => this.#memory.letGo();
   }
 
   #apply(event: ExecutionEvent): ErrorCode | null {
@@ -250,7 +257,7 @@ export class ExecutionRun implements OutputSource {
   }
 
   #dismissed(): void {
-    this.#memory.release();
+    this.#memory.end();
     this.#order.release();
     this.#deps.onOver(this);
   }

@@ -18,6 +18,8 @@ export type OutputSource = {
   next(idleMs?: number): Promise<Taken>;
   /** Takes memory for output that is kept to the end. */
   keep(bytes: number): void;
+  /** Its memory stays taken when the end was, until what this gives is called or nobody reads any more. */
+  hold(): () => void;
   /** Nobody reads any more. */
   abandon(): void;
   /** Runs when the reader is given up: it stalled, then did not even take that news. */

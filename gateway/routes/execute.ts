@@ -6,12 +6,12 @@ import {
   outputEvent,
   resultEvent,
 } from '../../shared/api.ts';
-import { collectAnswer } from '../execution/answer.ts';
+import { resultOf } from '../execution/answer.ts';
 import { eventResponse, FROM_THE_START } from '../execution/event-stream.ts';
 import type { ExecutionFollower } from '../execution/execution-follower.ts';
 import type { ExecutionOrder } from '../execution/execution-order.ts';
 import type { ExecutionRun } from '../execution/execution-run.ts';
-import { jsonResponse } from '../http/problem-response.ts';
+import { answerAsJson } from '../execution/json-answer.ts';
 import type { KeyedContext, Route } from '../http/route.ts';
 import { CLUSTER_HEADER, type TakenOrder, type TakeOrderDeps, takeOrder } from './take-order.ts';
 
@@ -28,33 +28,23 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
   const answer = async (context: KeyedContext): Promise<Response> => {
     const asked = await readOrder(context, false);
     const run = await open(deps, context, asked);
-    const abandon = () => run.abandon();
-    const { signal } = context.request;
-    signal.addEventListener('abort', abandon);
-    if (signal.aborted) abandon();
-    try {
-      const body = await collectAnswer(run, asked.maxOutputBytes);
-      return jsonResponse(body, { headers: { 'Podgate-Execution-Id': run.executionId } });
-    } finally {
-      signal.removeEventListener('abort', abandon);
-    }
+    heed(context.request.signal, run);
+    const { maxOutputBytes } = asked;
+    return answerAsJson(run, resultOf, { ...context.info, timers: deps.timers, maxOutputBytes });
   };
 
   const stream = async (context: KeyedContext): Promise<Response> => {
     const asked = await readOrder(context, true);
     const run = await open(deps, context, asked);
-    const abandon = () => run.abandon();
-    const { signal } = context.request;
-    // Stays for the life of the stream: a connection may end before its body is read.
-    signal.addEventListener('abort', abandon, { once: true });
-    if (signal.aborted) abandon();
+    heed(context.request.signal, run);
     try {
       await run.opened;
     } catch (failure) {
       run.abandon();
       throw failure;
     }
-    return eventResponse(run, context.info, asked.survives ? FROM_THE_START : undefined);
+    const from = asked.survives ? FROM_THE_START : undefined;
+    return eventResponse(run, { ...context.info, timers: deps.timers, from });
   };
 
   const problems = [403, 404, 409, 413, 422, 429, 501, 502, 503];
@@ -94,6 +84,12 @@ export function createExecuteRoutes(deps: ExecuteRoutesDeps): Route[] {
       },
     },
   ];
+}
+
+/** A run ends with its caller, also when its answer is on its way: a connection may end before that is read. */
+function heed(signal: AbortSignal, run: ExecutionRun | ExecutionFollower): void {
+  signal.addEventListener('abort', () => run.abandon(), { once: true });
+  if (signal.aborted) run.abandon();
 }
 
 /** Begins what was asked for; or reads it where another request with its key has begun it. */

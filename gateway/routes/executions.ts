@@ -15,14 +15,15 @@ import type { KeyedContext, Route } from '../http/route.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import type { StatusAnswer } from '../link/status-asks.ts';
 
-export type ExecutionRoutesDeps = Pick<GatewayDeps, 'ids' | 'now'> & {
+export type ExecutionRoutesDeps = Pick<GatewayDeps, 'ids' | 'now' | 'timers'> & {
   directory: ClusterDirectory;
   /** Throws where it cannot be read here. */
   follow(order: FollowOrder): ExecutionFollower;
 };
 
 /** `/v1/executions/{id}` and its events: the id alone says which instance to ask. */
-export function createExecutionRoutes({ ids, now, directory, follow }: ExecutionRoutesDeps): Route[] {
+export function createExecutionRoutes(deps: ExecutionRoutesDeps): Route[] {
+  const { ids, now, timers, directory, follow } = deps;
   const beganMs = createBeginnings(now);
   const ask = async (
     { params, caller }: KeyedContext,
@@ -55,7 +56,7 @@ export function createExecutionRoutes({ ids, now, directory, follow }: Execution
       follower.abandon();
       throw failure;
     }
-    return eventResponse(follower, info, from);
+    return eventResponse(follower, { ...info, timers, from });
   };
   const responses = { 200: { description: 'What is known of it', schema: executionStatus } };
   const problems = [403, 404, 429, 502, 503];

@@ -15,7 +15,6 @@ import {
 import { contextName } from '../../shared/session-messages.ts';
 import type { Ending } from '../execution/run-ending.ts';
 import { checkSchema } from '../http/parse-json.ts';
-import { jsonResponse } from '../http/problem-response.ts';
 import type { KeyedContext, Route } from '../http/route.ts';
 import { commandResultOf, pythonResultOf } from '../sessions/session-answer.ts';
 import type { SessionBook } from '../sessions/session-book.ts';
@@ -56,8 +55,7 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
   type Begin = (context: KeyedContext, streamed: boolean) => Promise<Work>;
   const whole = (begin: Begin) => async (context: KeyedContext) => {
     const { run, describe } = await begin(context, false);
-    const answer = await requests.answer(context, run, describe);
-    return jsonResponse(answer, { headers: { 'Podgate-Execution-Id': run.executionId } });
+    return requests.answer(context, run, describe);
   };
   const streamed = (begin: Begin) => async (context: KeyedContext) => {
     const { run, describe } = await begin(context, true);
@@ -68,7 +66,7 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
     const name = checkSchema(contextName, context.params.name);
     const order = async () => orders.restart(context, await placeOf(context), name);
     const run = await requests.begin({ release() {} }, order);
-    await requests.answer(context, run, commandResultOf);
+    await requests.collect(context, run, commandResultOf);
     return new Response(null, { status: 204 });
   }
 

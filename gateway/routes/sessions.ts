@@ -34,7 +34,7 @@ export function createSessionRoutes(deps: SessionRequestsDeps): Route[] {
     const run = await requests.begin(asked, () => orders.open(context, asked));
     const { caller, request } = context;
     try {
-      await requests.answer(context, run, commandResultOf);
+      await requests.collect(context, run, commandResultOf);
       const session = await describeOpened(opened, caller, run);
       if (request.signal.aborted) throw new Failure('cancelled', 'The caller went away.', { started: 'yes' });
       return jsonResponse(session, { status: 201 });

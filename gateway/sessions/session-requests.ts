@@ -3,10 +3,11 @@ import { Failure } from '../../shared/errors.ts';
 import { requireKey } from '../auth/watch-key.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { collectAs } from '../execution/answer.ts';
-import { eventStream, FROM_THE_START } from '../execution/event-stream.ts';
+import { eventResponse, FROM_THE_START } from '../execution/event-stream.ts';
 import type { ExecutionFollower } from '../execution/execution-follower.ts';
 import type { ExecutionOrder } from '../execution/execution-order.ts';
 import type { ExecutionRun } from '../execution/execution-run.ts';
+import { answerAsJson } from '../execution/json-answer.ts';
 import { type KeyedExecutions, type RequestKey, readKey } from '../execution/keyed-executions.ts';
 import type { MemoryBudget } from '../execution/memory-budget.ts';
 import type { Ending } from '../execution/run-ending.ts';
@@ -51,11 +52,13 @@ export type SessionRequests = {
   /** Does something with a run that ends with its caller. */
   whileHeard<T>(context: KeyedContext, run: Begun, work: () => Promise<T>): Promise<T>;
   /** Collects output and end. The run ends with its caller. */
-  answer<Result extends object>(
+  collect<Result extends object>(
     context: KeyedContext,
     run: Begun,
     describe: (ending: Ending) => Result,
   ): Promise<{ stdout: string; stderr: string } & Result>;
+  /** Answers with them. */
+  answer(context: KeyedContext, run: Begun, describe: (ending: Ending) => object): Promise<Response>;
   /** The same as server-sent events, once the program began. */
   stream(context: KeyedContext, run: Begun, describe: (ending: Ending) => object): Promise<Response>;
 };
@@ -133,8 +136,15 @@ export function createSessionRequests(deps: SessionRequestsDeps): SessionRequest
         throw named(error, context.params.id);
       }
     },
-    answer: (context, run, describe) =>
+    collect: (context, run, describe) =>
       whileHeard(context, run, () => collectAs(run, config.maxOutputBytes, describe)),
+    answer: (context, run, describe) =>
+      whileHeard(
+        context,
+        run,
+        () => answerAsJson(run, describe, { ...context.info, timers, maxOutputBytes: config.maxOutputBytes }),
+        true,
+      ),
     stream: (context, run, describe) =>
       whileHeard(
         context,
@@ -147,14 +157,7 @@ export function createSessionRequests(deps: SessionRequestsDeps): SessionRequest
             throw failure;
           }
           const from = context.request.headers.has('idempotency-key') ? FROM_THE_START : undefined;
-          return new Response(eventStream(run, context.info, describe, from), {
-            headers: {
-              'Content-Type': 'text/event-stream',
-              'Cache-Control': 'no-cache',
-              'X-Accel-Buffering': 'no',
-              'Podgate-Execution-Id': run.executionId,
-            },
-          });
+          return eventResponse(run, { ...context.info, timers, describe, from });
         },
         true,
       ),
