@@ -16,7 +16,7 @@ const CLOSE_TIMEOUT_MS = 5_000;
 const PING_MS = 20_000;
 
 /** WebSockets on which terminals of sessions are shown. */
-export function createTerminalUpgrades() {
+export function createTerminalUpgrades({ pingMs = PING_MS }: { pingMs?: number } = {}) {
   const sockets = new WebSocketServer({
     noServer: true,
     clientTracking: true,
@@ -53,7 +53,7 @@ export function createTerminalUpgrades() {
     }
     sockets.handleUpgrade(request, socket, head, (webSocket) => {
       isTaken = true;
-      join(webSocket, opened);
+      join(webSocket, opened, pingMs);
     });
   }
 
@@ -66,21 +66,23 @@ export function createTerminalUpgrades() {
   };
 }
 
-function join(webSocket: WebSocket, opened: OpenedTerminal): void {
+function join(webSocket: WebSocket, opened: OpenedTerminal, pingMs: number): void {
   let isAlive = true;
+  const heard = () => {
+    isAlive = true;
+  };
   const pings = setInterval(() => {
-    if (!isAlive) webSocket.terminate();
+    // Whoever is not read has no pong to be heard by: its program takes no input.
+    if (!isAlive && !webSocket.isPaused) webSocket.terminate();
     isAlive = false;
     webSocket.ping();
-  }, PING_MS);
-  webSocket.on('pong', () => {
-    isAlive = true;
-  });
+  }, pingMs);
+  webSocket.on('pong', heard);
   const close = webSocket.close.bind(webSocket);
   webSocket.close = (code, reason) =>
     WS_TOO_LARGE.has(code) ? close(TOO_LARGE, 'too_large') : close(code, reason);
   webSocket.on('error', () => {});
-  const handlers = opened.take(portOf(webSocket));
+  const handlers = opened.take(portOf(webSocket, heard));
   webSocket.on('message', (data: RawData, isBinary: boolean) => {
     handlers.message(isBinary ? (data as Buffer) : data.toString());
   });
@@ -90,14 +92,17 @@ function join(webSocket: WebSocket, opened: OpenedTerminal): void {
   });
 }
 
-function portOf(webSocket: WebSocket): TerminalSocketPort {
+function portOf(webSocket: WebSocket, heard: () => void): TerminalSocketPort {
   return {
     send(message) {
       if (webSocket.readyState === webSocket.OPEN)
         webSocket.send(message, { binary: typeof message !== 'string' });
     },
     hold: () => webSocket.pause(),
-    go: () => webSocket.resume(),
+    go() {
+      heard();
+      webSocket.resume();
+    },
     close(code, reason) {
       webSocket.resume();
       webSocket.close(code, reason);

@@ -4,9 +4,11 @@ import type { AddressInfo } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { WebSocket } from 'ws';
 import type { Gateway } from '../../gateway/create-gateway.ts';
+import { createTerminalUpgrades } from '../../gateway/node/terminal-upgrade.ts';
 import { acceptUpgrades, MESSAGES_A_TURN } from '../../gateway/node/upgrades.ts';
 import { AGENT_LINK_PATH, AGENT_SUBPROTOCOL } from '../../gateway/routes/agents.ts';
 import { TERMINAL_SUBPROTOCOL } from '../../gateway/terminals/terminal-request.ts';
+import type { TerminalSocketPort } from '../../gateway/terminals/terminal-socket.ts';
 import { until } from '../fakes/until.ts';
 
 const MESSAGE_BYTES = 64;
@@ -51,6 +53,49 @@ async function heardByTurn(path: string, protocol: string): Promise<number[]> {
   await until(() => heard === MESSAGES);
   return turns;
 }
+
+describe('a terminal', () => {
+  const PING_MS = 20;
+
+  /** One whose program has not taken what was typed, or has. */
+  async function join(isHeld: boolean) {
+    const port = Promise.withResolvers<TerminalSocketPort>();
+    const handlers = { message() {}, closed() {} };
+    const take = (given: TerminalSocketPort) => {
+      if (isHeld) given.hold();
+      port.resolve(given);
+      return handlers;
+    };
+    const gateway = { openTerminal: async () => ({ take, drop() {} }) } as unknown as Gateway;
+    const server = createServer();
+    const terminals = createTerminalUpgrades({ pingMs: PING_MS });
+    onTestFinished(() => terminals.close());
+    onTestFinished(() => void server.close());
+    server.on('upgrade', (request, socket, head) => terminals.open(gateway, request, socket, head));
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const { port: at } = server.address() as AddressInfo;
+    const webSocket = new WebSocket(`ws://127.0.0.1:${at}/`, [TERMINAL_SUBPROTOCOL], { autoPong: isHeld });
+    let pings = 0;
+    webSocket.on('ping', () => {
+      pings += 1;
+    });
+    return { webSocket, port: await port.promise, pinged: (count: number) => until(() => pings >= count) };
+  }
+
+  test('that takes no input for longer than a pong may take lives on', async () => {
+    const { webSocket, port, pinged } = await join(true);
+    await pinged(3);
+    port.go();
+    await pinged(5);
+    expect(webSocket.readyState).toBe(webSocket.OPEN);
+  });
+
+  test('whose peer answers no ping is let go', async () => {
+    const { webSocket } = await join(false);
+    const [code] = await once(webSocket, 'close');
+    expect(code).toBe(1006);
+  });
+});
 
 describe('a peer that sends without end', () => {
   test('is heard, over the link of an agent, as far as it was read and no further before the others have their turn', async () => {
