@@ -40,6 +40,8 @@ export class ResultShelf {
     if (!stored || (!hasOwn && stored.files.length === 0 && stored.filesOmittedCount === 0)) return;
     const names = [...stored.files, ...stored.filesOmitted];
     const bytes = names.reduce((sum, { path }) => sum + ENTRY_BYTES + 2 * path.length, ENTRY_BYTES);
+    // Two may have stored them, each for its own reader.
+    this.#remove(executionId);
     this.#ended.set(executionId, { stored, bytes, endedAtMs: this.#elapsed() });
     this.#bytes += bytes;
     this.#trim();
@@ -54,10 +56,14 @@ export class ResultShelf {
 
   #trim(): void {
     const before = this.#elapsed() - RECORD_TTL_MS;
-    for (const [executionId, { bytes, endedAtMs }] of this.#ended) {
+    for (const [executionId, { endedAtMs }] of this.#ended) {
       if (endedAtMs > before && this.#bytes <= this.#maxBytes) return;
-      this.#ended.delete(executionId);
-      this.#bytes -= bytes;
+      this.#remove(executionId);
     }
+  }
+
+  #remove(executionId: string): void {
+    this.#bytes -= this.#ended.get(executionId)?.bytes ?? 0;
+    this.#ended.delete(executionId);
   }
 }

@@ -1,0 +1,22 @@
+import { expect, test } from 'vitest';
+import { ResultShelf } from '../../gateway/execution/result-shelf.ts';
+import { RECORD_TTL_MS } from '../../shared/limits.ts';
+
+const stored = (path: string) => ({
+  files: [{ path, file_id: 'f', kind: 'file' as const }],
+  filesOmitted: [],
+  filesOmittedCount: 0,
+});
+
+test('what two readers stored of one execution counts once, and is gone whole with its time', async () => {
+  let nowMs = 0;
+  const shelf = new ResultShelf(() => nowMs);
+  shelf.end('x', stored('first'));
+  const { bytes } = shelf;
+  shelf.end('x', stored('other'));
+  expect(shelf.bytes).toBe(bytes);
+  expect(await shelf.find('x')).toMatchObject({ files: [{ path: 'other' }] });
+  nowMs = RECORD_TTL_MS;
+  expect(shelf.find('x')).toBeUndefined();
+  expect(shelf.bytes).toBe(0);
+});
