@@ -35,7 +35,7 @@ export class LinkQuestions {
   status(executionId: string, fence: boolean, timeoutMs: number): Promise<StatusAnswer | null> {
     const { peer, joined } = this.#options;
     if (!joined()) return Promise.resolve(null);
-    return this.#status.ask(executionId, timeoutMs, (ref) =>
+    return this.#status.ask(timeoutMs, (ref) =>
       peer.control('STATUS', 0, { ref, execution_id: executionId, refuse_if_unknown: fence }),
     );
   }
@@ -44,7 +44,7 @@ export class LinkQuestions {
   cancel(executionId: string, reason: string, timeoutMs: number): Promise<StatusAnswer | null> {
     const { peer, joined } = this.#options;
     if (!joined()) return Promise.resolve(null);
-    return this.#status.ask(executionId, timeoutMs, () =>
+    return this.#status.askEnd(executionId, timeoutMs, () =>
       peer.control('CANCEL', 0, { reason, execution_id: executionId }),
     );
   }

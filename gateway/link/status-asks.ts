@@ -1,50 +1,53 @@
 import type { FromAgent } from '../../shared/messages.ts';
 import type { Timers } from '../gateway-deps.ts';
+import { RefAsks } from './ref-asks.ts';
 
 export type StatusAnswer = FromAgent['STATUS'];
 
-type Ask = { executionId: string; settle: (answer: StatusAnswer | null) => void };
+/** Of the STATUS that answers CANCEL, which carries no reference. */
+const NO_REF = 0;
 
-/** STATUS questions of one link that wait for their answers. An answer of null: none in time, or the link is gone. */
+/** What waits for STATUS on one link. An answer of null: none in time, or the link is gone. */
 export class StatusAsks {
   readonly #timers: Timers;
-  readonly #pending = new Map<number, Ask>();
-  #lastRef = 0;
+  readonly #asked: RefAsks<StatusAnswer>;
+  /** By execution, the first asked first. */
+  readonly #ends = new Map<string, Set<(answer: StatusAnswer | null) => void>>();
 
   constructor(timers: Timers) {
     this.#timers = timers;
+    this.#asked = new RefAsks(timers);
   }
 
   /** `send` gets the reference that the answer will carry. */
-  ask(executionId: string, timeoutMs: number, send: (ref: number) => void): Promise<StatusAnswer | null> {
-    const ref = ++this.#lastRef;
+  ask(timeoutMs: number, send: (ref: number) => void): Promise<StatusAnswer | null> {
+    return this.#asked.ask(timeoutMs, send);
+  }
+
+  /** The answer to a CANCEL that `send` sends. */
+  askEnd(executionId: string, timeoutMs: number, send: () => void): Promise<StatusAnswer | null> {
     return new Promise((resolve) => {
+      const waiting = this.#ends.get(executionId) ?? new Set();
+      this.#ends.set(executionId, waiting);
       const timer = this.#timers.setTimeout(() => settle(null), timeoutMs);
       const settle = (answer: StatusAnswer | null) => {
         this.#timers.clearTimeout(timer);
-        this.#pending.delete(ref);
+        waiting.delete(settle);
+        if (waiting.size === 0) this.#ends.delete(executionId);
         resolve(answer);
       };
-      this.#pending.set(ref, { executionId, settle });
-      send(ref);
+      waiting.add(settle);
+      send();
     });
   }
 
-  /** By reference, else by execution: CANCEL on the link carries no reference and is answered by STATUS too. */
   answer(body: StatusAnswer): void {
-    const asked = this.#pending.get(body.ref);
-    if (asked?.executionId === body.execution_id) {
-      asked.settle(body);
-      return;
-    }
-    for (const ask of this.#pending.values()) {
-      if (ask.executionId !== body.execution_id) continue;
-      ask.settle(body);
-      return;
-    }
+    if (body.ref !== NO_REF) this.#asked.answer(body);
+    else this.#ends.get(body.execution_id)?.values().next().value?.(body);
   }
 
   close(): void {
-    for (const ask of [...this.#pending.values()]) ask.settle(null);
+    this.#asked.close();
+    for (const waiting of [...this.#ends.values()]) for (const settle of [...waiting]) settle(null);
   }
 }
