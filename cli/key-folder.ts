@@ -235,6 +235,8 @@ export async function writeText(path: string, text: string, mode: number, replac
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'EEXIST') throw new UsageError(`${path} exists already and is kept`);
+    // Half of it, where the disk is full.
+    await rm(target, { force: true });
     throw new UsageError(`${path} cannot be written ${elsewhere(error)}`);
   }
   if (!replace) return;

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import {
   existsSync,
   lstatSync,
@@ -15,6 +16,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { PassThrough, Readable, Writable } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { runAgentsCommand } from '../../cli/agents.ts';
 import { addToDenyFile } from '../../cli/deny-file.ts';
@@ -298,6 +300,34 @@ test.for([['show'], ['revoke']])(
     await expect(running).rejects.toMatchObject({ name: 'AbortError' });
   },
 );
+
+describe('a folder that cannot be written to', () => {
+  const MAIN = fileURLToPath(new URL('../../cli/main.ts', import.meta.url));
+  /** As where the disk is full: a file can be made and holds nothing. */
+  const full = (args: string) =>
+    spawnSync(
+      'bash',
+      ['-c', `trap '' XFSZ; ulimit -f 0; exec "${process.execPath}" "${MAIN}" ${args} --dir "${dir}"`],
+      {
+        encoding: 'utf8',
+        env: { PATH: process.env.PATH },
+      },
+    );
+
+  test('has nothing half written left, by init or by revoke', async () => {
+    mkdirSync(dir);
+    writeFileSync(join(dir, 'notes'), '');
+    expect(full('keys init')).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('cannot be written'),
+    });
+    expect(readdirSync(dir)).toEqual(['notes']);
+    await initKeyFolder(dir);
+    const before = readdirSync(dir);
+    expect(full('keys revoke some-id').stderr).toContain('cannot be written');
+    expect(readdirSync(dir)).toEqual(before);
+  });
+});
 
 describe('podgate keys revoke', () => {
   beforeEach(() => initKeyFolder(dir));
