@@ -84,10 +84,10 @@ function operation(route: Route, doc: NonNullable<RouteDoc>): Json {
     headers: { ...headers, ...(takesKey && KEY_HEADER), ...(scope !== null && USER_HEADER) },
   };
   const parameters = (['query', 'headers'] as const).flatMap((place) =>
-    Object.entries(named[place] ?? {}).map(([name, { description, schema }]) => ({
+    Object.entries(named[place] ?? {}).map(([name, { description, schema, required = false }]) => ({
       name,
       in: place === 'query' ? 'query' : 'header',
-      required: false,
+      required,
       description,
       schema,
     })),

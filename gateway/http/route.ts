@@ -58,7 +58,7 @@ export type RouteAnswer = {
   content?: Record<string, unknown>;
 };
 
-type Parameter = { description: string; schema: Record<string, unknown> };
+type Parameter = { description: string; schema: Record<string, unknown>; required?: true };
 
 /** What `/openapi.json` says of a route. Null hides it. */
 export type RouteDoc = {

@@ -1,5 +1,7 @@
 /** What OpenAPI says of the parameters and bodies of the routes in session-files.ts. */
-export const PATH = { path: { description: 'In the workspace', schema: { type: 'string' } } };
+export const PATH = {
+  path: { description: 'In the workspace', schema: { type: 'string' }, required: true },
+} as const;
 export const RANGE = {
   Range: { description: 'One range of bytes; several are answered whole', schema: { type: 'string' } },
 };

@@ -118,6 +118,16 @@ describe('/openapi.json', () => {
     }
   });
 
+  test('says that files of a session want a path', () => {
+    const wanted = operations()
+      .filter(([path]) => path === '/v1/sessions/{id}/files')
+      .map(([, method, { parameters = [] }]) => [
+        method,
+        parameters.filter(({ required }) => required).map(({ name }) => name),
+      ]);
+    expect(wanted).toEqual(['get', 'put', 'delete'].map((method) => [method, ['path']]));
+  });
+
   test('has a description for every answer, 401 wherever a key is wanted, and references that resolve', () => {
     for (const [path, , { responses, security, summary }] of operations()) {
       expect(summary).toBeTruthy();
