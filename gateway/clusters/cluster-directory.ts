@@ -93,21 +93,23 @@ export class ClusterDirectory {
     return null;
   }
 
-  leave(link: GatewayLink): void {
+  /** Whether it was there. */
+  leave(link: GatewayLink): boolean {
     const tenant = this.#tenants.get(link.agent.tenant);
     const instance = tenant?.instances.get(link.instance);
     const grants = instance?.links.get(link);
-    if (!tenant || !instance || !grants) return;
+    if (!tenant || !instance || !grants) return false;
     instance.links.delete(link);
     this.#links -= 1;
     tenant.links -= 1;
     tenant.grants -= grants.size;
-    if (instance.links.size > 0) return;
+    if (instance.links.size > 0) return true;
     instance.lostAtMs = this.#options.elapsed();
     instance.announced = new Map();
     tenant.announcedLength -= instance.announcedLength;
     instance.announcedLength = 0;
     for (const cluster of tenant.clusters.values()) cluster.instances.delete(instance);
+    return true;
   }
 
   /** Takes what an agent announces and grants. A code is what it did wrong. */

@@ -55,8 +55,8 @@ export class LinkDoor {
         drain: (from) => directory.drain(from),
         leave: (leaving) => {
           this.#pending.delete(leaving);
-          if (!leaving.instance) return;
-          directory.leave(leaving);
+          // One that was refused, or said nothing, was not there.
+          if (!leaving.instance || !directory.leave(leaving)) return;
           const { tenant } = leaving.agent;
           this.#deps.log({ level: 'info', event: 'link_left', tenant, instance: leaving.instance });
         },

@@ -203,6 +203,8 @@ describe('instances', () => {
     expect((await bench.agent({ identity, instance: 'instance-1' })).closed).toBeUndefined();
     expect((await bench.agent({ identity, instance: 'instance-2' })).closed?.code).toBe(4403);
     expect(first.closed).toBeUndefined();
+    // Whoever was refused has not joined, and leaves nothing.
+    expect(bench.log.map(({ event }) => event)).toEqual(['link_joined', 'link_joined', 'link_refused']);
   });
 
   test.for([
