@@ -70,7 +70,12 @@ function withLifeCycle(
   const timer = setInterval(() => void sweep().catch(onFault), sweepEveryMs);
   timer.unref();
   // What they publish nobody would find, count or sweep.
-  lock.lost.addEventListener('abort', () => void store.close(), { once: true });
+  const lost = () => {
+    clearInterval(timer);
+    onFault(lock.lost.reason);
+    void store.close();
+  };
+  lock.lost.addEventListener('abort', lost, { once: true });
   const guarded = async <Result>(call: () => Promise<Result>): Promise<Result> => {
     if (closing !== undefined) throw new Failure('draining', 'The file store is closed');
     if (lock.lost.aborted) {

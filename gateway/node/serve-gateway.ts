@@ -59,7 +59,7 @@ export type RunningGateway = {
   close(): Promise<void>;
 };
 
-/** Starts a gateway process's servers. Rejects with a Failure where keys, files or an address cannot be had. */
+/** Starts a gateway process's servers. Rejects where keys, files or an address cannot be had. */
 export async function serveGateway({
   config,
   version,
