@@ -1,6 +1,6 @@
 import type { Io } from './io.ts';
 
-/** A command of `podgate`: its line in the help, its help, and what it does. Resolves to the exit status. */
+/** A command of `podgate`: its line in the help, and what it does. Resolves to the exit status. */
 export type Command = {
   summary: string;
   load: () => Promise<{ run: (args: string[], io: Io) => Promise<number> }>;

@@ -1,3 +1,5 @@
+import { UNPRINTABLE } from '../shared/printable.ts';
+
 /** Longer sequences are no terminal's; the title of a window is cut. */
 const MAX_SEQUENCE_BYTES = 256;
 const MAX_TITLE_BYTES = 512;
@@ -181,8 +183,7 @@ export function createScreenFilter(all = false): ScreenFilter {
     const isKnown = kind !== undefined && kind >= 0x30 && kind <= 0x32 && semicolon === 0x3b;
     if (!isKnown || held.length > MAX_TITLE_BYTES) return;
     const words = new TextDecoder().decode(Uint8Array.from(held.slice(2)));
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
-    const clean = words.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, '');
+    const clean = words.replace(UNPRINTABLE, '');
     pass(ESC, 0x5d, kind, 0x3b, ...new TextEncoder().encode(clean), BEL);
   }
 

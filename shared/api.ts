@@ -1,17 +1,17 @@
 import * as z from 'zod';
 import { isolationReport, templateIsolation } from './announcement.ts';
 import { clusterName } from './cluster-name.ts';
-import { MAX_ARGS_BYTES, MAX_REQUEST_FILES } from './limits.ts';
+import { MAX_ARGS_BYTES, MAX_QUEUE_TIMEOUT_MS, MAX_REQUEST_FILES } from './limits.ts';
 import { OUTCOMES } from './messages.ts';
 import { byteSum, env, noNul, requestFile, text, timeoutMs } from './request-fields.ts';
 import { pythonResults } from './result-api.ts';
 import { LANGUAGES } from './template.ts';
 
 /** Ceilings that shape the request schema: they are configuration, so the schema is made once at boot. */
-export type RequestCeilings = { maxTimeoutMs: number; maxQueueTimeoutMs?: number };
+export type RequestCeilings = { maxTimeoutMs: number };
 
 /** `POST /v1/execute` and `/v1/execute/stream`. Unknown members are ignored. */
-export function executeRequestSchema({ maxTimeoutMs, maxQueueTimeoutMs = 600_000 }: RequestCeilings) {
+export function executeRequestSchema({ maxTimeoutMs }: RequestCeilings) {
   return z.object({
     code: text,
     stdin: text.nullable().default(null),
@@ -53,7 +53,7 @@ export function executeRequestSchema({ maxTimeoutMs, maxQueueTimeoutMs = 600_000
         output_limit_bytes: z.int().min(1).nullable().default(null),
       })
       .prefault({}),
-    queue_timeout_ms: z.int().min(0).max(maxQueueTimeoutMs).default(5000),
+    queue_timeout_ms: z.int().min(0).max(MAX_QUEUE_TIMEOUT_MS).default(5000),
     detach: z
       .boolean()
       .default(false)

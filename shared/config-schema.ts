@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { Failure } from './errors.ts';
+import { printable } from './printable.ts';
 import { Secret } from './secret.ts';
 
 /** `process.env`, or what a test puts in its place. */
@@ -88,14 +89,13 @@ function spellings(
 function describe(name: string, text: string | undefined, error: z.ZodError, secret: boolean): Fault {
   const allowed = error.issues[0]?.message ?? 'not valid';
   if (text === undefined) return { path: name, message: `${name} is not set: ${allowed}` };
-  const shown = secret ? 'what it is set to is not accepted' : `'${printable(text)}' is not accepted`;
+  const shown = secret ? 'what it is set to is not accepted' : `'${beginningOf(text)}' is not accepted`;
   return { path: name, message: `${name}: ${shown}: ${allowed}` };
 }
 
-/** At most 120 characters, control characters escaped: a value goes to a terminal. */
-function printable(text: string): string {
-  const cut = text.length > 120 ? `${text.slice(0, 120)}…` : text;
-  return JSON.stringify(cut).slice(1, -1);
+/** At most 120 characters of a value that goes to a terminal. */
+function beginningOf(text: string): string {
+  return printable(text.length > 120 ? `${text.slice(0, 120)}…` : text);
 }
 
 /** The known name within two edits, if there is one. */

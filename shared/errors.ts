@@ -1,6 +1,7 @@
 /**
  * Every way Podgate refuses or fails, and what follows from it. `status` is the HTTP answer; `retryable` says that
- * nothing ran and the same request may succeed later, and no such answer is given once something may have run; `close` is the WebSocket close code, 4000 + status.
+ * nothing ran and the same request may succeed later, and no such answer is given once something may have run; `close`
+ * is the WebSocket close code: 4000 + status, but for `protocol_error`, which is the peer's fault there.
  */
 const TABLE = {
   invalid_request: { status: 422, retryable: false, title: 'The request is not valid' },

@@ -1,4 +1,4 @@
-/** Numbers of shared/protocol.md section 12, under the same names and with what it says of them. */
+/** Bounds that more than one side knows; those of shared/protocol.md section 12 under the same names. */
 export const MAX_MESSAGE_BYTES = 1_048_576;
 /** WebSocket frames of one message: each may keep the 64 KiB alive that a socket read it with, whatever it holds. */
 export const MAX_MESSAGE_FRAGMENTS = 16;
@@ -69,9 +69,11 @@ export const ANSWER_GRACE_MS = 3_000;
 export const RUNNER_GRACE_MS = 2_000;
 /** How often one execution is offered to an instance before its NACK is the answer. */
 export const MAX_ATTEMPTS = 3;
-/** Executions waiting for a slot, in one gateway and of one principal. */
+/** Executions waiting for a slot, in one gateway and of one holder: a key's subject, whichever users it asks for. */
 export const MAX_QUEUE = 10_000;
-export const MAX_QUEUE_PER_PRINCIPAL = 2_000;
+export const MAX_QUEUE_PER_HOLDER = 2_000;
+/** The longest that a request may say it waits for a slot. */
+export const MAX_QUEUE_TIMEOUT_MS = 600_000;
 
 /** Sessions: bounds of their lives, and what one may have under way at once. */
 export const MAX_SESSION_TTL_SECONDS = 86_400;

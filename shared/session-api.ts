@@ -4,6 +4,7 @@ import { clusterName } from './cluster-name.ts';
 import {
   DEFAULT_SESSION_TTL_SECONDS,
   MAX_PATH_BYTES,
+  MAX_QUEUE_TIMEOUT_MS,
   MAX_REQUEST_FILES,
   MAX_SESSION_TTL_SECONDS,
 } from './limits.ts';
@@ -21,7 +22,7 @@ export const createSessionRequest = z.object({
   idle_seconds: seconds.nullable().default(null),
   template: z.string().min(1).max(63).nullable().default(null),
   cluster: clusterName.nullable().default(null),
-  queue_timeout_ms: z.int().min(0).max(600_000).default(5000),
+  queue_timeout_ms: z.int().min(0).max(MAX_QUEUE_TIMEOUT_MS).default(5000),
 });
 export type CreateSessionRequest = z.output<typeof createSessionRequest>;
 

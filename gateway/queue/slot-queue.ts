@@ -1,5 +1,5 @@
 import { Failure } from '../../shared/errors.ts';
-import { MAX_QUEUE, MAX_QUEUE_PER_PRINCIPAL } from '../../shared/limits.ts';
+import { MAX_QUEUE, MAX_QUEUE_PER_HOLDER } from '../../shared/limits.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { type Placement, place, type Wanted } from '../clusters/placement.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
@@ -83,7 +83,7 @@ export class SlotQueue {
   }
 
   #requireRoom(queue: FairQueue<SlotRequest>, holder: string): void {
-    if (queue.sizeOf(holder) >= MAX_QUEUE_PER_PRINCIPAL)
+    if (queue.sizeOf(holder) >= MAX_QUEUE_PER_HOLDER)
       throw new Failure('rate_limited', 'Too many executions of this key wait already.', {
         retryAfterMs: 1_000,
       });

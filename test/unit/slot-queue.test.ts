@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { Caller } from '../../gateway/auth/caller.ts';
 import { ClusterDirectory } from '../../gateway/clusters/cluster-directory.ts';
 import { SlotQueue, type SlotRequest } from '../../gateway/queue/slot-queue.ts';
-import { MAX_QUEUE, MAX_QUEUE_PER_PRINCIPAL } from '../../shared/limits.ts';
+import { MAX_QUEUE, MAX_QUEUE_PER_HOLDER } from '../../shared/limits.ts';
 
 /** A queue of a gateway without agents: everything waits. */
 function create() {
@@ -20,7 +20,7 @@ function create() {
     const none: SlotRequest['refused'] = new Set();
     return queue.request({ wanted, refused: none, avoided: none, held: undefined, placed() {} }, at);
   };
-  const fill = (tenant: string, sub: string, many = MAX_QUEUE_PER_PRINCIPAL) =>
+  const fill = (tenant: string, sub: string, many = MAX_QUEUE_PER_HOLDER) =>
     Array.from({ length: many }, () => wait(tenant, sub));
   return { queue, wait, fill };
 }
@@ -39,12 +39,12 @@ describe('executions that wait for a slot', () => {
     leave?.();
     wait('acme', 'greedy');
     expect(() => wait('acme', 'greedy')).toThrow(RATE_LIMITED);
-    expect(queue.size).toBe(MAX_QUEUE_PER_PRINCIPAL + 1);
+    expect(queue.size).toBe(MAX_QUEUE_PER_HOLDER + 1);
   });
 
   test('are as many in one gateway as it holds, of all tenants, and one more when one has left', () => {
     const { queue, wait, fill } = create();
-    const holders = MAX_QUEUE / MAX_QUEUE_PER_PRINCIPAL;
+    const holders = MAX_QUEUE / MAX_QUEUE_PER_HOLDER;
     const left = Array.from({ length: holders }, (_, n) => fill('acme', `key-${n}`)).flat();
     expect(queue.size).toBe(MAX_QUEUE);
     expect(() => wait('acme', 'another')).toThrow(AT_CAPACITY);
@@ -59,6 +59,6 @@ describe('executions that wait for a slot', () => {
     const { queue, wait, fill } = create();
     fill('acme', 'greedy');
     wait('acme', 'greedy', 'front');
-    expect(queue.size).toBe(MAX_QUEUE_PER_PRINCIPAL + 1);
+    expect(queue.size).toBe(MAX_QUEUE_PER_HOLDER + 1);
   });
 });
