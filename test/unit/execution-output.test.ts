@@ -3,7 +3,7 @@ import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
 import { ExecutionOutput } from '../../agent/executions/execution-output.ts';
 import { Retention } from '../../agent/executions/retention.ts';
-import { REPLAY_BYTES } from '../../shared/limits.ts';
+import { REPLAY_BYTES, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { ExecutionResult, ExitBody } from '../../shared/messages.ts';
 import { resultOf } from '../fakes/fake-runner.ts';
 import { NOBODY } from '../fakes/session-bench.ts';
@@ -18,6 +18,21 @@ function ended(retention: Retention, bytes: number, how: Partial<ExecutionResult
   output.data(1, new Uint8Array(bytes));
   output.exit(resultOf({ stdout_bytes: bytes, ...how }));
   return output;
+}
+
+/** An execution that prints as much as it may. */
+function printing() {
+  let limit: number = STREAM_WINDOW_BYTES;
+  const onLimit = (granted: number) => {
+    limit = granted;
+  };
+  const output = new ExecutionOutput(NOBODY, { retention: new Retention(), onLimit, onAwaited() {} });
+  const { log } = output;
+  const print = (bytes: number) => {
+    for (const end = log.total + bytes; log.total < end && !output.isHeld; )
+      output.data(1, new Uint8Array(Math.min(32_768, end - log.total, limit - log.total)));
+  };
+  return { output, log, print };
 }
 
 /** One who attaches and takes nothing until told to. */
@@ -50,17 +65,7 @@ test.for([
   { who: 'that sent START', reader: null },
   { who: 'that came later', reader: 'later' },
 ])('a reader $who and comes back after its time is held for when it leaves again', ({ reader }) => {
-  let limit = 0;
-  const onLimit = (granted: number) => {
-    limit = granted;
-  };
-  const output = new ExecutionOutput(NOBODY, { retention: new Retention(), onLimit, onAwaited() {} });
-  const { log } = output;
-  /** As much as may be sent. */
-  const print = (bytes: number) => {
-    for (const end = log.total + bytes; log.total < end && !output.isHeld; )
-      output.data(1, new Uint8Array(Math.min(32_768, end - log.total, limit - log.total)));
-  };
+  const { output, log, print } = printing();
   output.first.leave('link_lost');
   print(2 * REPLAY_BYTES);
   expect(log.total).toBe(REPLAY_BYTES);
@@ -75,6 +80,25 @@ test.for([
   output.giveUpWaiting();
   print(2 * REPLAY_BYTES);
   expect(log.total - had).toBe(3 * REPLAY_BYTES);
+});
+
+test('whoever lost its link holds the program back by what it has not acknowledged, and by nothing else', () => {
+  const { output, log, print } = printing();
+  print(100_000);
+  output.first.window(STREAM_WINDOW_BYTES + 60_000);
+  output.first.leave('link_lost');
+  print(2 * REPLAY_BYTES);
+  expect(log.total).toBe(60_000 + REPLAY_BYTES);
+  // What came is there, acknowledged or not.
+  const had = { reader: null, offsets: { 1: 80_000, 2: 0, 3: 0 }, files: 0 };
+  output.attach(NOBODY, { ...had, pending: 15_000 }, TOLD).leave('link_lost');
+  print(2 * REPLAY_BYTES);
+  expect(log.total).toBe(80_000 + REPLAY_BYTES);
+  const again = output.attach(NOBODY, { ...had, pending: 0 }, TOLD);
+  again.window(STREAM_WINDOW_BYTES + 50_000);
+  again.leave('link_lost');
+  print(2 * REPLAY_BYTES);
+  expect(log.total).toBe(130_000 + REPLAY_BYTES);
 });
 
 test('where there is no room, whoever lost its link as the last has all that it has not acknowledged', () => {
