@@ -406,6 +406,24 @@ describe('the lock of a folder store', () => {
     await openStore(directory);
   });
 
+  test('is shown to be alive, so that nobody elsewhere takes it for left, for as long as the store is open', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const directory = await makeFolder();
+    const store = await openStore(directory);
+    const lock = join(directory, 'lock.1');
+    const old = new Date(Date.now() - 60_000);
+    const age = async () => Date.now() - (await stat(lock)).mtimeMs;
+    for (let beat = 0; beat < 2; beat += 1) {
+      await utimes(lock, old, old);
+      expect(await age()).toBeGreaterThan(50_000);
+      vi.advanceTimersByTime(5_000);
+      await expect.poll(age).toBeLessThan(50_000);
+    }
+    await store.close();
+    expect((await stat(lock)).size).toBe(0);
+  });
+
   test('that another process took away stops the store', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
     onTestFinished(() => void vi.useRealTimers());
