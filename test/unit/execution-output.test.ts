@@ -42,6 +42,7 @@ function slowReader(output: ExecutionOutput, reader: string, from = FROM_START) 
   const port = {
     ...NOBODY,
     data: (_: number, bytes: Uint8Array) => void words.push(`DATA ${bytes.byteLength}`),
+    started: () => void words.push('STARTED'),
     gap: (_: number, from: number, to: number) => void words.push(`GAP ${from} ${to}`),
     nack: (code: string) => void words.push(`NACK ${code}`),
     exit: (_: unknown, left: (how: 'left') => void) => void waits.push(left),
@@ -117,6 +118,16 @@ test('a reader that comes again takes its own place, and nobody else’s', () =>
   const again = slowReader(output, 'b');
   output.data(1, new Uint8Array(1));
   expect([one, two, again].map(({ words }) => words)).toEqual([['DATA 1'], ['NACK replaced'], ['DATA 1']]);
+});
+
+test('whoever attaches is told that the program began once it has, and not before', () => {
+  const output = new ExecutionOutput(NOBODY, { retention: new Retention(), onLimit() {}, onAwaited() {} });
+  const early = slowReader(output, 'a');
+  expect(early.words).toEqual([]);
+  output.started();
+  output.data(1, new Uint8Array(1));
+  expect(early.words).toEqual(['STARTED', 'DATA 1']);
+  expect(slowReader(output, 'b').words).toEqual(['STARTED', 'DATA 1']);
 });
 
 test('output that was acknowledged goes when the last who reads it has had it', () => {
