@@ -406,6 +406,16 @@ describe('the lock of a folder store', () => {
     await openStore(directory);
   });
 
+  test('leaves one small file in the folder, however often it changed hands or was asked for in vain', async () => {
+    const directory = await makeFolder();
+    for (let opened = 1; opened <= 3; opened += 1) {
+      const store = await openStore(directory);
+      await expect(openStore(directory)).rejects.toThrow('in use');
+      await store.close();
+      expect((await readdir(directory)).sort()).toEqual(['incoming', `lock.${opened}`, 'owners']);
+    }
+  });
+
   test('is shown to be alive, so that nobody elsewhere takes it for left, for as long as the store is open', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
     onTestFinished(() => void vi.useRealTimers());
