@@ -81,7 +81,6 @@ export class ExecutionOutput implements Retained {
 
   refuse({ code, detail, retryAfterMs }: Failure): void {
     for (const { port } of this.#readers.clear()) port.nack(code, detail, retryAfterMs ?? null);
-    this.log.forget();
   }
 
   started(): void {

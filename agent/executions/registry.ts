@@ -109,7 +109,7 @@ export function createRegistry({
     end(record, exit) {
       record.endedAtMs = clock.now();
       record.exit = withoutNames(exit);
-      if (records.get(record.digest) === record) ended.add(record);
+      ended.add(record);
       expire();
     },
     forget(record) {
