@@ -120,6 +120,16 @@ test('a reader that comes again takes its own place, and nobody else’s', () =>
   expect([one, two, again].map(({ words }) => words)).toEqual([['DATA 1'], ['NACK replaced'], ['DATA 1']]);
 });
 
+test('what whoever comes back may be sent counts from where it stands on all channels, less what it still holds', () => {
+  const { output } = printing();
+  const offsets = { 1: 50_000, 2: 60_000, 3: 70_000 };
+  for (const channel of [1, 2, 3] as const) output.data(channel, new Uint8Array(offsets[channel]));
+  output.first.leave('link_lost');
+  const { window } = output.attach(NOBODY, { reader: null, offsets, files: 0, pending: 30_000 }, TOLD);
+  window(10 * STREAM_WINDOW_BYTES);
+  expect(output.granted).toBe(150_000 + 10 * STREAM_WINDOW_BYTES);
+});
+
 test('whoever attaches is told that the program began once it has, and not before', () => {
   const output = new ExecutionOutput(NOBODY, { retention: new Retention(), onLimit() {}, onAwaited() {} });
   const early = slowReader(output, 'a');
