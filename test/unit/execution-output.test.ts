@@ -102,6 +102,20 @@ test('whoever lost its link holds the program back by what it has not acknowledg
   expect(log.total).toBe(130_000 + REPLAY_BYTES);
 });
 
+test('whoever lost its link is waited for as well while another reads, and then lets the program go on at once', () => {
+  const { output, log, print } = printing();
+  output.first.leave('link_lost');
+  const other = output.attach(NOBODY, { reader: 'other', ...FROM_START }, TOLD);
+  other.window(10 * REPLAY_BYTES);
+  print(2 * REPLAY_BYTES);
+  other.leave('detached');
+  print(2 * REPLAY_BYTES);
+  expect(log.total).toBe(REPLAY_BYTES);
+  const all = { reader: null, offsets: { 1: REPLAY_BYTES, 2: 0, 3: 0 }, files: 0, pending: 0 };
+  output.attach(NOBODY, all, TOLD);
+  expect(output.granted).toBe(REPLAY_BYTES + STREAM_WINDOW_BYTES);
+});
+
 test('where there is no room, whoever lost its link as the last has all that it has not acknowledged', () => {
   const output = new ExecutionOutput(NOBODY, { retention: new Retention(0), onLimit() {}, onAwaited() {} });
   output.first.leave('detached');
@@ -149,6 +163,17 @@ test('output that was acknowledged goes when the last who reads it has had it', 
   expect(output.log.floor[1]).toBe(0);
   readers[1]?.take();
   expect([output.log.floor[1], retention.bytes]).toEqual([8_000, 0]);
+});
+
+test('a result that is acknowledged before there is one keeps its output', () => {
+  const output = new ExecutionOutput(NOBODY, { retention: new Retention(), onLimit() {}, onAwaited() {} });
+  output.data(1, new Uint8Array(8_000));
+  output.acknowledge();
+  output.first.leave('detached');
+  output.exit(resultOf({ stdout_bytes: 8_000 }));
+  const reader = slowReader(output, 'a');
+  reader.take();
+  expect([reader.words, slowReader(output, 'b').words]).toEqual([['DATA 8000'], ['DATA 8000']]);
 });
 
 test('a reader that had files of output that is gone is told the end, and not that there was no such file', () => {
