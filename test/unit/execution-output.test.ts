@@ -187,6 +187,26 @@ test('a reader that had files of output that is gone is told the end, and not th
   expect(() => slowReader(output, 'b', { ...FROM_START, files: 2 })).toThrow('invalid_request');
 });
 
+test.for([
+  { sent: 3, documents: 0, omitted: 5 },
+  { sent: 3, documents: 1, omitted: 4 },
+  { sent: 0, documents: 1, omitted: 2 },
+])(
+  'of $sent files that are gone, $documents of them a document, $omitted are told with the two before',
+  (files) => {
+    const deps = { retention: new Retention(), documents: files.documents, onLimit() {}, onAwaited() {} };
+    const output = new ExecutionOutput(NOBODY, deps);
+    for (let file = 0; file < files.sent; file += 1)
+      output.fileEnd({ path: `${file}`, size: 0, sha256: '0'.repeat(64) });
+    output.exit(resultOf({ files_omitted_count: 2 }));
+    output.drop();
+    const exits: ExitBody[] = [];
+    const from = { reader: 'a', ...FROM_START };
+    output.attach({ ...NOBODY, exit: (body) => void exits.push(body) }, from, TOLD);
+    expect(exits).toMatchObject([{ result: { files_omitted_count: files.omitted } }]);
+  },
+);
+
 test('names of files that were left out count as output does, and go with it', () => {
   const retention = new Retention(40_000);
   const before = new ExecutionOutput(NOBODY, { retention, onLimit() {}, onAwaited() {} });
