@@ -11,6 +11,9 @@ import { NOBODY } from '../fakes/session-bench.ts';
 const FROM_START = { offsets: { 1: 0, 2: 0, 3: 0 }, files: 0, pending: 0 };
 const TOLD = { max_output_bytes: 0, queue_ms: 0 };
 
+setFlagsFromString('--expose-gc');
+const collect: () => void = runInNewContext('gc');
+
 /** The output of an execution that is over, of which whoever began it has had all. */
 function ended(retention: Retention, bytes: number, how: Partial<ExecutionResult> = {}): ExecutionOutput {
   const first = { ...NOBODY, exit: (_: unknown, left: (how: 'left') => void) => left('left') };
@@ -232,9 +235,21 @@ test('names of files that were left out count as output does, and go with it', (
   expect(heard(first)).toMatchObject([{ result: { files_omitted: [], files_omitted_count: 120 } }]);
 });
 
+test('nothing holds on to an execution of which nobody can ask any more', async () => {
+  const retention = new Retention();
+  const forgotten = Array.from({ length: 10 }, () => {
+    const output = ended(retention, 5);
+    output.forget();
+    return new WeakRef(output);
+  });
+  // What this turn has seen stays to its end.
+  await new Promise((resolve) => setImmediate(resolve));
+  collect();
+  expect(forgotten.filter((each) => each.deref())).toEqual([]);
+  expect(retention.bytes).toBe(0);
+});
+
 test('an execution that is over costs little more than what is told of it', () => {
-  setFlagsFromString('--expose-gc');
-  const collect: () => void = runInNewContext('gc');
   const used = () => {
     collect();
     return process.memoryUsage().heapUsed;
