@@ -184,6 +184,14 @@ describe('a pool', () => {
     expect([pool.capacity(), changes() - before]).toEqual([1, 1]);
   });
 
+  test('keeps no place in the line for whoever was gone before it could wait', async () => {
+    const { pool, backend, clock } = await createBench({ pool: { min: 0, max: 1 } });
+    backend.hold = true;
+    await expect(pool.wait('a', AbortSignal.abort(new Error('gone')))).rejects.toThrow('gone');
+    await clock.settle();
+    expect(pool.counts()).toMatchObject({ waiting: 0, creating: 0 });
+  });
+
   test('makes another once an execution has had the processors for a while, where one still waits', async () => {
     const { pool, backend, clock } = await createBench();
     await clock.settle();
