@@ -27,6 +27,8 @@ export const DOUBT_MS = 5_000;
 const MAX_DOUBT_MS = 60_000;
 /** Pods that nobody can see are not waited for: whoever waits for a sandbox is told of the trouble instead. */
 export const UNHEARD_MS = 30_000;
+/** Nor are those that run, where the API server has too much to do for an exec, or hangs: a try at one may take 15 s. */
+export const UNREACHED_MS = 30_000;
 
 export type PodStartDeps = {
   watch: PodWatch;
@@ -133,8 +135,10 @@ export function createPodStart(deps: PodStartDeps): PodStart {
   async function reach(name: string, signal: AbortSignal): Promise<ExecStream> {
     await untilRunning(name, usualMs * EARLY_SHARE, signal);
     let waitMs = FIRST_TRY_MS;
+    let runsSinceMs: number | undefined;
     for (let failures = 0; ; ) {
       const isRunning = podState(watch.get(name)).phase === 'running';
+      if (isRunning) runsSinceMs ??= clock.now();
       let askedMs = 0;
       try {
         return await open(name, signal);
@@ -145,7 +149,8 @@ export function createPodStart(deps: PodStartDeps): PodStart {
           if (!isPassing(cause)) throw cause;
           askedMs = cause.retryAfterMs ?? LAST_TRY_MS;
         } else if (isRunning) failures += 1;
-        if (failures >= RUNNING_TRIES) throw cause;
+        const ranMs = runsSinceMs === undefined ? 0 : clock.now() - runsSinceMs;
+        if (failures >= RUNNING_TRIES || (isPassing(cause) && ranMs >= UNREACHED_MS)) throw cause;
       }
       if (isRunning || askedMs > 0) await pause(clock, Math.max(waitMs, askedMs), signal);
       else await untilRunning(name, waitMs, signal);

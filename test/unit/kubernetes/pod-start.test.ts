@@ -1,9 +1,17 @@
 import { expect, test } from 'vitest';
+import { KubeRefusal } from '../../../agent/backends/kubernetes/kube-failure.ts';
 import type { Pod } from '../../../agent/backends/kubernetes/kube-objects.ts';
 import { CONTAINER } from '../../../agent/backends/kubernetes/pod-spec.ts';
-import { createPodStart, DOUBT_MS, START_TIMEOUT_MS } from '../../../agent/backends/kubernetes/pod-start.ts';
+import {
+  createPodStart,
+  DOUBT_MS,
+  type PodStartDeps,
+  START_TIMEOUT_MS,
+  UNREACHED_MS,
+} from '../../../agent/backends/kubernetes/pod-start.ts';
 import type { PodWatch } from '../../../agent/backends/kubernetes/pod-watch.ts';
 import { orAborted } from '../../../agent/deadline.ts';
+import { pause } from '../../../agent/pause.ts';
 import { POOL_BOUNDS } from '../../../agent/pool/bounds.ts';
 import { Failure } from '../../../shared/errors.ts';
 import { createFakeClock, type FakeClock } from '../../fakes/fake-clock.ts';
@@ -20,16 +28,10 @@ test.for([
   ['whose runner is not reached', running, /^The pod runs/],
 ] as const)('a pod %s says so, before its pool gives it up', async ([, pod, detail]) => {
   const clock = createFakeClock();
-  /** Has seen the pod as it is, and hears no more. */
-  const watch: Pick<PodWatch, 'get' | 'silentMs' | 'until'> = {
-    get: () => pod,
-    silentMs: () => 0,
-    until(_name, see, signal) {
-      const value = see(pod, false);
-      return value === undefined ? orAborted(new Promise(() => {}), signal) : Promise.resolve(value);
-    },
-  };
-  const made = startUnreached(watch, clock);
+  const made = startUnreached(
+    seen(() => pod),
+    clock,
+  );
   const refused = expect(made).rejects.toMatchObject({
     code: 'backend_unavailable',
     detail: expect.stringMatching(detail),
@@ -38,12 +40,82 @@ test.for([
   await refused;
 });
 
+const busy = new KubeRefusal('backend_unavailable', 'The API server has too much to do.', {
+  httpStatus: 429,
+  reason: 'TooManyRequests',
+  words: '',
+  retryAfterMs: 2_000,
+});
+const silent = new Failure('backend_unavailable', 'No exec can be opened.');
+
+test.for([
+  ['are refused by a busy server', 0, busy],
+  ['hang', 15_000, silent],
+] as const)(
+  'a pod that runs, and into which execs %s, is given up with the reason after 30 s',
+  async ([, takesMs, cause]) => {
+    const clock = createFakeClock();
+    const startedMs = clock.now();
+    let atMs: number | undefined;
+    const made = startUnreached(
+      seen(() => running),
+      clock,
+      async (_name, signal) => {
+        await pause(clock, takesMs, signal);
+        throw cause;
+      },
+    );
+    const refused = expect(made).rejects.toBe(cause);
+    made.catch(() => {
+      atMs = clock.now() - startedMs;
+    });
+    await clock.advance(START_TIMEOUT_MS - 1);
+    await refused;
+    expect(atMs).toBeGreaterThanOrEqual(UNREACHED_MS);
+    expect(atMs).toBeLessThan(UNREACHED_MS + 15_000 + 2_000);
+  },
+);
+
+test('a pod whose node still pulls its image is waited for, however long a busy server refuses execs', async () => {
+  const clock = createFakeClock();
+  const startedMs = clock.now();
+  const pulledMs = START_TIMEOUT_MS - 2 * UNREACHED_MS;
+  const watch = seen(() => (clock.now() - startedMs < pulledMs ? taken : running));
+  const made = startUnreached(watch, clock, () => Promise.reject(busy));
+  let failure: unknown;
+  made.catch((cause) => {
+    failure = cause;
+  });
+  await clock.advance(pulledMs);
+  expect(failure).toBeUndefined();
+  await clock.advance(UNREACHED_MS - 1);
+  expect(failure).toBeUndefined();
+  await clock.advance(1 + 2_000);
+  expect(failure).toBe(busy);
+});
+
+/** Has seen the pod as it is, and hears no more. */
+function seen(pod: () => Pod): Pick<PodWatch, 'get' | 'silentMs' | 'until'> {
+  return {
+    get: pod,
+    silentMs: () => 0,
+    until(_name, see, signal) {
+      const value = see(pod(), false);
+      return value === undefined ? orAborted(new Promise(() => {}), signal) : Promise.resolve(value);
+    },
+  };
+}
+
 /** Starts a pod that is never reached. */
-function startUnreached(watch: Partial<PodWatch>, clock: FakeClock): Promise<unknown> {
+function startUnreached(
+  watch: Partial<PodWatch>,
+  clock: FakeClock,
+  open: PodStartDeps['open'] = (_name, signal) => orAborted(new Promise(() => {}), signal),
+): Promise<unknown> {
   const start = createPodStart({
     watch: watch as PodWatch,
     clock,
-    open: (_name, signal) => orAborted(new Promise(() => {}), signal),
+    open,
     unschedulableMs: 1,
     startTimeoutMs: START_TIMEOUT_MS,
   });
