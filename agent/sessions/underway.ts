@@ -12,9 +12,11 @@ export type Underway = {
 export function requireRoom(underway: readonly Underway[], work: SessionWork): void {
   const terminals = underway.flatMap(({ terminal }) => terminal ?? []);
   if (work.do === 'python' && underway.some(({ context }) => context === work.context))
-    throw new Failure('busy', `The context '${work.context}' runs something already.`, {
-      retryAfterMs: 1_000,
-    });
+    throw new Failure(
+      'busy',
+      `The context '${work.context}' runs something already: ask again when that has ended, or name another context.`,
+      { retryAfterMs: 1_000 },
+    );
   if (work.do === 'terminal' && terminals.some(({ name }) => name === work.name))
     throw new Failure('duplicate', `There is a terminal '${work.name}' already.`);
   if (work.do === 'terminal' && terminals.length >= MAX_TERMINALS)

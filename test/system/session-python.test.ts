@@ -114,7 +114,10 @@ threading.Thread(target=speak).start()`,
       return ((await shell.json()) as { exit_code: number }).exit_code === 0;
     });
     const second = await post(id, '1');
-    expect([second.status, ((await second.json()) as { code: string }).code]).toEqual([409, 'busy']);
+    expect([second.status, await second.json()]).toMatchObject([
+      409,
+      { code: 'busy', detail: expect.stringContaining("'main' runs something already: ask again when") },
+    ]);
     expect((await run(id, 'print("beside")', { context: 'b' })).stdout).toBe('beside\n');
     expect((await held).stdout).toBe('end\n');
     await end(id);
