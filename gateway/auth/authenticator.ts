@@ -88,7 +88,10 @@ export function createAuthenticator(deps: AuthenticatorDeps): Authenticator {
   }
 
   function refuse(kind: KeyKind, reason: Reason, token?: string): Failure {
-    log({ level: 'warn', event: 'key_refused', kind, reason, ...(token ? describeToken(token) : {}) });
+    // An agent signs the origin that it dialled: behind a proxy that is one which PODGATE_ORIGINS has to name.
+    const proven = reason === 'bad_proof' ? { origins: origins.join(',') } : {};
+    const described = token ? describeToken(token) : {};
+    log({ level: 'warn', event: 'key_refused', kind, reason, ...proven, ...described });
     return new Failure('unauthorized', 'The key was not accepted.', { cause: reason });
   }
 

@@ -63,7 +63,7 @@ describe('an agent', () => {
       code: 'unauthorized',
       detail: 'The key was not accepted.',
     });
-    expect(bench.reasons()).toEqual(['bad_proof']);
+    expect(bench.log).toMatchObject([{ event: 'key_refused', reason: 'bad_proof', origins: ORIGIN }]);
   });
 
   test('does not join with a stolen token and a key of its own', async () => {
