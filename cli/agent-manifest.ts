@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { stringify } from 'yaml';
 import { clusterName } from '../shared/cluster-name.ts';
@@ -9,6 +10,7 @@ import { type Io, printable, UsageError, write } from './io.ts';
 import { AGENT_NAMESPACE, DEFAULT_NAMESPACE, readManifestBase, requireNamespace } from './manifest-base.ts';
 import { parseCommand } from './parse-command.ts';
 import { readInputFile } from './read-input.ts';
+import { VERSION } from './version.ts';
 
 const HELP = `Usage: podgate agent manifest --gateway URL (--token CREDENTIAL | --token-file FILE) [OPTIONS]
 
@@ -19,7 +21,8 @@ the credential, so it is as secret as that. No inbound port, no rights beyond th
   --token CREDENTIAL     what 'podgate agents token' printed
   --token-file FILE      a file that holds it; it does not show in the list of processes
   --cluster NAME         the name by which callers pick the cluster (default: the one that the token names)
-  --image IMAGE          podgate's own image
+  --gateway-ca FILE      the authority that signed the gateway's certificate, as PEM, where it is one of your own
+  --image IMAGE          podgate's own image (default podgate:${VERSION}, which its nodes have to have)
   --sandbox-image IMAGE  the image of sandboxes (default python:3.13-slim)
   --namespace NAME       where sandboxes run (default podgate-sandboxes)
 `;
@@ -30,10 +33,14 @@ const OPTIONS = {
   token: { type: 'string' },
   'token-file': { type: 'string' },
   cluster: { type: 'string' },
+  'gateway-ca': { type: 'string' },
   image: { type: 'string' },
   'sandbox-image': { type: 'string' },
   namespace: { type: 'string' },
 } as const;
+
+/** A Secret holds no more than a MiB, and the credential beside it. */
+const MAX_CA_BYTES = 524_288;
 
 /** `podgate agent manifest`. */
 export async function runAgentManifest(args: string[], io: Io): Promise<number> {
@@ -54,6 +61,7 @@ export async function runAgentManifest(args: string[], io: Io): Promise<number> 
   if (cluster !== undefined && !clusterName.safeParse(cluster).success)
     throw new UsageError(`'${printable(cluster)}' cannot be a cluster's name: use 1 to 63 of a-z, 0-9 and -`);
   const token = await readCredential(values.token, values['token-file'], io.signal);
+  const ca = await readAuthority(values['gateway-ca'], io.signal);
   const variables: Record<string, string> = {
     PODGATE_GATEWAY_URL: gateway,
     PODGATE_CLUSTER: cluster === undefined ? onlyCluster(token) : namedCluster(token, cluster),
@@ -65,6 +73,9 @@ export async function runAgentManifest(args: string[], io: Io): Promise<number> 
     for (const container of object.spec?.template?.spec?.containers ?? []) {
       if (image !== undefined) container.image = image;
       for (const entry of container.env) entry.value = variables[entry.name] ?? entry.value;
+      // Beside the credential, whose Secret is mounted there.
+      if (ca !== undefined)
+        container.env.push({ name: 'PODGATE_GATEWAY_CA_FILE', value: '/var/run/podgate/ca.pem' });
     }
   }
   const secret = {
@@ -72,7 +83,7 @@ export async function runAgentManifest(args: string[], io: Io): Promise<number> 
     kind: 'Secret',
     metadata: { name: 'podgate-agent', namespace: AGENT_NAMESPACE },
     type: 'Opaque',
-    stringData: { token },
+    stringData: { token, ...(ca === undefined ? {} : { 'ca.pem': ca }) },
   };
   await write(io.stdout, [...objects, secret].map((object) => stringify(object)).join('---\n'));
   return 0;
@@ -92,6 +103,17 @@ async function readCredential(
     return token;
   } catch (cause) {
     throw new UsageError(cause instanceof Error ? cause.message : String(cause));
+  }
+}
+
+async function readAuthority(file: string | undefined, signal: AbortSignal): Promise<string | undefined> {
+  if (file === undefined) return undefined;
+  const text = (await readInputFile(file, { name: file, maxBytes: MAX_CA_BYTES, signal })).toString();
+  try {
+    new X509Certificate(text);
+    return text;
+  } catch {
+    throw new UsageError(`${printable(file)} is no certificate in PEM: give that of the gateway's authority`);
   }
 }
 

@@ -1,14 +1,25 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { issueAgentToken } from '../../cli/issue-keys.ts';
 import { initKeyFolder } from '../../cli/key-folder.ts';
+import { createAuthority } from '../fakes/kube-api/certificates.ts';
 import { podgate } from '../fakes/podgate-command.ts';
 
 const GATEWAY = 'https://podgate.example';
 
+type Deployment = {
+  spec: {
+    template: {
+      spec: {
+        containers: { env: object[]; volumeMounts: { name: string; mountPath: string }[] }[];
+        volumes: object[];
+      };
+    };
+  };
+};
 type KubeObject = { kind: string; metadata: Record<string, unknown>; [member: string]: unknown };
 
 let dir: string;
@@ -57,13 +68,34 @@ describe('podgate agent manifest', () => {
     expect(printed.stdout).toContain('image: own/podgate:1');
   });
 
+  test('gives the agent the authority of the gateway’s certificate, in the Secret of its credential', async () => {
+    const ca = join(dir, 'ca.pem');
+    writeFileSync(ca, createAuthority().cert);
+    const more = ['--gateway-ca', ca];
+    const printed = await podgate(['agent', 'manifest', '--gateway', GATEWAY, '--token', token, ...more]);
+    const found = objects(printed.stdout);
+    const secret = found.find(({ kind }) => kind === 'Secret');
+    expect(secret).toMatchObject({ stringData: { token, 'ca.pem': readFileSync(ca, 'utf8') } });
+    const deployment = found.find(({ kind }) => kind === 'Deployment') as unknown as Deployment;
+    const { containers, volumes } = deployment.spec.template.spec;
+    const [{ env, volumeMounts } = { env: [], volumeMounts: [] }] = containers;
+    const [mount] = volumeMounts;
+    expect(env).toContainEqual({ name: 'PODGATE_GATEWAY_CA_FILE', value: `${mount?.mountPath}/ca.pem` });
+    expect(volumes).toMatchObject([{ name: mount?.name, secret: { secretName: 'podgate-agent' } }]);
+  });
+
   test.for([
     [['--token', 'x'], /--gateway/],
+    [
+      ['--gateway', GATEWAY, '--token', 'OWN', '--gateway-ca', import.meta.filename],
+      /is no certificate in PEM/,
+    ],
     [['--gateway', GATEWAY], /--token or --token-file/],
     [['--gateway', GATEWAY, '--token', 'x'], /credential cannot be read/],
     [['--gateway', GATEWAY, '--token-file', '/nowhere'], /ENOENT/],
   ] as [string[], RegExp][])('%j says what is missing', async ([args, sentence]) => {
-    const printed = await podgate(['agent', 'manifest', ...args]);
+    const given = args.map((each) => (each === 'OWN' ? token : each));
+    const printed = await podgate(['agent', 'manifest', ...given]);
     expect(printed.status).toBe(2);
     expect(printed.stderr).toMatch(sentence);
   });
