@@ -3,8 +3,8 @@ import type { GatewayDeps } from '../gateway-deps.ts';
 import type { Authenticator } from './authenticator.ts';
 import type { Caller } from './caller.ts';
 
-/** What a timer can hold. */
-const MAX_TIMER_MS = 2_147_483_647;
+/** A key ends by the time of day: how often one looks whether a clock that was set, or a machine that slept, has passed its end. */
+export const LOOK_MS = 15_000;
 
 export type WatchKeyDeps = Pick<GatewayDeps, 'now' | 'timers'> & {
   authenticator: Pick<Authenticator, 'watchRevocation'>;
@@ -38,7 +38,7 @@ export function watchKey(
   const look = () => {
     const leftMs = caller.expiresAtMs - now();
     if (leftMs <= 0) end();
-    else timer = timers.setTimeout(look, Math.min(leftMs, MAX_TIMER_MS));
+    else timer = timers.setTimeout(look, Math.min(leftMs, LOOK_MS));
   };
   const stop = () => {
     isOver = true;
@@ -46,10 +46,7 @@ export function watchKey(
     revocation.signal.removeEventListener('abort', end);
     revocation[Symbol.dispose]();
   };
-  let timer: unknown = timers.setTimeout(
-    look,
-    Math.min(Math.max(0, caller.expiresAtMs - now()), MAX_TIMER_MS),
-  );
+  let timer: unknown = timers.setTimeout(look, Math.min(Math.max(0, caller.expiresAtMs - now()), LOOK_MS));
   // A signal that has aborted already tells nobody.
   if (revocation.signal.aborted) queueMicrotask(end);
   else revocation.signal.addEventListener('abort', end);

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { REFUSED_FOR_MS } from '../../gateway/auth/verdict-cache.ts';
+import { LOOK_MS } from '../../gateway/auth/watch-key.ts';
 import { ANSWER_GRACE_MS, DEAD_MS, HEARTBEAT_MS } from '../../shared/limits.ts';
 import { createGatewayBench, type GatewayBench } from '../fakes/gateway-bench.ts';
 import { until } from '../fakes/until.ts';
@@ -117,4 +118,18 @@ test('a key that a wrong clock called ended is good again as soon as the clock i
   bench.clock.jump(-HOUR_MS);
   await bench.clock.advance(REFUSED_FOR_MS);
   expect(await ask()).toBe(200);
+});
+
+test('a clock that is set forward past the end of a key ends what runs with it, LOOK_MS later at most', async () => {
+  const bench = await createGatewayBench();
+  const agent = await bench.agent({ claims: { exp: aDayFrom(bench) } });
+  await bench.clock.settle();
+  const key = await bench.key({ exp: Math.floor(bench.clock.wall() / 1_000) + 1_800 });
+  const answer = bench.ask('/v1/execute', { body: { code: 'x', timeout_ms: 60_000 }, key });
+  const execution = (await agent.next()).begin();
+  await bench.clock.settle();
+  bench.clock.jump(HOUR_MS);
+  await bench.clock.advance(LOOK_MS);
+  expect(execution.cancelled).toBe('unauthorized');
+  expect((await answer).status).toBe(401);
 });
