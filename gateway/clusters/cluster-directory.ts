@@ -3,6 +3,7 @@ import { matchesName } from '../../shared/claims.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
 import { LINKS_PER_REPLICA, RECORD_TTL_MS } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
+import type { AuthenticatedAgent } from '../auth/caller.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import { Grants } from './grants.ts';
 import { type Cluster, freeSlots, type Instance } from './instance.ts';
@@ -165,10 +166,16 @@ export class ClusterDirectory {
     return names.sort();
   }
 
-  /** Names of a tenant's instances, those among them that lost their last link less than `awayMs` ago. */
-  peers(tenant: string, awayMs: number): string[] {
+  /**
+   * Names of the instances whose clusters an agent may serve too, those among them that lost their last link less than
+   * `awayMs` ago. It could join by any other name at a gateway that has just begun, and keep its owner out.
+   */
+  peers({ tenant, clusters }: Pick<AuthenticatedAgent, 'tenant' | 'clusters'>, awayMs: number): string[] {
     const known = this.#tenants.get(tenant);
-    return known ? present(known, this.#options.elapsed() - awayMs).map(({ name }) => name) : [];
+    if (!known) return [];
+    return present(known, this.#options.elapsed() - awayMs)
+      .filter(({ serves }) => [...serves].some((name) => matchesName(clusters, name)))
+      .map(({ name }) => name);
   }
 
   /**

@@ -48,7 +48,7 @@ export class LinkDoor {
         },
         peers: ({ agent, instance }) =>
           directory
-            .peers(agent.tenant, COMEBACK_MS)
+            .peers(agent, COMEBACK_MS)
             .filter((name) => name !== instance)
             .slice(0, MAX_PEERS),
         slots: (from, body) => directory.slots(from, body),

@@ -55,3 +55,20 @@ test('an agent is asked for what is in its own cluster as before', async () => {
   (await thief.next()).succeed();
   expect((await answer).status).toBe(200);
 });
+
+test('an agent is told the names of those instances alone that serve a cluster which it may serve too', async () => {
+  const bench = await createGatewayBench();
+  for (const [instance, name] of [
+    ['instance-a', 'lab'],
+    ['instance-b', 'plant'],
+  ] as const)
+    await bench.agent({ instance, clusters: [announceCluster({ name })], claims: { clusters: [name] } });
+  await bench.clock.settle();
+  const told = async (instance: string, clusters: string[]) => {
+    const announced = [announceCluster({ name: 'plant' })];
+    const agent = await bench.agent({ instance, clusters: announced, claims: { clusters } });
+    return (await agent.seen('WELCOME')).peers;
+  };
+  expect(await told('instance-c', ['plant'])).toEqual(['instance-b']);
+  expect(await told('instance-d', ['*'])).toEqual(expect.arrayContaining(['instance-a', 'instance-b']));
+});
