@@ -1,5 +1,5 @@
 /** Chunks up to this size are copied together: a peer that sends byte by byte must not cost an object a byte. */
-const SMALL_BYTES = 4_096;
+export const SMALL_BYTES = 4_096;
 const COALESCED_BYTES = 32_768;
 
 /** Bytes that wait. Those are copied that would keep a buffer alive which is more than twice as large: one that a socket was read into. */

@@ -4,6 +4,7 @@ import { getRequestListener, type HttpBindings, RequestError } from '@hono/node-
 import type { Gateway } from '../create-gateway.ts';
 import { problemResponse, toFailure } from '../http/problem-response.ts';
 import { watchConnections } from './connections.ts';
+import { joinPieces } from './join-pieces.ts';
 import { createLastAnswers } from './last-answers.ts';
 import { answerClientErrors, notHttp, rawRequestId } from './raw-answer.ts';
 
@@ -86,6 +87,7 @@ export function createHttpServer(opening: Promise<Gateway>): HttpServer {
         incoming.resume();
         return;
       }
+      joinPieces(incoming);
       if (leaving) lastAnswers.end(outgoing);
       answering.add(outgoing);
       outgoing.once('prefinish', () => socket.setTimeout(ANSWER_STALL_MS));
