@@ -105,8 +105,9 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
   function onExecutionFrame(frame: Frame): FrameFault | undefined {
     const execution = executions.get(frame.stream);
     if (!execution) {
-      if (frame.stream === 0 || frame.stream > lastStream) return broken(`stream ${frame.stream} never was`);
-      return undefined;
+      // Where it was dropped, a runner could send without end what nobody's window bounds.
+      const { stream: id } = frame;
+      return broken(id === 0 || id > lastStream ? `stream ${id} never was` : `stream ${id} has ended`);
     }
     switch (frame.type) {
       case TYPE.DATA:

@@ -182,17 +182,21 @@ describe('a stream to a runner', () => {
     end.destroy();
   });
 
-  test('drops what comes on a stream that has ended', async () => {
-    const { client, control, data, handlers, heard } = createPeer();
-    client.start(1, START, handlers);
-    control(TYPE.STARTED, 1, {});
-    control(TYPE.EXIT, 1, EXITED);
-    data(1, 1, 12, 5);
-    control(TYPE.WINDOW, 1, { limit: 9 });
-    const pong = client.ping(AbortSignal.timeout(5000));
-    control(TYPE.PONG, 0, { id: 1, processes: 0 });
-    expect(await pong).toEqual({ id: 1, processes: 0 });
-    expect(names(heard)).toEqual(['started', 'exit']);
+  test.each<[string, (peer: Peer) => void]>([
+    ['DATA', (peer) => peer.data(1, 1, 12, 1)],
+    ['WINDOW', (peer) => peer.control(TYPE.WINDOW, 1, { limit: STREAM_WINDOW_BYTES + 1 })],
+    ['EXIT', (peer) => peer.control(TYPE.EXIT, 1, EXITED)],
+  ])('ends by %s behind an EXIT, which stands: nothing bounds what came there', async (_name, say) => {
+    const peer = createPeer();
+    peer.client.start(1, START, peer.handlers);
+    peer.control(TYPE.STARTED, 1, {});
+    peer.control(TYPE.EXIT, 1, EXITED);
+    say(peer);
+    expect(await peer.client.closed).toMatchObject({
+      code: 'protocol_error',
+      detail: 'The runner broke its protocol: stream 1 has ended.',
+    });
+    expect(names(peer.heard)).toEqual(['started', 'exit']);
   });
 
   test('that ends leaves every execution lost, and none of them guessed', async () => {
