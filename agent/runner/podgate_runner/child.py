@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 
-from podgate_runner import courier, late_environment, priority, pyrun, syscalls
+from podgate_runner import courier, late_environment, own_memory, priority, pyrun, syscalls
 from podgate_runner.limits import CROWDED, REHEARSE_LATER_SECONDS
 
 # What a child needs no more: to free it would write to as many pages.
@@ -65,6 +65,7 @@ def settle(config, confinement):
     os.write(fd, b"1000")
     os.close(fd)
     syscalls.set_dumpable(False)
+    own_memory.take()
     # What is drawn here serves one execution, as if it were drawn later.
     reseed()
     gc.enable()

@@ -17,7 +17,7 @@ import sys
 import time
 import _socket
 
-from podgate_runner import child, confine, courier, harden, priority, pyrun, stacks, syscalls
+from podgate_runner import child, confine, courier, harden, own_memory, priority, pyrun, stacks, syscalls
 from podgate_runner.limits import MAX_PRELOAD_ERRORS
 
 
@@ -193,6 +193,7 @@ def prepare(config, cell):
             __import__("matplotlib.font_manager")
         except Exception as error:
             failed.append(("matplotlib.font_manager", describe(error)))
+    own_memory.find()
     features = confine.features()
     namespaces, reason = cell.available() if cell else (False, "")
     missing = list(features["missing"])

@@ -1,7 +1,23 @@
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { createSandbox } from '../../fakes/runner-process.ts';
+import { createSandbox, type Sandbox } from '../../fakes/runner-process.ts';
 import { describePython, expectUnharmed, NR, py } from './suite.ts';
+
+/** A sandbox that preloads a module of this text, named `held`. */
+async function sandboxWith(python: string, text: string, place = 'shared'): Promise<Sandbox> {
+  const folder = mkdtempSync('/var/tmp/podgate-preload-');
+  chmodSync(folder, 0o755);
+  writeFileSync(`${folder}/held.py`, text);
+  try {
+    return await createSandbox({
+      python,
+      config: { preload: ['held'], place },
+      env: { PYTHONPATH: folder, PYTHONDONTWRITEBYTECODE: '1' },
+    });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
 
 describePython('preloading', (python) => {
   test('makes modules ready, and names those that fail', async () => {
@@ -71,46 +87,66 @@ describePython('preloading', (python) => {
   });
 
   test('of what leaves threads leaves nobody a way to the zygote by their numbers', async () => {
-    const folder = mkdtempSync('/var/tmp/podgate-preload-');
-    chmodSync(folder, 0o755);
-    writeFileSync(
-      `${folder}/threaded.py`,
+    await using sandbox = await sandboxWith(
+      python,
       'import threading, time\nthreading.Thread(target=time.sleep, args=(3600,), daemon=True).start()',
     );
-    try {
-      await using sandbox = await createSandbox({
-        python,
-        config: { preload: ['threaded'] },
-        env: { PYTHONPATH: folder },
-      });
-      expect(sandbox.ready.missing).toEqual([expect.stringContaining('left 1 threads')]);
-      const attempts = py`
-        import ctypes, fcntl, os, resource
-        libc = ctypes.CDLL(None, use_errno=True)
-        zygote = os.getppid()
-        left = [int(name) for name in os.listdir(f"/proc/{zygote}/task") if int(name) != zygote]
-        done = []
-        def attempt(what, action):
-            try: value = action()
-            except OSError: return
-            if value != -1: done.append(what)
-        for thread in left:
-            attempt("limit", lambda: resource.prlimit(thread, resource.RLIMIT_NPROC, (0, 0)))
-            attempt("affinity", lambda: os.sched_setaffinity(thread, {0}))
-            attempt("nice", lambda: os.setpriority(os.PRIO_PROCESS, thread, 19))
-            attempt("io", lambda: libc.syscall(NR["ioprio"], 1, thread, 3 << 13))
-            attempt("owner", lambda: fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, thread))
-            attempt("signal", lambda: os.kill(thread, 0))
-            attempt("signal of a thread", lambda: libc.syscall(NR["tkill"], thread, 0))
-            attempt("descriptor", lambda: libc.syscall(434, thread, 0o200))
-        print(len(left), done)
-      `;
-      expect((await sandbox.run(`${NR}\n${attempts}`)).stdout).toBe('1 []\n');
-      await expectUnharmed(sandbox);
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
+    expect(sandbox.ready.missing).toEqual([expect.stringContaining('left 1 threads')]);
+    const attempts = py`
+      import ctypes, fcntl, os, resource
+      libc = ctypes.CDLL(None, use_errno=True)
+      zygote = os.getppid()
+      left = [int(name) for name in os.listdir(f"/proc/{zygote}/task") if int(name) != zygote]
+      done = []
+      def attempt(what, action):
+          try: value = action()
+          except OSError: return
+          if value != -1: done.append(what)
+      for thread in left:
+          attempt("limit", lambda: resource.prlimit(thread, resource.RLIMIT_NPROC, (0, 0)))
+          attempt("affinity", lambda: os.sched_setaffinity(thread, {0}))
+          attempt("nice", lambda: os.setpriority(os.PRIO_PROCESS, thread, 19))
+          attempt("io", lambda: libc.syscall(NR["ioprio"], 1, thread, 3 << 13))
+          attempt("owner", lambda: fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, thread))
+          attempt("signal", lambda: os.kill(thread, 0))
+          attempt("signal of a thread", lambda: libc.syscall(NR["tkill"], thread, 0))
+          attempt("descriptor", lambda: libc.syscall(434, thread, 0o200))
+      print(len(left), done)
+    `;
+    expect((await sandbox.run(`${NR}\n${attempts}`)).stdout).toBe('1 []\n');
+    await expectUnharmed(sandbox);
   });
+
+  test.each(['shared', 'fresh'])(
+    'of what shares memory gives each program its own, in %s namespaces, which it shares with its children',
+    async (place) => {
+      const text = py`
+        import mmap, multiprocessing, os
+        lock, block = multiprocessing.Lock(), mmap.mmap(-1, 8192)
+        block[:3] = b"own"
+        file = os.memfd_create("file")
+        os.ftruncate(file, 12288)
+        whole, second = mmap.mmap(file, 12288), mmap.mmap(file, 4096, offset=4096)
+        # The last page cannot be read any more.
+        os.ftruncate(file, 8192)
+      `;
+      await using sandbox = await sandboxWith(python, text, place);
+      expect(sandbox.ready).toMatchObject({ preloaded: ['held'], missing: [] });
+      const code = py`
+        import held, os
+        print(held.lock.acquire(timeout=0.1), held.block[:3], held.second[:3])
+        if os.fork() == 0:
+            held.block[:3] = b"his"
+            held.whole[4096:4099] = b"her"
+            print(held.lock.acquire(timeout=0.1), flush=True)
+            os._exit(0)
+        os.wait()
+        print(held.block[:3], held.second[:3])
+      `;
+      const own = "True b'own' b'\\x00\\x00\\x00'\nFalse\nb'his' b'her'\n";
+      for (let n = 0; n < 2; n += 1) expect((await sandbox.run(code)).stdout).toBe(own);
+    },
+  );
 
   test('says what it measured of itself', async () => {
     await using sandbox = await createSandbox({ python });
