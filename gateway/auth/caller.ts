@@ -49,9 +49,8 @@ export type AuthenticatedAgent = {
 /** Throws `forbidden` unless the key has one of the scopes. */
 export function requireScope(caller: Caller, ...scopes: Scope[]): void {
   if (scopes.some((scope) => caller.scopes.includes(scope))) return;
-  // No secret: /openapi.json names the scope of each route to everybody.
-  const lacking = scopes.map((scope) => `'${scope}'`).join(' or ');
-  throw new Failure('forbidden', `The key does not allow this: it lacks the scope ${lacking}.`);
+  const cause = `no scope ${scopes.join(' or ')}`;
+  throw new Failure('forbidden', 'The key does not allow this.', { cause });
 }
 
 /** Whether the key may use a cluster of its tenant. One that it may not answers like one that does not exist. */
