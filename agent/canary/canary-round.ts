@@ -111,7 +111,8 @@ async function probeBorrowed(deps: RoundDeps, round: Round, probing: Probing): P
   const lease = await borrow(deps.clock, round.pool, probing.signal);
   let verdict: 'reuse' | 'discard' = 'discard';
   try {
-    const findings = await probeSandbox(deps, round, lease, probing);
+    const on = { runner: lease.runner, streamId: lease.nextStream() };
+    const findings = await probeSandbox(deps, round, on, probing);
     // A sandbox that is reset would be kept for the canary.
     verdict = round.template.reuse === 'reset' ? 'discard' : 'reuse';
     return findings;

@@ -207,7 +207,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
       watch.sign();
       watch.lookIn(stageSilenceMs);
       try {
-        runner = given.runner.start(given.streamId, body, handlers);
+        runner = given.runner.start(given.nextStream(), body, handlers);
       } catch (error) {
         // The sandbox was lost in this very turn.
         refuseNow(

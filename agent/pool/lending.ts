@@ -16,8 +16,8 @@ export type Lease = {
   readonly sandboxId: string;
   readonly runner: SandboxRunner;
   readonly ready: Ready;
-  /** The runner's stream for this execution. */
-  readonly streamId: number;
+  /** The next of the runner's streams: taken in the turn in which it is begun, since the runner wants them in order. */
+  nextStream(): number;
   /**
    * Gives the sandbox back, once. Resolves when it waits for the next one or is on its way out. Its reset is put off until
    * the execution is `answered`, for a moment, and while nobody waits for a sandbox.
@@ -48,13 +48,15 @@ export function createLending({ report, reset, whenAnswered, afterUse }: Lending
     const { runner, ready, sandbox } = slot;
     if (!runner || !ready || !sandbox) throw new RangeError('a sandbox is lent before it is ready');
     report(slot, 'take');
-    slot.lastStream += 1;
     let released = false;
     return {
       sandboxId: sandbox.id,
       runner,
       ready,
-      streamId: slot.lastStream,
+      nextStream() {
+        slot.lastStream += 1;
+        return slot.lastStream;
+      },
       release(verdict, answered) {
         if (released) throw new RangeError('a sandbox is given back once');
         released = true;

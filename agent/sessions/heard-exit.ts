@@ -4,6 +4,8 @@ import type { RunnerExecution } from '../runner/runner-execution.ts';
 /** What a runner says of the end of one piece of work: `late` where that had been given up before. */
 export type HeardExit = {
   readonly runner: SandboxRunner;
+  /** Whether it was given any. */
+  readonly began: boolean;
   readonly exited: Promise<'before' | 'late' | 'broken'>;
   /** From here on an end is late, and whatever else the runner has to say is thrown away. */
   cancel(): void;
@@ -15,6 +17,9 @@ export function hearingExit(runner: SandboxRunner): HeardExit {
   let isLate = false;
   let work: RunnerExecution | undefined;
   return {
+    get began() {
+      return work !== undefined;
+    },
     exited: exited.promise,
     cancel() {
       isLate = true;

@@ -53,7 +53,6 @@ export class Session {
   /** What ends a piece of work that is under way, and what it is. */
   readonly #work = new Map<(failure: Failure) => void, Underway>();
   #expiresMs: number;
-  #lastStream: number;
   #cancelExpiry: CancelTimer = () => {};
   #cancelIdle: CancelTimer = () => {};
   #isOver = false;
@@ -74,15 +73,7 @@ export class Session {
     this.#ttlMs = boundedTtlMs(work.ttl_ms);
     this.#createdMs = clock.now();
     this.#expiresMs = this.#createdMs + this.#ttlMs;
-    this.#lastStream = lease.streamId;
-    this.#term = createRunnerTerm({
-      clock,
-      runner: lease.runner,
-      nextStream: () => {
-        this.#lastStream += 1;
-        return this.#lastStream;
-      },
-    });
+    this.#term = createRunnerTerm({ clock, runner: lease.runner, nextStream: lease.nextStream });
     this.#armExpiry();
     this.#armIdle();
     this.#report(null);
@@ -139,16 +130,15 @@ export class Session {
       this.#give(kill);
       throw error;
     }
-    this.#lastStream += 1;
     const heard = hearingExit(this.#lease.runner);
     return {
       sandboxId: this.#lease.sandboxId,
       runner: heard.runner,
       ready: this.#lease.ready,
-      streamId: this.#lastStream,
+      nextStream: this.#lease.nextStream,
       release: (verdict) => {
         this.#give(kill);
-        if (verdict !== 'discard') return Promise.resolve('kept');
+        if (verdict !== 'discard' || !heard.began) return Promise.resolve('kept');
         void this.#outlive(heard);
         return Promise.resolve('discarded');
       },

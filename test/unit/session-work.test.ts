@@ -169,6 +169,29 @@ test('a session is extended, never shortened, and lives a day in all at most', a
   expect(await left(2 * MAX_SESSION_TTL_SECONDS * 1_000)).toBe(MAX_SESSION_TTL_SECONDS * 1_000 - 1_000);
 });
 
+test('a session is extended in the turn in which work in it begins, and both are heard', async () => {
+  const bench = await createSessionBench(1);
+  await bench.open('acme/alice', 's', { ttl_ms: 60_000 });
+  const beginning = bench.bash('acme/alice', 's');
+  await bench.executions.sessions.answer(ask('extend', 'acme/alice', 90_000));
+  expect((await beginning).answer).toBe('accepted');
+  const heard = bench.backend.made.flatMap(({ runner }) => runner.runs.map(({ body }) => body.session?.do));
+  expect(heard.toSorted()).toEqual(['bash', 'extend', 'open']);
+});
+
+test('a session outlives work that its runner was never given, since its stream was lost in that very turn', async () => {
+  const bench = await createSessionBench(1, true);
+  await bench.open('acme/alice', 's');
+  const beginning = Promise.withResolvers<{ answer: string }>();
+  setImmediate(() => {
+    bench.backend.made[0]?.runner.die();
+    beginning.resolve(bench.bash('acme/alice', 's'));
+  });
+  expect((await beginning.promise).answer).toBe('sandbox_lost');
+  await bench.clock.advance(LATE_EXIT_MS);
+  expect(endsOf(bench)).toEqual([]);
+});
+
 test('a session in which one piece of work ends while another runs is not idle', async () => {
   const bench = await createSessionBench(1);
   await bench.open('acme/alice', 's', { idle_ms: 1_000 });
