@@ -64,6 +64,8 @@ export function createSteadyRunner(deps: SteadyRunnerDeps): SandboxRunner {
   /** When a stream last replaced another. */
   let replacedAtMs = Number.NEGATIVE_INFINITY;
   let epoch = 1;
+  /** Why the stream that is being joined has ended. */
+  let endedEarly: Failure | undefined;
   let client = open(deps.stream, []);
   client.ready.then(
     () => {
@@ -84,8 +86,12 @@ export function createSteadyRunner(deps: SteadyRunnerDeps): SandboxRunner {
   }
 
   function onClosed(reason: Failure): void {
-    // A stream that ends before its READY fails the try that opened it.
-    if (phase === 'over' || phase === 'interrupted') return;
+    if (phase === 'over') return;
+    if (phase === 'interrupted') {
+      // It fails the try that opened it, also where its READY came in this very turn.
+      endedEarly = reason;
+      return;
+    }
     const replaceable = phase === 'joined' && backend.reconnects && reason.code === 'sandbox_lost';
     if (replaceable) void replace(reason);
     else finish(reason);
@@ -128,6 +134,7 @@ export function createSteadyRunner(deps: SteadyRunnerDeps): SandboxRunner {
   async function join(signal: AbortSignal): Promise<void> {
     const stream = await orAborted(backend.connect(sandbox, signal), signal);
     epoch += 1;
+    endedEarly = undefined;
     const held = [...running.values()];
     const resume = held.map(({ execution, handlers }) => ({
       // The runner may not have heard of the last window: it is said again below.
@@ -143,6 +150,7 @@ export function createSteadyRunner(deps: SteadyRunnerDeps): SandboxRunner {
     });
     try {
       const ready = await orAborted(client.ready, signal);
+      if (endedEarly) throw endedEarly;
       if (!ready.ok)
         throw new Failure('sandbox_lost', 'The sandbox no longer has what its template requires.');
     } catch (cause) {

@@ -196,6 +196,8 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
     [...executions].map(([id, { at }]) => [id, { ...at.offsets, started: at.started, files: at.files }]),
   );
   control(TYPE.ATTACH_RUNNER, 0, { epoch, offsets });
+  // It says no more that it has ended.
+  if (stream.destroyed) queueMicrotask(() => end(lostStream('closed')));
 
   return {
     epoch,

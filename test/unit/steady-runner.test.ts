@@ -113,3 +113,27 @@ test('a stream that ends before its READY is replaced where the sandbox was reac
   await clock.settle();
   expect(backend.made.slice(1).map(({ streams, destroyed }) => [streams, destroyed])).toEqual([[1, true]]);
 });
+
+test('a stream that ends in the turn of its READY is replaced too', async () => {
+  const { backend, clock, pool, sandbox } = await openOne();
+  backend.onRunner = ({ stream }) => {
+    backend.onRunner = () => {};
+    stream.once('data', () => stream.push(null));
+  };
+  sandbox.runner.die();
+  await clock.settle();
+  expect([sandbox.streams, pool.counts().idle]).toEqual([2, 0]);
+  await clock.advance(POOL_BOUNDS.reconnectMaxMs);
+  expect([sandbox.streams, pool.counts().idle]).toEqual([3, 1]);
+});
+
+test('a stream that has ended before anybody reads it is replaced as one that ends later', async () => {
+  const { backend, clock, pool, sandbox } = await openOne();
+  backend.onRunner = ({ stream }) => {
+    backend.onRunner = () => {};
+    stream.destroy();
+  };
+  sandbox.runner.die();
+  await clock.advance(POOL_BOUNDS.reconnectMaxMs);
+  expect([sandbox.streams, pool.counts().idle]).toEqual([3, 1]);
+});
