@@ -50,13 +50,18 @@ export function readKubeConfigs(create: () => KubeConfig, paths: string): KubeCo
   return { config, problems, sources };
 }
 
-/** Changes when one of the files does. */
+/** Changes when one of the files does. Of one that cannot be looked at its reader says why. */
 export function stampOf(paths: string): string {
-  const stamps = paths.split(delimiter).map((path) => {
-    const { ino, size, mtimeMs } = statSync(path, { throwIfNoEntry: false }) ?? {};
+  return paths.split(delimiter).map(stampOfFile).join(' ');
+}
+
+function stampOfFile(path: string): string {
+  try {
+    const { ino, size, mtimeMs } = statSync(path);
     return [ino, size, mtimeMs].join();
-  });
-  return stamps.join(' ');
+  } catch (cause) {
+    return String((cause as NodeJS.ErrnoException).code);
+  }
 }
 
 /** Why a file is not to be read, if so: a FIFO would be waited for, a device read without end. */

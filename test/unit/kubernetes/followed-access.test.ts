@@ -1,4 +1,12 @@
-import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { KubeConfig } from '@kubernetes/client-node';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
@@ -266,6 +274,27 @@ describe('a kubeconfig that changes', () => {
     expect(await tokenAfter(0)).toBe('Bearer home-1');
     writeFileSync(path, api.kubeconfig({ token: 'home-second' }));
     expect(await tokenAfter(FOLLOW_MS)).toBe('Bearer home-second');
+  });
+
+  test('is followed again after it could not even be looked at', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const path = newFile();
+    writeFileSync(path, api.kubeconfig({ token: 'first' }));
+    const access = (await loadKubeContexts(path)).access('fake');
+    onTestFinished(() => access.close());
+    const tokenLater = async () => {
+      vi.advanceTimersByTime(FOLLOW_MS);
+      return (await access.connection()).headers.authorization;
+    };
+    expect(await tokenLater()).toBe('Bearer first');
+    // A link to itself: no stat tells of it.
+    unlinkSync(path);
+    symlinkSync(path, path);
+    expect([await access.refused(), await tokenLater()]).toEqual([false, 'Bearer first']);
+    unlinkSync(path);
+    writeFileSync(path, api.kubeconfig({ token: 'second' }));
+    expect(await tokenLater()).toBe('Bearer second');
   });
 
   test('after its owner has gone leaves no access open', async () => {
