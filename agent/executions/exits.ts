@@ -116,7 +116,7 @@ export function withoutNames(exit: ExitBody): ExitBody {
   return { result: { ...exit.result, files_omitted: [] }, failure: null };
 }
 
-/** One word for logs and metrics: the outcome, or the code of the failure. */
+/** One word for logs and metrics: the outcome, or the code of the failure. A sandbox chooses none of them. */
 export function outcomeOf(exit: ExitBody): string {
-  return exit.result ? exit.result.outcome : exit.failure.code;
+  return exit.result ? exit.result.outcome : failureOf(exit.failure).code;
 }
