@@ -14,6 +14,7 @@ export type GuardPoolDeps = {
 
 /** A pool as callers get it: nothing runs before the template's isolation is proven, and nothing once it is not. */
 export function guardPool({ pool, watch, refuses, onClosed }: GuardPoolDeps): Pool {
+  let closed = false;
   const phase = () => (refuses ? watch.verdict.phase : 'proven');
   const refusal = (): Trouble | null => {
     const { verdict } = watch;
@@ -33,7 +34,7 @@ export function guardPool({ pool, watch, refuses, onClosed }: GuardPoolDeps): Po
     },
     take: (principal) => (phase() === 'proven' ? pool.take(principal) : undefined),
     async wait(principal, signal) {
-      while (phase() === 'pending') {
+      while (!closed && phase() === 'pending') {
         const { trouble } = pool;
         if (trouble && !pool.hopeful) throw troubleForCallers(trouble);
         await watch.changed(signal);
@@ -50,6 +51,7 @@ export function guardPool({ pool, watch, refuses, onClosed }: GuardPoolDeps): Po
     },
     renew: pool.renew,
     async close() {
+      closed = true;
       onClosed(watch.close());
       await pool.close();
     },

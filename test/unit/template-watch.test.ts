@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { NoSandbox, type Round } from '../../agent/canary/canary-round.ts';
 import type { Finding } from '../../agent/canary/findings.ts';
 import { guardPool } from '../../agent/canary/guarded-pool.ts';
@@ -82,6 +82,16 @@ describe('a template whose first canary is under way', () => {
     await finish(HOLDS);
     expect((await waiting).sandboxId).toBe('sandbox-1');
     expect(guarded.capacity()).toBe(1);
+  });
+
+  test('refuses at once who waits for the verdict when the agent shuts down', async () => {
+    const { guarded, clock } = await bench();
+    const refused = vi.fn();
+    guarded.wait('a', never()).catch(refused);
+    await clock.settle();
+    void guarded.close();
+    await clock.settle();
+    expect(refused.mock.calls).toMatchObject([[{ code: 'draining' }]]);
   });
 
   test('serves as soon as the sandbox itself is proven', async () => {
