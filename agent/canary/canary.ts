@@ -63,7 +63,7 @@ export function createCanary(deps: CanaryDeps): Canary {
 
   /** A template whose sandboxes do not come keeps no other from being looked at, and from serving. */
   async function runInTurn(round: Round, pool: Pool): Promise<readonly Finding[]> {
-    using turn = await turns.enter({ canTry: () => hasSandbox(pool) });
+    using turn = await turns.enter({ canTry: () => hasSandbox(pool) }, round.signal);
     round.signal.throwIfAborted();
     try {
       const signal = AbortSignal.any([round.signal, turn.signal]);

@@ -9,8 +9,11 @@ export type Taker = { readonly canTry: () => boolean };
 
 /** So many at once; who can use a turn goes before who cannot yet, and is given that one's. */
 export type Turns = {
-  /** Resolves when it is this one's turn. The turn's signal aborts where it is wanted by who can use it. */
-  enter(taker: Taker): Promise<Disposable & { readonly signal: AbortSignal }>;
+  /**
+   * Resolves when it is this one's turn; rejects with the signal's reason where it aborts before. The turn's own signal
+   * aborts where it is wanted by who can use it.
+   */
+  enter(taker: Taker, signal: AbortSignal): Promise<Disposable & { readonly signal: AbortSignal }>;
 };
 
 export function createTurns(atOnce: number, clock: Clock): Turns {
@@ -24,10 +27,25 @@ export function createTurns(atOnce: number, clock: Clock): Turns {
     else free += 1;
   }
 
+  function inLine(taker: Taker, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    return new Promise((begin, reject) => {
+      const place = { taker, begin };
+      line.push(place);
+      const onAbort = () => {
+        // Whoever has been given the turn gives it back.
+        if (!line.includes(place)) return;
+        line.splice(line.indexOf(place), 1);
+        reject(signal.reason);
+      };
+      signal.addEventListener('abort', onAbort, { once: true });
+    });
+  }
+
   return {
-    async enter(taker) {
+    async enter(taker, signal) {
       if (free > 0) free -= 1;
-      else await new Promise<void>((begin) => line.push({ taker, begin }));
+      else await inLine(taker, signal);
       const yielded = new AbortController();
       let cancel = clock.after(YIELD_LOOK_MS, look);
       function look(): void {

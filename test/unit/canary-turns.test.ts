@@ -76,6 +76,21 @@ describe('a template whose sandboxes do not come', () => {
     expect(canary.isolation('held-0')).not.toBeNull();
   });
 
+  test('keeps nobody from being closed, although both turns are taken', async () => {
+    const { clock, canary, add } = await openTemplates();
+    for (let n = 0; n < CANARIES_AT_ONCE; n += 1) await add(`held-${n}`, true);
+    const { pool } = await add('last', false);
+    await clock.settle();
+    void pool.close();
+    await clock.settle();
+    let ended = false;
+    void canary.ended().then(() => {
+      ended = true;
+    });
+    await clock.settle();
+    expect(ended).toBe(true);
+  });
+
   test('keeps its turn where nobody can use it', async () => {
     const { clock, rounds, add } = await openTemplates();
     for (let n = 0; n <= CANARIES_AT_ONCE; n += 1) await add(`held-${n}`, true);
