@@ -125,8 +125,14 @@ function followFile(file: string, first: Templates, { clock, log }: TemplateSour
   }
 
   // The directory: a rename over the file, or a ConfigMap's swap of its ..data link, leaves a watch on the file blind.
-  let watcher: FSWatcher | undefined = watch(dirname(file), { persistent: false }, changed);
-  watcher.on('error', (cause) => log('templates_unwatched', { file, cause }));
+  let watcher: FSWatcher | undefined;
+  const unwatched = (cause: unknown) => log('templates_unwatched', { file, cause });
+  try {
+    watcher = watch(dirname(file), { persistent: false }, changed).on('error', unwatched);
+  } catch (cause) {
+    // Such as a system that has no watch to give: it is read every REREAD_MS all the same.
+    unwatched(cause);
+  }
   // What changed between the first read and the watch.
   changed();
   rereadLater();

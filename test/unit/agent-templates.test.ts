@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import {
   mkdirSync,
   mkdtempSync,
@@ -313,4 +314,24 @@ test('every member of a template is named in docs/templates.md', () => {
   const names = [templateSchema.shape, ...sections].flatMap(Object.keys);
   expect(names).toEqual(expect.arrayContaining([...Object.keys(rest), 'max_age_seconds', 'tolerations']));
   expect(names.filter((name) => !text.includes(`\`${name}\``))).toEqual([]);
+});
+
+test('a templates file of a folder that cannot be watched is read all the same, and that is said', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'podgate-templates-'));
+  cleanups.push(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'templates.yaml');
+  writeFileSync(file, ONE);
+  const program = `
+    import { systemClock as clock } from '${new URL('../../agent/clock.ts', import.meta.url)}';
+    import { createTemplateSource } from '${new URL('../../agent/templates/template-source.ts', import.meta.url)}';
+    const log = (event) => console.log(event);
+    const source = await createTemplateSource({ file: '${file}', variables: {}, clock, log });
+    console.log([...source.current().keys()].join());
+    source.close();`;
+  // A user namespace of its own, that may watch nothing.
+  const script = 'echo 0 > /proc/sys/user/max_inotify_watches && exec "$@"';
+  const node = [process.execPath, '--input-type=module', '--eval', program];
+  const args = ['--user', '--map-root-user', 'sh', '-c', script, 'sh', ...node];
+  const { stdout, stderr } = spawnSync('unshare', args, { encoding: 'utf8' });
+  expect({ stdout, stderr }).toEqual({ stdout: 'templates_unwatched\ndefault\n', stderr: '' });
 });
