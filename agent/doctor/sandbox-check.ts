@@ -99,10 +99,19 @@ async function countThreads(
   using deadline = createDeadline(clock, PROBE_WAIT_MS, late('The probe came to no end.'), signal);
   const request = { mode: 'limits', targets: {}, peer: null, mark: '', wait_ms: 0 } as const;
   const run = startProbe(runner, 1, { template, request });
-  const found = limitsSchema.safeParse(JSON.parse(await orAborted(run.answer, deadline.signal)));
+  const limits = parseLimits(await orAborted(run.answer, deadline.signal));
   await orAborted(run.over, deadline.signal);
-  if (!found.success) throw new Failure('isolation_failed', 'What the probe printed is no report.');
-  return found.data;
+  if (!limits) throw new Failure('isolation_failed', 'What the probe printed is no report.');
+  return limits;
+}
+
+/** What a probe printed, or undefined where it is no report: a sandbox wrote it. */
+function parseLimits(text: string): Limits | undefined {
+  try {
+    return limitsSchema.parse(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
 }
 
 /** What confines programs beside their container. A runner tells of all that is not there, required or not. */

@@ -1,13 +1,17 @@
 import { expect, test } from 'vitest';
+import type { KubernetesBackend } from '../../agent/backends/kubernetes/kubernetes-backend.ts';
 import { parseQuantity } from '../../agent/backends/kubernetes/quantity.ts';
-import { checkText } from '../../agent/doctor/check.ts';
+import { type Check, checkText } from '../../agent/doctor/check.ts';
 import { clockCheck, SKEW_FAIL_MS, SKEW_OK_MS } from '../../agent/doctor/doctor.ts';
 import { wantedOf } from '../../agent/doctor/quota-check.ts';
 import { countsSandboxes, type QuotaScopes } from '../../agent/doctor/quota-scopes.ts';
 import { AGENT_RIGHTS } from '../../agent/doctor/rights-check.ts';
-import { pidCheck, runnerCheck } from '../../agent/doctor/sandbox-check.ts';
+import { checkSandbox, pidCheck, runnerCheck } from '../../agent/doctor/sandbox-check.ts';
 import { parseTemplate } from '../../shared/template.ts';
 import { AGENT_RULES } from '../contract/kubernetes-cluster.ts';
+import { createFakeBackend } from '../fakes/fake-backend.ts';
+import { createFakeClock } from '../fakes/fake-clock.ts';
+import { resultOf } from '../fakes/fake-runner.ts';
 
 test('the doctor asks for what the manifest grants, no more and no less', () => {
   expect(AGENT_RIGHTS).toEqual(
@@ -86,6 +90,28 @@ test.for([
   const check = pidCheck(found, await parseTemplate({ name: 'default' }));
   expect(check).toMatchObject({ state, detail: expect.stringMatching(words) });
 });
+
+test.for(['', 'Traceback', '{"threads": 1', '{"threads": -1, "refused": null}', 'null'])(
+  'a sandbox whose probe prints %j fails a check, and not the doctor',
+  async (text) => {
+    const backend = createFakeBackend();
+    backend.onRunner = (runner) => {
+      runner.onRun = (run) => {
+        run.started();
+        run.output(1, `${text}\n`);
+        run.exit(resultOf({ stdout_bytes: text.length + 1 }));
+      };
+    };
+    const { signal } = new AbortController();
+    const deps = { backend: backend as unknown as KubernetesBackend, clock: createFakeClock(), signal };
+    const checks: Check[] = [];
+    for await (const check of checkSandbox(deps, await parseTemplate({ name: 'default' })))
+      checks.push(check);
+    const detail = expect.stringContaining('What the probe printed is no report.');
+    expect(checks.at(-1)).toMatchObject({ name: 'pid limit', state: 'fail', detail });
+    expect(backend.alive).toEqual([]);
+  },
+);
 
 test.for([
   ['500m', 0.5],
