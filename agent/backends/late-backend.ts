@@ -47,28 +47,32 @@ export function createLateBackend<Opened extends Backend>(
   let trouble: string | null = null;
 
   function open(): Promise<Opened> {
+    if (opened) return Promise.resolve(opened);
     opening ??= tryOpen().finally(() => {
       opening = undefined;
     });
-    return opened ? Promise.resolve(opened) : opening;
+    return opening;
   }
 
   async function tryOpen(): Promise<Opened> {
-    if (opened) return opened;
+    let made: Opened;
     try {
       stop.signal.throwIfAborted();
-      opened = await deps.open(stop.signal);
-      if (trouble !== null) log('cluster_reached', { what });
-      trouble = null;
-      opened.onReachable?.(reachable.tell);
-      reachable.tell();
+      made = await deps.open(stop.signal);
     } catch (cause) {
       throw refused(cause);
     }
-    if (!stop.signal.aborted) return opened;
-    // Closed meanwhile: what has just been made goes.
-    await opened.close();
-    throw new Failure('draining', 'The agent ends.');
+    if (stop.signal.aborted) {
+      // Closed meanwhile: what has just been made goes.
+      await made.close();
+      throw new Failure('draining', 'The agent ends.');
+    }
+    opened = made;
+    if (trouble !== null) log('cluster_reached', { what });
+    trouble = null;
+    made.onReachable?.(reachable.tell);
+    reachable.tell();
+    return made;
   }
 
   /** The sentence with names of this machine is for the log and for keys with scope `clusters`; callers learn less. */
