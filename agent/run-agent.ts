@@ -29,8 +29,8 @@ export async function startConfiguredAgent(deps: RunAgentDeps): Promise<RunningA
   if (proxyVariables.length > 0) log('proxies_passed_over', { variables: proxyVariables });
   const instance = randomUUID();
   const places = await createPlaces(deps, instance, clock, log);
+  const clusters: ClusterOptions[] = [];
   try {
-    const clusters: ClusterOptions[] = [];
     for (const place of places) {
       // One each: a cluster closes its own.
       const templates = await createTemplateSource({
@@ -53,6 +53,7 @@ export async function startConfiguredAgent(deps: RunAgentDeps): Promise<RunningA
       instance,
     });
   } catch (error) {
+    for (const { templates } of clusters) templates.close();
     await Promise.all(places.map(({ backend }) => backend.close()));
     throw error;
   }

@@ -1,12 +1,15 @@
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
-import { afterAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { AGENT_VARIABLE_NAMES, readAgentConfig } from '../../agent/config.ts';
 import { startConfiguredAgent } from '../../agent/run-agent.ts';
 import { defaultTemplate } from '../../agent/templates/default-template.ts';
 import { Failure } from '../../shared/errors.ts';
+import { createFakeClock } from '../fakes/fake-clock.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'podgate-config-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -167,6 +170,26 @@ describe("the agent's configuration", () => {
     const near = { PODGATE_GATEWAY_URL: 'http://gateway.test', HTTPS_PROXY: 'http://proxy' };
     expect(read(near).proxyVariables).toEqual([]);
     expect(read({ ...near, EXECUTOR_BACKEND: 'docker' }).proxyVariables).toEqual(['HTTPS_PROXY']);
+  });
+
+  test('nothing is followed any more once the start has failed', async () => {
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    onTestFinished(() => void taken.close());
+    const file = join(folder, 'templates.yaml');
+    writeFileSync(file, 'templates:\n  - name: default\n');
+    const config = read({
+      EXECUTOR_BACKEND: 'docker',
+      DOCKER_HOST: `unix://${folder}/none.sock`,
+      HOST: '127.0.0.1',
+      PODGATE_AGENT_PORT: String((taken.address() as AddressInfo).port),
+      PODGATE_TEMPLATES: file,
+    });
+    const clock = createFakeClock();
+    const starting = startConfiguredAgent({ config, software: 'podgate/test', log: () => {}, clock });
+    await expect(starting).rejects.toThrow('EADDRINUSE');
+    await clock.settle();
+    expect(clock.pending).toBe(0);
   });
 
   test('an engine that no agent can use stops the boot', async () => {
