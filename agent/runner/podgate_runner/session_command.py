@@ -45,6 +45,7 @@ class Command(Execution):
             self.place.spawn(described, [read_fd] + self._output.write_ends() + extra)
         except OSError:
             self.fail("runner_error", "The process that starts programs did not answer.", "no")
+            return
         finally:
             for fd in [read_fd] + extra:
                 os.close(fd)
@@ -89,17 +90,14 @@ class Command(Execution):
 
     def on_keeper_gone(self):
         """All that the keeper started ended with it."""
-        if self.state == STARTING:
+        if self.state in (INPUT, STARTING):
             self.fail("runner_error", "The process that starts programs ended.", "no")
         elif self.state == RUNNING:
             self.on_exit(signal.SIGKILL, None, time.monotonic())
 
     def signal(self, number):
         if self.state == RUNNING and not self._dying:
-            try:
-                self.place.signal(number)
-            except OSError:
-                pass  # What starts programs is gone: their end comes by itself.
+            self.place.signal(number)
 
     def _warn_cpu(self):
         self.place.signal(signal.SIGXCPU)
@@ -145,7 +143,7 @@ class Opening(Execution):
         self._close({"result": done(time.monotonic() - self._began), "failure": None})
 
     def on_keeper_gone(self):
-        if self.state == STARTING:
+        if self.state in (INPUT, STARTING):
             self.fail("runner_error", "The process that starts programs ended.", "no")
 
     def tick(self, now):

@@ -36,7 +36,7 @@ class ContextPlace(ProgramPlace):
     def sweep(self, ends):
         """The keeper says when all signals before it were sent, and, where it `ends` that, all that was started since `begin`
         has ended."""
-        self._keeper(("sweep", self._program, self._newest if ends else math.inf, self._there))
+        self._tell("sweep", self._newest if ends else math.inf, self._there)
 
     def waited_cpu(self):
         return super().waited_cpu() - self._before

@@ -77,10 +77,7 @@ class PythonWork(Command):
         # An interrupt that is still on its way is this piece's: the next one is not begun before it has arrived.
         self._heeded = (code << 8, None, now)
         self.due = self._interrupted_until = now + KILL_SECONDS
-        try:
-            self.place.sweep(ends=interrupted)
-        except OSError:
-            pass  # What starts programs is gone: their end comes by itself.
+        self.place.sweep(ends=interrupted)
 
     def on_swept(self, clean):
         if self.state != RUNNING or self._dying or self._heeded is None:

@@ -53,15 +53,18 @@ class ProgramPlace:
         self._keeper(("spawn", self._program, job), fds)
 
     def signal(self, number):
-        self._keeper(("signal", self._program, int(number)))
+        self._tell("signal", int(number))
 
     def kill(self):
         """Begins it: the keeper says when nothing is left."""
-        try:
-            self._keeper(("kill", self._program))
-        except OSError:
-            pass  # It is gone, and all that it had with it.
+        self._tell("kill")
         return []
+
+    def _tell(self, kind, *rest):
+        try:
+            self._keeper((kind, self._program, *rest))
+        except OSError:
+            pass  # It is gone, and all that it had with it: their end comes by itself.
 
     def clear(self, alone):
         """Whoever said that the program ended has ended the rest before."""
