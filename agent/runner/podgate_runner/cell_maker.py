@@ -1,5 +1,6 @@
 """Makes cells ahead of the executions that will have them, one at a time."""
 
+import os
 import time
 
 from podgate_runner import zygote_link
@@ -59,8 +60,16 @@ class CellMaker:
             if link is not self._link:
                 self._host.on_message(message, link.sender)
             elif message[0] == "cell":
+                try:
+                    cell = Cell(link, link.sender, fds[0], fds[1], self._host.reaper)
+                except OSError as error:
+                    # It is buried already: another's end has the reaper look before this is heard.
+                    os.close(fds[0])
+                    os.close(fds[1])
+                    self._lose(error.strerror)
+                    return
                 self._link, self.due, self._failures = None, None, 0
-                self._supply.made(Cell(link, link.sender, fds[0], fds[1], self._host.reaper))
+                self._supply.made(cell)
             else:
                 self._lose(message[1])
                 return

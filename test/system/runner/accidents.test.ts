@@ -10,8 +10,10 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { createSandbox, type Sandbox, SCRATCH } from '../../fakes/runner-process.ts';
+import { createSandbox, processesBelow, type Sandbox, SCRATCH } from '../../fakes/runner-process.ts';
+import { until } from '../../fakes/until.ts';
 import { describePython, expectNext, expectUnharmed, MIB, patience, py } from './suite.ts';
 
 /** What the kernel, or whoever runs the machine, does to a sandbox from outside. */
@@ -93,6 +95,39 @@ describePython('a zygote that is killed from outside', (python) => {
     expect(ran.started).toBe(false);
     expect(ran.exit.failure).toMatchObject({ code: 'runner_error', started: 'no' });
     expect(await sandbox.client.reset(patience())).toEqual({ ok: false, leftovers: [expect.any(String)] });
+  });
+});
+
+describePython('fresh namespaces that are killed from outside', (python) => {
+  test('as soon as they are made are made again, also where they are buried before they are heard of', async () => {
+    await using sandbox = await createSandbox({ python, config: { place: 'fresh' } });
+    const zygote = Math.min(
+      ...sandbox.processes().flatMap(({ pid, parent }) => (parent === sandbox.pid ? pid : [])),
+    );
+    process.kill(zygote, 'SIGSTOP');
+    const ran = await sandbox.run('import time; time.sleep(0.3)\nprint("up")\ntime.sleep(60)', {
+      onData: async (execution, { stdout }) => {
+        if (stdout !== 'up\n') return;
+        // By now it has asked for the next ones. Its end buries whoever has ended by then.
+        process.kill(sandbox.pid, 'SIGSTOP');
+        execution.cancel('caller_left');
+        await setImmediate();
+        const known = new Set(processesBelow(sandbox.pid).map(({ pid }) => pid));
+        process.kill(zygote, 'SIGCONT');
+        let made: number | undefined;
+        await until(() => {
+          // Who forks has said that it is there.
+          const below = processesBelow(sandbox.pid).filter(({ pid }) => !known.has(pid));
+          made = below.find(({ pid }) => below.some(({ parent }) => parent === pid))?.pid;
+          return made !== undefined;
+        });
+        kill(made);
+        await until(() => processesBelow(made as number)[0]?.state === 'Z');
+        process.kill(sandbox.pid, 'SIGCONT');
+      },
+    });
+    expect(ran.result).toMatchObject({ outcome: 'cancelled' });
+    expect((await sandbox.run('print("next")')).stdout).toBe('next\n');
   });
 });
 
