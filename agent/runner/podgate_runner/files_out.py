@@ -61,6 +61,8 @@ class FilesOut:
         return True
 
     def close(self):
+        # A removed directory keeps its room while the walk has it open.
+        self._walk.close()
         if self._reader is not None:
             self._reader.close()
             self._reader = None

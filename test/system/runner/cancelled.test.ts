@@ -1,3 +1,4 @@
+import { readdirSync, readlinkSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import type { RunnerExecution } from '../../../agent/runner/runner-execution.ts';
 import { STREAM_WINDOW_BYTES } from '../../../shared/limits.ts';
@@ -38,6 +39,37 @@ describeSandbox('a program that is cancelled', (sandbox) => {
     await expectNext(sandbox());
   });
 });
+
+describePython('a program that is cancelled', (python) => {
+  test('while its files are looked for leaves a sandbox that can be reset', async (context) => {
+    await using sandbox = await createSandbox({ python });
+    context.skip(sandbox.runnerDescriptors() === undefined, 'this user may not see what the runner has open');
+    const folder = `${sandbox.workspace}/folder`;
+    const running = sandbox.run(
+      `import os\nos.mkdir("folder")\nfor n in range(40_000): os.mknod(f"folder/{n}")`,
+      {
+        onExecution: async (execution) => {
+          await until(() => opened(sandbox).includes(folder));
+          execution.cancel('caller_left');
+        },
+      },
+    );
+    expect((await running).result.outcome).toBe('cancelled');
+    expect(await sandbox.client.reset(patience())).toEqual({ ok: true, leftovers: [] });
+  });
+});
+
+/** What the runner has open, by name. */
+function opened(sandbox: Sandbox): string[] {
+  const folder = `/proc/${sandbox.pid}/fd`;
+  return readdirSync(folder).flatMap((name) => {
+    try {
+      return readlinkSync(`${folder}/${name}`);
+    } catch {
+      return []; // Closed since.
+    }
+  });
+}
 
 describe.each(['shared', 'fresh'])('in a place that is %s', (place) => {
   describePython('a program that is cancelled', (python) => {
