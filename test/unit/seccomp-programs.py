@@ -54,7 +54,7 @@ def main():
         confine.features()["landlock_abi"] = 0
         cfg = {"network": False, "protected_pids": [1], "writable": [], "fresh": False}
         answer = [
-            [attempt(name, arguments, None), attempt(name, arguments, confine.prepare(cfg))]
+            [attempt(name, arguments, None), attempt(name, arguments, confine.Confinement(cfg))]
             for name, arguments in given["calls"]
         ]
     json.dump(answer, sys.stdout)

@@ -142,17 +142,6 @@ def foresee(network, protected, fresh):
         landlock.foresee(found["landlock_abi"])
 
 
-def prepare(cfg):
-    return Confinement(cfg)
-
-
-def confine(cfg):
-    """All of it in one."""
-    confinement = prepare(cfg)
-    confinement.bequeath()
-    confinement.apply()
-
-
 def drop_capabilities():
     """Gives up all capabilities, and what could bring them back where this process may take that away."""
     if not syscalls.SUPPORTED:

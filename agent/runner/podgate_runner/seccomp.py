@@ -160,7 +160,7 @@ def instructions(machine, network, protected, fresh):
         (JUMP_EQUAL, 1, 0, syscall_table.AUDIT_ARCH[machine]),
         (RETURN, 0, 0, RET_KILL_PROCESS),
         (LOAD, 0, 0, NUMBER_OFFSET),
-        # Also every x32 number, which has bit 30 set.
+        # Also every number of the x32 ABI, which has bit 30 set and the same architecture.
         (JUMP_GREATER, 0, 1, syscall_table.NEWEST),
     ] + _refuse(ENOSYS)
     bodies = {}

@@ -23,7 +23,6 @@ from podgate_runner.session_paths import (
 )
 from podgate_runner.session_walk import walk
 
-MAX_LISTED = 1000
 _PIECE_BYTES = 1 << 16
 # What a target does to a move: it is a file for a directory, a directory for a file, or not empty.
 _IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY)

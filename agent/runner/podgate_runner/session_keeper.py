@@ -39,7 +39,7 @@ def protect():
     syscalls.set_child_subreaper(True)
     # Also in fresh namespaces others live here: kill(-1) would reach this process and whatever runs beside.
     asked = {"network": True, "protected_pids": [os.getpid()], "writable": [], "fresh": False, "require": []}
-    confinement = confine.prepare(asked)
+    confinement = confine.Confinement(asked)
     confinement.bequeath()
     confinement.close()
 

@@ -9,9 +9,6 @@ MACHINES = ("x86_64", "aarch64")
 # Whatever came later answers "no such call", so that a newer kernel does not open what nobody has looked at.
 NEWEST = 469
 
-# Numbers with this bit belong to the x32 ABI, which shares x86_64's audit architecture.
-X32_BIT = 0x40000000
-
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 CALLS = {

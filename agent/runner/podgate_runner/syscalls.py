@@ -14,7 +14,6 @@ SUPPORTED = sys.platform == "linux" and MACHINE in syscall_table.MACHINES and sy
 
 CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
-CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
@@ -37,15 +36,12 @@ MOUNT_ATTR_NODEV = 4
 AT_RECURSIVE = 0x8000
 
 PR_SET_PDEATHSIG = 1
-PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
 PR_SET_SECUREBITS = 28
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
-PR_CAP_AMBIENT = 47
-PR_CAP_AMBIENT_CLEAR_ALL = 4
 SECCOMP_MODE_FILTER = 2
 CAP_SETPCAP = 8
 # NOROOT, NO_SETUID_FIXUP, KEEP_CAPS off, each with its lock: UID 0 gives no capability, now or later.
@@ -160,10 +156,6 @@ def unshare(flags):
     call("unshare", flags)
 
 
-def setns(fd, flags=0):
-    call("setns", fd, flags)
-
-
 def mount(source, target, fstype=None, flags=0, data=None):
     """mount(2). Strings or bytes; None where the call takes NULL."""
     encoded = [None if text is None else os.fsencode(text) for text in (source, target, fstype, data)]
@@ -223,11 +215,3 @@ def close_all_but(keep):
         close_range(first, fd - 1)
         first = fd + 1
     close_range(first)
-
-
-def pidfd_open(pid, flags=0):
-    return call("pidfd_open", pid, flags)
-
-
-def pidfd_send_signal(fd, signal_number):
-    call("pidfd_send_signal", fd, signal_number, 0, 0)

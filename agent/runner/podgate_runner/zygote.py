@@ -17,7 +17,7 @@ import sys
 import time
 import _socket
 
-from podgate_runner import child, confine, courier, harden, own_memory, priority, pyrun, stacks, syscalls
+from podgate_runner import child, confine, courier, harden, own_memory, priority, pyrun, stacks
 from podgate_runner.limits import MAX_PRELOAD_ERRORS
 
 
@@ -109,7 +109,7 @@ def confine_children(config, protected):
         "require": config["require"],
     }
     try:
-        confinement = confine.prepare(cfg)
+        confinement = confine.Confinement(cfg)
         confinement.bequeath()
         return confinement
     except confine.ConfineError:
