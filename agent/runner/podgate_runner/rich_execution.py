@@ -10,13 +10,24 @@ from podgate_runner.results_out import ResultsOut
 _MODULES = ("session_results", "representations", "notebook_calls", "rich_python")
 _BOOT = """
 def load(name):
-    module, path = type(sys)(name), "<podgate_runner.%s>" % name
-    exec(compile(job["sources"][name], path, "exec", 0, True), module.__dict__)
+    module = type(sys)(name)
+    exec(job["modules"][name], module.__dict__)
     return module
 import sys
 results, representations, calls = load("session_results"), load("representations"), load("notebook_calls")
 load("rich_python").run(job, fds[0], pyrun, results, representations, calls)
 """
+
+
+def _compiled():
+    """What a job brings, compiled once: zygotes are of the same interpreter."""
+    sources = zygote_link.sources()
+    paths = {name: "podgate_runner." + name for name in _MODULES}
+    modules = {name: compile(sources[path], "<%s>" % path, "exec", 0, True) for name, path in paths.items()}
+    return {"boot": compile(_BOOT, "<string>", "exec", 0, True), "modules": modules}
+
+
+_CODE = _compiled()
 
 
 class RichExecution(Execution):
@@ -27,10 +38,7 @@ class RichExecution(Execution):
     def _job(self):
         described, _ = super()._job()
         self._results_fd = os.memfd_create("results")
-        sources = zygote_link.sources()
-        described["boot"] = _BOOT
-        described["sources"] = {name: sources["podgate_runner." + name] for name in _MODULES}
-        return described, [self._results_fd]
+        return dict(described, **_CODE), [self._results_fd]
 
     def _collect(self):
         files = super()._collect()
