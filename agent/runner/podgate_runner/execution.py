@@ -1,4 +1,5 @@
-"""One execution, from START to EXIT: start, limits, end, files. Every method returns at once."""
+"""One execution, from START to EXIT: start, limits, end, files. No method waits, but for
+the end of what it kills, KILL_SECONDS at most."""
 
 import os
 import signal
