@@ -3,37 +3,13 @@ import { Failure } from '../../shared/errors.ts';
 import { shimCommand } from '../runner/bundle.ts';
 
 /**
- * Said on stderr, where others may have complained before: a loader, of what its variables name. On stdout the runner has
- * the first word.
+ * What shim.py says on stderr when it has found the runner; others may have complained there before: a loader, of what its
+ * variables name. An exec is open before the container is: behind the API server's translation even one into a container
+ * that does not exist upgrades, and says so later. And a container runs before its runner listens.
  */
 const THERE = 'podgate-shim: there';
 /** Of the end of what was said. */
 const MAX_SAID = 1_024;
-const RUNNER_WAIT_SECONDS = 30;
-
-/**
- * An exec is open before the container is: behind the API server's translation even one into a container that does not
- * exist upgrades, and says so later. And a container runs before its runner listens. So the shim waits for the runner,
- * and says when it has found it.
- */
-const WAIT = `
-import sys, time, _socket
-def wait():
-    end = time.monotonic() + ${RUNNER_WAIT_SECONDS}
-    while True:
-        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        try:
-            sock.connect(b"\\0podgate-runner")
-            return
-        except OSError:
-            if time.monotonic() > end: raise
-            time.sleep(0.01)
-        finally:
-            sock.close()
-wait()
-sys.stderr.write("${THERE}\\n")
-sys.stderr.flush()
-`;
 
 /** A command that enters a sandbox from outside: its stdin and stdout are the stream. */
 export type RunnerExec = {
@@ -58,8 +34,6 @@ export async function openRunnerStream<Stream extends Duplex>({
   signal,
   open,
 }: RunnerStreamOptions<Stream>): Promise<Stream> {
-  const [file = python, ...rest] = shimCommand(python);
-  const shim = rest.pop() ?? '';
   const there = Promise.withResolvers<void>();
   there.promise.catch(() => {});
   let said = '';
@@ -68,7 +42,7 @@ export async function openRunnerStream<Stream extends Duplex>({
     there.reject(new Failure('sandbox_lost', 'The sandbox has no runner that answers.', { cause: reason }));
   };
   const stream = await open({
-    command: [file, ...rest, `${WAIT.trim()}\n${shim}`],
+    command: shimCommand(python),
     signal,
     onStderr(chunk) {
       said = (said + chunk.toString('latin1')).slice(-MAX_SAID);

@@ -273,7 +273,7 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
 /** A shim as a kubelet's exec would start it: its parent stays outside, so that inside its PPid is 0. */
 function spawnShim(python: string, pid: number, parent: string[] = []): ChildProcess {
   const args = ['-c', ONE_SOCKET, 'sh', ...entering(pid), ...parent, ...shimCommand(python)];
-  return spawn('sh', args, { stdio: ['ignore', 'ignore', 'inherit', 'pipe'] });
+  return spawn('sh', args, { stdio: ['ignore', 'ignore', 'ignore', 'pipe'] });
 }
 
 function entering(pid: number): string[] {

@@ -1,7 +1,7 @@
 """Run by an exec into the sandbox: hands its stdin and stdout to the runner, then waits for the runner to let go.
 
 Sent as text, so it imports nothing of Podgate's. An exec may be faster than the runner is up: it tries again rather
-than cost another exec.
+than cost another exec, and says on stderr when it has found it: on stdout the runner has the first word.
 """
 
 import array
@@ -11,7 +11,7 @@ import _socket
 from posix import close as _close
 
 PR_SET_DUMPABLE = 4
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 30
 RETRY_SECONDS = 0.01
 SO_PASSCRED = 16
 
@@ -22,6 +22,8 @@ def main():
         sock = connect(time.monotonic() + PATIENCE_SECONDS)
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", (0, 1)))
         sock.sendmsg([b"s"], [rights])
+        sys.stderr.write("podgate-shim: there\n")
+        sys.stderr.flush()
         # Beside user code nothing keeps what leads to the agent, not even under /proc/<pid>/fd.
         _close(0)
         _close(1)
@@ -47,7 +49,7 @@ def connect(deadline):
             sock.setsockopt(_socket.SOL_SOCKET, SO_PASSCRED, 1)
             sock.connect(b"\0podgate-runner")
             return sock
-        except ConnectionRefusedError:
+        except OSError:
             sock.close()
             if time.monotonic() >= deadline:
                 raise

@@ -57,3 +57,27 @@ test.for([
     expect(said).toBe('True\n');
   },
 );
+
+const LATE_LISTENER = `
+import socket, subprocess, sys
+shim = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+server = socket.socket(socket.AF_UNIX)
+server.bind(b"\\0podgate-runner")
+server.listen()
+taken, _ = server.accept()
+message, ancillary, _, _ = taken.recvmsg(16, 256)
+print(shim.stderr.readline().decode(), end="")
+server.setblocking(False)
+try: print(server.accept())
+except BlockingIOError: print(message, len(ancillary))
+taken.close()
+shim.wait()
+`;
+
+test('a shim that is there before its runner waits for it, connects once, and says when it has handed its streams over', (context) => {
+  context.skip(!runs(NAMESPACE), 'there can be no network namespace here');
+  const [file = '', ...rest] = NAMESPACE;
+  const command = [...rest, 'python3', '-c', LATE_LISTENER, ...shimCommand('python3')];
+  const said = execFileSync(file, command, { encoding: 'utf8', timeout: 30_000 });
+  expect(said).toBe("podgate-shim: there\nb's' 1\n");
+});
