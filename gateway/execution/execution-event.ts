@@ -19,7 +19,6 @@ export type ExecutionEvent =
   | { type: 'accept' }
   | { type: 'nack'; code: string; detail: string; retryAfterMs: number | null }
   | { type: 'started' }
-  | { type: 'data' }
   | { type: 'exit'; body: ExitBody }
   | { type: 'link_lost' }
   | { type: 'told'; answer: Pick<FromAgent['STATUS'], 'state' | 'record'> }

@@ -7,6 +7,7 @@ import type { Caller } from '../auth/caller.ts';
 import { watchKey } from '../auth/watch-key.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
+import { toFailure } from '../http/problem-response.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import { AgentStream } from './agent-stream.ts';
 import { carryOutAll } from './carry-out.ts';
@@ -211,8 +212,8 @@ export class ExecutionFollower implements OutputSource {
       const ending = { executionId: this.executionId, cluster, result, queueMs: this.#queueMs };
       if (!this.#stored) this.#deps.shelf.end(this.executionId, output);
       this.#output.reader.end({ type: 'end', ending: { ...ending, ...output, ...stored } });
-    } catch (failure) {
-      this.#fail(failure as Failure);
+    } catch (error) {
+      this.#fail(toFailure(error));
     }
   }
 

@@ -1,7 +1,8 @@
 import { type ErrorCode, Failure } from '../../shared/errors.ts';
 import { ANSWER_GRACE_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
-import type { ExitBody } from '../../shared/messages.ts';
+import type { ExecutionResult } from '../../shared/messages.ts';
 import type { Placement } from '../clusters/placement.ts';
+import { toFailure } from '../http/problem-response.ts';
 import { SessionSearch } from '../sessions/session-search.ts';
 import { carryOutAll } from './carry-out.ts';
 import type { ExecutionEvent, StopCode } from './execution-event.ts';
@@ -190,7 +191,7 @@ export class ExecutionRun implements OutputSource {
         this.#opened.resolve();
         break;
       case 'finish':
-        void this.#finish(effect.body);
+        void this.#finish(effect.result);
         break;
       case 'fail':
         this.#fail(effect.failure);
@@ -220,8 +221,7 @@ export class ExecutionRun implements OutputSource {
     else this.#apply({ type: 'deadline' });
   }
 
-  async #finish({ result }: ExitBody): Promise<void> {
-    if (!result) return;
+  async #finish(result: ExecutionResult): Promise<void> {
     try {
       const output = await this.#output.settle(result);
       if (this.#output.reader.ended) return;
@@ -229,9 +229,10 @@ export class ExecutionRun implements OutputSource {
       // Whoever was told its id before its end, or has a key, may come back for what it said.
       if (!this.#order.streamed && !this.#order.survives) this.#agent.acknowledge();
       this.#ending.finish(this.#where(), result, output);
-    } catch (failure) {
-      this.#ending.logLie(this.#where(), failure as Failure);
-      this.#fail(failure as Failure);
+    } catch (error) {
+      const failure = toFailure(error);
+      if (failure.code === 'protocol_error') this.#ending.logLie(this.#where(), failure);
+      this.#fail(failure);
     }
   }
 

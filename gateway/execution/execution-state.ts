@@ -1,6 +1,6 @@
 import { type ErrorCode, Failure, type Started } from '../../shared/errors.ts';
 import { MAX_ATTEMPTS } from '../../shared/limits.ts';
-import type { ExitBody } from '../../shared/messages.ts';
+import type { ExecutionResult, ExitBody } from '../../shared/messages.ts';
 import { NO_AGENT_RETRY_MS } from '../clusters/placement.ts';
 import { failureCode, isFinal, refusalCode } from './agent-codes.ts';
 import type { ExecutionEvent } from './execution-event.ts';
@@ -37,7 +37,7 @@ export type ExecutionEffect =
   | { do: 'leave' }
   /** Over a link of the instance, as the stream is gone. */
   | { do: 'cancel_by_id'; reason: string }
-  | { do: 'finish'; body: ExitBody }
+  | { do: 'finish'; result: ExecutionResult }
   | { do: 'fail'; failure: Failure }
   /** The agent broke the protocol: its link closes, and `link_lost` follows. */
   | { do: 'fault' };
@@ -67,8 +67,6 @@ export function nextExecution(state: ExecutionState, event: ExecutionEvent): Exe
       return nacked(state, event);
     case 'started':
       return state.at === 'accepted' ? step({ ...state, at: 'started' }, { do: 'open' }) : fault(state);
-    case 'data':
-      return state.at === 'started' ? step(state) : fault(state);
     case 'exit':
       return exited(state, event.body);
     case 'link_lost':
@@ -126,7 +124,7 @@ function exited(state: Live, body: ExitBody): ExecutionStep {
     return over(state, { do: 'fail', failure: new Failure(failureCode(code), detail, { started: seen }) });
   }
   // A result without STARTED: something ran that the agent did not tell.
-  return state.at === 'started' ? over(state, { do: 'finish', body }) : fault(state);
+  return state.at === 'started' ? over(state, { do: 'finish', result: body.result }) : fault(state);
 }
 
 function lost(state: Live): ExecutionStep {

@@ -16,11 +16,8 @@ export class LinkPulse {
   readonly #options: LinkPulseOptions;
   #timer: unknown;
   #beats = 0;
-  #beatSentMs = 0;
   #beatDueMs: number | undefined;
   lastHeardMs: number;
-  /** Round trip of the last heartbeat that was answered. */
-  roundTripMs: number | null = null;
 
   constructor(options: LinkPulseOptions) {
     this.#options = options;
@@ -32,9 +29,8 @@ export class LinkPulse {
   }
 
   /** Takes the peer's heartbeat, and answers it where it asks for that. */
-  take({ id, reply, echo }: FromAgent['HEARTBEAT']): void {
-    const { elapsed, send, running } = this.#options;
-    if (echo !== null && echo === this.#beats) this.roundTripMs = elapsed() - this.#beatSentMs;
+  take({ id, reply }: FromAgent['HEARTBEAT']): void {
+    const { send, running } = this.#options;
     if (reply) send({ id: this.#beats, reply: false, echo: id, running: running() });
   }
 
@@ -60,7 +56,6 @@ export class LinkPulse {
       // Woken early to look for silence: that is no reason to speak.
       if (this.#beatDueMs !== undefined && nowMs >= this.#beatDueMs) {
         this.#beats += 1;
-        this.#beatSentMs = nowMs;
         this.#beatDueMs = nowMs + config.heartbeatMs;
         send({ id: this.#beats, reply: true, echo: null, running: running() });
       }

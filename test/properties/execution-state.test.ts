@@ -12,7 +12,6 @@ const event: fc.Arbitrary<ExecutionEvent> = fc.oneof(
   fc.constantFrom<ExecutionEvent>(
     { type: 'accept' },
     { type: 'started' },
-    { type: 'data' },
     { type: 'exit', body: { result: RESULT, failure: null } },
     { type: 'link_lost' },
     { type: 'untold' },
