@@ -80,16 +80,20 @@ class Attachment:
         # Nobody can replace standard streams.
         self.over = self.over or self._listener is None
 
-    def _use(self, stream):
+    def _use(self, stream, shim=None):
         self.lose()
-        self._raw = stream
-        self._poller.read(stream.in_fd, self._receive)
+        self._raw, self._shim = stream, shim
+        try:
+            self._poller.read(stream.in_fd, self._receive)
+            if shim is not None:
+                # It says nothing more: whatever comes is its end.
+                self._poller.read(shim.fileno(), self.lose)
+        except OSError:
+            # A file, for which nobody can wait.
+            self.lose()
 
     def _take_shim(self, in_fd, out_fd, sock):
-        self._use(Stream(in_fd, out_fd, (in_fd, out_fd)))
-        self._shim = sock
-        # A shim says nothing more: whatever comes is its end.
-        self._poller.read(sock.fileno(), self.lose)
+        self._use(Stream(in_fd, out_fd, (in_fd, out_fd)), sock)
 
     def _receive(self):
         stream = self._raw

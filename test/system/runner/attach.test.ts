@@ -68,6 +68,19 @@ describePython('a runner that waits for streams', (python) => {
     await expectAttachable(sandbox);
   });
 
+  test('lets go of one that is no stream: an exec without standard input hands a file over', async () => {
+    await using sandbox = await create();
+    const said = await sandbox.neighbour(
+      `${CONNECTING}\n${py`
+      client, nothing = connected(), open("/dev/null", "rb+")
+      hand_over(client, [nothing.fileno()] * 2)
+      print(end_of(client))
+    `}`,
+    );
+    expect(said).toBe("b''\n");
+    await expectAttachable(sandbox);
+  });
+
   test('is reached while children of whoever entered hold all the connections they get', async () => {
     await using sandbox = await create();
     await sandbox.neighbour(
