@@ -1,7 +1,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { accessSync, constants, readFileSync } from 'node:fs';
-import { isIPv4 } from 'node:net';
 import { Failure } from '../../../shared/errors.ts';
+import { isLoopback } from '../../loopback.ts';
 import { actsAsNobody } from './impersonation.ts';
 import type { Cluster, User } from './kube-config.ts';
 import { configRefusal, fileTrouble } from './kube-config-files.ts';
@@ -32,12 +32,6 @@ export function checkServer(
 
 function hasSecret({ token, username, password, exec, authProvider }: User): boolean {
   return Boolean(token || username || password || exec || authProvider);
-}
-
-function isLoopback(hostname: string): boolean {
-  return (
-    hostname === 'localhost' || hostname === '[::1]' || (isIPv4(hostname) && hostname.startsWith('127.'))
-  );
 }
 
 /** Throws a Failure that names the first that cannot be read. */
