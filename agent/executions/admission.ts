@@ -12,6 +12,7 @@ import type { RunnerSessionWork, SessionWork } from '../../shared/session-messag
 import { mbToBytes, type Template } from '../../shared/template.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { RunnerStartBody } from '../runner/messages.ts';
+import { SESSION_TTL_GRACE_SECONDS } from '../sessions/runner-term.ts';
 import { boundedTtlMs } from '../sessions/session.ts';
 
 /** The agent's own word on one START. */
@@ -67,14 +68,11 @@ export function admit(start: StartBody, policy: AdmissionPolicy, sessionPool?: P
   };
 }
 
-/** A runner ends a session by itself only where its agent has forgotten to. */
-const RUNNER_TTL_GRACE_SECONDS = 30;
-
 function runnerWork(work: SessionWork): RunnerSessionWork {
   if (work.do === 'open')
     return {
       do: 'open',
-      ttl_seconds: Math.ceil(boundedTtlMs(work.ttl_ms) / 1_000) + RUNNER_TTL_GRACE_SECONDS,
+      ttl_seconds: Math.ceil(boundedTtlMs(work.ttl_ms) / 1_000) + SESSION_TTL_GRACE_SECONDS,
     };
   if (work.do === 'terminal') return { do: 'terminal', rows: work.rows, columns: work.columns };
   const { id: _, ...rest } = work;

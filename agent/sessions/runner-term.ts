@@ -4,8 +4,8 @@ import type { SandboxRunner } from '../pool/steady-runner.ts';
 
 /** How often a runner is tried that could not be told. */
 const AGAIN_MS = 200;
-/** A runner's own clock is told this much more than the agent's. */
-const RUNNER_GRACE_SECONDS = 30;
+/** A runner is told this much more than its session has: it ends one by itself only where its agent has forgotten to. */
+export const SESSION_TTL_GRACE_SECONDS = 30;
 
 /** Nobody waits for what a runner says to this. */
 const SILENT = {
@@ -48,7 +48,7 @@ export function createRunnerTerm({ clock, runner, nextStream }: RunnerTermDeps):
     }
     const toldMs = untilMs;
     isAsking = true;
-    const seconds = Math.ceil((toldMs - clock.now()) / 1_000) + RUNNER_GRACE_SECONDS;
+    const seconds = Math.ceil((toldMs - clock.now()) / 1_000) + SESSION_TTL_GRACE_SECONDS;
     runner.start(nextStream(), extendBody(seconds), { ...SILENT, exit: (exit) => heard(exit, toldMs) });
   }
 
