@@ -80,12 +80,6 @@ export const FROM_RUNNER = {
   EXIT: exitBody,
 } as const satisfies Partial<Record<TypeName, z.ZodType>>;
 
-/** Types that go on stream 0, and types that go on an execution's. */
+/** Control frames that go on stream 0, and those that go on an execution's. */
 export const ON_STREAM_ZERO: ReadonlySet<number> = new Set([TYPE.READY, TYPE.PONG, TYPE.RESET_DONE]);
-export const ON_EXECUTION: ReadonlySet<number> = new Set([
-  TYPE.STARTED,
-  TYPE.DATA,
-  TYPE.WINDOW,
-  TYPE.END,
-  TYPE.EXIT,
-]);
+export const ON_EXECUTION: ReadonlySet<number> = new Set([TYPE.STARTED, TYPE.WINDOW, TYPE.EXIT]);
