@@ -149,7 +149,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
   function strand(): void {
     if (phase === 'waiting' || !input.isWhole)
       refuseNow(
-        new Failure('cancelled', 'The link was lost before the input was whole.'),
+        new Failure('cancelled', 'Whoever asked for it left before it could begin.'),
         runner ? 'discard' : 'unused',
       );
   }
