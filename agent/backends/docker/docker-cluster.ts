@@ -9,8 +9,6 @@ import { engineAddress } from './engine-address.ts';
 import { createEngineClient } from './engine-client.ts';
 import { ownMark } from './process-mark.ts';
 
-/** How soon things are noticed: only tests are in a hurry. */
-
 export type DockerClusterDeps = {
   config: Pick<AgentConfig, 'docker' | 'unsafe'>;
   instance: string;

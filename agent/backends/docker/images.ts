@@ -11,7 +11,7 @@ export type Image = {
   readonly hasCheck: boolean;
 };
 
-/** Progress of a pull: `layer` has done `done` of `total` bytes. */
+/** What the engine says of one layer while it pulls. */
 export type PullProgress = { readonly layer: string; readonly status: string };
 
 /** Looks for an image on the engine. Rejects with `image_error` where it is not there: nothing is fetched for a caller. */

@@ -7,7 +7,7 @@ import { drawSandboxUid, FIRST_SANDBOX_UID } from '../sandbox-uid.ts';
 import type { V1Pod, V1PodSecurityContext, V1PodSpec, V1ResourceRequirements } from './kube-config.ts';
 import { INSTANCE_ANNOTATION, labelValue } from './labels.ts';
 
-/** The only container of a sandbox's pod. */
+/** A sandbox's own container. A cluster may put others beside it into the pod. */
 export const CONTAINER = 'sandbox';
 /**
  * The kubelet mounts a file of the node here, writable by all, whatever the root is. The directory is root's alone in
