@@ -5,7 +5,7 @@ import type { Backend } from '../backends/backend.ts';
 import type { Clock } from '../clock.ts';
 import { createDeadline, orAborted } from '../deadline.ts';
 import type { Log } from '../log.ts';
-import type { Lease } from '../pool/lending.ts';
+import type { Loan } from '../pool/lending.ts';
 import type { Pool } from '../pool/pool.ts';
 import { type Finding, ofSandbox, parseFindings, undecided } from './findings.ts';
 import { type OwnSandbox, openOwnSandbox } from './own-sandbox.ts';
@@ -108,16 +108,16 @@ async function probeOwn(
 }
 
 async function probeBorrowed(deps: RoundDeps, round: Round, probing: Probing): Promise<readonly Finding[]> {
-  const lease = await borrow(deps.clock, round.pool, probing.signal);
+  const loan = await borrow(deps.clock, round.pool, probing.signal);
   let verdict: 'reuse' | 'discard' = 'discard';
   try {
-    const on = { runner: lease.runner, streamId: lease.nextStream() };
+    const on = { runner: loan.runner, streamId: loan.nextStream() };
     const findings = await probeSandbox(deps, round, on, probing);
     // A sandbox that is reset would be kept for the canary.
     verdict = round.template.reuse === 'reset' ? 'discard' : 'reuse';
     return findings;
   } finally {
-    void lease.release(verdict);
+    void loan.release(verdict);
   }
 }
 
@@ -134,7 +134,7 @@ async function probeSandbox(
   return findings;
 }
 
-async function borrow(clock: Clock, pool: Pick<Pool, 'wait'>, signal: AbortSignal): Promise<Lease> {
+async function borrow(clock: Clock, pool: Pick<Pool, 'wait'>, signal: AbortSignal): Promise<Loan> {
   const late = () => new Failure('at_capacity', 'No sandbox was free for the canary.');
   using deadline = createDeadline(clock, POOL_PATIENCE_MS, late, signal);
   try {

@@ -1,6 +1,6 @@
 import type { Started } from '../../shared/errors.ts';
 import type { StartBody } from '../../shared/messages.ts';
-import type { Lease, Settled } from '../pool/lending.ts';
+import type { Loan, Settled } from '../pool/lending.ts';
 import type { LiveExecution } from './live-execution.ts';
 
 /** One execution, told once its sandbox is settled. Times in ms; null where it did not come so far. */
@@ -43,11 +43,11 @@ export function refusalReport(start: StartBody, outcome: string, cause: unknown)
 /** How it ended, in what logs and metrics call it. */
 export type ReportedEnd = Pick<ExecutionReport, 'outcome' | 'refused' | 'started'>;
 
-/** Of one that was admitted. `lease` and `settled`: its sandbox, and what became of it, where it had one. */
+/** Of one that was admitted. `loan` and `settled`: its sandbox, and what became of it, where it had one. */
 export function endReport(
   live: LiveExecution,
   end: ReportedEnd,
-  lease: Lease | undefined,
+  loan: Loan | undefined,
   settled: Settled | null,
   endedMs: number,
   settledMs: number,
@@ -57,12 +57,12 @@ export function endReport(
   return {
     start,
     ...end,
-    sandboxId: lease?.sandboxId ?? null,
+    sandboxId: loan?.sandboxId ?? null,
     settled,
     outputBytes: execution.outputBytes,
     acceptMs: acceptedMs === null ? null : acceptedMs - arrivedMs,
     startMs: startedAtMs === null || acceptedMs === null ? null : startedAtMs - acceptedMs,
     runMs: startedAtMs === null ? null : endedMs - startedAtMs,
-    resetMs: lease ? settledMs - endedMs : null,
+    resetMs: loan ? settledMs - endedMs : null,
   };
 }

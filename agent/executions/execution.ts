@@ -2,7 +2,7 @@ import { Failure, type Started } from '../../shared/errors.ts';
 import { RUNNER_GRACE_MS } from '../../shared/limits.ts';
 import type { ExitBody } from '../../shared/messages.ts';
 import type { Clock } from '../clock.ts';
-import type { Lease, Verdict } from '../pool/lending.ts';
+import type { Loan, Verdict } from '../pool/lending.ts';
 import type { SandboxHandlers } from '../pool/steady-runner.ts';
 import type { RunnerExecution } from '../runner/runner-execution.ts';
 import type { Admission } from './admission.ts';
@@ -32,10 +32,10 @@ export type ExecutionDeps = {
   /** Nobody has to listen: it goes on when nobody does. */
   detach: boolean;
   onStarted: () => void;
-  /** Nothing ran: the last call. `lease` is to be given back where there is one. */
-  onRefused: (failure: Failure, lease: Lease | undefined, verdict: Verdict) => void;
+  /** Nothing ran: the last call. `loan` is to be given back where there is one. */
+  onRefused: (failure: Failure, loan: Loan | undefined, verdict: Verdict) => void;
   /** It is over, the last call. */
-  onEnded: (exit: ExitBody, lease: Lease, verdict: Verdict) => void;
+  onEnded: (exit: ExitBody, loan: Loan, verdict: Verdict) => void;
 };
 
 /**
@@ -52,7 +52,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
   /** May run in another sandbox where this one fails it; work of a session has no other. */
   const moves = !session || session.do === 'open';
   let phase: 'waiting' | 'staging' | 'started' | 'over' = 'waiting';
-  let lease: Lease | undefined;
+  let loan: Loan | undefined;
   let runner: RunnerExecution | undefined;
   let startedAtMs = 0;
   let cancelled = false;
@@ -125,11 +125,11 @@ export function createExecution(deps: ExecutionDeps): Execution {
   }
 
   function end(exit: ExitBody, verdict: Verdict): void {
-    if (phase === 'over' || !lease) return;
+    if (phase === 'over' || !loan) return;
     close();
     const told = orphaned ? orphansExit(exit) : exit;
     output.exit(told);
-    onEnded(told, lease, verdict);
+    onEnded(told, loan, verdict);
   }
 
   function refuseNow(failure: Failure, verdict: Verdict): void {
@@ -137,7 +137,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
     close();
     input.drop();
     output.refuse(failure);
-    onRefused(failure, lease, verdict);
+    onRefused(failure, loan, verdict);
   }
 
   function kill(failure: Failure): void {
@@ -164,7 +164,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
       isHeld: output.isHeld,
       isDropped: relay.isDropped,
       sendsFiles: sent[3] > 0,
-      interrupted: lease?.runner.interrupted ?? false,
+      interrupted: loan?.runner.interrupted ?? false,
     });
     if (verdict.do === 'wait') watch.lookIn(verdict.delayMs);
     else if (verdict.do === 'kill') kill(verdict.failure);
@@ -197,7 +197,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
   return {
     run(given) {
       if (phase !== 'waiting') return false;
-      lease = given;
+      loan = given;
       const isFree = session?.do === 'open' || session?.do === 'files';
       if (!isFree && !Object.hasOwn(given.ready.languages, body.language)) {
         refuseNow(new Failure('no_language', `The sandbox has no ${body.language}.`), 'unused');
@@ -236,7 +236,7 @@ export function createExecution(deps: ExecutionDeps): Execution {
     window: first.window,
     cancel,
     refuse: (failure) => refuseNow(failure, 'unused'),
-    signal: (number) => program?.signal(number, lease?.runner.interrupted ?? false) ?? 'takes_none',
+    signal: (number) => program?.signal(number, loan?.runner.interrupted ?? false) ?? 'takes_none',
     kill,
     leave(why) {
       input.unlink();

@@ -1,7 +1,7 @@
 import { Failure } from '../../shared/errors.ts';
 import type { ExitBody, FromGateway, StartBody } from '../../shared/messages.ts';
 import type { Clock } from '../clock.ts';
-import type { Lease, Verdict } from '../pool/lending.ts';
+import type { Loan, Verdict } from '../pool/lending.ts';
 import type { SessionReport } from '../sessions/session-report.ts';
 import { createSessions, type Sessions } from '../sessions/sessions.ts';
 import { type Admission, type AdmissionPolicy, admit } from './admission.ts';
@@ -82,8 +82,8 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       void runWith(live, waitForSession(waiting, start, live.abort.signal, live.execution.kill));
       return live.execution;
     }
-    const lease = admission.pool.take(start.principal);
-    if (lease) run(live, kept(live, admission, lease));
+    const loan = admission.pool.take(start.principal);
+    if (loan) run(live, kept(live, admission, loan));
     else {
       const free = waitForSandbox(waiting, live, admission, port.link);
       void runWith(
@@ -95,11 +95,11 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   }
 
   /** Where a session opens it keeps its sandbox. */
-  function kept({ start }: LiveExecution, { pool }: Admission, lease: Lease): Lease {
-    return start.session?.do === 'open' ? sessions.keep(start, start.session, pool, lease) : lease;
+  function kept({ start }: LiveExecution, { pool }: Admission, loan: Loan): Loan {
+    return start.session?.do === 'open' ? sessions.keep(start, start.session, pool, loan) : loan;
   }
 
-  async function runWith(live: LiveExecution, waited: Promise<Lease>): Promise<void> {
+  async function runWith(live: LiveExecution, waited: Promise<Loan>): Promise<void> {
     try {
       run(live, await waited);
     } catch (error) {
@@ -133,8 +133,8 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       onStarted: () => {
         live.record.startedAtMs = clock.now();
       },
-      onRefused: (failure, lease, verdict) => refused(live, failure, lease, verdict),
-      onEnded: (exit, lease, verdict) => ended(live, exit, lease, verdict),
+      onRefused: (failure, loan, verdict) => refused(live, failure, loan, verdict),
+      onEnded: (exit, loan, verdict) => ended(live, exit, loan, verdict),
     });
     const { execution_id, queue_ms } = start;
     const { limits, rich } = admission.body;
@@ -154,26 +154,26 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     return live;
   }
 
-  function run(live: LiveExecution, lease: Lease): void {
+  function run(live: LiveExecution, loan: Loan): void {
     live.acceptedMs = clock.now();
-    if (!live.execution.run(lease)) void lease.release('unused');
+    if (!live.execution.run(loan)) void loan.release('unused');
     onChange();
   }
 
-  function refused(live: LiveExecution, failure: Failure, lease: Lease | undefined, verdict: Verdict): void {
+  function refused(live: LiveExecution, failure: Failure, loan: Loan | undefined, verdict: Verdict): void {
     if (live.start.key !== undefined) claims.refused(live.start.key);
     registry.forget(live.record);
     live.abort.abort(failure);
     running.leave(live);
-    void settle(live, lease, verdict, { outcome: failure.code, refused: true, started: 'no' });
+    void settle(live, loan, verdict, { outcome: failure.code, refused: true, started: 'no' });
   }
 
-  function ended(live: LiveExecution, exit: ExitBody, lease: Lease, verdict: Verdict): void {
+  function ended(live: LiveExecution, exit: ExitBody, loan: Loan, verdict: Verdict): void {
     if (live.start.key !== undefined) claims.ended(live.start.key);
     registry.end(live.record, exit);
     running.leave(live);
     const started = exit.result ? 'yes' : exit.failure.started;
-    void settle(live, lease, verdict, { outcome: outcomeOf(exit), refused: false, started });
+    void settle(live, loan, verdict, { outcome: outcomeOf(exit), refused: false, started });
   }
 
   /** What is thrown is a refusal. */
@@ -188,19 +188,19 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
 
   async function settle(
     live: LiveExecution,
-    lease: Lease | undefined,
+    loan: Loan | undefined,
     verdict: Verdict,
     end: ReportedEnd,
   ): Promise<void> {
     const endedMs = clock.now();
     const { promise, resolve } = Promise.withResolvers<void>();
     unanswered.set(live.start.execution_id, resolve);
-    const settled = lease?.release(verdict, promise);
+    const settled = loan?.release(verdict, promise);
     sessions.leave(live.start);
     onChange();
     const became = (await settled) ?? null;
     unanswered.delete(live.start.execution_id);
-    onReport(endReport(live, end, lease, became, endedMs, clock.now()));
+    onReport(endReport(live, end, loan, became, endedMs, clock.now()));
   }
 
   return {

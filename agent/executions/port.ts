@@ -2,7 +2,7 @@ import type { ErrorCode, Failure } from '../../shared/errors.ts';
 import type { AttachedBody, ExitBody, FileEnd } from '../../shared/messages.ts';
 import type { TerminalSize } from '../../shared/session-messages.ts';
 import type { SignalState } from '../../shared/signals.ts';
-import type { Lease } from '../pool/lending.ts';
+import type { Loan } from '../pool/lending.ts';
 import type { ExecutionOutput } from './execution-output.ts';
 import type { WriterPort } from './live-input.ts';
 
@@ -46,8 +46,8 @@ export type ExecutionInput = {
 
 /** One execution, as whoever keeps them all has it. */
 export type Execution = ExecutionInput & {
-  /** Gives the execution its sandbox. False: it is over and the lease is the caller's to give back. */
-  run(lease: Lease): boolean;
+  /** Gives the execution its sandbox. False: it is over and the loan is the caller's to give back. */
+  run(loan: Loan): boolean;
   /** Ends it before it has a sandbox. */
   refuse(failure: Failure): void;
   /** The link that its input came over is lost: refuses it where the input is not whole. */

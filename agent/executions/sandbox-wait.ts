@@ -3,7 +3,7 @@ import type { StartBody } from '../../shared/messages.ts';
 import type { SessionWork } from '../../shared/session-messages.ts';
 import type { Clock } from '../clock.ts';
 import { createDeadline } from '../deadline.ts';
-import type { Lease } from '../pool/lending.ts';
+import type { Loan } from '../pool/lending.ts';
 import type { Sessions } from '../sessions/sessions.ts';
 import type { Admission } from './admission.ts';
 import type { LiveExecution } from './live-execution.ts';
@@ -20,7 +20,7 @@ export async function waitForSandbox(
   { start: { principal, accept_within_ms }, abort }: Pick<LiveExecution, 'start' | 'abort'>,
   { pool, inputBytes }: Pick<Admission, 'pool' | 'inputBytes'>,
   link: object,
-): Promise<Lease> {
+): Promise<Loan> {
   const late = () => {
     const full = { code: 'at_capacity', detail: 'No sandbox was free in time.' } as const;
     return troubleForCallers(pool.trouble ?? full, { retryAfterMs: 1_000 });
@@ -40,7 +40,7 @@ export async function waitForSession(
   start: StartBody,
   signal: AbortSignal,
   kill: (failure: Failure) => void,
-): Promise<Lease> {
+): Promise<Loan> {
   const session = sessions.find(start);
   const { session: work, execution_id, accept_within_ms } = start;
   return session.lend(work as SessionWork, execution_id, boundedMs(accept_within_ms), signal, kill);

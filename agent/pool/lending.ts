@@ -12,7 +12,7 @@ export type Verdict = 'reuse' | 'unused' | 'discard';
 export type Settled = 'returned' | 'reset' | 'discarded' | 'kept';
 
 /** A warm sandbox in one execution's hands. */
-export type Lease = {
+export type Loan = {
   readonly sandboxId: string;
   readonly runner: SandboxRunner;
   readonly ready: Ready;
@@ -36,7 +36,7 @@ export type LendingDeps = {
 
 /** Puts sandboxes into executions' hands, and takes them back. */
 export type Lending = {
-  lend(slot: Slot, principal: string): Lease;
+  lend(slot: Slot, principal: string): Loan;
   /** Tells whoever gave the sandbox back what became of it. */
   settle(slot: Slot, settled: Settled): void;
 };
@@ -44,7 +44,7 @@ export type Lending = {
 export function createLending({ report, reset, whenAnswered, afterUse }: LendingDeps): Lending {
   const settling = new Map<Slot, (settled: Settled) => void>();
 
-  function lend(slot: Slot, principal: string): Lease {
+  function lend(slot: Slot, principal: string): Loan {
     const { runner, ready, sandbox } = slot;
     if (!runner || !ready || !sandbox) throw new RangeError('a sandbox is lent before it is ready');
     report(slot, 'take');

@@ -7,7 +7,7 @@ import { createRunnerClient, type RunnerClient, type RunnerClientDeps } from '..
 import { createAnswerFirst } from './answer-first.ts';
 import { POOL_BOUNDS, type PoolBounds } from './bounds.ts';
 import { createCreationTrouble, lostInMaking, shortLived, type Trouble } from './creation-trouble.ts';
-import { createLending, type Lease } from './lending.ts';
+import { createLending, type Loan } from './lending.ts';
 import { isAged, planSweep } from './plan-sweep.ts';
 import { createPoolSlots, type SlotCounts } from './pool-slots.ts';
 import { planRefill } from './refill.ts';
@@ -33,9 +33,9 @@ export type PoolCounts = SlotCounts & { readonly waiting: number };
 export type Pool = {
   readonly template: Template;
   /** A sandbox that waits, at once, or undefined. */
-  take(principal: string): Lease | undefined;
+  take(principal: string): Loan | undefined;
   /** The next sandbox, in the order of asking. Rejects with the trouble that stands in the way, or the signal's reason. */
-  wait(principal: string, signal: AbortSignal): Promise<Lease>;
+  wait(principal: string, signal: AbortSignal): Promise<Loan>;
   /** How many more executions could begin now, or after one creation. */
   capacity(): number;
   readonly trouble: Trouble | null;
@@ -55,7 +55,7 @@ export function createPool(deps: PoolDeps): Pool {
   const { backend, clock, log, onChange, bounds = POOL_BOUNDS } = deps;
   const slots = createPoolSlots(clock, deps.template.hash, backend.freshPerExecution);
   const { idle, counts } = slots;
-  const line = createWaitingLine<Lease>();
+  const line = createWaitingLine<Loan>();
   const answerFirst = createAnswerFirst(clock, () => closing || line.size > 0);
   const isHopeful = () => slots.haveLived(bounds.hopefulMs);
   const closed = Promise.withResolvers<void>();

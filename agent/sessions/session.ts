@@ -4,7 +4,7 @@ import type { StartBody } from '../../shared/messages.ts';
 import type { SessionState, SessionWork } from '../../shared/session-messages.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
 import { createDeadline } from '../deadline.ts';
-import type { Lease } from '../pool/lending.ts';
+import type { Loan } from '../pool/lending.ts';
 import type { Pool } from '../pool/pool.ts';
 import { type HeardExit, hearingExit } from './heard-exit.ts';
 import { createRunnerTerm, type RunnerTerm } from './runner-term.ts';
@@ -27,7 +27,7 @@ export type SessionDeps = {
   start: StartBody;
   work: Extract<SessionWork, { do: 'open' }>;
   pool: Pool;
-  lease: Lease;
+  loan: Loan;
   /** It is over, once. */
   onEnded: (why: SessionEnd) => void;
   onReport: (report: SessionReport) => void;
@@ -41,7 +41,7 @@ export class Session {
   readonly cluster: string;
   readonly pool: Pool;
   readonly #clock: Clock;
-  readonly #lease: Lease;
+  readonly #loan: Loan;
   readonly #idleMs: number | null;
   readonly #createdMs: number;
   readonly #onEnded: (why: SessionEnd) => void;
@@ -58,14 +58,14 @@ export class Session {
   #isOver = false;
   #over: Promise<void> | undefined;
 
-  constructor({ clock, start, work, pool, lease, onEnded, onReport }: SessionDeps) {
+  constructor({ clock, start, work, pool, loan, onEnded, onReport }: SessionDeps) {
     this.id = work.id;
     this.principal = start.principal;
     this.holder = start.holder;
     this.cluster = start.cluster;
     this.pool = pool;
     this.#clock = clock;
-    this.#lease = lease;
+    this.#loan = loan;
     this.#idleMs = work.idle_ms === null ? null : boundedTtlMs(work.idle_ms);
     this.#onEnded = onEnded;
     this.#onReport = onReport;
@@ -73,11 +73,11 @@ export class Session {
     this.#ttlMs = boundedTtlMs(work.ttl_ms);
     this.#createdMs = clock.now();
     this.#expiresMs = this.#createdMs + this.#ttlMs;
-    this.#term = createRunnerTerm({ clock, runner: lease.runner, nextStream: lease.nextStream });
+    this.#term = createRunnerTerm({ clock, runner: loan.runner, nextStream: loan.nextStream });
     this.#armExpiry();
     this.#armIdle();
     this.#report(null);
-    void lease.runner.ended.then(() => this.end('lost'));
+    void loan.runner.ended.then(() => this.end('lost'));
   }
 
   get over(): boolean {
@@ -114,7 +114,7 @@ export class Session {
     withinMs: number,
     signal: AbortSignal,
     kill: (failure: Failure) => void,
-  ): Promise<Lease> {
+  ): Promise<Loan> {
     this.#requireAlive();
     requireRoom([...this.#work.values()], work);
     this.#work.set(kill, {
@@ -124,18 +124,18 @@ export class Session {
     this.#works += 1;
     this.#cancelIdle();
     try {
-      if (this.#lease.runner.interrupted) await this.#reached(withinMs, signal);
+      if (this.#loan.runner.interrupted) await this.#reached(withinMs, signal);
       this.#requireAlive();
     } catch (error) {
       this.#give(kill);
       throw error;
     }
-    const heard = hearingExit(this.#lease.runner);
+    const heard = hearingExit(this.#loan.runner);
     return {
-      sandboxId: this.#lease.sandboxId,
+      sandboxId: this.#loan.sandboxId,
       runner: heard.runner,
-      ready: this.#lease.ready,
-      nextStream: this.#lease.nextStream,
+      ready: this.#loan.ready,
+      nextStream: this.#loan.nextStream,
       release: (verdict) => {
         this.#give(kill);
         if (verdict !== 'discard' || !heard.began) return Promise.resolve('kept');
@@ -185,12 +185,12 @@ export class Session {
     const failure = new Failure('sandbox_lost', ENDINGS[why]);
     for (const kill of [...this.#work.keys()]) kill(failure);
     const livedMs = Math.round(this.#clock.now() - this.#createdMs);
-    await this.#lease.release('discard');
+    await this.#loan.release('discard');
     this.#report({ why, livedMs, works: this.#works });
   }
 
   #report(end: SessionReport['end']): void {
-    const { sandboxId } = this.#lease;
+    const { sandboxId } = this.#loan;
     const [ttlMs, idleMs, start] = [this.#ttlMs, this.#idleMs, this.#start];
     this.#onReport({ start, sessionId: this.id, sandboxId, ttlMs, idleMs, end });
   }
@@ -222,7 +222,7 @@ export class Session {
     const late = () =>
       new Failure('backend_unavailable', 'The sandbox of the session cannot be reached now.');
     using deadline = createDeadline(this.#clock, withinMs, late, signal);
-    while (this.#lease.runner.interrupted) {
+    while (this.#loan.runner.interrupted) {
       deadline.signal.throwIfAborted();
       await new Promise<void>((resolve) => this.#clock.after(LOOK_MS, resolve));
     }

@@ -8,7 +8,7 @@ import {
   type SessionWork,
 } from '../../shared/session-messages.ts';
 import type { Clock } from '../clock.ts';
-import type { Lease } from '../pool/lending.ts';
+import type { Loan } from '../pool/lending.ts';
 import type { Pool } from '../pool/pool.ts';
 import { Session } from './session.ts';
 import type { SessionReport } from './session-report.ts';
@@ -30,7 +30,7 @@ export type Sessions = {
   /** It is over: what it opened is kept, or is none. */
   leave(start: StartBody): void;
   /** A sandbox from the pool for a session that opens in it: kept where that works, else discarded. */
-  keep(start: StartBody, work: Extract<SessionWork, { do: 'open' }>, pool: Pool, lease: Lease): Lease;
+  keep(start: StartBody, work: Extract<SessionWork, { do: 'open' }>, pool: Pool, loan: Loan): Loan;
   /** Throws where the principal has as many terminals as it may. */
   requireTerminal(principal: string): void;
   /** Throws `no_session`: another principal's is none. */
@@ -55,13 +55,13 @@ export function createSessions({ clock, onChange, onReport }: SessionsDeps): Ses
     return count;
   }
 
-  function adopt(start: StartBody, work: Extract<SessionWork, { do: 'open' }>, pool: Pool, lease: Lease) {
+  function adopt(start: StartBody, work: Extract<SessionWork, { do: 'open' }>, pool: Pool, loan: Loan) {
     const session: Session = new Session({
       clock,
       start,
       work,
       pool,
-      lease,
+      loan,
       onReport,
       onEnded() {
         sessions.delete(session.id);
@@ -108,17 +108,17 @@ export function createSessions({ clock, onChange, onReport }: SessionsDeps): Ses
           },
         );
     },
-    keep(start, work, pool, lease) {
+    keep(start, work, pool, loan) {
       let works = false;
       return {
-        ...lease,
+        ...loan,
         runner: {
-          ...lease.runner,
+          ...loan.runner,
           get interrupted() {
-            return lease.runner.interrupted;
+            return loan.runner.interrupted;
           },
           start: (streamId, body, handlers) =>
-            lease.runner.start(streamId, body, {
+            loan.runner.start(streamId, body, {
               ...handlers,
               exit(exit) {
                 works = exit.result?.outcome === 'exited';
@@ -127,9 +127,9 @@ export function createSessions({ clock, onChange, onReport }: SessionsDeps): Ses
             }),
         },
         release(verdict) {
-          if (verdict === 'unused') return lease.release('unused');
-          if (verdict === 'discard' || !works) return lease.release('discard');
-          adopt(start, work, pool, lease);
+          if (verdict === 'unused') return loan.release('unused');
+          if (verdict === 'discard' || !works) return loan.release('discard');
+          adopt(start, work, pool, loan);
           return Promise.resolve('kept');
         },
       };

@@ -115,16 +115,16 @@ describe('a pool', () => {
     const { pool, backend, clock } = await createBench();
     await clock.settle();
     expect(pool.counts()).toMatchObject({ idle: 2 });
-    const leases = [];
+    const loans = [];
     for (let n = 0; n < 6; n += 1) {
-      const lease = pool.take('a');
-      if (lease) leases.push(lease);
+      const loan = pool.take('a');
+      if (loan) loans.push(loan);
       await clock.settle();
     }
-    expect(leases).toHaveLength(4);
+    expect(loans).toHaveLength(4);
     expect(backend.peak).toBe(4);
     expect(pool.capacity()).toBe(0);
-    for (const lease of leases) await lease.release('reuse');
+    for (const loan of loans) await loan.release('reuse');
     expect(pool.counts()).toMatchObject({ idle: 4 });
     expect(backend.creations).toBe(4);
   });
@@ -134,9 +134,9 @@ describe('a pool', () => {
     await clock.settle();
     const used: (string | undefined)[] = [];
     for (let n = 0; n < 6; n += 1) {
-      const lease = pool.take('a');
-      used.push(lease?.sandboxId);
-      await lease?.release('reuse');
+      const loan = pool.take('a');
+      used.push(loan?.sandboxId);
+      await loan?.release('reuse');
       await clock.settle();
     }
     const inTurn = new Set(used);
@@ -155,7 +155,7 @@ describe('a pool', () => {
     await clock.settle();
     const first = await Promise.all(waits.slice(0, 3));
     expect(pool.counts()).toMatchObject({ taken: 3, waiting: 7 });
-    for (const lease of first) await lease.release('reuse');
+    for (const loan of first) await loan.release('reuse');
     await clock.settle();
     expect(pool.counts()).toMatchObject({ taken: 3, waiting: 4 });
     expect(backend.peak).toBe(3);
@@ -216,9 +216,9 @@ describe('a pool', () => {
   test('removes and replaces a single_use sandbox once its answer is on its way', async () => {
     const { pool, backend, clock } = await createBench({ pool: { min: 2, max: 2 } }, false);
     await clock.settle();
-    const lease = pool.take('a');
+    const loan = pool.take('a');
     await clock.advance(POOL_BOUNDS.answerFirstMs);
-    expect(await lease?.release('reuse')).toBe('discarded');
+    expect(await loan?.release('reuse')).toBe('discarded');
     await clock.advance(POOL_BOUNDS.answerFirstMs - 1);
     expect([backend.made.some(({ destroyed }) => destroyed), backend.creations]).toEqual([false, 2]);
     await clock.advance(1);
@@ -306,30 +306,30 @@ describe('a pool', () => {
 
   test('gives a reset sandbox to the same principal only, and makes room for others by destroying it', async () => {
     const { pool, backend, clock } = await createBench({ reuse: 'reset', pool: { min: 0, max: 1 } }, false);
-    const lease = await settled(pool.wait('a', never()), clock);
-    const returned = lease.release('reuse', Promise.resolve());
+    const loan = await settled(pool.wait('a', never()), clock);
+    const returned = loan.release('reuse', Promise.resolve());
     await clock.settle();
     expect(await returned).toBe('reset');
     expect(backend.made[0]?.runner.resets).toBe(1);
     expect(pool.take('b')).toBeUndefined();
     const again = pool.take('a');
-    expect(again?.sandboxId).toBe(lease.sandboxId);
-    expect([lease.nextStream(), again?.nextStream()]).toEqual([1, 2]);
+    expect(again?.sandboxId).toBe(loan.sandboxId);
+    expect([loan.nextStream(), again?.nextStream()]).toEqual([1, 2]);
     again?.release('reuse', Promise.resolve());
     await clock.settle();
     const other = await settled(pool.wait('b', never()), clock);
-    expect(other.sandboxId).not.toBe(lease.sandboxId);
+    expect(other.sandboxId).not.toBe(loan.sandboxId);
     expect(backend.peak).toBe(1);
   });
 
   test('gives a reset sandbox to nobody else who waits for one: it makes room for theirs', async () => {
     const { pool, backend, clock } = await createBench({ reuse: 'reset', pool: { min: 0, max: 1 } }, false);
-    const lease = await settled(pool.wait('a', never()), clock);
+    const loan = await settled(pool.wait('a', never()), clock);
     const waiting = pool.wait('b', never());
     await clock.settle();
-    void lease.release('reuse', Promise.resolve());
+    void loan.release('reuse', Promise.resolve());
     const other = await settled(waiting, clock);
-    expect(other.sandboxId).not.toBe(lease.sandboxId);
+    expect(other.sandboxId).not.toBe(loan.sandboxId);
     expect(backend.made[0]?.destroyed).toBe(true);
   });
 
@@ -339,7 +339,7 @@ describe('a pool', () => {
       settled(pool.wait('a', never()), clock),
       settled(pool.wait('a', never()), clock),
     ]);
-    for (const lease of [one, two]) void lease?.release('reuse', Promise.resolve());
+    for (const loan of [one, two]) void loan?.release('reuse', Promise.resolve());
     await clock.settle();
     expect(pool.counts()).toMatchObject({ idle: 2 });
     backend.destroyFailures = 1;
@@ -404,21 +404,21 @@ describe('a pool', () => {
     const [first] = backend.made;
     if (first) first.runner.answers.ping = false;
     await clock.advance(POOL_BOUNDS.pingEveryMs);
-    const lease = pool.take('a');
+    const loan = pool.take('a');
     await clock.advance(POOL_BOUNDS.pingTimeoutMs);
-    expect(await lease?.release('reuse')).toBe('returned');
+    expect(await loan?.release('reuse')).toBe('returned');
     expect(logged).toEqual([]);
   });
 
   test('gives nobody a sandbox that was lost while it was taken', async () => {
     const { pool, backend, clock } = await createBench({ pool: { min: 1, max: 1 } });
     await clock.advance(POOL_BOUNDS.steadyMs);
-    const lease = pool.take('a');
+    const loan = pool.take('a');
     backend.made[0]?.runner.die();
     await clock.settle();
-    expect(await lease?.release('reuse')).toBe('discarded');
+    expect(await loan?.release('reuse')).toBe('discarded');
     await clock.settle();
-    expect(pool.take('a')?.sandboxId).not.toBe(lease?.sandboxId);
+    expect(pool.take('a')?.sandboxId).not.toBe(loan?.sandboxId);
   });
 
   test('replaces a sandbox that dies while it waits', async () => {
@@ -434,9 +434,9 @@ describe('a pool', () => {
   test('lets what min does not ask for go after it was unused for long', async () => {
     const { pool, backend, clock } = await createBench();
     await clock.settle();
-    const leases = [pool.take('a'), pool.take('a')];
+    const loans = [pool.take('a'), pool.take('a')];
     await clock.settle();
-    for (const lease of leases) lease?.release('reuse');
+    for (const loan of loans) loan?.release('reuse');
     await clock.settle();
     await clock.advance(POOL_BOUNDS.unusedMs - 1_000);
     expect(backend.alive).toHaveLength(4);
@@ -446,8 +446,8 @@ describe('a pool', () => {
 
   test('lets what one principal keeps for itself go sooner', async () => {
     const { pool, backend, clock } = await createBench({ reuse: 'reset', pool: { min: 0, max: 1 } }, false);
-    const lease = await settled(pool.wait('a', never()), clock);
-    void lease.release('reuse', Promise.resolve());
+    const loan = await settled(pool.wait('a', never()), clock);
+    void loan.release('reuse', Promise.resolve());
     await clock.advance(POOL_BOUNDS.ownedUnusedMs - 1_000);
     expect(backend.alive).toHaveLength(1);
     await clock.advance(POOL_BOUNDS.pingEveryMs + 1_000);
@@ -463,13 +463,13 @@ describe('a pool', () => {
       const reuse = then === 'reset' ? then : 'single_use';
       const { pool, backend, clock } = await createBench({ pool: { min: 1, max: 1 }, reuse }, fresh);
       await clock.settle();
-      let lease = pool.take('a');
+      let loan = pool.take('a');
       const useForMs = async (ms: number) => {
         const next = pool.wait('a', never());
         await clock.advance(ms);
-        void lease?.release('reuse');
+        void loan?.release('reuse');
         await clock.settle();
-        lease = await next;
+        loan = await next;
       };
       const stepMs = POOL_BOUNDS.maxAgeMs / 10;
       for (let used = 1; used < 10; used += 1) await useForMs(stepMs);
@@ -477,8 +477,8 @@ describe('a pool', () => {
       expect(backend.made).toHaveLength(1);
       await useForMs(2_000);
       expect(backend.made.map(({ destroyed }) => destroyed)).toEqual([true, false]);
-      expect(lease?.sandboxId).toBe(backend.made[1]?.sandbox.id);
-      void lease?.release('reuse');
+      expect(loan?.sandboxId).toBe(backend.made[1]?.sandbox.id);
+      void loan?.release('reuse');
       await pool.close();
     },
   );
@@ -574,9 +574,9 @@ describe('a pool that cannot make sandboxes', () => {
     expect(pool.hopeful).toBe(true);
     let served = 0;
     const runs = Array.from({ length: 10 }, async () => {
-      const lease = await pool.wait('a', never());
+      const loan = await pool.wait('a', never());
       served += 1;
-      await lease.release('reuse');
+      await loan.release('reuse');
     });
     for (let turn = 0; turn < 60 && served < runs.length; turn += 1) await clock.advance(1_000);
     await Promise.all(runs);
@@ -614,9 +614,9 @@ describe('a pool that cannot make sandboxes', () => {
     await clock.advance(2_000);
     for (let turn = 0; turn < 6; turn += 1) {
       // Programs that run for long: the pool waits longer and longer before it tries.
-      const leases = [pool.take('a'), pool.take('a')];
+      const loans = [pool.take('a'), pool.take('a')];
       await clock.advance(45_000);
-      for (const lease of leases) void lease?.release('reuse');
+      for (const loan of loans) void loan?.release('reuse');
       await clock.advance(1_000);
     }
     expect(pool.trouble).toMatchObject({ code: 'quota_exceeded' });
@@ -633,8 +633,8 @@ describe('a pool that cannot make sandboxes', () => {
     await clock.settle();
     backend.failure = quota;
     await clock.advance(20_000);
-    const lease = pool.take('a');
-    await lease?.release('discard');
+    const loan = pool.take('a');
+    await loan?.release('discard');
     await clock.settle();
     const wait = pool.wait('a', never());
     const refused = expect(wait).rejects.toMatchObject({ code: 'quota_exceeded' });
@@ -733,13 +733,13 @@ describe('a pool whose template changes', () => {
   test('replaces what waits at once and what is taken when it comes back', async () => {
     const { pool, backend, clock } = await createBench();
     await clock.settle();
-    const lease = pool.take('a');
+    const loan = pool.take('a');
     await clock.settle();
     const changed = await parseTemplate({ name: 'default', pool: { min: 2, max: 4 }, preload: ['json'] });
     pool.update(changed);
     await clock.settle();
     expect(pool.counts()).toMatchObject({ condemned: 1, idle: 2 });
-    expect(await lease?.release('reuse')).toBe('discarded');
+    expect(await loan?.release('reuse')).toBe('discarded');
     await clock.settle();
     expect(new Set(backend.alive.map(({ sandbox }) => sandbox.templateHash))).toEqual(
       new Set([changed.hash]),
@@ -750,14 +750,14 @@ describe('a pool whose template changes', () => {
   test('has no hope from sandboxes of the definition before: the new one proves itself', async () => {
     const { pool, backend, clock } = await createBench();
     await clock.settle();
-    const lease = pool.take('a');
+    const loan = pool.take('a');
     backend.failure = quota;
     pool.update(await parseTemplate({ name: 'default', pool: { min: 2, max: 4 }, image: 'other:1' }));
     const refused = expect(pool.wait('a', never())).rejects.toMatchObject({ code: 'quota_exceeded' });
     await clock.settle();
     await refused;
     expect([pool.counts().condemned, pool.hopeful]).toEqual([1, false]);
-    await lease?.release('reuse');
+    await loan?.release('reuse');
     await clock.settle();
     expect(pool.hopeful).toBe(false);
     backend.failure = undefined;
@@ -792,14 +792,14 @@ describe('a pool that closes', () => {
   test('destroys what waits, what is on its way and what is taken', async () => {
     const { pool, backend, clock } = await createBench();
     await clock.settle();
-    const lease = pool.take('a');
+    const loan = pool.take('a');
     backend.hold = true;
     await clock.settle();
     const other = await pool.wait('b', never());
     const wait = pool.wait('c', never());
     const closed = pool.close();
     await expect(wait).rejects.toMatchObject({ code: 'draining' });
-    lease?.release('discard');
+    loan?.release('discard');
     other.release('reuse');
     await clock.settle();
     await closed;
@@ -812,14 +812,14 @@ describe('a pool that closes', () => {
   test('waits for no creation, and for no execution that still holds a sandbox', async () => {
     const { pool, backend, clock } = await createBench({ pool: { min: 1, max: 2 } });
     await clock.settle();
-    const lease = pool.take('a');
+    const loan = pool.take('a');
     backend.hold = true;
     await clock.settle();
     expect(pool.counts()).toMatchObject({ taken: 1, creating: 1 });
     const closed = pool.close();
     expect(pool.capacity()).toBe(0);
-    expect(await lease?.runner.ended).toMatchObject({ code: 'sandbox_lost' });
-    await lease?.release('discard');
+    expect(await loan?.runner.ended).toMatchObject({ code: 'sandbox_lost' });
+    await loan?.release('discard');
     await clock.settle();
     await closed;
   });

@@ -16,8 +16,8 @@ async function openTemplates() {
   /** Borrows a sandbox and comes to its end, as a canary does that cannot make one. */
   async function run(_deps: unknown, { template, pool, signal }: Round): Promise<[]> {
     rounds.set(template.name, (rounds.get(template.name) ?? 0) + 1);
-    const lease = await pool.wait('canary', signal);
-    await lease.release('reuse');
+    const loan = await pool.wait('canary', signal);
+    await loan.release('reuse');
     return [];
   }
   const common = { clock, random: () => 0.5, log: () => {}, onChange: () => {} };

@@ -72,11 +72,11 @@ describe('a sandbox whose streams are cut one after the other', () => {
 
 test('what has ended in a sandbox is told of no loss of it, and what runs is told once', async () => {
   const { clock, pool, sandbox } = await openOne();
-  const lease = await pool.wait('a', new AbortController().signal);
+  const loan = await pool.wait('a', new AbortController().signal);
   const begin = (streamId: number) => {
     const heard = { exit: vi.fn(), lost: vi.fn() };
     const silent = { started() {}, data() {}, fileEnd() {}, inputWindow() {} };
-    lease.runner.start(streamId, BODY, { ...silent, ...heard });
+    loan.runner.start(streamId, BODY, { ...silent, ...heard });
     return heard;
   };
   const ended = begin(1);
@@ -85,7 +85,7 @@ test('what has ended in a sandbox is told of no loss of it, and what runs is tol
   const running = begin(2);
   await clock.settle();
   const closed = pool.close();
-  await lease.release('discard');
+  await loan.release('discard');
   await clock.settle();
   await closed;
   const calls = [ended, running].map(({ exit, lost }) => [exit.mock.calls.length, lost.mock.calls.length]);
