@@ -8,11 +8,13 @@ import signal
 import sys
 import time
 
-from podgate_runner import courier, late_environment, own_memory, priority, pyrun, syscalls
+from podgate_runner import courier, late_environment, priority, pyrun, syscalls
 from podgate_runner.limits import CROWDED, REHEARSE_LATER_SECONDS
 
 # What a child needs no more: to free it would write to as many pages.
 _kept = None
+#: Set by a zygote that shares memory with what it forks: gives a child its own of it.
+own_memory = None
 
 #: What PID 1 of a cell does not hear.
 INTERRUPT = (signal.SIGINT,)
@@ -65,7 +67,8 @@ def settle(config, confinement):
     os.write(fd, b"1000")
     os.close(fd)
     syscalls.set_dumpable(False)
-    own_memory.take()
+    if own_memory is not None:
+        own_memory()
     # What is drawn here serves one execution, as if it were drawn later.
     reseed()
     gc.enable()

@@ -16,7 +16,8 @@ _libc = None
 
 
 def find():
-    """In the zygote, when all is preloaded. A child reads: what that allocates would spread the zygote's over more pages."""
+    """In the zygote, when all is preloaded: what gives each child its own, or None where nothing is shared. A child reads:
+    what that allocates would spread the zygote's over more pages."""
     global _shared, _libc
     reading, writing = os.pipe()
     pid = os.fork()
@@ -30,11 +31,13 @@ def find():
     with os.fdopen(reading, "rb") as found:
         _shared = marshal.loads(found.read())
     os.waitpid(pid, 0)
-    if _shared:
-        _libc = ctypes.CDLL(None, use_errno=True)
-        _libc.mmap.restype, _libc.pwrite.restype = ctypes.c_void_p, ctypes.c_ssize_t
-        _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
-        _libc.pwrite.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64]
+    if not _shared:
+        return None
+    _libc = ctypes.CDLL(None, use_errno=True)
+    _libc.mmap.restype, _libc.pwrite.restype = ctypes.c_void_p, ctypes.c_ssize_t
+    _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
+    _libc.pwrite.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64]
+    return _take
 
 
 def _listed():
@@ -59,7 +62,7 @@ def _is_device(path):
     return any(name.startswith("/dev/") and not name.startswith(_FILES_IN_DEV) for name in path)
 
 
-def take():
+def _take():
     """In a child that has no threads."""
     for places in _shared:
         fd = os.memfd_create("own")

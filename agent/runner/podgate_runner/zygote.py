@@ -193,7 +193,7 @@ def prepare(config, cell):
             __import__("matplotlib.font_manager")
         except Exception as error:
             failed.append(("matplotlib.font_manager", describe(error)))
-    own_memory.find()
+    child.own_memory = own_memory.find()
     features = confine.features()
     namespaces, reason = cell.available() if cell else (False, "")
     missing = list(features["missing"])
