@@ -89,7 +89,8 @@ export function createAgentSocket(socket: WebSocket, clock: Clock, handlers: Soc
     },
     close(code, reason) {
       socket.close(code, reason.slice(0, 100));
-      clock.after(CLOSE_TIMEOUT_MS, () => socket.terminate());
+      const cancel = clock.after(CLOSE_TIMEOUT_MS, () => socket.terminate());
+      socket.once('close', cancel);
     },
     terminate() {
       if (socket.readyState !== socket.CLOSING && socket.readyState !== socket.CLOSED) socket.terminate();
