@@ -3,6 +3,7 @@ import { rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { removeContainer } from '../../agent/backends/docker/containers.ts';
 import type { DockerBackend } from '../../agent/backends/docker/docker-backend.ts';
 import { ownMark } from '../../agent/backends/docker/process-mark.ts';
 import { createRunnerClient } from '../../agent/runner/client.ts';
@@ -14,8 +15,12 @@ vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 const soon = () => AbortSignal.timeout(30_000);
 const TIMES = { keepMs: 100, unwantedMs: 300, silentMs: 500 };
 
-async function attach(backend: DockerBackend, sandbox: Awaited<ReturnType<DockerBackend['create']>>) {
-  const client = createRunnerClient({ stream: await backend.connect(sandbox, soon()), epoch: 1 });
+async function attach(
+  backend: DockerBackend,
+  sandbox: Awaited<ReturnType<DockerBackend['create']>>,
+  epoch = 1,
+) {
+  const client = createRunnerClient({ stream: await backend.connect(sandbox, soon()), epoch });
   await client.ready;
   return client;
 }
@@ -138,6 +143,53 @@ describe('an engine that is up', () => {
       expect(await containers({ ...engine, installation: `leaving-${waitMs}` })).toEqual([]);
       await creation;
     }
+  });
+
+  test('keeps a container that somebody renames for whoever has it, and removes it after that', async () => {
+    // Other backends of its installation would look at it too.
+    await using engine = createTestEngine();
+    const backend = await engine.backend(TIMES);
+    const template = await engine.template();
+    const rename = async (id: string, name: string) => {
+      await engine.client.call({ method: 'POST', path: `/containers/${id}/rename`, query: { name } });
+    };
+    const [used, left] = [await backend.create(template, soon()), await backend.create(template, soon())];
+    const client = await attach(backend, used);
+    for (const { id } of [used, left]) await rename(id, `renamed-${id}`);
+    await new Promise((resolve) => setTimeout(resolve, 3 * TIMES.unwantedMs));
+    expect((await runOn(client, 1, 'print(1)', {})).stdout).toBe('1\n');
+    client.close();
+    expect((await runOn(await attach(backend, used, 2), 2, 'print(2)', {})).stdout).toBe('2\n');
+    await backend.destroy(used);
+    expect(await containers(engine)).toHaveLength(1);
+    await backend.close();
+    expect(await containers(engine)).toEqual([]);
+  });
+
+  test('has whoever runs an image that was made of a sandbox keep the container', async () => {
+    // Other backends of its installation would look at it too.
+    await using engine = createTestEngine();
+    const backend = await engine.backend(TIMES);
+    const sandbox = await backend.create(await engine.template(), soon());
+    const query = { container: sandbox.id, repo: 'podgate-committed', tag: 'test' };
+    await engine.client.call({ method: 'POST', path: '/commit', query, body: {} });
+    const { Id } = await engine.client.call<{ Id: string }>({
+      method: 'POST',
+      path: '/containers/create',
+      body: { Image: 'podgate-committed:test' },
+    });
+    await using made = new AsyncDisposableStack();
+    made.defer(() =>
+      engine.client.call({ method: 'DELETE', path: '/images/podgate-committed:test' }).then(() => {}),
+    );
+    made.defer(() => removeContainer(engine.client, Id));
+    await new Promise((resolve) => setTimeout(resolve, 3 * TIMES.unwantedMs));
+    expect((await backend.list()).map(({ id }) => id)).toEqual([sandbox.id]);
+    await backend.close();
+    // Nor is it what an instance left that is gone.
+    await engine.backend(TIMES);
+    await new Promise((resolve) => setTimeout(resolve, 3 * TIMES.silentMs));
+    expect(await containers(engine)).toEqual([Id]);
   });
 
   test('covers the volumes that an image declares', async () => {

@@ -14,6 +14,8 @@ export const CONTAINER_LABEL = {
   createdAtMs: 'podgate.dev/created-at-ms',
   /** The process that made it: see process-mark.ts. */
   process: 'podgate.dev/process',
+  /** The container's own name: an image made of it has its labels, and so has what is run from that. */
+  sandbox: 'podgate.dev/sandbox',
 } as const;
 
 /** Threads of runner, zygote and shims, which count as processes; a program's own are counted by the runner, per UID. */
@@ -30,6 +32,7 @@ export const SHARED_UID_PROCESSES = 32_768;
 
 /** One container's own part of its specification. */
 export type ContainerIdentity = {
+  name: string;
   installation: string;
   instance: string;
   /** Absent where the maker cannot be told from other processes. */
@@ -142,7 +145,7 @@ function raisedLimits({ resources, uid }: Template, { raisesLimits }: ProductTra
 
 function labelsOf(
   template: Template,
-  { installation, instance, mark, createdAtMs }: ContainerIdentity,
+  { name, installation, instance, mark, createdAtMs }: ContainerIdentity,
 ): Record<string, string> {
   return {
     [LABEL.managedBy]: MANAGED_BY,
@@ -151,6 +154,7 @@ function labelsOf(
     [LABEL.template]: template.name,
     [LABEL.templateHash]: template.hash,
     [CONTAINER_LABEL.createdAtMs]: String(createdAtMs),
+    [CONTAINER_LABEL.sandbox]: name,
     ...(mark === undefined ? {} : { [CONTAINER_LABEL.process]: mark }),
   };
 }

@@ -9,17 +9,18 @@ import type { EngineClient } from './engine-client.ts';
 const START_TIMEOUT_MS = 120_000;
 const MAX_SAID = 2_048;
 
-/** Not aborted once it is sent, as its start is not: whether there is a container to remove must be known. */
+/** Its id. Not aborted once it is sent, as its start is not: whether there is a container to remove must be known. */
 export async function makeContainer(
   client: EngineClient,
   { name, body, log }: { name: string; body: object; log: Log },
-): Promise<void> {
-  const { Warnings } = await client.call(
+): Promise<string> {
+  const { Id, Warnings } = await client.call(
     { method: 'POST', path: '/containers/create', query: { name }, body },
     ANSWER.made,
   );
   if (Warnings?.length)
     log('engine_warned', { container: name, words: Warnings.join(' ').slice(0, MAX_WORDS) });
+  return Id;
 }
 
 export async function startContainer(client: EngineClient, name: string): Promise<void> {

@@ -11,7 +11,8 @@ export type Container = z.infer<typeof ANSWER.containers>[number];
 
 /**
  * What one installation made on this engine, or one instance of it: in every state, and never another's. What is listed
- * may be removed: an engine, or a proxy before it, that passes over the filters must not have a stranger's removed.
+ * may be removed: an engine, or a proxy before it, that passes over the filters must not have a stranger's removed, nor may
+ * labels that came with an image.
  */
 export async function listContainers(
   client: EngineClient,
@@ -34,7 +35,15 @@ export async function listContainers(
     },
     ANSWER.containers,
   );
-  return listed.filter((each) => wanted.every(([name, value]) => labelOf(each, name) === value));
+  return listed.filter(
+    (each) => hasOwnLabels(each) && wanted.every(([name, value]) => labelOf(each, name) === value),
+  );
+}
+
+/** Whether its labels were given to itself. An earlier agent named none. */
+function hasOwnLabels(container: Container): boolean {
+  const name = container.Labels?.[CONTAINER_LABEL.sandbox];
+  return name === undefined || name === nameOf(container);
 }
 
 /** Its state; undefined where it is not there. */

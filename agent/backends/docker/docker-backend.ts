@@ -57,6 +57,8 @@ export type DockerBackend = Backend & {
 };
 
 type Known = {
+  /** Its id, which no renaming changes; its name until it has one. */
+  container: string;
   readonly python: string;
   /** The stream that found the runner there, until somebody wants it. */
   first: Duplex | undefined;
@@ -108,19 +110,20 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
     try {
       const image = await findImage(client, imageName, signal);
       const uid = drawContainerUid(template, facts, random);
-      const identity = { installation, instance, mark, createdAtMs, uid, image };
+      const identity = { name, installation, instance, mark, createdAtMs, uid, image };
       const command = runnerCommand({ python, config: runnerConfig(template, RUNNER_PLACE, options) });
-      const entry: Known = { python, first: undefined };
+      const entry: Known = { container: name, python, first: undefined };
       known.set(name, entry);
       const body = containerSpec(template, identity, { command, facts });
-      await makeContainer(client, { name, body, log }).catch((cause) => {
+      entry.container = await makeContainer(client, { name, body, log }).catch((cause) => {
         // Refused there is none: what has this name is somebody else's.
         if (cause instanceof EngineRefusal) known.delete(name);
         throw cause;
       });
-      await startContainer(client, name);
+      await startContainer(client, entry.container);
       signal.throwIfAborted();
-      entry.first = await open(name, python, signal).catch((cause) => explainStart(client, name, cause));
+      const explain = (cause: unknown) => explainStart(client, entry.container, cause);
+      entry.first = await open(entry, signal).catch(explain);
       // Until it is wanted nobody listens; connect() looks whether it still lives.
       entry.first.on('error', () => {});
     } catch (cause) {
@@ -134,13 +137,13 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
   async function connect(sandbox: Sandbox, signal: AbortSignal): Promise<Duplex> {
     const entry = known.get(sandbox.id);
     if (!entry) throw new Failure('sandbox_lost', "The sandbox is another instance's, or gone.");
-    const { python, first } = entry;
+    const { first } = entry;
     entry.first = undefined;
     if (first && !first.destroyed) return first;
-    return open(sandbox.id, python, signal);
+    return open(entry, signal);
   }
 
-  function open(container: string, python: string, signal: AbortSignal): Promise<Duplex> {
+  function open({ container, python }: Known, signal: AbortSignal): Promise<Duplex> {
     return openRunnerStream({
       python,
       signal,
@@ -149,9 +152,10 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
   }
 
   function remove(name: string): Promise<void> {
-    known.get(name)?.first?.destroy();
+    const entry = known.get(name);
+    entry?.first?.destroy();
     known.delete(name);
-    return removal(name);
+    return removal(entry?.container ?? name);
   }
 
   async function list(): Promise<Sandbox[]> {
@@ -161,15 +165,16 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
 
   async function endOf(sandbox: Sandbox, signal: AbortSignal): Promise<SandboxEnd | undefined> {
     const late = () => new Error('not known in time');
+    const container = known.get(sandbox.id)?.container ?? sandbox.id;
     using limit = createDeadline(clock, END_KNOWN_MS, late, signal);
     try {
       await client.call({
         method: 'POST',
-        path: `/containers/${sandbox.id}/wait`,
+        path: `/containers/${container}/wait`,
         signal: limit.signal,
         timeoutMs: null,
       });
-      const found = await inspectContainer(client, sandbox.id, limit.signal);
+      const found = await inspectContainer(client, container, limit.signal);
       return containerEnd(found?.State);
     } catch (cause) {
       return isRefused(cause, 404) ? containerEnd(undefined) : undefined;
@@ -185,7 +190,9 @@ export async function createDockerBackend(deps: DockerBackendDeps): Promise<Dock
       // A creation that ends begins a removal.
       while (underWay.size > 0) await orAborted(Promise.allSettled([...underWay]), signal);
       const own = await listContainers(client, { installation, instance, signal });
-      await Promise.all(own.map(({ Id }) => removal(Id)));
+      // One that somebody renamed is not listed.
+      const ids = new Set([...own.map(({ Id }) => Id), ...[...known.values()].map((each) => each.container)]);
+      await Promise.all([...ids].map(removal));
     } catch (cause) {
       log('containers_not_removed', { engine: client.shown, cause });
     }

@@ -85,7 +85,7 @@ export const ANSWER = {
       })
       .nullish(),
   }),
-  made: z.object({ Warnings: z.array(words).nullish() }),
+  made: z.object({ Id: text, Warnings: z.array(words).nullish() }),
   containers: z.array(
     z.object({
       Id: text,

@@ -28,6 +28,7 @@ const FACTS: EngineFacts = {
   limitsNotHeld: [],
 };
 const IDENTITY: ContainerIdentity = {
+  name: 'podgate-default-abc',
   installation: 'main',
   instance: 'an-instance',
   mark: 'boot/1/2/3',
@@ -182,6 +183,7 @@ describe('the container of a sandbox', () => {
       'podgate.dev/template-hash': template.hash,
       'podgate.dev/created-at-ms': '1700000000000',
       'podgate.dev/process': 'boot/1/2/3',
+      'podgate.dev/sandbox': 'podgate-default-abc',
     });
   });
 
