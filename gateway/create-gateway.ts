@@ -71,7 +71,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     now,
     elapsed,
     maxLinksPerTenant: config.maxLinksPerTenant,
-    onFreed: (tenant) => queue.freed(tenant),
+    onFreed: (tenant, at) => queue.freed(tenant, at),
   });
   const queue = new SlotQueue(directory, timers);
   const door = new LinkDoor(directory, deps);

@@ -6,7 +6,7 @@ import type { FromAgent } from '../../shared/messages.ts';
 import type { AuthenticatedAgent } from '../auth/caller.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import { Grants } from './grants.ts';
-import { type Cluster, freeSlots, type Instance } from './instance.ts';
+import { type Cluster, freeSlots, type Instance, type SlotPlace } from './instance.ts';
 
 /** Clusters of one tenant that are remembered, those without an agent among them. */
 export const MAX_CLUSTERS_PER_TENANT = 4_096;
@@ -38,8 +38,8 @@ export type DirectoryOptions = {
   /** Milliseconds that only go forward: how long ago something was. */
   elapsed: () => number;
   maxLinksPerTenant: number;
-  /** Something of this tenant may be free that was not before. */
-  onFreed: (tenant: string) => void;
+  /** Something may be free there that was not before. */
+  onFreed: (tenant: string, at: SlotPlace) => void;
 };
 
 /** Which agents are linked to this replica, what they serve and how much of it is free. Nothing crosses tenants. */
@@ -123,16 +123,18 @@ export class ClusterDirectory {
       const refusal = this.#announce(tenant, instance, body.clusters);
       if (refusal) return refusal;
     }
-    let freed = body.clusters !== null;
+    const freed = (body.clusters ?? []).flatMap(({ name, templates }) =>
+      templates.map((template) => ({ cluster: name, template: template.name, of: instance })),
+    );
     for (const { cluster, template, granted } of body.grants) {
       const before = grants.size;
       const rises = grants.raise(cluster, template, granted);
       if (rises === undefined) return 'protocol_error';
       tenant.grants += grants.size - before;
       if (tenant.grants > MAX_GRANTS_PER_TENANT) return 'forbidden';
-      freed ||= rises;
+      if (rises) freed.push({ cluster, template, of: instance });
     }
-    if (freed && !link.draining) this.#options.onFreed(link.agent.tenant);
+    if (!link.draining) for (const at of freed) this.#options.onFreed(link.agent.tenant, at);
     return null;
   }
 

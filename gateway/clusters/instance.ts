@@ -23,6 +23,9 @@ export type Instance = {
 
 export type Cluster = { readonly name: string; readonly instances: Set<Instance> };
 
+/** Where slots are: a template of a cluster at one instance. */
+export type SlotPlace = { readonly cluster: string; readonly template: string; readonly of: Instance };
+
 /** The template of a cluster as one instance announces it. */
 export function announcedTemplate(
   instance: Instance,

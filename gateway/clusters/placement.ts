@@ -4,7 +4,7 @@ import { type Caller, mayUseCluster, mayUseTemplate } from '../auth/caller.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import { chooseOffer, type Offer } from './choose.ts';
 import type { ClusterDirectory } from './cluster-directory.ts';
-import { announcedTemplate, type Cluster, freeSlots, type Instance } from './instance.ts';
+import { announcedTemplate, type Cluster, freeSlots, type Instance, type SlotPlace } from './instance.ts';
 
 /** What a caller who is sent away may do: come back. */
 export const NO_AGENT_RETRY_MS = 2_000;
@@ -33,6 +33,8 @@ export type Placement = {
   /** Gives the grant back: no START was sent for it. */
   release(): void;
 };
+
+export type SlotPlacement = Placement & { at: SlotPlace };
 
 type Candidate = Offer & { of: Instance };
 
@@ -73,7 +75,7 @@ export function placeTrouble(directory: ClusterDirectory, wanted: Wanted): Failu
 }
 
 /**
- * Takes a slot where one is free, and spends its grant. `refused` are instances that have said no to this execution;
+ * Takes a slot where one is free, at this place only where one is given, and spends its grant. `refused` are instances that have said no to this execution;
  * `avoided` are taken only where no other one is free.
  */
 export function place(
@@ -83,8 +85,9 @@ export function place(
     refused,
     avoided,
   }: { wanted: Wanted; refused: ReadonlySet<string>; avoided: ReadonlySet<string> },
-): Placement | undefined {
-  const offers = candidates(directory, wanted, refused);
+  only?: SlotPlace,
+): SlotPlacement | undefined {
+  const offers = candidates(directory, wanted, refused, only);
   const liked = avoided.size > 0 && chooseOffer(offers.filter(({ instance }) => !avoided.has(instance)));
   const chosen = liked || chooseOffer(offers);
   if (!chosen) return undefined;
@@ -96,7 +99,14 @@ export function place(
   if (!best || best.free === 0) return undefined;
   best.grants.spend(cluster, wanted.template);
   const { link, grants } = best;
-  return { cluster, instance: of.name, link, release: () => grants.unspend(cluster, wanted.template) };
+  const { template } = wanted;
+  return {
+    cluster,
+    instance: of.name,
+    at: { cluster, template, of },
+    link,
+    release: () => grants.unspend(cluster, template),
+  };
 }
 
 /** Whether some instance that has not refused may still take it, now or later. */
@@ -134,9 +144,11 @@ function candidates(
   directory: ClusterDirectory,
   { caller, cluster, template, language }: Wanted,
   refused: ReadonlySet<string>,
+  only?: SlotPlace,
 ): Candidate[] {
   const named = cluster === null ? undefined : directory.cluster(caller.tenant, cluster);
-  const among = cluster === null ? directory.clusters(caller.tenant) : named ? [named] : [];
+  const all = cluster === null ? directory.clusters(caller.tenant) : named ? [named] : [];
+  const among = only ? [{ name: only.cluster, instances: [only.of] }] : all;
   const found: Candidate[] = [];
   for (const { name, instances } of among) {
     if (!mayUseCluster(caller, name)) continue;

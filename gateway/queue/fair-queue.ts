@@ -1,16 +1,23 @@
 /**
  * Items that wait, fair between their owners: each round takes one of every owner, first in first out within an owner.
- * Items of one owner that want different things wait in lanes, so that the head of one does not block the others.
- * Pure state.
+ * Items of one owner that want different things wait in lanes, so that the head of one does not block the others. Lanes
+ * that may be served by the same thing are of one group. Pure state.
  */
 export class FairQueue<T> {
   /** Owners in the order of their turns: a Map keeps insertion order, and whoever was served goes to its end. */
   readonly #owners = new Map<string, Map<string, Entry<T>[]>>();
   readonly #sizes = new Map<string, number>();
-  /** By how many owners each lane is waited in. */
-  readonly #lanes = new Map<string, number>();
+  /** Lanes that are waited in, and by how many owners. */
+  readonly #lanes = new Map<string, { group: string; owners: number }>();
+  readonly #groups = new Map<string, Set<string>>();
+  readonly #groupOf: (item: T) => string;
   #size = 0;
   #arrivals = 0;
+
+  /** `groupOf`: the group of an item's lane, the same for all of one lane. */
+  constructor(groupOf: (item: T) => string = () => '') {
+    this.#groupOf = groupOf;
+  }
 
   get size(): number {
     return this.#size;
@@ -31,7 +38,7 @@ export class FairQueue<T> {
     if (!entries) {
       entries = [];
       lanes.set(lane, entries);
-      this.#lanes.set(lane, (this.#lanes.get(lane) ?? 0) + 1);
+      this.#enter(lane, item);
     }
     this.#arrivals += 1;
     const entry: Entry<T> = { item, arrival: at === 'end' ? this.#arrivals : -this.#arrivals };
@@ -51,22 +58,32 @@ export class FairQueue<T> {
     };
   }
 
+  /** Lanes of a group that are waited in. */
+  lanesOf(group: string): Iterable<string> {
+    return this.#groups.get(group) ?? [];
+  }
+
   /**
-   * Takes the next item that `accept` takes, or undefined when it takes none. A lane that was declined once is not
-   * offered again in this call, whoever's it is: lanes of one name want the same.
+   * Takes the next item of these lanes that `accept` takes, or undefined when it takes none. A lane that was declined once
+   * is not offered again in this call, whoever's it is: lanes of one name want the same.
    */
-  take(accept: (item: T, lane: string) => boolean): T | undefined {
-    const declined = new Set<string>();
+  take(
+    accept: (item: T, lane: string) => boolean,
+    among: Iterable<string> = this.#lanes.keys(),
+  ): T | undefined {
+    const offered = new Set([...among].filter((lane) => this.#lanes.has(lane)));
     for (const [owner, lanes] of this.#owners) {
-      if (declined.size === this.#lanes.size) return undefined;
-      const heads = [...lanes].flatMap(([lane, entries]) => {
-        const [head] = entries;
-        return head && !declined.has(lane) ? [{ lane, entries, head }] : [];
+      if (offered.size === 0) return undefined;
+      const fewer = lanes.size < offered.size ? lanes : offered;
+      const heads = [...fewer.keys()].flatMap((lane) => {
+        const entries = offered.has(lane) ? lanes.get(lane) : undefined;
+        const head = entries?.[0];
+        return entries && head ? [{ lane, entries, head }] : [];
       });
       heads.sort((a, b) => a.head.arrival - b.head.arrival);
       for (const { lane, entries, head } of heads) {
         if (!accept(head.item, lane)) {
-          declined.add(lane);
+          offered.delete(lane);
           continue;
         }
         entries.shift();
@@ -80,14 +97,35 @@ export class FairQueue<T> {
     return undefined;
   }
 
+  #enter(lane: string, item: T): void {
+    const known = this.#lanes.get(lane);
+    if (known) {
+      known.owners += 1;
+      return;
+    }
+    const group = this.#groupOf(item);
+    this.#lanes.set(lane, { group, owners: 1 });
+    const lanes = this.#groups.get(group) ?? new Set();
+    this.#groups.set(group, lanes.add(lane));
+  }
+
+  #leave(lane: string): void {
+    const known = this.#lanes.get(lane);
+    if (!known) return;
+    known.owners -= 1;
+    if (known.owners > 0) return;
+    this.#lanes.delete(lane);
+    const lanes = this.#groups.get(known.group);
+    lanes?.delete(lane);
+    if (lanes?.size === 0) this.#groups.delete(known.group);
+  }
+
   #tidy(owner: string, lane: string, entries: readonly Entry<T>[]): void {
     if (entries.length > 0) return;
     const lanes = this.#owners.get(owner);
     if (lanes?.get(lane) === entries) {
       lanes.delete(lane);
-      const waitedBy = (this.#lanes.get(lane) ?? 0) - 1;
-      if (waitedBy > 0) this.#lanes.set(lane, waitedBy);
-      else this.#lanes.delete(lane);
+      this.#leave(lane);
     }
     if (lanes?.size === 0) this.#owners.delete(owner);
   }

@@ -1,7 +1,8 @@
 import { Failure } from '../../shared/errors.ts';
 import { MAX_QUEUE, MAX_QUEUE_PER_HOLDER } from '../../shared/limits.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
-import { type Placement, place, type Wanted } from '../clusters/placement.ts';
+import type { SlotPlace } from '../clusters/instance.ts';
+import { type Placement, place, type SlotPlacement, type Wanted } from '../clusters/placement.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { FairQueue, type Ticket } from './fair-queue.ts';
 
@@ -29,8 +30,8 @@ export class SlotQueue {
   readonly #directory: ClusterDirectory;
   readonly #timers: GatewayDeps['timers'];
   readonly #tenants = new Map<string, FairQueue<SlotRequest>>();
-  /** Of tenants with somebody who is held. */
-  readonly #looks = new Map<string, unknown>();
+  /** Of tenants with somebody who is held: when one looks again, and at which lanes. */
+  readonly #looks = new Map<string, { timer: unknown; lanes: Set<string> }>();
   #size = 0;
 
   constructor(directory: ClusterDirectory, timers: GatewayDeps['timers']) {
@@ -50,31 +51,43 @@ export class SlotQueue {
     const { tenant, holder } = request.wanted.caller;
     const waiting = this.#tenants.get(tenant);
     if (!waiting) {
-      const placement = this.#place(request);
+      const placement = this.#place(request, laneOf(request));
       if (placement) {
         request.placed(placement);
         return () => {};
       }
     }
-    const queue = waiting ?? new FairQueue<SlotRequest>();
+    const queue = waiting ?? new FairQueue<SlotRequest>(groupOf);
     if (at === 'end') this.#requireRoom(queue, holder);
     this.#tenants.set(tenant, queue);
-    const ticket = queue.push(holder, laneOf(request), request, at);
+    const lane = laneOf(request);
+    const ticket = queue.push(holder, lane, request, at);
     this.#size += 1;
-    if (waiting) this.freed(tenant);
+    if (waiting) this.#serve(tenant, [lane]);
     return () => this.#remove(tenant, queue, ticket);
   }
 
-  /** Something of this tenant became free: those whose turn it is take it. */
-  freed(tenant: string): void {
+  /**
+   * Something may be free there that was not before: those whose turn it is take it. Nobody else is looked at, and no other
+   * place: agents tell of it as often as they like.
+   */
+  freed(tenant: string, at: SlotPlace): void {
+    const queue = this.#tenants.get(tenant);
+    if (!queue) return;
+    const named = queue.lanesOf(groupName(at.cluster, at.template));
+    const any = queue.lanesOf(groupName(null, at.template));
+    this.#serve(tenant, [...named, ...any], at);
+  }
+
+  #serve(tenant: string, lanes: Iterable<string>, at?: SlotPlace): void {
     const queue = this.#tenants.get(tenant);
     if (!queue) return;
     for (;;) {
       let placement: Placement | undefined;
-      const request = queue.take((waiting) => {
-        placement = this.#place(waiting);
+      const request = queue.take((waiting, lane) => {
+        placement = this.#place(waiting, lane, at);
         return placement !== undefined;
-      });
+      }, lanes);
       if (!request || !placement) break;
       this.#size -= 1;
       if (queue.size === 0) this.#forget(tenant);
@@ -97,31 +110,40 @@ export class SlotQueue {
     if (queue.size === 0 && this.#tenants.get(tenant) === queue) this.#forget(tenant);
   }
 
-  #place(request: SlotRequest): Placement | undefined {
+  #place(request: SlotRequest, lane: string, at?: SlotPlace): Placement | undefined {
     const { tenant } = request.wanted.caller;
-    if (!request.held?.()) return this.#returnable(place(this.#directory, request), tenant);
-    if (this.#looks.has(tenant)) return undefined;
+    const look = this.#looks.get(tenant);
+    if (!request.held?.()) {
+      // What was free while it was held is free still, and nobody tells of it again.
+      const only = look?.lanes.delete(lane) ? undefined : at;
+      return this.#returnable(place(this.#directory, request, only), tenant);
+    }
+    if (look) {
+      look.lanes.add(lane);
+      return undefined;
+    }
+    const lanes = new Set([lane]);
     const timer = this.#timers.setTimeout(() => {
       this.#looks.delete(tenant);
-      this.freed(tenant);
+      this.#serve(tenant, lanes);
     }, HELD_POLL_MS);
-    this.#looks.set(tenant, timer);
+    this.#looks.set(tenant, { timer, lanes });
     return undefined;
   }
 
   /** No agent tells of a slot that is given back unused. The next one has it a moment later, as it may come back from `placed`. */
-  #returnable(placement: Placement | undefined, tenant: string): Placement | undefined {
+  #returnable(placement: SlotPlacement | undefined, tenant: string): Placement | undefined {
     if (!placement) return undefined;
     const release = () => {
       placement.release();
-      queueMicrotask(() => this.freed(tenant));
+      queueMicrotask(() => this.freed(tenant, placement.at));
     };
     return { ...placement, release };
   }
 
   #forget(tenant: string): void {
     this.#tenants.delete(tenant);
-    this.#timers.clearTimeout(this.#looks.get(tenant));
+    this.#timers.clearTimeout(this.#looks.get(tenant)?.timer);
     this.#looks.delete(tenant);
   }
 }
@@ -136,4 +158,13 @@ function laneOf({ wanted: { caller, cluster, template, language }, refused, held
     [...refused],
     held !== undefined,
   ]);
+}
+
+/** Requests of one group want the same template at the same place. */
+function groupOf({ wanted: { cluster, template } }: SlotRequest): string {
+  return groupName(cluster, template);
+}
+
+function groupName(cluster: string | null, template: string): string {
+  return JSON.stringify([cluster, template]);
 }
