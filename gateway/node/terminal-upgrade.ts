@@ -7,11 +7,8 @@ import { toFailure } from '../http/problem-response.ts';
 import { TERMINAL_SUBPROTOCOL } from '../terminals/terminal-request.ts';
 import type { OpenedTerminal, TerminalSocketPort } from '../terminals/terminal-socket.ts';
 import { answerRaw, rawRequestId } from './raw-answer.ts';
+import { closeSocket, nameOversizedMessages } from './ws-socket.ts';
 
-/** ws closes with these when a message is over `maxPayload`, or in more pieces than it may be; Podgate has a code of its own for both. */
-const WS_TOO_LARGE: ReadonlySet<number | undefined> = new Set([1009, 1008]);
-const TOO_LARGE = 4413;
-const CLOSE_TIMEOUT_MS = 5_000;
 /** A peer that has not answered the last ping by the next is gone. */
 const PING_MS = 20_000;
 
@@ -78,9 +75,7 @@ function join(webSocket: WebSocket, opened: OpenedTerminal, pingMs: number): voi
     webSocket.ping();
   }, pingMs);
   webSocket.on('pong', heard);
-  const close = webSocket.close.bind(webSocket);
-  webSocket.close = (code, reason) =>
-    WS_TOO_LARGE.has(code) ? close(TOO_LARGE, 'too_large') : close(code, reason);
+  nameOversizedMessages(webSocket);
   webSocket.on('error', () => {});
   const handlers = opened.take(portOf(webSocket, heard));
   webSocket.on('message', (data: RawData, isBinary: boolean) => {
@@ -105,9 +100,7 @@ function portOf(webSocket: WebSocket, heard: () => void): TerminalSocketPort {
     },
     close(code, reason) {
       webSocket.resume();
-      webSocket.close(code, reason);
-      const timer = setTimeout(() => webSocket.terminate(), CLOSE_TIMEOUT_MS);
-      webSocket.once('close', () => clearTimeout(timer));
+      closeSocket(webSocket, code, reason);
     },
   };
 }

@@ -14,12 +14,8 @@ import { AGENT_LINK_PATH, AGENT_SUBPROTOCOL } from '../routes/agents.ts';
 import { isTerminalPath } from '../terminals/terminal-request.ts';
 import { answerRaw, rawRequestId } from './raw-answer.ts';
 import { createTerminalUpgrades } from './terminal-upgrade.ts';
+import { closeSocket, nameOversizedMessages, terminateAfter } from './ws-socket.ts';
 
-/** ws closes with these when a message is over `maxPayload`, or in more pieces than it may be; the protocol has a code of its own for both. */
-const WS_TOO_LARGE: ReadonlySet<number | undefined> = new Set([1009, 1008]);
-const TOO_LARGE = 4413;
-/** A peer that does not finish the closing handshake is cut off. */
-const CLOSE_TIMEOUT_MS = 5_000;
 /** What anybody may send before WELCOME: HELLO, and the WebSocket's own frames around it. */
 const MAX_GREETING_BYTES = MAX_HELLO_BYTES + 1_024;
 /** Behind so many messages of one link the others have their turn, once what was read with them is dealt with. */
@@ -117,8 +113,7 @@ function boundGreeting(webSocket: WebSocket, socket: Duplex, link: AcceptedLink)
     if (link.joined) return;
     link.close('too_large');
     webSocket.pause();
-    const timer = setTimeout(() => webSocket.terminate(), LINGER_MS);
-    webSocket.once('close', () => clearTimeout(timer));
+    terminateAfter(webSocket, LINGER_MS);
   };
   socket.on('data', count);
 }
@@ -142,18 +137,7 @@ function portOf(webSocket: WebSocket, socket: Duplex): LinkSocketPort {
       }
       webSocket.send(message, { binary: true }, () => sent());
     },
-    close(code, reason) {
-      webSocket.close(code, reason);
-      const timer = setTimeout(() => webSocket.terminate(), CLOSE_TIMEOUT_MS);
-      webSocket.once('close', () => clearTimeout(timer));
-    },
+    close: (code, reason) => closeSocket(webSocket, code, reason),
     terminate: () => webSocket.terminate(),
   };
-}
-
-/** ws chooses its close code by itself when a message is too large, through the socket's own `close`. */
-function nameOversizedMessages(webSocket: WebSocket): void {
-  const close = webSocket.close.bind(webSocket);
-  webSocket.close = (code, reason) =>
-    WS_TOO_LARGE.has(code) ? close(TOO_LARGE, 'too_large') : close(code, reason);
 }
