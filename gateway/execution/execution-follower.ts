@@ -1,10 +1,11 @@
-import { type ErrorCode, Failure } from '../../shared/errors.ts';
+import type { ErrorCode, Failure } from '../../shared/errors.ts';
 import type { IdParts } from '../../shared/ids.ts';
 import { toBase64Url } from '../../shared/jose.ts';
 import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { ExecutionResult } from '../../shared/messages.ts';
 import type { Caller } from '../auth/caller.ts';
 import { watchKey } from '../auth/watch-key.ts';
+import { notHere } from '../clusters/ask-instance.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { toFailure } from '../http/problem-response.ts';
@@ -68,7 +69,7 @@ export class ExecutionFollower implements OutputSource {
   constructor(order: FollowOrder, deps: FollowDeps) {
     const { executionId, parts, caller, from } = order;
     const link = deps.directory.linkTo(parts);
-    if (!link) throw new Failure('no_agent', 'The agent that has this execution is not connected here.');
+    if (!link) throw notHere('execution');
     this.#deps = deps;
     this.#order = order;
     this.#reader = order.reader ?? toBase64Url(deps.random(READER_BYTES));

@@ -3,6 +3,7 @@ import { HeldBytes } from '../../shared/held-bytes.ts';
 import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import type { TerminalSize } from '../../shared/session-messages.ts';
+import { notHere } from '../clusters/ask-instance.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import type { AgentMessage } from '../link/link-state.ts';
 import { refusalCode } from './agent-codes.ts';
@@ -106,7 +107,7 @@ export class InputStream {
     const link = await joinedSister(this.#deps, this.#options, () => !this.#isOver);
     if (this.#isOver) return;
     if (!link) {
-      this.#fail(new Failure('no_agent', 'The agent that has this program is not connected here.'));
+      this.#fail(notHere('program'));
       return;
     }
     const { executionId, writer } = this.#options;

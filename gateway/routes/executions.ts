@@ -2,6 +2,7 @@ import { errorEvent, executionStatus, gapEvent, outputEvent, resultEvent } from 
 import { Failure } from '../../shared/errors.ts';
 import { type IdParts, MAX_ID_CHARS } from '../../shared/ids.ts';
 import { type Caller, mayUseCluster, mayUseTemplate } from '../auth/caller.ts';
+import { askInstance } from '../clusters/ask-instance.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { createBeginnings } from '../execution/beginnings.ts';
 import type { ReceivedBytes } from '../execution/check-exit.ts';
@@ -31,13 +32,9 @@ export function createExecutionRoutes(deps: ExecutionRoutesDeps): Route[] {
   ): Promise<Response> => {
     const id = params.id ?? '';
     const parts = await openOwn(ids, id, caller);
-    const askOver = (): Promise<StatusAnswer | null> => {
-      const link = directory.linkTo(parts);
-      if (!link) throw new Failure('no_agent', 'The agent that has this execution is not connected here.');
-      // A link that goes while it is asked leaves the question to its sister.
-      return question(link, id).then((answer) => (answer || link.joined ? answer : askOver()));
-    };
-    const answer = await askOver();
+    const answer = await askInstance(directory, { ...parts, what: 'execution' }, (link) =>
+      question(link, id),
+    );
     if (!answer) throw new Failure('agent_lost', 'The agent did not say in time.', { started: 'unknown' });
     const status = describeExecution(id, parts.cluster, answer, beganMs);
     if (!status) throw unknownExecution(id);

@@ -5,6 +5,7 @@ import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import { signalRequest, stdinResponse } from '../../shared/session-api.ts';
 import type { SignalState } from '../../shared/signals.ts';
 import { keyEnded, watchKey } from '../auth/watch-key.ts';
+import { notHere } from '../clusters/ask-instance.ts';
 import { NO_AGENT_RETRY_MS } from '../clusters/placement.ts';
 import { type InputEnd, InputStream } from '../execution/input-stream.ts';
 import { noMemory } from '../execution/memory-budget.ts';
@@ -37,7 +38,7 @@ export function createProgramInputRoutes(deps: ProgramInputDeps): Route[] {
     const { close } = checkSchema(stdinQuery, Object.fromEntries(new URL(request.url).searchParams));
     const executionId = params.id ?? '';
     const parts = await openOwn(ids, executionId, caller);
-    if (!directory.linkTo(parts)) throw notHere();
+    if (!directory.linkTo(parts)) throw notHere('program');
     const memory = requestMemory.reserve(caller.holder);
     const verdict = memory.grow(STREAM_WINDOW_BYTES);
     if (verdict !== 'taken') throw noMemory(verdict);
@@ -104,7 +105,7 @@ export function createProgramInputRoutes(deps: ProgramInputDeps): Route[] {
     release();
     const executionId = context.params.id ?? '';
     const link = directory.linkTo(await openOwn(ids, executionId, context.caller));
-    if (!link) throw notHere();
+    if (!link) throw notHere('program');
     const question = { execution_id: executionId, signal: asked.signal };
     const answer = await link.questions.signal(question, STATUS_TIMEOUT_MS);
     if (answer?.state === 'sent') return new Response(null, { status: 204 });
@@ -146,11 +147,6 @@ export function createProgramInputRoutes(deps: ProgramInputDeps): Route[] {
       },
     },
   ];
-}
-
-function notHere(): Failure {
-  const detail = 'The agent that has this program is not connected here.';
-  return new Failure('no_agent', detail, { retryAfterMs: NO_AGENT_RETRY_MS });
 }
 
 function unsent(state: Exclude<SignalState, 'sent'>, id: string): Failure {

@@ -1,6 +1,7 @@
 import { Failure } from '../../shared/errors.ts';
 import { MAX_TERMINAL_SIDE, MAX_TERMINALS } from '../../shared/limits.ts';
 import { terminalName } from '../../shared/session-messages.ts';
+import { askInstance } from '../clusters/ask-instance.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { CANCEL_TIMEOUT_MS } from '../execution/sister-link.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
@@ -47,8 +48,10 @@ export function createSessionTerminalRoutes(
   async function end(context: KeyedContext): Promise<Response> {
     const { place, name, terminal } = await terminalOf(context);
     if (!terminal) throw noTerminal(name);
-    const link = directory.linkTo({ ...place, tenant: context.caller.tenant });
-    const answer = await link?.questions.cancel(terminal.execution_id, 'cancelled', CANCEL_TIMEOUT_MS);
+    const at = { ...place, tenant: context.caller.tenant, what: 'session' } as const;
+    const answer = await askInstance(directory, at, ({ questions }) =>
+      questions.cancel(terminal.execution_id, 'cancelled', CANCEL_TIMEOUT_MS),
+    );
     if (!answer) throw new Failure('agent_lost', 'The agent did not say in time.', { started: 'yes' });
     return new Response(null, { status: 204 });
   }

@@ -5,8 +5,8 @@ import type { FromAgent } from '../../shared/messages.ts';
 import type { SessionResponse } from '../../shared/session-api.ts';
 import { MAX_SESSIONS_LISTED, type SessionAsk, type SessionState } from '../../shared/session-messages.ts';
 import { type Caller, mayUseCluster, mayUseTemplate } from '../auth/caller.ts';
+import { askInstance } from '../clusters/ask-instance.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
-import { NO_AGENT_RETRY_MS } from '../clusters/placement.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import type { SessionPageCollector } from './session-page.ts';
 import { createSessionTimes } from './session-times.ts';
@@ -55,26 +55,22 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
     };
   }
 
-  /** A link that goes while it is asked leaves the question to its sister. */
-  async function askInstance(
+  async function askAt(
     { tenant, principal }: Caller,
     place: Pick<SessionPlace, 'instance' | 'cluster'>,
     question: Omit<SessionAsk, 'ref' | 'principal'>,
     withinMs = ANSWER_TIMEOUT_MS,
   ): Promise<FromAgent['SESSION'] & { asks: number }> {
     const untilMs = elapsed() + withinMs;
-    for (let asks = 1; ; asks += 1) {
-      const link = directory.linkTo({ ...place, tenant });
-      if (!link)
-        throw new Failure('no_agent', 'The agent that has this session is not connected here.', {
-          retryAfterMs: NO_AGENT_RETRY_MS,
-        });
+    let asks = 0;
+    const at = { ...place, tenant, what: 'session' } as const;
+    const answer = await askInstance(directory, at, async ({ questions }) => {
       const leftMs = Math.min(untilMs - elapsed(), ANSWER_TIMEOUT_MS);
-      const answer = leftMs > 0 && (await link.questions.sessions({ ...question, principal }, leftMs));
-      if (answer) return { ...answer, asks };
-      if (link.joined || leftMs <= 0)
-        throw new Failure('agent_lost', 'The agent did not say in time.', { started: 'no' });
-    }
+      asks += 1;
+      return leftMs > 0 ? questions.sessions({ ...question, principal }, leftMs) : null;
+    });
+    if (!answer) throw new Failure('agent_lost', 'The agent did not say in time.', { started: 'no' });
+    return { ...answer, asks };
   }
 
   async function listOf(
@@ -86,7 +82,7 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
     const untilMs = elapsed() + LIST_TIMEOUT_MS;
     for (;;) {
       const question = { action: 'list', session_id: null, ttl_ms: null, skip } as const;
-      const { sessions, total } = await askInstance(caller, place, question, untilMs - elapsed());
+      const { sessions, total } = await askAt(caller, place, question, untilMs - elapsed());
       skip += sessions.length;
       add(sessions.map((state) => describe(caller, place.instance, state)));
       // However many it claims: no instance has more.
@@ -105,7 +101,7 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
     async ask(caller, place, action, ttlMs) {
       const { id, instance, cluster, template } = place;
       const question = { action, session_id: id, ttl_ms: ttlMs ?? null, skip: 0 };
-      const { sessions } = await askInstance(caller, place, question);
+      const { sessions } = await askAt(caller, place, question);
       const [state] = sessions;
       if (!state) throw noSession(id);
       return describe(caller, instance, { ...state, session_id: id, cluster, template });
@@ -113,7 +109,7 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
     async terminals(caller, place) {
       const { id } = place;
       const question = { action: 'get', session_id: id, ttl_ms: null, skip: 0 } as const;
-      const { sessions } = await askInstance(caller, place, question);
+      const { sessions } = await askAt(caller, place, question);
       const [state] = sessions;
       if (!state) throw noSession(id);
       return state.terminals ?? [];
@@ -121,7 +117,7 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
     async end(caller, place) {
       const { id } = place;
       const question = { action: 'end', session_id: id, ttl_ms: null, skip: 0 } as const;
-      const { total, asks } = await askInstance(caller, place, question);
+      const { total, asks } = await askAt(caller, place, question);
       // Asked again, because a link went with the answer: that it is not there any more is what was asked for.
       if (total === 0 && asks === 1) throw noSession(id);
     },

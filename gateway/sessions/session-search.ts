@@ -1,8 +1,9 @@
-import { Failure } from '../../shared/errors.ts';
+import type { Failure } from '../../shared/errors.ts';
 import { MAX_ATTEMPTS } from '../../shared/limits.ts';
 import type { Caller } from '../auth/caller.ts';
+import { notHere } from '../clusters/ask-instance.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
-import { NO_AGENT_RETRY_MS, type Placement } from '../clusters/placement.ts';
+import type { Placement } from '../clusters/placement.ts';
 import type { ExecutionEvent } from '../execution/execution-event.ts';
 import type { RunClocks } from '../execution/run-clocks.ts';
 import type { Search } from '../execution/slot-search.ts';
@@ -52,9 +53,7 @@ export class SessionSearch implements Search {
 
   timeOut(): void {
     this.stop();
-    const detail = 'The agent that has this session is not connected here.';
-    const failure = new Failure('no_agent', detail, { retryAfterMs: NO_AGENT_RETRY_MS });
-    this.#options.apply({ type: 'queue_over', failure });
+    this.#options.apply({ type: 'queue_over', failure: notHere('session') });
   }
 
   stop(): void {

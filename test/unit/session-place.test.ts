@@ -1,4 +1,10 @@
 import { expect, test } from 'vitest';
+import { ClusterDirectory } from '../../gateway/clusters/cluster-directory.ts';
+import { NO_AGENT_RETRY_MS } from '../../gateway/clusters/placement.ts';
+import type { Ids } from '../../gateway/gateway-deps.ts';
+import type { KeyedContext, KeyedRoute } from '../../gateway/http/route.ts';
+import { createSessionTerminalRoutes } from '../../gateway/routes/session-terminals.ts';
+import type { SessionBook } from '../../gateway/sessions/session-book.ts';
 import type { SessionAsk } from '../../shared/session-messages.ts';
 import { createGatewayBench, problemOf } from '../fakes/gateway-bench.ts';
 import type { MockAgent } from '../fakes/mock-agent.ts';
@@ -80,5 +86,38 @@ test('a session that is not there is not ended; one whose link goes with the ans
   const before = asksOf(other).length;
   asked.cut();
   await answer(other, before + 1, false);
+  expect((await ending).status).toBe(204);
+});
+
+test('a terminal whose agent goes before it is told to end it is 503 no_agent: nothing was sent', async () => {
+  const none = { now: () => 0, elapsed: () => 0, maxLinksPerTenant: 1, onFreed() {} };
+  const directory = new ClusterDirectory(none);
+  const place = { id: 's', cluster: 'lab', instance: 'gone', template: 'default' };
+  const book = {
+    find: async () => place,
+    terminals: async () => [{ name: 'main', execution_id: 'x' }],
+  } as Partial<SessionBook> as SessionBook;
+  const routes = createSessionTerminalRoutes({ ids: {} as Ids, directory }, book);
+  const end = routes.find(({ method }) => method === 'DELETE') as KeyedRoute;
+  const asked = { params: { id: 's', name: 'main' }, caller: { tenant: 'acme' }, pathCluster: null };
+  await expect(end.handle(asked as unknown as KeyedContext)).rejects.toMatchObject({
+    code: 'no_agent',
+    started: 'no',
+    retryAfterMs: NO_AGENT_RETRY_MS,
+  });
+});
+
+test('a terminal whose link goes while it is ended is ended by its sister', async () => {
+  const { bench, agent, linked, key, path } = await open();
+  const ending = bench.ask(`${path}/terminals/main`, { method: 'DELETE', key });
+  await until(() => asksOf(agent).length === 2);
+  const { ref, session_id } = asksOf(agent).at(-1) as SessionAsk;
+  const terminals = [{ name: 'main', execution_id: 'x' }];
+  agent.silent = true;
+  agent.send('SESSION', { ref, sessions: [{ ...STATE, session_id: session_id ?? '', terminals }], total: 1 });
+  await agent.seen('CANCEL');
+  const sister = await linked();
+  agent.cut();
+  await sister.seen('CANCEL');
   expect((await ending).status).toBe(204);
 });
