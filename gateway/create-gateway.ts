@@ -19,7 +19,6 @@ import { createAgentRoutes } from './routes/agents.ts';
 import { createClusterRoutes } from './routes/clusters.ts';
 import { createExecuteRoutes } from './routes/execute.ts';
 import { createExecutionRoutes, openOwn } from './routes/executions.ts';
-import { FILE_DOCS } from './routes/file-docs.ts';
 import { createFileRoutes } from './routes/files.ts';
 import { createHealthRoutes } from './routes/health.ts';
 import { createOpenapiRoute } from './routes/openapi.ts';
@@ -172,18 +171,9 @@ export function createGateway(deps: GatewayDeps): Gateway {
     ...createSessionRoutes({ ...deps, directory, requestMemory, requireOpen, start, keyed }),
     ...createProgramInputRoutes({ ...deps, directory, requestMemory, requireOpen, start, keyed }),
     ...createAgentRoutes(),
+    ...createFileRoutes(deps),
   ];
-  const router = createRouter(
-    [...routes, createOpenapiRoute([...routes, ...FILE_DOCS], config.version)],
-    [
-      {
-        path: '/v1/files',
-        scope: 'files',
-        app: (callerOf) => createFileRoutes({ ...deps, store: deps.fileStore, callerOf }),
-      },
-    ],
-    deps,
-  );
+  const router = createRouter([...routes, createOpenapiRoute(routes, config.version)], deps);
 
   function close(): void {
     if (closed) return;

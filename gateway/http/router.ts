@@ -18,26 +18,17 @@ export type RouterDeps = {
   log: Log;
 };
 
-/** Routes that are a hono app of their own: they get the caller once key and rate are checked. */
-export type MountedApp = {
-  path: `/${string}`;
-  scope: Scope;
-  app: (callerOf: (context: Context) => Caller) => Hono;
-};
-
-type Env = { Bindings: { requestId: string; info: RequestInfo }; Variables: { caller: Caller } };
+type Env = { Bindings: { requestId: string; info: RequestInfo } };
 
 const PREFIX = '/clusters/:clusterName';
 
 /** Answers every request: routes, and problem+json for whatever they throw and for what there is no route for. */
 export function createRouter(
   routes: readonly Route[],
-  mounted: readonly MountedApp[],
   deps: RouterDeps,
 ): (request: Request, info?: RequestInfo) => Promise<Response> {
   const app = new Hono<Env>();
   for (const [path, methods] of byPath(routes)) mountPath(app, path, methods, deps);
-  for (const each of mounted) mountApp(app, each, deps);
   app.notFound(({ env, req }) => {
     // Base URLs of other APIs end with it.
     const hint = req.path.startsWith('/v1/v1/') ? ' The base URL of a gateway is without /v1.' : '';
@@ -93,28 +84,6 @@ function refuseKey({ method, headers }: Request): void {
   if (method !== 'POST' || !headers.has('idempotency-key')) return;
   const message = 'This route takes no Idempotency-Key: executions do, and bash and execute of a session.';
   throw new Failure('invalid_request', message, { errors: [{ path: 'Idempotency-Key', message }] });
-}
-
-function mountApp(app: Hono<Env>, { path, scope, app: create }: MountedApp, deps: RouterDeps): void {
-  const inner = create((context) => context.get('caller'));
-  const allowed = new Map<string, Set<string>>();
-  for (const { path: at, method } of inner.routes) {
-    const whole = at === '/' ? path : path + at;
-    allowed.set(whole, (allowed.get(whole) ?? new Set()).add(method));
-  }
-  for (const prefix of ['', PREFIX]) {
-    for (const [at, methods] of allowed) {
-      const listed = [...methods, ...(methods.has('GET') ? ['HEAD'] : [])];
-      app.on(listed, prefix + at, async (context, next) => {
-        const caller = await admit(context.req.raw, [scope], deps);
-        refuseKey(context.req.raw);
-        context.set('caller', caller);
-        await next();
-      });
-    }
-    app.route(prefix + path, inner);
-    for (const [at, methods] of allowed) app.all(prefix + at, otherMethod([...methods]));
-  }
 }
 
 /** 405 with Allow; OPTIONS says the same without being a failure. No CORS: browsers of other sites are not served. */

@@ -1,9 +1,9 @@
-import { Hono } from 'hono';
 import type { Caller } from '../../gateway/auth/caller.ts';
 import type { FileStore } from '../../gateway/files/file-store.ts';
+import type { Timers } from '../../gateway/gateway-deps.ts';
 import type { DiscardBounds } from '../../gateway/http/discard.ts';
+import { createRouter } from '../../gateway/http/router.ts';
 import { createFileRoutes } from '../../gateway/routes/files.ts';
-import { Failure, toProblem } from '../../shared/errors.ts';
 
 const CALLER: Caller = {
   kind: 'callers',
@@ -33,25 +33,36 @@ const CALLER: Caller = {
   expiresAtMs: Number.POSITIVE_INFINITY,
 };
 
-/** The routes of files under an app that answers Failures as the gateway does; the caller is whom `Test-Caller` describes. */
-export function createFileRoutesApp(store: FileStore, discard?: DiscardBounds): Hono {
+/** The routes of files behind the gateway's router; the caller is whom `Test-Caller` describes. */
+export function createFileRoutesApp(fileStore: FileStore, discard?: DiscardBounds) {
+  const timers: Timers = {
+    setTimeout,
+    clearTimeout: (timer) => clearTimeout(timer as NodeJS.Timeout),
+  };
   const routes = createFileRoutes({
-    store,
-    callerOf: (context) => ({ ...CALLER, ...JSON.parse(context.req.header('test-caller') ?? '{}') }),
+    fileStore,
     now: () => 0,
     authenticator: {
       watchRevocation: () => ({ signal: new AbortController().signal, [Symbol.dispose]() {} }),
     },
-    timers: { setTimeout, clearTimeout: (timer) => clearTimeout(timer as NodeJS.Timeout) },
+    timers,
     ...(discard ? { discard } : {}),
   });
-  const app = new Hono().route('/v1/files', routes);
-  app.onError((error) => {
-    const failure = error instanceof Failure ? error : new Failure('internal', 'failed', { cause: error });
-    return Response.json(toProblem(failure, 'request-1'), {
-      status: failure.status,
-      headers: { 'Content-Type': 'application/problem+json' },
-    });
+  const fetch = createRouter(routes, {
+    authenticator: {
+      authenticate: async ({ headers }) => ({ ...CALLER, ...JSON.parse(headers.get('test-caller') ?? '{}') }),
+    },
+    rateLimiter: { take() {} },
+    timers,
+    random: (bytes) => new Uint8Array(bytes),
+    log() {},
   });
-  return app;
+  return {
+    fetch: (request: Request) => fetch(request),
+    request(path: string, init?: RequestInit) {
+      const request = new Request(new URL(path, 'http://gateway'), init);
+      request.headers.set('X-Request-Id', 'request-1');
+      return fetch(request);
+    },
+  };
 }
