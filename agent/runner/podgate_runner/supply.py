@@ -228,7 +228,10 @@ class Supply:
             if leftovers:
                 self._give_up("What was left when the zygote died stays: %s." % ", ".join(leftovers))
                 return
-        self.begin()
+        try:
+            self.begin()
+        except OSError as error:
+            self._give_up("The zygote could not be started again: %s." % error.strerror)
 
     def _give_up(self, sentence):
         self.trouble = self.trouble or sentence

@@ -96,6 +96,16 @@ describePython('a zygote that is killed from outside', (python) => {
     expect(ran.exit.failure).toMatchObject({ code: 'runner_error', started: 'no' });
     expect(await sandbox.client.reset(patience())).toEqual({ ok: false, leftovers: [expect.any(String)] });
   });
+
+  test('between programs ends the sandbox with a sentence where no other can be made', async () => {
+    await using sandbox = await createSandbox({ python });
+    await bound(sandbox, 'NPROC', 1);
+    await killZygote(sandbox);
+    const ran = await sandbox.run('print("after")');
+    expect(ran.exit.failure).toMatchObject({ code: 'runner_error', started: 'no' });
+    expect(ran.exit.failure?.detail).toContain('could not be started again');
+    expect(await sandbox.client.reset(patience())).toEqual({ ok: false, leftovers: [expect.any(String)] });
+  });
 });
 
 describePython('fresh namespaces that are killed from outside', (python) => {
@@ -245,6 +255,11 @@ async function killZygote(sandbox: Sandbox): Promise<void> {
   kill(zygote);
   while (existsSync(`/proc/${zygote}`)) await sandbox.client.ping(patience());
   await sandbox.client.ping(patience());
+}
+
+/** The most of it that the kernel lets the runner have from here on. */
+async function bound(sandbox: Sandbox, limit: 'NPROC' | 'NOFILE', most: number): Promise<void> {
+  await sandbox.neighbour(`import resource as r; r.prlimit(1, r.RLIMIT_${limit}, (${most}, ${most}))`);
 }
 
 function kill(pid: number | undefined): void {
