@@ -235,6 +235,9 @@ class Runner(AgentSide):
         if execution.place.keeps_files and execution.main_pid:
             # Its parent died, so it is the runner's child now, and its end is ours to see.
             self._on_children()
+            if processes.read(execution.place.proc_fd, execution.main_pid) is None:
+                # Unless it was buried before anybody waited for it.
+                execution.on_link_gone()
         else:
             execution.on_link_gone()
         return True

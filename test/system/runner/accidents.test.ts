@@ -106,6 +106,30 @@ describePython('a zygote that is killed from outside', (python) => {
     expect(ran.exit.failure?.detail).toContain('could not be started again');
     expect(await sandbox.client.reset(patience())).toEqual({ ok: false, leftovers: [expect.any(String)] });
   });
+
+  test('leaves no program without its end that was cancelled before anybody heard of its begin', async () => {
+    await using sandbox = await createSandbox({ python });
+    const begun = `/proc/${sandbox.pid}/root${sandbox.workspace}/begun`;
+    const child = sandbox.waiting()?.pid as number;
+    process.kill(child, 'SIGSTOP');
+    const ran = await sandbox.run('open("begun", "w").close()\nimport time; time.sleep(60)', {
+      timeoutMs: 3_000,
+      onExecution: async (execution) => {
+        await sandbox.client.ping(patience());
+        process.kill(sandbox.pid, 'SIGSTOP');
+        execution.cancel('caller_left');
+        await setImmediate();
+        process.kill(child, 'SIGCONT');
+        await until(() => existsSync(begun));
+        const zygote = zygoteOf(sandbox);
+        kill(zygote);
+        await until(() => processesBelow(zygote as number)[0]?.state === 'Z');
+        process.kill(sandbox.pid, 'SIGCONT');
+      },
+    });
+    expect(ran.result).toMatchObject({ outcome: 'cancelled' });
+    expect((await sandbox.run('print("next")')).stdout).toBe('next\n');
+  });
 });
 
 describePython('fresh namespaces that are killed from outside', (python) => {
