@@ -70,10 +70,15 @@ class Collector:
             return
         try:
             deeper = tree.open_directory(name, fd)
+            try:
+                entries = _entries(deeper)
+            except OSError:
+                os.close(deeper)
+                raise
         except OSError:
             self._omit(path, "unreadable")
             return
-        stack.append((deeper, path + b"/", _entries(deeper)))
+        stack.append((deeper, path + b"/", entries))
 
     def _look(self, fd, path, name):
         try:

@@ -237,6 +237,24 @@ describePython('a program that is killed from outside', (python) => {
     expect((await sandbox.run('print("next")')).stdout).toBe('next\n');
   });
 
+  test('in a tree that is deeper than the runner can open has what lies too deep for it named', async () => {
+    await using sandbox = await createSandbox({ python });
+    await bound(sandbox, 'NOFILE', 64);
+    const ran = await sandbox.run(py`
+      import os
+      open("here", "w").close()
+      for n in range(100):
+          os.mkdir("d")
+          os.chdir("d")
+      open("there", "w").close()
+    `);
+    expect([...ran.files.keys()]).toEqual(['here']);
+    expect(ran.result.files_omitted).toEqual([
+      { path: expect.stringMatching(/^d(\/d)+$/), reason: 'unreadable' },
+    ]);
+    expect((await sandbox.run('print("next")')).stdout).toBe('next\n');
+  });
+
   test('has nothing of the peak of the one before', async () => {
     await using group = createGroup();
     group.write({ 'memory.peak': 240 * MIB });
