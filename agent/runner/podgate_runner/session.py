@@ -239,7 +239,9 @@ class SessionRunner(Runner):
         """Whatever becomes of the keeper, its own wire tells."""
 
     def on_link_gone(self, link):
-        self._break("The process that starts programs ended.")
+        if self._kept is None or self._kept.link is link:
+            self._break("The process that starts programs ended.")
+        # A zygote that the place outlives is not replaced: nobody will need another.
         return True
 
     def _on_children(self):

@@ -83,4 +83,19 @@ describePython('a session whose keeper is killed', (python) => {
     // And not that it took too long.
     expect((await asked).exit.failure).toMatchObject({ ...LOST, detail: expect.stringContaining('ended') });
   });
+
+  test('is told apart from one whose namespaces outlive the zygote that made them', async () => {
+    await using sandbox = await createSandbox({
+      python,
+      config: { place: 'fresh', languages: ['python', 'bash'] },
+    });
+    const [zygote] = sandbox.processes().filter(({ parent }) => parent === sandbox.pid);
+    await sandbox.run('', OPEN);
+    await sandbox.run('kept = 1', PYTHON);
+    process.kill(zygote?.pid as number, 'SIGKILL');
+    await until(() => !processesBelow(sandbox.pid).some(({ pid }) => pid === zygote?.pid));
+    expect((await sandbox.run('print(kept)', PYTHON)).stdout).toBe('1\n');
+    const bash = { language: 'bash', session: { do: 'bash', input: false } } as const;
+    expect((await sandbox.run('echo up', bash)).stdout).toBe('up\n');
+  });
 });
