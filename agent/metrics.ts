@@ -23,32 +23,86 @@ export type Metrics = {
 };
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const PLACE = ['cluster', 'template'] as const;
+type Place = { cluster: string; template: string };
 
-export function createMetrics({ clusters, links, running, sessionsIn }: MetricsDeps): Metrics {
-  const registers = [new Registry()];
-  const [registry] = registers as [Registry];
-  const place = ['cluster', 'template'] as const;
+export function createMetrics(deps: MetricsDeps): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  measurePools(deps, registers);
+  measureCanaries(deps, registers);
+  measureAgent(deps, registers);
+  return {
+    contentType: registry.contentType,
+    render: () => registry.metrics(),
+    observe: measureExecutions(deps, registers),
+    observeSession: measureSessions(deps, registers),
+  };
+}
+
+function measureExecutions({ clusters }: MetricsDeps, registers: Registry[]): Metrics['observe'] {
   const executions = new Counter({
     name: 'podgate_agent_executions_total',
     help: 'Executions by outcome, refusals by code',
-    labelNames: [...place, 'outcome'],
+    labelNames: [...PLACE, 'outcome'],
     registers,
   });
   const phases = new Histogram({
     name: 'podgate_agent_phase_seconds',
     help: 'Time per phase: accept (START to ACCEPT), start (to STARTED), run (to EXIT), reset (to a settled sandbox)',
-    labelNames: [...place, 'phase'],
+    labelNames: [...PLACE, 'phase'],
     buckets: SECONDS,
     registers,
   });
+  return ({ start: { cluster, template }, outcome, refused, acceptMs, startMs, runMs, resetMs }) => {
+    // A refused START may name anything: labels are only what this agent serves.
+    const known = [...clusters()].some((one) => one.name === cluster && one.pool(template));
+    const labels = known ? { cluster, template } : { cluster: '', template: '' };
+    executions.inc({ ...labels, outcome });
+    if (refused) return;
+    for (const [phase, ms] of [
+      ['accept', acceptMs],
+      ['start', startMs],
+      ['run', runMs],
+      ['reset', resetMs],
+    ] as const)
+      if (ms !== null) phases.observe({ ...labels, phase }, ms / 1_000);
+  };
+}
+
+function measureSessions(
+  { clusters, sessionsIn }: MetricsDeps,
+  registers: Registry[],
+): Metrics['observeSession'] {
+  const sessions = new Counter({
+    name: 'podgate_agent_sessions_total',
+    help: 'Sessions that began, and those that ended, by why',
+    labelNames: [...PLACE, 'event'],
+    registers,
+  });
   new Gauge({
-    name: 'podgate_agent_sandboxes',
-    help: 'Sandboxes by state',
-    labelNames: [...place, 'state'],
+    name: 'podgate_agent_sessions',
+    help: 'Sessions that live: each has a sandbox to itself',
+    labelNames: PLACE,
     registers,
     collect() {
       this.reset();
-      eachPool((labels, pool) => {
+      eachPool(clusters(), (labels, pool) => this.set(labels, sessionsIn(pool)));
+    },
+  });
+  return ({ start: { cluster, template }, end }) =>
+    sessions.inc({ cluster, template, event: end ? end.why : 'began' });
+}
+
+function measurePools({ clusters }: MetricsDeps, registers: Registry[]): void {
+  new Gauge({
+    name: 'podgate_agent_sandboxes',
+    help: 'Sandboxes by state',
+    labelNames: [...PLACE, 'state'],
+    registers,
+    collect() {
+      this.reset();
+      eachPool(clusters(), (labels, pool) => {
         const counts = pool.counts();
         for (const state of SANDBOX_STATES)
           if (state !== 'gone') this.set({ ...labels, state }, counts[state]);
@@ -58,42 +112,40 @@ export function createMetrics({ clusters, links, running, sessionsIn }: MetricsD
   new Gauge({
     name: 'podgate_agent_slots',
     help: 'Executions that could begin now, and those that wait for a sandbox',
-    labelNames: [...place, 'kind'],
+    labelNames: [...PLACE, 'kind'],
     registers,
     collect() {
       this.reset();
-      eachPool((labels, pool) => {
+      eachPool(clusters(), (labels, pool) => {
         this.set({ ...labels, kind: 'free' }, pool.capacity());
         this.set({ ...labels, kind: 'waiting' }, pool.counts().waiting);
       });
     },
   });
-  const sessions = new Counter({
-    name: 'podgate_agent_sessions_total',
-    help: 'Sessions that began, and those that ended, by why',
-    labelNames: [...place, 'event'],
-    registers,
-  });
   new Gauge({
-    name: 'podgate_agent_sessions',
-    help: 'Sessions that live: each has a sandbox to itself',
-    labelNames: place,
+    name: 'podgate_agent_refuses',
+    help: 'Templates that cannot serve now, by the code that callers get',
+    labelNames: [...PLACE, 'code'],
     registers,
     collect() {
       this.reset();
-      for (const cluster of clusters())
-        for (const pool of cluster.pools())
-          this.set({ cluster: cluster.name, template: pool.template.name }, sessionsIn(pool));
+      eachPool(
+        clusters(),
+        (labels, { trouble }) => trouble && this.set({ ...labels, code: trouble.code }, 1),
+      );
     },
   });
+}
+
+function measureCanaries({ clusters }: MetricsDeps, registers: Registry[]): void {
   new Gauge({
     name: 'podgate_agent_isolation',
     help: 'What the last canary found, one for each promise: the series of its state (holds, broken, unknown) is 1',
-    labelNames: [...place, 'finding', 'state'],
+    labelNames: [...PLACE, 'finding', 'state'],
     registers,
     collect() {
       this.reset();
-      eachIsolation((labels, { findings }) => {
+      eachIsolation(clusters(), (labels, { findings }) => {
         for (const { name: finding, state } of findings) this.set({ ...labels, finding, state }, 1);
       });
     },
@@ -101,21 +153,11 @@ export function createMetrics({ clusters, links, running, sessionsIn }: MetricsD
   new Gauge({
     name: 'podgate_agent_isolation_checked_timestamp_seconds',
     help: 'When the last canary found what it found',
-    labelNames: place,
+    labelNames: PLACE,
     registers,
     collect() {
       this.reset();
-      eachIsolation((labels, { checked_at }) => this.set(labels, checked_at));
-    },
-  });
-  new Gauge({
-    name: 'podgate_agent_refuses',
-    help: 'Templates that cannot serve now, by the code that callers get',
-    labelNames: [...place, 'code'],
-    registers,
-    collect() {
-      this.reset();
-      eachPool((labels, { trouble }) => trouble && this.set({ ...labels, code: trouble.code }, 1));
+      eachIsolation(clusters(), (labels, { checked_at }) => this.set(labels, checked_at));
     },
   });
   new Counter({
@@ -130,6 +172,9 @@ export function createMetrics({ clusters, links, running, sessionsIn }: MetricsD
           if (canary) this.inc({ cluster, result }, canary.rounds[result]);
     },
   });
+}
+
+function measureAgent({ links, running }: MetricsDeps, registers: Registry[]): void {
   new Gauge({
     name: 'podgate_agent_links',
     help: 'Links to gateways by phase',
@@ -156,49 +201,20 @@ export function createMetrics({ clusters, links, running, sessionsIn }: MetricsD
       this.set(process.memoryUsage.rss());
     },
   });
+}
 
-  function eachPool(
-    see: (
-      labels: { cluster: string; template: string },
-      pool: ReturnType<Cluster['pools']> extends Iterable<infer P> ? P : never,
-    ) => void,
-  ): void {
-    for (const cluster of clusters())
-      for (const pool of cluster.pools()) see({ cluster: cluster.name, template: pool.template.name }, pool);
-  }
+function eachPool(clusters: Iterable<Cluster>, see: (labels: Place, pool: Pool) => void): void {
+  for (const cluster of clusters)
+    for (const pool of cluster.pools()) see({ cluster: cluster.name, template: pool.template.name }, pool);
+}
 
-  function eachIsolation(
-    see: (
-      labels: { cluster: string; template: string },
-      isolation: NonNullable<TemplateAnnouncement['isolation']>,
-    ) => void,
-  ): void {
-    for (const { name: cluster, canary, pools } of clusters())
-      for (const { template } of pools()) {
-        const isolation = canary?.isolation(template.name);
-        if (isolation) see({ cluster, template: template.name }, isolation);
-      }
-  }
-
-  return {
-    contentType: registry.contentType,
-    render: () => registry.metrics(),
-    observeSession({ start: { cluster, template }, end }) {
-      sessions.inc({ cluster, template, event: end ? end.why : 'began' });
-    },
-    observe({ start: { cluster, template }, outcome, refused, acceptMs, startMs, runMs, resetMs }) {
-      // A refused START may name anything: labels are only what this agent serves.
-      const known = [...clusters()].some((one) => one.name === cluster && one.pool(template));
-      const labels = known ? { cluster, template } : { cluster: '', template: '' };
-      executions.inc({ ...labels, outcome });
-      if (refused) return;
-      for (const [phase, ms] of [
-        ['accept', acceptMs],
-        ['start', startMs],
-        ['run', runMs],
-        ['reset', resetMs],
-      ] as const)
-        if (ms !== null) phases.observe({ ...labels, phase }, ms / 1_000);
-    },
-  };
+function eachIsolation(
+  clusters: Iterable<Cluster>,
+  see: (labels: Place, isolation: NonNullable<TemplateAnnouncement['isolation']>) => void,
+): void {
+  for (const { name: cluster, canary, pools } of clusters)
+    for (const { template } of pools()) {
+      const isolation = canary?.isolation(template.name);
+      if (isolation) see({ cluster, template: template.name }, isolation);
+    }
 }
