@@ -3,6 +3,7 @@ import { ANSWER_GRACE_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { ExecutionResult } from '../../shared/messages.ts';
 import type { Placement } from '../clusters/placement.ts';
 import { toFailure } from '../http/problem-response.ts';
+import { noMemory } from '../memory-budget.ts';
 import { SessionSearch } from '../sessions/session-search.ts';
 import { carryOutAll } from './carry-out.ts';
 import type { ExecutionEvent, StopCode } from './execution-event.ts';
@@ -14,7 +15,6 @@ import {
   nextExecution,
 } from './execution-state.ts';
 import { unknownKey } from './key-claim.ts';
-import { noMemory } from './memory-budget.ts';
 import { OutputMemory } from './output-memory.ts';
 import type { OutputSource, Taken } from './output-reader.ts';
 import type { StoredFiles } from './result-shelf.ts';

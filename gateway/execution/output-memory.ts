@@ -1,4 +1,4 @@
-import type { MemoryBudget, Reservation } from './memory-budget.ts';
+import type { MemoryBudget, Reservation } from '../memory-budget.ts';
 
 /** Memory for the output of one execution: until its reader has everything, or the answer made of it is written. */
 export class OutputMemory {

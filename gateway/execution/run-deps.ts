@@ -1,8 +1,8 @@
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
+import type { MemoryBudget } from '../memory-budget.ts';
 import type { SlotQueue } from '../queue/slot-queue.ts';
 import type { ExecutionRun } from './execution-run.ts';
-import type { MemoryBudget } from './memory-budget.ts';
 import type { ResultShelf } from './result-shelf.ts';
 
 export type RunDeps = Pick<

@@ -1,8 +1,8 @@
 import { Failure } from '../../shared/errors.ts';
 import { HeldBytes } from '../../shared/held-bytes.ts';
 import { MAX_REQUEST_BYTES } from '../../shared/limits.ts';
-import type { MemoryBudget, Reservation } from '../execution/memory-budget.ts';
 import type { Timers } from '../gateway-deps.ts';
+import type { MemoryBudget, Reservation } from '../memory-budget.ts';
 import { discardRest } from './discard.ts';
 
 /** Bodies up to this length are reserved as declared and read at once. */

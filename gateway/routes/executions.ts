@@ -1,7 +1,5 @@
 import { errorEvent, executionStatus, gapEvent, outputEvent, resultEvent } from '../../shared/api.ts';
 import { Failure } from '../../shared/errors.ts';
-import { type IdParts, MAX_ID_CHARS } from '../../shared/ids.ts';
-import { type Caller, mayUseCluster, mayUseTemplate } from '../auth/caller.ts';
 import { askInstance } from '../clusters/ask-instance.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { createBeginnings } from '../execution/beginnings.ts';
@@ -9,6 +7,7 @@ import type { ReceivedBytes } from '../execution/check-exit.ts';
 import { describeExecution } from '../execution/describe-execution.ts';
 import { eventResponse, FROM_THE_START, readEventId } from '../execution/event-stream.ts';
 import type { ExecutionFollower, FollowOrder } from '../execution/execution-follower.ts';
+import { openOwn, unknownExecution } from '../execution/own-execution.ts';
 import { CANCEL_TIMEOUT_MS, STATUS_TIMEOUT_MS } from '../execution/sister-link.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { jsonResponse } from '../http/problem-response.ts';
@@ -97,21 +96,6 @@ export function createExecutionRoutes(deps: ExecutionRoutesDeps): Route[] {
       doc: { summary: 'Cancel an execution', responses, problems },
     },
   ];
-}
-
-/** The parts of the caller's own id, of what its key may reach; whatever else it is answers alike. */
-export async function openOwn(ids: GatewayDeps['ids'], id: string, caller: Caller): Promise<IdParts> {
-  const parts = await ids.open('x', id);
-  const own = parts?.tenant === caller.tenant && parts.principalDigest === caller.principalDigest;
-  if (!parts || !own || !mayUseCluster(caller, parts.cluster)) throw unknownExecution(id);
-  // A gateway of an earlier version names none.
-  if (parts.template !== undefined && !mayUseTemplate(caller, parts.template)) throw unknownExecution(id);
-  if (parts.kind !== 'w' && !caller.scopes.includes('execute')) throw unknownExecution(id);
-  return parts;
-}
-
-export function unknownExecution(id: string): Failure {
-  return new Failure('not_found', `Execution '${id.slice(0, MAX_ID_CHARS)}' not found`);
 }
 
 function lastEventOf(headers: Headers): ReceivedBytes {

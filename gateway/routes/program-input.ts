@@ -8,7 +8,7 @@ import { keyEnded, watchKey } from '../auth/watch-key.ts';
 import { notHere } from '../clusters/ask-instance.ts';
 import { NO_AGENT_RETRY_MS } from '../clusters/placement.ts';
 import { type InputEnd, InputStream } from '../execution/input-stream.ts';
-import { noMemory } from '../execution/memory-budget.ts';
+import { openOwn, unknownExecution } from '../execution/own-execution.ts';
 import { STATUS_TIMEOUT_MS } from '../execution/sister-link.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { createCutoff } from '../http/cutoff.ts';
@@ -16,8 +16,8 @@ import { DISCARD_BOUNDS, discardRest } from '../http/discard.ts';
 import { checkSchema } from '../http/parse-json.ts';
 import { jsonResponse } from '../http/problem-response.ts';
 import type { KeyedContext, Route } from '../http/route.ts';
+import { noMemory } from '../memory-budget.ts';
 import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
-import { openOwn, unknownExecution } from './executions.ts';
 
 const WRITER_BYTES = 12;
 /** Of a body that the program does not live to take: its sender may wait to go on. */

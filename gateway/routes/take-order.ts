@@ -13,12 +13,12 @@ import {
   type RequestKey,
   readKey,
 } from '../execution/keyed-executions.ts';
-import type { MemoryBudget } from '../execution/memory-budget.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { askedCluster, askedTemplate, askedTimeoutMs } from '../http/asked.ts';
 import { checkSchema, invalid, parseJson } from '../http/parse-json.ts';
 import { readBody } from '../http/read-body.ts';
 import type { KeyedContext } from '../http/route.ts';
+import type { MemoryBudget } from '../memory-budget.ts';
 import { webSha256 } from '../sha256.ts';
 
 export type TakeOrderDeps = Pick<

@@ -1,8 +1,8 @@
-import { MemoryBudget } from '../../gateway/execution/memory-budget.ts';
 import type { Timers } from '../../gateway/gateway-deps.ts';
 import { createCutoff } from '../../gateway/http/cutoff.ts';
 import { discardRest } from '../../gateway/http/discard.ts';
 import { readBody } from '../../gateway/http/read-body.ts';
+import { MemoryBudget } from '../../gateway/memory-budget.ts';
 
 // Takes a body in single bytes in one of these ways, and says what the heap has grown by once all of it has come.
 const [how = 'read', count = '1'] = process.argv.slice(2);

@@ -1,4 +1,4 @@
-import { Failure } from '../../shared/errors.ts';
+import { Failure } from '../shared/errors.ts';
 
 const RETRY_MS = 1_000;
 /** What one owner may hold of a budget at most: one part in so many. */
