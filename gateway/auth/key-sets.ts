@@ -30,10 +30,10 @@ export type KeySets = {
   refresh(): Promise<void>;
 };
 
-type Holder = { entry: IssuerEntry; document: KeptDocument<KeySet>; lastReadMs: number };
+type IssuerKeys = { entry: IssuerEntry; document: KeptDocument<KeySet>; lastReadMs: number };
 
 export function createKeySets({ issuers, readDocument, elapsed, log, onChange }: KeySetsDeps): KeySets {
-  const holders = new Map<string, Holder>();
+  const byIssuer = new Map<string, IssuerKeys>();
   for (const entry of issuers) {
     const { keys } = entry;
     const document = createKeptDocument({
@@ -44,43 +44,43 @@ export function createKeySets({ issuers, readDocument, elapsed, log, onChange }:
       onChange,
       log,
     });
-    holders.set(nameOf(entry.kind, entry.trust.issuer), {
+    byIssuer.set(nameOf(entry.kind, entry.trust.issuer), {
       entry,
       document,
       lastReadMs: Number.NEGATIVE_INFINITY,
     });
   }
 
-  async function read(holder: Holder): Promise<void> {
-    holder.lastReadMs = elapsed();
-    await holder.document.refresh();
+  async function read(issuerKeys: IssuerKeys): Promise<void> {
+    issuerKeys.lastReadMs = elapsed();
+    await issuerKeys.document.refresh();
   }
 
-  function isDue({ entry, document, lastReadMs }: Holder): boolean {
+  function isDue({ entry, document, lastReadMs }: IssuerKeys): boolean {
     if (document.value === undefined) return true;
     if ('inline' in entry.keys) return false;
     return 'file' in entry.keys || elapsed() - lastReadMs >= JWKS_URL_MAX_AGE_MS;
   }
 
   function current(kind: KeyKind, issuer: string, kid: string): VerificationKey | undefined {
-    return holders.get(nameOf(kind, issuer))?.document.value?.get(kid);
+    return byIssuer.get(nameOf(kind, issuer))?.document.value?.get(kid);
   }
 
   return {
-    entry: (kind, issuer) => holders.get(nameOf(kind, issuer))?.entry,
+    entry: (kind, issuer) => byIssuer.get(nameOf(kind, issuer))?.entry,
     current,
     async find(kind, issuer, kid) {
       const known = current(kind, issuer, kid);
-      const holder = holders.get(nameOf(kind, issuer));
-      if (known !== undefined || holder === undefined) return known;
-      const cooldownMs = UNKNOWN_KID_COOLDOWN_MS['file' in holder.entry.keys ? 'file' : 'url'];
+      const issuerKeys = byIssuer.get(nameOf(kind, issuer));
+      if (known !== undefined || issuerKeys === undefined) return known;
+      const cooldownMs = UNKNOWN_KID_COOLDOWN_MS['file' in issuerKeys.entry.keys ? 'file' : 'url'];
       // Within the cooldown a reading may still be under way: its outcome is waited for, none is added.
-      if (elapsed() - holder.lastReadMs >= cooldownMs) await read(holder);
-      else await holder.document.settled();
+      if (elapsed() - issuerKeys.lastReadMs >= cooldownMs) await read(issuerKeys);
+      else await issuerKeys.document.settled();
       return current(kind, issuer, kid);
     },
     async refresh() {
-      await Promise.all([...holders.values()].filter(isDue).map(read));
+      await Promise.all([...byIssuer.values()].filter(isDue).map(read));
     },
   };
 }

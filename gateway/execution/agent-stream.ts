@@ -30,7 +30,7 @@ export type AgentStreamOptions = {
 export type StreamInput = {
   input: ExecutionInput;
   /** Whose stored files may be read. */
-  owner: string;
+  principal: string;
   store: FileStore;
 };
 

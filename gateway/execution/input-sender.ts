@@ -8,7 +8,7 @@ export type InputSenderOptions = {
   streams: LinkStreams;
   stream: number;
   input: ExecutionInput;
-  owner: string;
+  principal: string;
   store: FileStore;
   /** Input could not be had: nothing has run, since code starts only when its input is whole. */
   failed(failure: Failure): void;
@@ -79,9 +79,9 @@ export class InputSender {
   }
 
   async #sendStored(fileId: string, path: string, size: number): Promise<void> {
-    const { owner, store } = this.#options;
+    const { principal, store } = this.#options;
     const { signal } = this.#stop;
-    const { body } = await store.open(owner, fileId, signal).catch((error: unknown) => {
+    const { body } = await store.open(principal, fileId, signal).catch((error: unknown) => {
       throw notFoundForPath(error, fileId, path);
     });
     // START has announced the size: less or more would be another file's bytes in this one's place.

@@ -155,7 +155,7 @@ export class ResultFiles {
 
   #open(): Promise<FileWriter> {
     const { store, caller } = this.#options;
-    return store.create(caller.principal, { account: caller.holder, ceilings: caller.limits });
+    return store.create(caller.principal, { holder: caller.holder, ceilings: caller.limits });
   }
 
   async #refuse(reason: string): Promise<void> {

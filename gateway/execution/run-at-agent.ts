@@ -144,7 +144,7 @@ export class RunAtAgent {
     this.#stream = AgentStream.start(
       this.#streamOn(link),
       startBodyOf(order, parts, cluster, queueLeftMs(), phases.queueMs ?? 0),
-      { input: order.input, owner: order.wanted.caller.principal, store: this.#deps.fileStore },
+      { input: order.input, principal: order.wanted.caller.principal, store: this.#deps.fileStore },
     );
     sent(parts.executionId);
   }

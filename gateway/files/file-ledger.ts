@@ -18,23 +18,24 @@ export type FileStoreLimits = {
   ttlMs: number;
 };
 
-/** Who a file belongs to, and where its bytes count. */
-export type Holding = { owner: string; account: string };
+/** Whose a file is, and where its bytes count: digests of both. */
+export type Holding = { principal: string; holder: string };
 type Entry = Holding & { meta: FileMeta };
 
 const CURSOR = /^(\d{1,12}(?:\.\d{1,9})?)_([0-9a-f-]{36})$/;
 
 /**
- * The index of a store that serves one replica: what each owner has, what each account uses and what writers have reserved. It decides every
- * ceiling and the TTL; it does no I/O. Callers make a file visible on disk first and `settle` after.
+ * The index of a store that serves one replica: what each principal has, what each holder uses and what writers have
+ * reserved. It decides every ceiling and the TTL; it does no I/O. Callers make a file visible on disk first and `settle`
+ * after.
  */
 export class FileLedger {
   readonly #limits: FileStoreLimits;
   readonly #now: () => number;
   /** In order of upload, so that the expired ones come first. */
   readonly #files = new Map<string, Entry>();
-  readonly #owners = new Map<string, Map<string, FileMeta>>();
-  readonly #accounts = new Map<string, FileUsage>();
+  readonly #principals = new Map<string, Map<string, FileMeta>>();
+  readonly #holders = new Map<string, FileUsage>();
   #bytes = 0;
   #count = 0;
 
@@ -44,14 +45,14 @@ export class FileLedger {
   }
 
   /** Takes in a file that exists already. Call in order of `upload_time`. */
-  restore({ owner, account, meta }: Entry): void {
-    this.#charge(account, meta.size_bytes, 1);
-    this.#enter({ owner, account, meta });
+  restore({ principal, holder, meta }: Entry): void {
+    this.#charge(holder, meta.size_bytes, 1);
+    this.#enter({ principal, holder, meta });
   }
 
   /** Reserves one file without bytes. Throws `too_large`. */
-  reserve({ owner, account }: Holding, ceilings: FileCeilings): Reservation {
-    const { count } = this.usage(account);
+  reserve({ principal, holder }: Holding, ceilings: FileCeilings): FileReservation {
+    const { count } = this.usage(holder);
     if (ceilings.file_count !== null && count >= ceilings.file_count) {
       throw new Failure(
         'too_large',
@@ -59,24 +60,24 @@ export class FileLedger {
       );
     }
     if (this.#count >= this.#limits.maxFiles) throw storeFull();
-    this.#charge(account, 0, 1);
+    this.#charge(holder, 0, 1);
     let bytes = 0;
     let open = true;
     return {
       grow: (more) => {
-        this.#admit(account, ceilings, bytes + more, more);
-        this.#charge(account, more, 0);
+        this.#admit(holder, ceilings, bytes + more, more);
+        this.#charge(holder, more, 0);
         bytes += more;
       },
       settle: (meta) => {
         if (!open) return;
         open = false;
-        this.#enter({ owner, account, meta });
+        this.#enter({ principal, holder, meta });
       },
       release: () => {
         if (!open) return;
         open = false;
-        this.#charge(account, -bytes, -1);
+        this.#charge(holder, -bytes, -1);
       },
       get bytes() {
         return bytes;
@@ -84,16 +85,17 @@ export class FileLedger {
     };
   }
 
-  /** Throws `not_found` for a file that is missing, expired or another owner's. */
-  get(owner: string, id: string): FileMeta {
+  /** Throws `not_found` for a file that is missing, expired or another principal's. */
+  get(principal: string, id: string): FileMeta {
     const entry = this.#files.get(id);
-    if (entry === undefined || entry.owner !== owner || this.#isExpired(entry.meta)) throw fileNotFound(id);
+    if (entry === undefined || entry.principal !== principal || this.#isExpired(entry.meta))
+      throw fileNotFound(id);
     return entry.meta;
   }
 
-  list(owner: string, limit: number, cursor: string | undefined): FileList {
+  list(principal: string, limit: number, cursor: string | undefined): FileList {
     const after = cursor === undefined ? undefined : parseCursor(cursor);
-    const files = [...(this.#owners.get(owner)?.values() ?? [])]
+    const files = [...(this.#principals.get(principal)?.values() ?? [])]
       .filter((meta) => !this.#isExpired(meta) && (after === undefined || compare(meta, after) > 0))
       .sort(compare);
     const page = files.slice(0, limit);
@@ -107,30 +109,30 @@ export class FileLedger {
     const entry = this.#files.get(id);
     if (entry === undefined) return false;
     this.#files.delete(id);
-    const owned = this.#owners.get(entry.owner);
+    const owned = this.#principals.get(entry.principal);
     owned?.delete(id);
-    if (owned?.size === 0) this.#owners.delete(entry.owner);
-    this.#charge(entry.account, -entry.meta.size_bytes, -1);
+    if (owned?.size === 0) this.#principals.delete(entry.principal);
+    this.#charge(entry.holder, -entry.meta.size_bytes, -1);
     return true;
   }
 
-  usage(account: string): FileUsage {
-    return { ...(this.#accounts.get(account) ?? { bytes: 0, count: 0 }) };
+  usage(holder: string): FileUsage {
+    return { ...(this.#holders.get(holder) ?? { bytes: 0, count: 0 }) };
   }
 
-  expired(): { owner: string; id: string }[] {
-    const found: { owner: string; id: string }[] = [];
-    for (const [id, { owner, meta }] of this.#files) {
-      if (this.#isExpired(meta)) found.push({ owner, id });
+  expired(): { principal: string; id: string }[] {
+    const found: { principal: string; id: string }[] = [];
+    for (const [id, { principal, meta }] of this.#files) {
+      if (this.#isExpired(meta)) found.push({ principal, id });
       // One that was stored while the clock was ahead stands before those that expire first.
       else if (meta.upload_time * 1000 <= this.#now()) break;
     }
     return found;
   }
 
-  #admit(account: string, ceilings: FileCeilings, size: number, more: number): void {
+  #admit(holder: string, ceilings: FileCeilings, size: number, more: number): void {
     if (size > this.#limits.maxFileBytes) throw fileTooLarge(this.#limits.maxFileBytes);
-    if (ceilings.file_bytes !== null && this.usage(account).bytes + more > ceilings.file_bytes) {
+    if (ceilings.file_bytes !== null && this.usage(holder).bytes + more > ceilings.file_bytes) {
       throw new Failure(
         'too_large',
         `Your key allows ${ceilings.file_bytes} bytes of files in all; delete some or wait until they expire`,
@@ -142,16 +144,16 @@ export class FileLedger {
   #enter(entry: Entry): void {
     const id = entry.meta.file_id;
     this.#files.set(id, entry);
-    const owned = this.#owners.get(entry.owner) ?? new Map<string, FileMeta>();
-    this.#owners.set(entry.owner, owned.set(id, entry.meta));
+    const owned = this.#principals.get(entry.principal) ?? new Map<string, FileMeta>();
+    this.#principals.set(entry.principal, owned.set(id, entry.meta));
   }
 
-  #charge(account: string, bytes: number, count: number): void {
-    const used = this.usage(account);
+  #charge(holder: string, bytes: number, count: number): void {
+    const used = this.usage(holder);
     used.bytes += bytes;
     used.count += count;
-    if (used.count === 0) this.#accounts.delete(account);
-    else this.#accounts.set(account, used);
+    if (used.count === 0) this.#holders.delete(holder);
+    else this.#holders.set(holder, used);
     this.#bytes += bytes;
     this.#count += count;
   }
@@ -162,7 +164,7 @@ export class FileLedger {
 }
 
 /** Room held for one file on its way in. Ends with `settle` or `release`, whichever comes first. */
-export type Reservation = {
+export type FileReservation = {
   readonly bytes: number;
   /** Throws `too_large` and reserves nothing where `more` bytes would pass a ceiling. */
   grow(more: number): void;

@@ -11,16 +11,16 @@ export type FileMeta = {
   upload_time: number;
 };
 
-/** Ceilings over all files of one account, as its key gives them; null is none but the store's own. */
+/** Ceilings over all files of one holder, as its key gives them; null is none but the store's own. */
 export type FileCeilings = { file_bytes: number | null; file_count: number | null };
 
 export type CreateOptions = {
   ceilings: FileCeilings;
   /**
-   * Where ceilings count; the owner itself by default. A key that speaks for many end users counts them together:
+   * Where ceilings count; the principal itself by default. A key that speaks for many end users counts them together:
    * naming another user must not win room.
    */
-  account?: string;
+  holder?: string;
   /** Aborts the writer, as `abort()` does. */
   signal?: AbortSignal;
 };
@@ -43,24 +43,24 @@ export type FileList = { files: FileMeta[]; next_cursor: string | null };
 export type FileUsage = { bytes: number; count: number };
 
 /**
- * Files of principals. `owner` is the principal string; nothing is ever visible to another. A file that is missing,
+ * Files of principals. Nothing is ever visible to another. A file that is missing,
  * expired or another principal's, and an id that is no UUID, all fail with `not_found` and the same sentence.
  */
 export type FileStore = {
-  /** Rejects with `too_large` where the account or the store may not hold one file more. */
-  create(owner: string, options: CreateOptions): Promise<FileWriter>;
-  stat(owner: string, id: string): Promise<FileMeta>;
+  /** Rejects with `too_large` where the holder or the store may not hold one file more. */
+  create(principal: string, options: CreateOptions): Promise<FileWriter>;
+  stat(principal: string, id: string): Promise<FileMeta>;
   /** The body is read only as fast as it is taken; cancelling it or aborting `signal` lets go of the file. */
   open(
-    owner: string,
+    principal: string,
     id: string,
     signal?: AbortSignal,
   ): Promise<{ meta: FileMeta; body: ReadableStream<Uint8Array<ArrayBuffer>> }>;
   /** Oldest first. A cursor that this store never gave fails with `invalid_request`. */
-  list(owner: string, options: { limit: number; cursor?: string | undefined }): Promise<FileList>;
-  delete(owner: string, id: string): Promise<void>;
-  /** What ceilings count for one account: files that are visible, and what writers have reserved so far. */
-  usage(account: string): Promise<FileUsage>;
+  list(principal: string, options: { limit: number; cursor?: string | undefined }): Promise<FileList>;
+  delete(principal: string, id: string): Promise<void>;
+  /** What ceilings count for one holder: files that are visible, and what writers have reserved so far. */
+  usage(holder: string): Promise<FileUsage>;
 };
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;

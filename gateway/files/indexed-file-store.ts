@@ -11,17 +11,17 @@ import {
 } from './file-store.ts';
 import { type FileSink, ReservedWriter } from './reserved-writer.ts';
 
-/** Where an indexed store keeps bytes. Owner and account are hex digests and `id` a UUID: all are safe in a path. */
+/** Where an indexed store keeps bytes. Principal and holder are hex digests and `id` a UUID: all are safe in a path. */
 export type Blobs = {
   begin(holding: Holding, id: string): Promise<FileSink>;
   /** Undefined when there is no such blob any more. */
   open(
-    owner: string,
+    principal: string,
     meta: FileMeta,
     signal: AbortSignal | undefined,
   ): Promise<ReadableStream<Uint8Array<ArrayBuffer>> | undefined>;
   /** Idempotent. */
-  remove(owner: string, id: string): Promise<void>;
+  remove(principal: string, id: string): Promise<void>;
 };
 
 export type IndexedFileStoreDeps = {
@@ -57,9 +57,12 @@ export class IndexedFileStore implements FileStore {
     for (const file of existing) this.#ledger.restore(file);
   }
 
-  async create(owner: string, { ceilings, account = owner, signal }: CreateOptions): Promise<FileWriter> {
+  async create(
+    principal: string,
+    { ceilings, holder = principal, signal }: CreateOptions,
+  ): Promise<FileWriter> {
     await this.#remove(this.#ledger.expired().filter(({ id }) => !this.#stuck.has(id)));
-    const holding = { owner: await digestOf(owner), account: await digestOf(account) };
+    const holding = { principal: await digestOf(principal), holder: await digestOf(holder) };
     signal?.throwIfAborted();
     const reservation = this.#ledger.reserve(holding, ceilings);
     const id = crypto.randomUUID();
@@ -82,14 +85,14 @@ export class IndexedFileStore implements FileStore {
     }
   }
 
-  async stat(owner: string, id: string): Promise<FileMeta> {
+  async stat(principal: string, id: string): Promise<FileMeta> {
     const parsed = parseFileId(id);
-    return this.#ledger.get(await digestOf(owner), parsed);
+    return this.#ledger.get(await digestOf(principal), parsed);
   }
 
-  async open(owner: string, id: string, signal?: AbortSignal) {
+  async open(principal: string, id: string, signal?: AbortSignal) {
     const parsed = parseFileId(id);
-    const key = await digestOf(owner);
+    const key = await digestOf(principal);
     const meta = this.#ledger.get(key, parsed);
     const body = await this.#blobs.open(key, meta, signal);
     if (body === undefined) {
@@ -100,20 +103,20 @@ export class IndexedFileStore implements FileStore {
     return { meta, body };
   }
 
-  async list(owner: string, options: { limit: number; cursor?: string | undefined }): Promise<FileList> {
-    return this.#ledger.list(await digestOf(owner), options.limit, options.cursor);
+  async list(principal: string, options: { limit: number; cursor?: string | undefined }): Promise<FileList> {
+    return this.#ledger.list(await digestOf(principal), options.limit, options.cursor);
   }
 
-  async delete(owner: string, id: string): Promise<void> {
+  async delete(principal: string, id: string): Promise<void> {
     const parsed = parseFileId(id);
-    const key = await digestOf(owner);
+    const key = await digestOf(principal);
     this.#ledger.get(key, parsed);
     await this.#blobs.remove(key, parsed);
     if (!this.#ledger.remove(parsed)) throw fileNotFound(id);
   }
 
-  async usage(account: string): Promise<FileUsage> {
-    return this.#ledger.usage(await digestOf(account));
+  async usage(holder: string): Promise<FileUsage> {
+    return this.#ledger.usage(await digestOf(holder));
   }
 
   /**
@@ -131,12 +134,12 @@ export class IndexedFileStore implements FileStore {
   }
 
   /** Each file on its own: one that stays keeps no other from going. */
-  async #remove(expired: readonly { owner: string; id: string }[]): Promise<number> {
+  async #remove(expired: readonly { principal: string; id: string }[]): Promise<number> {
     const faults: unknown[] = [];
     let gone = 0;
-    for (const { owner, id } of expired) {
+    for (const { principal, id } of expired) {
       try {
-        await this.#blobs.remove(owner, id);
+        await this.#blobs.remove(principal, id);
       } catch (cause) {
         if (!this.#stuck.has(id)) faults.push(cause);
         this.#stuck.add(id);
@@ -157,8 +160,8 @@ export class IndexedFileStore implements FileStore {
   }
 }
 
-/** A principal's name in paths: its own characters never reach one. */
-async function digestOf(owner: string): Promise<string> {
-  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(owner));
+/** The name of a principal or a holder in paths: its own characters never reach one. */
+async function digestOf(name: string): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(name));
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

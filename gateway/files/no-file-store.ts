@@ -6,7 +6,7 @@ import { type FileStore, fileNotFound } from './file-store.ts';
  * unknown, uploads are refused, and what programs leave is named among the omitted. Files with inline content work.
  */
 export function createNoFileStore(): FileStore {
-  const missing = (_owner: string, id: string) => Promise.reject(fileNotFound(id));
+  const missing = (_principal: string, id: string) => Promise.reject(fileNotFound(id));
   return {
     create: () =>
       Promise.reject(

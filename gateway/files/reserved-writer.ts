@@ -1,5 +1,5 @@
 import { Failure } from '../../shared/errors.ts';
-import type { Reservation } from './file-ledger.ts';
+import type { FileReservation } from './file-ledger.ts';
 import type { FileMeta, FileWriter } from './file-store.ts';
 
 /** Where the bytes of one file go. The writer above it calls one method at a time and `discard` at most once. */
@@ -13,7 +13,7 @@ export type FileSink = {
 export type ReservedWriterDeps = {
   id: string;
   sink: FileSink;
-  reservation: Reservation;
+  reservation: FileReservation;
   now: () => number;
   signal?: AbortSignal | undefined;
   onEnd?: (() => void) | undefined;

@@ -11,8 +11,8 @@ export const EAGER_BODY_BYTES = 16_384;
 export type ReadBodyOptions = {
   timers: Timers;
   memory: MemoryBudget;
-  /** Who the bytes count for. */
-  owner: string;
+  /** Whom the bytes count for. */
+  holder: string;
   maxBytes?: number;
 };
 
@@ -21,8 +21,8 @@ export type Body = { bytes: Uint8Array; release(): void };
 
 /** Reads a body up to its bound. Rejects with `too_large` after discarding the rest. */
 export async function readBody(request: Request, options: ReadBodyOptions): Promise<Body> {
-  const { memory, owner, maxBytes = MAX_REQUEST_BYTES } = options;
-  const reservation = memory.reserve(owner);
+  const { memory, holder, maxBytes = MAX_REQUEST_BYTES } = options;
+  const reservation = memory.reserve(holder);
   try {
     const declared = Number(request.headers.get('content-length') ?? Number.NaN);
     // One buffer of a known length is what servers read fastest, and they hold a body to its declared length. What is

@@ -17,12 +17,14 @@ const trailerSchema = z.object({
   upload_time: z.number(),
 });
 
-/** `account` is the digest of where the file's bytes count. */
-export type StoredFile = FileMeta & { account: string };
+/** `holder` is the digest of where the file's bytes count; files that were stored have it as `account`. */
+export type StoredFile = FileMeta & { holder: string };
 
 export function encodeTrailer(file: StoredFile): Uint8Array<ArrayBuffer> {
-  const { account, filename, size_bytes, upload_time } = file;
-  const json = new TextEncoder().encode(JSON.stringify({ account, filename, size_bytes, upload_time }));
+  const { holder, filename, size_bytes, upload_time } = file;
+  const json = new TextEncoder().encode(
+    JSON.stringify({ account: holder, filename, size_bytes, upload_time }),
+  );
   if (json.byteLength > MAX_JSON_BYTES) throw new RangeError('the filename is too long');
   const trailer = new Uint8Array(json.byteLength + TAIL_BYTES);
   trailer.set(json);
@@ -43,7 +45,8 @@ export async function readTrailer(path: string, id: string): Promise<StoredFile 
   if (json === undefined) return undefined;
   const trailer = trailerSchema.safeParse(parseJson(new TextDecoder().decode(json)));
   if (!trailer.success || trailer.data.size_bytes !== size - TAIL_BYTES - length) return undefined;
-  return { file_id: id, ...trailer.data };
+  const { account, ...meta } = trailer.data;
+  return { file_id: id, holder: account, ...meta };
 }
 
 async function readAt(

@@ -13,45 +13,45 @@ const FULL_DISK = ['ENOSPC', 'EDQUOT'];
 const NO_DESCRIPTOR = ['EMFILE', 'ENFILE'];
 const DESCRIPTOR_RETRY_MS = 1_000;
 
-/** `incoming/<id>` while it is written, `owners/<digest>/<id>` once it is whole. */
+/** `incoming/<id>` while it is written, `owners/<digest of its principal>/<id>` once it is whole. */
 export type StoreFolders = { incoming: string; owners: string };
 
 /** Blobs as files of a folder, each with its metadata as a trailer, so that one rename makes both visible. */
 export function createFolderBlobs({ incoming, owners }: StoreFolders): Blobs {
-  const pathOf = (owner: string, id: string) => join(owners, owner, id);
-  // An owner's last file may go, and its folder with it, as the next one comes.
+  const pathOf = (principal: string, id: string) => join(owners, principal, id);
+  // A principal's last file may go, and its folder with it, as the next one comes.
   const inTurn = createTurns();
   return {
-    begin({ owner, account }, id) {
-      const directory = join(owners, owner);
-      const whenFree = (work: () => Promise<void>) => inTurn(owner, work);
-      return beginFile({ temporary: join(incoming, id), directory, id, account, whenFree });
+    begin({ principal, holder }, id) {
+      const directory = join(owners, principal);
+      const whenFree = (work: () => Promise<void>) => inTurn(principal, work);
+      return beginFile({ temporary: join(incoming, id), directory, id, holder, whenFree });
     },
 
-    async open(owner, meta, signal) {
-      const handle = await openIfThere(pathOf(owner, meta.file_id));
+    async open(principal, meta, signal) {
+      const handle = await openIfThere(pathOf(principal, meta.file_id));
       return handle && streamFile(handle, meta.size_bytes, signal);
     },
 
-    async remove(owner, id) {
-      await rm(pathOf(owner, id), { force: true });
-      // Fails while the owner has other files, or is gone already: either is fine.
-      await inTurn(owner, () => rmdir(join(owners, owner)).catch(() => {}));
+    async remove(principal, id) {
+      await rm(pathOf(principal, id), { force: true });
+      // Fails while the principal has other files, or is gone already: either is fine.
+      await inTurn(principal, () => rmdir(join(owners, principal)).catch(() => {}));
     },
   };
 }
 
-/** One piece of work after the other of each owner. */
+/** One piece of work after the other of each principal. */
 function createTurns() {
   const lasts = new Map<string, Promise<void>>();
-  return async (owner: string, work: () => Promise<void>): Promise<void> => {
-    const own = (lasts.get(owner) ?? Promise.resolve()).then(work);
+  return async (principal: string, work: () => Promise<void>): Promise<void> => {
+    const own = (lasts.get(principal) ?? Promise.resolve()).then(work);
     const last = own.catch(() => {});
-    lasts.set(owner, last);
+    lasts.set(principal, last);
     try {
       await own;
     } finally {
-      if (lasts.get(owner) === last) lasts.delete(owner);
+      if (lasts.get(principal) === last) lasts.delete(principal);
     }
   };
 }
@@ -60,18 +60,18 @@ type Place = {
   temporary: string;
   directory: string;
   id: string;
-  account: string;
+  holder: string;
   /** Runs what makes or removes the directory. */
   whenFree(work: () => Promise<void>): Promise<void>;
 };
 
-async function beginFile({ temporary, directory, id, account, whenFree }: Place): Promise<FileSink> {
+async function beginFile({ temporary, directory, id, holder, whenFree }: Place): Promise<FileSink> {
   const handle = await open(temporary, 'wx', 0o600).catch(onNoDescriptor).catch(onFullDisk);
   return {
     append: (chunk) => writeAll(handle, chunk),
 
     async publish(meta) {
-      await writeAll(handle, encodeTrailer({ ...meta, account }));
+      await writeAll(handle, encodeTrailer({ ...meta, holder }));
       // Without this, power lost after the rename could leave a whole name with half a content.
       await handle.datasync().catch(onFullDisk);
       await handle.close();

@@ -30,7 +30,7 @@ export type FolderFileStore = FileStore &
 
 const SWEEP_MS = 30_000;
 const SCAN_AT_ONCE = 32;
-const OWNER = /^[0-9a-f]{64}$/;
+const DIGEST = /^[0-9a-f]{64}$/;
 const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /**
@@ -94,12 +94,12 @@ function withLifeCycle(
     return closing;
   };
   return {
-    create: (owner, options) => guarded(() => store.create(owner, options)),
-    stat: (owner, id) => guarded(() => store.stat(owner, id)),
-    open: (owner, id, signal) => guarded(() => store.open(owner, id, signal)),
-    list: (owner, options) => guarded(() => store.list(owner, options)),
-    delete: (owner, id) => guarded(() => store.delete(owner, id)),
-    usage: (owner) => guarded(() => store.usage(owner)),
+    create: (principal, options) => guarded(() => store.create(principal, options)),
+    stat: (principal, id) => guarded(() => store.stat(principal, id)),
+    open: (principal, id, signal) => guarded(() => store.open(principal, id, signal)),
+    list: (principal, options) => guarded(() => store.list(principal, options)),
+    delete: (principal, id) => guarded(() => store.delete(principal, id)),
+    usage: (holder) => guarded(() => store.usage(holder)),
     sweep,
     close,
     [Symbol.asyncDispose]: close,
@@ -115,20 +115,20 @@ async function removeUnfinished(incoming: string): Promise<void> {
 /** Every whole file, oldest first. A file named like ours that is not whole was torn by a power cut, and goes. */
 async function scan({ owners }: StoreFolders): Promise<(Holding & { meta: FileMeta })[]> {
   const found: (Holding & { meta: FileMeta })[] = [];
-  for (const owner of await readdir(owners)) {
-    if (!OWNER.test(owner)) continue;
-    const names = (await readdir(join(owners, owner))).filter((name) => ID.test(name));
+  for (const principal of await readdir(owners)) {
+    if (!DIGEST.test(principal)) continue;
+    const names = (await readdir(join(owners, principal))).filter((name) => ID.test(name));
     for (let start = 0; start < names.length; start += SCAN_AT_ONCE) {
       const batch = names.slice(start, start + SCAN_AT_ONCE).map(async (id) => {
-        const path = join(owners, owner, id);
+        const path = join(owners, principal, id);
         const stored = await readTrailer(path, id);
         if (stored === undefined) return rm(path, { force: true });
-        const { account, ...meta } = stored;
-        found.push({ owner, account, meta });
+        const { holder, ...meta } = stored;
+        found.push({ principal, holder, meta });
       });
       await Promise.all(batch);
     }
-    if (names.length === 0) await rmdir(join(owners, owner)).catch(() => {});
+    if (names.length === 0) await rmdir(join(owners, principal)).catch(() => {});
   }
   return found.sort((a, b) => a.meta.upload_time - b.meta.upload_time);
 }

@@ -7,8 +7,8 @@ const BEAT_MS = 5_000;
 const STALE_MS = 15_000;
 const ATTEMPTS = 10;
 
-type Holder = { token: string; pid: number; start: string | null; space: string };
-type Generation = { number: number; holder: Holder | undefined };
+type LockHolder = { token: string; pid: number; start: string | null; space: string };
+type Generation = { number: number; holder: LockHolder | undefined };
 
 export type FolderLock = {
   /** Aborts when another process took the folder, for instance after this one was suspended. */
@@ -26,7 +26,7 @@ export type FolderLock = {
  * also appears with its content, where a file opened with O_EXCL is empty for a moment.
  */
 export async function lockFolder(folder: string): Promise<FolderLock> {
-  const me: Holder = { token: crypto.randomUUID(), ...(await identityOf(process.pid)) };
+  const me: LockHolder = { token: crypto.randomUUID(), ...(await identityOf(process.pid)) };
   const mine = join(folder, `lock-${me.token}`);
   await writeFile(mine, JSON.stringify(me), { mode: 0o600, flag: 'wx' });
   try {
@@ -69,7 +69,7 @@ async function readHighest(folder: string): Promise<Generation> {
   return { number, holder: text === undefined ? undefined : parseHolder(text) };
 }
 
-async function isAlive(holder: Holder, me: Holder, path: string): Promise<boolean> {
+async function isAlive(holder: LockHolder, me: LockHolder, path: string): Promise<boolean> {
   if (holder.space === me.space) {
     const { start } = await identityOf(holder.pid);
     return isRunning(holder.pid) && start === holder.start;
@@ -78,7 +78,7 @@ async function isAlive(holder: Holder, me: Holder, path: string): Promise<boolea
   return beat !== undefined && Date.now() - beat.mtimeMs < STALE_MS;
 }
 
-function holdLock(folder: string, generation: number, me: Holder): FolderLock {
+function holdLock(folder: string, generation: number, me: LockHolder): FolderLock {
   const path = pathOf(folder, generation);
   const lost = new AbortController();
   const isMine = async () => {
@@ -103,7 +103,7 @@ function holdLock(folder: string, generation: number, me: Holder): FolderLock {
   };
 }
 
-async function identityOf(pid: number): Promise<Omit<Holder, 'token'>> {
+async function identityOf(pid: number): Promise<Omit<LockHolder, 'token'>> {
   const stats = await readIfThere(`/proc/${pid}/stat`);
   // Field 22, counted after the command, which may itself hold spaces and parentheses.
   const start = stats?.slice(stats.lastIndexOf(')') + 2).split(' ')[19] ?? null;
@@ -121,9 +121,9 @@ function isRunning(pid: number): boolean {
   }
 }
 
-function parseHolder(text: string): Holder | undefined {
+function parseHolder(text: string): LockHolder | undefined {
   try {
-    const holder = JSON.parse(text) as Partial<Holder>;
+    const holder = JSON.parse(text) as Partial<LockHolder>;
     return typeof holder.pid === 'number' &&
       typeof holder.token === 'string' &&
       typeof holder.space === 'string'
@@ -134,7 +134,7 @@ function parseHolder(text: string): Holder | undefined {
   }
 }
 
-function inUse(folder: string, holder: Holder | undefined, me: Holder): Error {
+function inUse(folder: string, holder: LockHolder | undefined, me: LockHolder): Error {
   const who = holder === undefined ? 'another process' : `process ${holder.pid}`;
   const where = holder === undefined || holder.space === me.space ? '' : ' of another machine or container';
   return new Error(

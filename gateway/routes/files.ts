@@ -25,7 +25,7 @@ export function createFileRoutes(deps: FileRoutesDeps): Route[] {
     const unwatch = watchKey(deps, caller, () => denied.abort(keyEnded()));
     try {
       const { file_id, filename, size_bytes } = await receiveUpload(request, {
-        open: (signal) => fileStore.create(principal, { account: holder, ceilings: limits, signal }),
+        open: (signal) => fileStore.create(principal, { holder, ceilings: limits, signal }),
         denied: denied.signal,
         timers,
         ...(discard ? { discard } : {}),

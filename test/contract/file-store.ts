@@ -244,7 +244,7 @@ export function describeFileStore(name: string, make: MakeStore): void {
       const { store } = await start();
       const ceilings = { file_bytes: 100, file_count: 2 };
       const upload = async (owner: string, size: number) => {
-        const writer = await store.create(owner, { ceilings, account: ANNA });
+        const writer = await store.create(owner, { ceilings, holder: ANNA });
         await writer.write(bytes(size));
         return writer.commit({ filename: 'a' });
       };

@@ -9,16 +9,16 @@ export function createMemoryFileStore(limits: FileStoreLimits, now: () => number
 function createMemoryBlobs(): Blobs {
   const files = new Map<string, Uint8Array<ArrayBuffer>[]>();
   return {
-    async begin({ owner }, id) {
+    async begin({ principal }, id) {
       const chunks: Uint8Array<ArrayBuffer>[] = [];
       return {
         append: async (chunk) => void chunks.push(chunk.slice()),
-        publish: async () => void files.set(`${owner}/${id}`, chunks),
+        publish: async () => void files.set(`${principal}/${id}`, chunks),
         discard: async () => void chunks.splice(0),
       };
     },
-    async open(owner, meta, signal) {
-      const chunks = files.get(`${owner}/${meta.file_id}`);
+    async open(principal, meta, signal) {
+      const chunks = files.get(`${principal}/${meta.file_id}`);
       if (chunks === undefined) return undefined;
       let next = 0;
       return new ReadableStream({
@@ -30,8 +30,8 @@ function createMemoryBlobs(): Blobs {
         },
       });
     },
-    async remove(owner, id) {
-      files.delete(`${owner}/${id}`);
+    async remove(principal, id) {
+      files.delete(`${principal}/${id}`);
     },
   };
 }

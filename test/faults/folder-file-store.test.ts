@@ -76,7 +76,7 @@ describe('a folder store that starts again', () => {
   test('counts a file where it counted before', async () => {
     const directory = await makeFolder();
     const first = await openStore(directory);
-    const writer = await first.create(`${OWNER}/user`, { ceilings: CEILINGS, account: OWNER });
+    const writer = await first.create(`${OWNER}/user`, { ceilings: CEILINGS, holder: OWNER });
     await writer.write(new Uint8Array(10));
     await writer.commit({ filename: 'a' });
     await first.close();

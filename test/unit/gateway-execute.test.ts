@@ -424,7 +424,7 @@ describe('output', () => {
 describe('files', () => {
   async function upload(bench: GatewayBench, content: string): Promise<string> {
     const writer = await bench.files.create('acme/alice', {
-      account: 'acme/alice',
+      holder: 'acme/alice',
       ceilings: { file_bytes: null, file_count: null },
     });
     await writer.write(new TextEncoder().encode(content));
