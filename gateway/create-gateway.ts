@@ -1,5 +1,5 @@
 import { Failure } from '../shared/errors.ts';
-import { MAX_REQUESTS_IN_FLIGHT_BYTES } from '../shared/limits.ts';
+import { MAX_QUEUE, MAX_REQUESTS_IN_FLIGHT_BYTES, TENANT_SHARE } from '../shared/limits.ts';
 import { requireKey } from './auth/watch-key.ts';
 import { ClusterDirectory } from './clusters/cluster-directory.ts';
 import { FROM_THE_START } from './execution/event-stream.ts';
@@ -73,10 +73,11 @@ export function createGateway(deps: GatewayDeps): Gateway {
     maxLinksPerTenant: config.maxLinksPerTenant,
     onFreed: (tenant, at) => queue.freed(tenant, at),
   });
-  const queue = new SlotQueue(directory, timers);
+  const shareOf = (all: number) => (config.severalTenants ? Math.floor(all / TENANT_SHARE) : all);
+  const queue = new SlotQueue(directory, timers, shareOf(MAX_QUEUE));
   const door = new LinkDoor(directory, deps);
-  const requestMemory = new MemoryBudget(MAX_REQUESTS_IN_FLIGHT_BYTES);
-  const outputMemory = new MemoryBudget(config.outputMemoryBytes);
+  const requestMemory = new MemoryBudget(MAX_REQUESTS_IN_FLIGHT_BYTES, shareOf(MAX_REQUESTS_IN_FLIGHT_BYTES));
+  const outputMemory = new MemoryBudget(config.outputMemoryBytes, shareOf(config.outputMemoryBytes));
   const shelf = new ResultShelf(elapsed);
   const followers = new Set<ExecutionFollower>();
   /** Those of them whose readers ask another gateway for the rest. */

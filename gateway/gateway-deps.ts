@@ -34,6 +34,8 @@ export type GatewayConfig = {
   maxFileBytes: number;
   /** Output that waits for its readers or is collected for JSON answers, over all executions. */
   outputMemoryBytes: number;
+  /** Whether keys of several tenants are taken: each then has a share of what all of them use. */
+  severalTenants: boolean;
   maxLinksPerTenant: number;
   /** Sockets that have not been welcomed yet. */
   maxPendingLinks: number;
@@ -74,6 +76,7 @@ export const DEFAULT_GATEWAY_CONFIG = {
   maxOutputBytes: 1_000_000,
   maxFileBytes: 104_857_600,
   outputMemoryBytes: 1_073_741_824,
+  severalTenants: true,
   maxLinksPerTenant: 20_000,
   maxPendingLinks: 4_096,
   heartbeatMs: HEARTBEAT_MS,

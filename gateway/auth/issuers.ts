@@ -60,6 +60,15 @@ export const issuersSchema = z
   })
   .transform(({ issuers }): readonly IssuerEntry[] => issuers.map(toEntry));
 
+/** Whether callers of more than one tenant may hold keys. */
+export function haveSeveralTenants(issuers: readonly IssuerEntry[]): boolean {
+  const callers = issuers.filter(({ kind }) => kind === 'callers').map(({ trust }) => trust);
+  return (
+    callers.some(({ tenantClaim }) => tenantClaim !== undefined) ||
+    new Set(callers.map(({ tenant }) => tenant)).size > 1
+  );
+}
+
 /** What the two kinds must not share. */
 function separated(given: EntryInput): Record<string, string | undefined> {
   return {

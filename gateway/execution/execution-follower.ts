@@ -73,7 +73,7 @@ export class ExecutionFollower implements OutputSource {
     this.#deps = deps;
     this.#order = order;
     this.#reader = order.reader ?? toBase64Url(deps.random(READER_BYTES));
-    this.#memory = new OutputMemory(deps.outputMemory, caller.holder);
+    this.#memory = new OutputMemory(deps.outputMemory, caller);
     const verdict = this.#memory.grow(STREAM_WINDOW_BYTES);
     if (verdict !== 'taken') throw noMemory(verdict);
     this.#stored = deps.shelf.find(executionId);

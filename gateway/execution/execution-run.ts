@@ -46,7 +46,7 @@ export class ExecutionRun implements OutputSource {
     this.#deps = deps;
     this.#order = order;
     const { caller } = order.wanted;
-    this.#memory = new OutputMemory(deps.outputMemory, caller.holder);
+    this.#memory = new OutputMemory(deps.outputMemory, caller);
     this.#phases = new RunPhases(order, deps);
     this.#output = new RunOutput({
       ...deps,

@@ -1,4 +1,4 @@
-import type { MemoryBudget, Reservation } from '../memory-budget.ts';
+import type { MemoryBudget, MemoryHolder, Reservation } from '../memory-budget.ts';
 
 /** Memory for the output of one execution: until its reader has everything, or the answer made of it is written. */
 export class OutputMemory {
@@ -6,7 +6,7 @@ export class OutputMemory {
   #isHeld = false;
   #isOver = false;
 
-  constructor(budget: MemoryBudget, holder: string) {
+  constructor(budget: MemoryBudget, holder: MemoryHolder) {
     this.#reservation = budget.reserve(holder);
   }
 

@@ -2,7 +2,7 @@ import { Failure } from '../../shared/errors.ts';
 import { HeldBytes } from '../../shared/held-bytes.ts';
 import { MAX_REQUEST_BYTES } from '../../shared/limits.ts';
 import type { Timers } from '../gateway-deps.ts';
-import type { MemoryBudget, Reservation } from '../memory-budget.ts';
+import type { MemoryBudget, MemoryHolder, Reservation } from '../memory-budget.ts';
 import { discardRest } from './discard.ts';
 
 /** Bodies up to this length are reserved as declared and read at once. */
@@ -12,7 +12,7 @@ export type ReadBodyOptions = {
   timers: Timers;
   memory: MemoryBudget;
   /** Whom the bytes count for. */
-  holder: string;
+  holder: MemoryHolder;
   maxBytes?: number;
 };
 
@@ -73,7 +73,11 @@ function claim(reservation: Reservation, bytes: number): void {
   const verdict = reservation.grow(bytes);
   const options = { retryAfterMs: 1_000 };
   if (verdict === 'share')
-    throw new Failure('rate_limited', 'Too many bytes of requests of this key are under way.', options);
+    throw new Failure(
+      'rate_limited',
+      'Too many bytes of requests of this key, or of its tenant, are under way.',
+      options,
+    );
   if (verdict === 'full')
     throw new Failure('at_capacity', 'Too many bytes of requests are under way.', options);
 }

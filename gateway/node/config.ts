@@ -38,7 +38,7 @@ export type GatewayProcessConfig = {
   /** What is asked is still taken for so long once a drain is announced: balancers look elsewhere meanwhile. */
   readonly drainDelayMs: number;
   readonly drainMs: number;
-  readonly gateway: Omit<GatewayConfig, 'version' | 'serverId'>;
+  readonly gateway: Omit<GatewayConfig, 'version' | 'serverId' | 'severalTenants'>;
 };
 
 /** Every variable that a gateway reads. */

@@ -3,6 +3,7 @@ import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promi
 import { createIdSealer, generateKeyring, importKeyring, type Keyring, openId } from '../../shared/ids.ts';
 import { createLineWriter } from '../../shared/log-lines.ts';
 import { createAuthenticator } from '../auth/authenticator.ts';
+import { haveSeveralTenants } from '../auth/issuers.ts';
 import { createRateLimiter } from '../auth/rate-limiter.ts';
 import { createGateway, type Gateway } from '../create-gateway.ts';
 import { createNoFileStore } from '../files/no-file-store.ts';
@@ -117,7 +118,12 @@ export async function serveGateway({
 
   const metrics = createGatewayMetrics(() => opened.status());
   const deps: GatewayDeps = {
-    config: { ...config.gateway, version, serverId: randomUUID() },
+    config: {
+      ...config.gateway,
+      severalTenants: haveSeveralTenants(issuers),
+      version,
+      serverId: randomUUID(),
+    },
     now: Date.now,
     elapsed: () => performance.now(),
     // What is left to be forgotten a minute after an execution keeps no process from its end.

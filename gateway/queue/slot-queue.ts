@@ -29,13 +29,15 @@ export type SlotRequest = {
 export class SlotQueue {
   readonly #directory: ClusterDirectory;
   readonly #timers: GatewayDeps['timers'];
+  readonly #maxPerTenant: number;
   readonly #tenants = new Map<string, FairQueue<SlotRequest>>();
   /** Of tenants with somebody who is held: when one looks again, and at which lanes. */
   readonly #looks = new Map<string, { timer: unknown; lanes: Set<string> }>();
   #size = 0;
 
-  constructor(directory: ClusterDirectory, timers: GatewayDeps['timers']) {
+  constructor(directory: ClusterDirectory, timers: GatewayDeps['timers'], maxPerTenant = MAX_QUEUE) {
     this.#directory = directory;
+    this.#maxPerTenant = maxPerTenant;
     this.#timers = timers;
   }
 
@@ -102,6 +104,10 @@ export class SlotQueue {
       });
     if (this.#size >= MAX_QUEUE)
       throw new Failure('at_capacity', 'Too many executions wait already.', { retryAfterMs: 1_000 });
+    if (queue.size >= this.#maxPerTenant)
+      throw new Failure('rate_limited', 'Too many executions of this tenant wait already.', {
+        retryAfterMs: 1_000,
+      });
   }
 
   #remove(tenant: string, queue: FairQueue<SlotRequest>, ticket: Ticket): void {

@@ -39,7 +39,7 @@ export function createProgramInputRoutes(deps: ProgramInputDeps): Route[] {
     const executionId = params.id ?? '';
     const parts = await openOwn(ids, executionId, caller);
     if (!directory.linkTo(parts)) throw notHere('program');
-    const memory = requestMemory.reserve(caller.holder);
+    const memory = requestMemory.reserve(caller);
     const verdict = memory.grow(STREAM_WINDOW_BYTES);
     if (verdict !== 'taken') throw noMemory(verdict);
     try {

@@ -57,7 +57,7 @@ export async function takeOrder(
   const body = await readBody(request, {
     timers: deps.timers,
     memory: deps.requestMemory,
-    holder: caller.holder,
+    holder: caller,
   });
   try {
     const raw = parseJson(body.bytes);

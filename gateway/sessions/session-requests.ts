@@ -106,7 +106,7 @@ export function createSessionRequests(deps: SessionRequestsDeps): SessionRequest
     async read(context, schema) {
       const { request, caller } = context;
       const receivedMs = deps.elapsed();
-      const body = await readBody(request, { timers, memory: requestMemory, holder: caller.holder });
+      const body = await readBody(request, { timers, memory: requestMemory, holder: caller });
       try {
         requireKey(deps, caller);
         const raw = parseJson(body.bytes);

@@ -36,7 +36,11 @@ const body = new ReadableStream<Uint8Array>(
 
 if (how === 'read') {
   const request = new Request('http://gate.example', { method: 'POST', body, duplex: 'half' } as RequestInit);
-  void readBody(request, { timers, memory: new MemoryBudget(2 ** 30), holder: 'acme/alice' });
+  void readBody(request, {
+    timers,
+    memory: new MemoryBudget(2 ** 30),
+    holder: { tenant: 'acme', holder: 'acme/alice' },
+  });
 } else if (how === 'discard') void discardRest(body.getReader(), timers);
 else {
   const cutoff = createCutoff(never.promise);

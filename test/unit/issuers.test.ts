@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { issuersSchema } from '../../gateway/auth/issuers.ts';
+import { haveSeveralTenants, issuersSchema } from '../../gateway/auth/issuers.ts';
 
 const callers = { kind: 'callers', issuer: 'a', tenant: 'acme', jwks_file: 'callers.json' };
 const agents = { kind: 'agents', issuer: 'b', tenant: 'acme', jwks_file: 'agents.json' };
@@ -96,6 +96,14 @@ test.for(wrong)('%s is refused', ([, entries, sentence]) => {
   const parsed = parse(...entries);
   expect(parsed.success).toBe(false);
   expect(parsed.error?.message).toMatch(sentence);
+});
+
+test.for([
+  ['one tenant', false, [callers, { ...callers, issuer: 'c' }, { ...agents, tenant: 'globex' }]],
+  ['two tenants', true, [callers, { ...callers, issuer: 'c', tenant: 'globex' }]],
+  ['whichever tenant they name', true, [{ ...callers, tenant: undefined, tenant_claim: 'org' }]],
+] as const)('callers of %s are of several: %s', ([, several, entries]) => {
+  expect(haveSeveralTenants(issuersSchema.parse({ issuers: entries }))).toBe(several);
 });
 
 test('keys may come over plain HTTP from this machine alone', () => {

@@ -8,10 +8,10 @@ import type { FromAgent } from '../../shared/messages.ts';
 import { announceCluster, announceTemplate } from '../fakes/mock-agent.ts';
 
 /** A queue of a gateway without agents: everything waits. */
-function create() {
+function create(maxPerTenant?: number) {
   const onFreed = () => {};
   const directory = new ClusterDirectory({ now: () => 0, elapsed: () => 0, maxLinksPerTenant: 10, onFreed });
-  const queue = new SlotQueue(directory, { setTimeout: () => undefined, clearTimeout() {} });
+  const queue = new SlotQueue(directory, { setTimeout: () => undefined, clearTimeout() {} }, maxPerTenant);
   const wait = (tenant: string, sub: string, at: 'end' | 'front' = 'end') => {
     const caller = { tenant, holder: `${tenant}/${sub}`, clusters: null, templates: null };
     const wanted = {
@@ -56,6 +56,18 @@ describe('executions that wait for a slot', () => {
     wait('other', 'another');
     expect(() => wait('other', 'another')).toThrow(AT_CAPACITY);
     expect(queue.size).toBe(MAX_QUEUE);
+  });
+
+  test('are as many of one tenant as it may have, and one more when one has left', () => {
+    const { queue, wait, fill } = create(5);
+    const [leave] = fill('acme', 'a', 2);
+    fill('acme', 'b', 3);
+    expect(() => wait('acme', 'c')).toThrow(RATE_LIMITED);
+    fill('other', 'a', 5);
+    leave?.();
+    wait('acme', 'c');
+    expect(() => wait('acme', 'c')).toThrow(RATE_LIMITED);
+    expect(queue.size).toBe(10);
   });
 
   test('go back to the front however many wait: they had their place', () => {

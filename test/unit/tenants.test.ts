@@ -1,4 +1,10 @@
 import { describe, expect, test } from 'vitest';
+import {
+  MAX_REQUEST_BYTES,
+  MAX_REQUESTS_IN_FLIGHT_BYTES,
+  STREAM_WINDOW_BYTES,
+  TENANT_SHARE,
+} from '../../shared/limits.ts';
 import type { FromGateway } from '../../shared/messages.ts';
 import { createGatewayBench, type GatewayBenchOptions, problemOf } from '../fakes/gateway-bench.ts';
 import type { MockAgentOptions } from '../fakes/mock-agent.ts';
@@ -113,6 +119,46 @@ describe('of two tenants', () => {
     expect((await bench.as('acme', `/v1/files/${file_id}`)).status).toBe(200);
     expect((await bench.as('globex', `/v1/files/${file_id}`)).status).toBe(404);
     expect(await (await bench.as('globex', '/v1/files')).json()).toMatchObject({ files: [] });
+  });
+
+  test('one leaves half of the memory for bodies and for output to the other, however many subjects it has', async () => {
+    const outputMemoryBytes = 4 * 2 * STREAM_WINDOW_BYTES;
+    const bench = await twoTenants({ config: { outputMemoryBytes } });
+    const agents = { acme: await bench.agentOf('acme', { slots: 9 }), globex: await bench.agentOf('globex') };
+    await bench.clock.settle();
+    const ask = async (org: Tenant, sub: string, body: object = A) =>
+      bench.ask('/v1/execute', { key: await bench.key({ org, sub }), body });
+    const enough = { status: 429, code: 'rate_limited', detail: expect.stringContaining('tenant') };
+
+    const ends: (() => void)[] = [];
+    const send = async (sub: string) => {
+      const body = new ReadableStream({
+        start(controller) {
+          controller.enqueue(new Uint8Array(MAX_REQUEST_BYTES - 1));
+          ends.push(() => controller.close());
+        },
+      });
+      const headers = { authorization: `Bearer ${await bench.key({ org: 'acme', sub })}` };
+      const init = { method: 'POST', headers, body, duplex: 'half' } as RequestInit;
+      return bench.gateway.fetch(new Request('http://gate.example/v1/execute', init));
+    };
+    const bodies = MAX_REQUESTS_IN_FLIGHT_BYTES / TENANT_SHARE / MAX_REQUEST_BYTES;
+    const sent = Array.from({ length: bodies }, (_, n) => send(`s-${n}`));
+    await expect.poll(() => bench.gateway.status().requestBytes).toBe(bodies * (MAX_REQUEST_BYTES - 1));
+    expect(await problemOf(await ask('acme', 'another'))).toMatchObject(enough);
+    expect((await ask('globex', 'one', {})).status).toBe(422);
+    for (const end of ends) end();
+    await Promise.all(sent);
+
+    const answers = ['a', 'a', 'b', 'b'].map((sub) => ask('acme', sub));
+    const running = [];
+    for (const _ of answers) running.push(await agents.acme.next());
+    expect(await problemOf(await ask('acme', 'c'))).toMatchObject(enough);
+    const other = ask('globex', 'one');
+    (await agents.globex.next()).succeed();
+    expect((await other).status).toBe(200);
+    for (const each of running) each.succeed();
+    for (const answer of answers) expect((await answer).status).toBe(200);
   });
 
   test('agents of one name are two: neither takes the other’s place, room or share of links', async () => {
