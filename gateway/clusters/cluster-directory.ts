@@ -213,7 +213,10 @@ export class ClusterDirectory {
             [...instance.links.keys()].some((link) => !link.draining) &&
             instance.announced
               .get(name)
-              ?.templates.some((template) => !isHopeless(template, freeSlots(instance, name, template.name))),
+              ?.templates.some(
+                (template) =>
+                  !isHopeless(template) && !isHopeless(template, freeSlots(instance, name, template)),
+              ),
         ),
       ),
     );

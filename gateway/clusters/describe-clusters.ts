@@ -9,15 +9,15 @@ type Listed = z.infer<typeof clusterList>['clusters'][number];
 
 const STATES = ['ready', 'degraded', 'unavailable'] as const;
 
-/** The clusters that a key may use, by name, as `GET /v1/clusters` shows them. */
-export function describeClusters(directory: ClusterDirectory, caller: Caller): Listed[] {
+/** The clusters that a key may use, by name. */
+export function usableClusters(directory: ClusterDirectory, caller: Caller): Cluster[] {
   return [...directory.clusters(caller.tenant)]
     .filter(({ name }) => mayUseCluster(caller, name))
-    .sort((a, b) => (a.name < b.name ? -1 : 1))
-    .map((cluster) => describe(cluster, caller));
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-function describe({ name, instances }: Cluster, caller: Caller): Listed {
+/** A cluster as `GET /v1/clusters` shows it. */
+export function describeCluster({ name, instances }: Cluster, caller: Caller): Listed {
   const all = [...instances].sort((a, b) => a.firstSeenMs - b.firstSeenMs);
   const announcedBy = (some: readonly Instance[]) =>
     some.flatMap(({ announced }) => announced.get(name) ?? []);
@@ -60,7 +60,7 @@ function templatesOf(cluster: string, instances: readonly Instance[], caller: Ca
       const listed = byName.get(template.name) ?? emptyListing(template);
       byName.set(template.name, listed);
       // What was granted stands, also where the template has become smaller since.
-      listed.slots_free += Math.min(freeSlots(instance, cluster, template.name), template.total);
+      listed.slots_free += Math.min(freeSlots(instance, cluster, template), template.total);
       listed.slots_total += template.total;
       listed.languages = [...new Set([...listed.languages, ...template.languages])];
       // One instance without trouble is enough to run.

@@ -39,9 +39,12 @@ export function announcedTemplate(
  * Grants left for a template over the links of an instance that take new work. What was granted is not taken back: where
  * the template is in trouble since, only what the agent still has counts.
  */
-export function freeSlots(instance: Instance, cluster: string, template: string): number {
+export function freeSlots(
+  instance: Instance,
+  cluster: string,
+  { name, trouble }: Pick<TemplateAnnouncement, 'name' | 'trouble'>,
+): number {
   let granted = 0;
-  for (const [link, grants] of instance.links) if (!link.draining) granted += grants.free(cluster, template);
-  const trouble = announcedTemplate(instance, cluster, template)?.trouble;
+  for (const [link, grants] of instance.links) if (!link.draining) granted += grants.free(cluster, name);
   return trouble ? Math.min(granted, trouble.free) : granted;
 }

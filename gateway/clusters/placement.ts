@@ -49,7 +49,7 @@ export function requirePlace(directory: ClusterDirectory, wanted: Wanted): void 
   const serving = clusters.flatMap(({ name, instances }) =>
     [...instances].flatMap((instance) => {
       const announced = announcedTemplate(instance, name, template);
-      return announced ? [{ announced, free: freeSlots(instance, name, template) }] : [];
+      return announced ? [{ announced, free: freeSlots(instance, name, announced) }] : [];
     }),
   );
   if (serving.length === 0 || !mayUseTemplate(caller, template))
@@ -158,7 +158,7 @@ function candidates(
       if (!announced || !speaks(announced, language)) continue;
       let running = 0;
       for (const link of instance.links.keys()) running += link.running;
-      const free = freeSlots(instance, name, template);
+      const free = freeSlots(instance, name, announced);
       found.push({
         cluster: name,
         instance: instance.name,

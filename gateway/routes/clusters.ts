@@ -1,6 +1,6 @@
 import { clusterList } from '../../shared/api.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
-import { describeClusters } from '../clusters/describe-clusters.ts';
+import { describeCluster, usableClusters } from '../clusters/describe-clusters.ts';
 import { requireClusters } from '../clusters/placement.ts';
 import { PAGE_QUERY, pageOf } from '../http/page.ts';
 import { jsonResponse } from '../http/problem-response.ts';
@@ -14,13 +14,13 @@ export function createClusterRoutes({ directory }: { directory: ClusterDirectory
       path: '/v1/clusters',
       scope: 'clusters',
       handle: ({ request, caller, pathCluster }) => {
-        const all = describeClusters(directory, caller);
+        const all = usableClusters(directory, caller);
         const clusters = pathCluster === null ? all : all.filter(({ name }) => name === pathCluster);
         // Below /clusters/{name} it is that cluster alone, and a name that is none is refused as everywhere.
         if (pathCluster !== null && clusters.length === 0)
           requireClusters(directory, { caller, cluster: pathCluster });
         const { page, next_cursor } = pageOf(clusters, new URL(request.url).searchParams);
-        return jsonResponse({ clusters: page, next_cursor });
+        return jsonResponse({ clusters: page.map((each) => describeCluster(each, caller)), next_cursor });
       },
       doc: {
         summary: 'Clusters, templates and free slots',

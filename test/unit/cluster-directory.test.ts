@@ -9,7 +9,9 @@ import {
   MAX_TOLD,
 } from '../../gateway/clusters/cluster-directory.ts';
 import { MAX_GRANTS } from '../../gateway/clusters/grants.ts';
+import type { KeyedContext } from '../../gateway/http/route.ts';
 import type { GatewayLink } from '../../gateway/link/gateway-link.ts';
+import { createClusterRoutes } from '../../gateway/routes/clusters.ts';
 import { announceCluster } from '../fakes/mock-agent.ts';
 
 test('an instance that is away keeps the names of its clusters, and nothing else that it announced', async () => {
@@ -147,4 +149,33 @@ test('the instances of a tenant announce so much together and not one character 
   const other = { ...linkOf('i-0'), agent: { ...LINK.agent, tenant: 'other' } } as unknown as GatewayLink;
   expect(directory.join(other)).toBeNull();
   expect(announce(other, share)).toBeNull();
+});
+
+test('a page of GET /v1/clusters goes through its own clusters’ templates, whatever else the tenant has', async () => {
+  const directory = create();
+  const link = linkOf('a');
+  directory.join(link);
+  const clusters = Array.from({ length: 20 }, (_, at) => announceCluster({ name: `c-${at}` }));
+  directory.slots(link, { grants: [], clusters });
+  let looks = 0;
+  const caller = {
+    tenant: 'acme',
+    clusters: null,
+    get templates() {
+      looks += 1;
+      return null;
+    },
+  };
+  const request = new Request('http://gate.example/v1/clusters?limit=2&cursor=c-11');
+  const [route] = createClusterRoutes({ directory });
+  const context = { request, caller, pathCluster: null } as unknown as KeyedContext;
+  const answer = (await route?.handle(context)) as Response;
+  expect(await answer.json()).toMatchObject({
+    clusters: [
+      { name: 'c-12', templates: [{}] },
+      { name: 'c-13', templates: [{}] },
+    ],
+    next_cursor: 'c-13',
+  });
+  expect(looks).toBe(2);
 });
