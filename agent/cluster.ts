@@ -48,8 +48,8 @@ export type ClusterDeps = ClusterOptions & {
   clock: Clock;
   random: () => number;
   log: Log;
-  /** Capacity, templates or trouble may have changed. */
-  onChange: () => void;
+  /** Capacity or trouble of a template may have changed, or anything of the cluster. */
+  onChange: (template?: string) => void;
   openRunner?: ((deps: RunnerClientDeps) => RunnerClient) | undefined;
   bounds?: PoolBounds | undefined;
 };
@@ -81,7 +81,7 @@ export function createCluster(deps: ClusterDeps): Cluster {
   } = deps;
   const pools = new Map<string, Pool>();
   const canary = deps.canary
-    ? createCanary({ ...deps.canary, backend, clock, random, log: say, onChange })
+    ? createCanary({ ...deps.canary, backend, clock, random, log: say, onChange: () => onChange() })
     : null;
   const retired = new Set<Promise<void>>();
 
@@ -92,7 +92,7 @@ export function createCluster(deps: ClusterDeps): Cluster {
   function open(template: Template): Pool {
     const changed = () => {
       canary?.wake(template.name);
-      onChange();
+      onChange(template.name);
     };
     const pool = createPool({
       backend,
@@ -125,7 +125,7 @@ export function createCluster(deps: ClusterDeps): Cluster {
   }
 
   const stopFollowing = templates.onChange(follow);
-  const stopHearing = deps.onFacts?.(onChange);
+  const stopHearing = deps.onFacts?.(() => onChange());
   follow();
 
   return {

@@ -15,18 +15,20 @@ export type Slots = {
   joined(link: Link): void;
   gone(link: Link): void;
   spent(link: Link, cluster: string, template: string): void;
-  /** Something may be free now. */
-  freed(): void;
-  /** Something announced may be another now. */
-  changed(): void;
+  /** Something may be free there now. */
+  freed(cluster: string, template: string): void;
+  /** What is announced of a template, or of any of a cluster, may be another now. */
+  changed(cluster: string, template?: string): void;
   /** No more grants. */
   hold(): void;
 };
 
-export function createSlots(clusters: () => Iterable<Cluster>, clock: Clock, log: Log): Slots {
+export function createSlots(clusters: ReadonlyMap<string, Cluster>, clock: Clock, log: Log): Slots {
   const book = createGrantBook<Link>();
   /** Links that have joined, and the announcement each has been told. */
   const told = new Map<Link, string>();
+  /** Where more may be granted than is, by cluster: templates, or all that it has. */
+  const marked = new Map<string, Set<string> | 'all'>();
   let raising = false;
   let announcing = false;
   let held = false;
@@ -35,9 +37,11 @@ export function createSlots(clusters: () => Iterable<Cluster>, clock: Clock, log
 
   function capacities(): Capacity[] {
     const found: Capacity[] = [];
-    for (const cluster of clusters())
-      for (const pool of cluster.pools())
-        found.push({ cluster: cluster.name, template: pool.template.name, capacity: pool.capacity() });
+    for (const [cluster, templates] of marked)
+      for (const pool of clusters.get(cluster)?.pools() ?? [])
+        if (templates === 'all' || templates.has(pool.template.name))
+          found.push({ cluster, template: pool.template.name, capacity: pool.capacity() });
+    marked.clear();
     return found;
   }
 
@@ -51,7 +55,7 @@ export function createSlots(clusters: () => Iterable<Cluster>, clock: Clock, log
 
   function announce(): void {
     announcing = false;
-    const all = [...clusters()].map((cluster) => cluster.announcement());
+    const all = [...clusters.values()].map((cluster) => cluster.announcement());
     const { announcements, leftOut } = fitAnnouncements(all);
     const unsaid = leftOut.filter((name) => !unannounced.has(name));
     for (const name of unsaid) unannounced.add(name);
@@ -64,11 +68,19 @@ export function createSlots(clusters: () => Iterable<Cluster>, clock: Clock, log
     }
   }
 
-  function freed(): void {
-    if (raising || held) return;
+  function freed(cluster: string, template?: string): void {
+    if (held) return;
+    const templates = marked.get(cluster) ?? new Set();
+    if (template === undefined) marked.set(cluster, 'all');
+    else if (templates !== 'all') marked.set(cluster, templates.add(template));
+    if (raising) return;
     raising = true;
     // After what is under way in this turn: executions that end together are granted together.
     queueMicrotask(raise);
+  }
+
+  function freedAll(): void {
+    for (const cluster of clusters.keys()) freed(cluster);
   }
 
   return {
@@ -76,17 +88,17 @@ export function createSlots(clusters: () => Iterable<Cluster>, clock: Clock, log
       told.set(link, '');
       announce();
       if (link.serverId !== null) book.join(link, link.serverId);
-      freed();
+      freedAll();
     },
     gone(link) {
       told.delete(link);
       book.leave(link);
-      freed();
+      freedAll();
     },
     spent: (link, cluster, template) => book.spend(link, cluster, template),
     freed,
-    changed() {
-      freed();
+    changed(cluster, template) {
+      freed(cluster, template);
       if (announcing) return;
       announcing = true;
       clock.after(ANNOUNCE_AFTER_MS, announce);

@@ -81,7 +81,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   const instance = options.instance ?? randomUUID();
   const log: Log = (event, fields) => options.log(event, { instance, ...fields });
   const clusters = new Map<string, Cluster>();
-  const slots = createSlots(() => clusters.values(), clock, log);
+  const slots = createSlots(clusters, clock, log);
   const executions = createExecutions({
     clock,
     policy: {
@@ -213,7 +213,8 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
 
   if (options.http) http = await serveAgentHttp({ ...options.http, metrics, readiness: obstacles });
   for (const cluster of options.clusters) {
-    const deps = { ...cluster, clock, random, log, onChange: slots.changed, openRunner: options.openRunner };
+    const onChange = (template?: string) => slots.changed(cluster.name, template);
+    const deps = { ...cluster, clock, random, log, onChange, openRunner: options.openRunner };
     clusters.set(cluster.name, createCluster(deps));
   }
   log('agent_started', { software, clusters: [...clusters.keys()], gateway: gateway.url.origin });

@@ -27,8 +27,8 @@ export type ExecutionsDeps = {
   onReport: (report: ExecutionReport) => void;
   /** A session began or ended. */
   onSession?: (report: SessionReport) => void;
-  /** An execution has begun or ended, so that somebody's capacity is another. */
-  onChange: () => void;
+  /** An execution has begun or ended there, or was refused: its capacity is another, or a grant is free again. */
+  onChange: (cluster: string, template: string) => void;
 };
 
 /** Every execution of this instance, whatever link it came over. */
@@ -71,7 +71,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     } catch (error) {
       const failure = refuse(port, error);
       // The grant that it spent is free again.
-      onChange();
+      onChange(start.cluster, start.template);
       onReport(refusalReport(start, failure.code, failure.cause));
       return undefined;
     }
@@ -157,7 +157,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
   function run(live: LiveExecution, loan: Loan): void {
     live.acceptedMs = clock.now();
     if (!live.execution.run(loan)) void loan.release('unused');
-    onChange();
+    onChange(live.start.cluster, live.start.template);
   }
 
   function refused(live: LiveExecution, failure: Failure, loan: Loan | undefined, verdict: Verdict): void {
@@ -197,7 +197,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     unanswered.set(live.start.execution_id, resolve);
     const settled = loan?.release(verdict, promise);
     sessions.leave(live.start);
-    onChange();
+    onChange(live.start.cluster, live.start.template);
     const became = (await settled) ?? null;
     unanswered.delete(live.start.execution_id);
     onReport(endReport(live, end, loan, became, endedMs, clock.now()));

@@ -15,8 +15,8 @@ import type { SessionReport } from './session-report.ts';
 
 export type SessionsDeps = {
   clock: Clock;
-  /** A session began or ended: somebody's capacity is another. */
-  onChange: () => void;
+  /** A session ended: the capacity there is another. */
+  onChange: (cluster: string, template: string) => void;
   /** One began, or ended. */
   onReport: (report: SessionReport) => void;
 };
@@ -65,7 +65,7 @@ export function createSessions({ clock, onChange, onReport }: SessionsDeps): Ses
       onReport,
       onEnded() {
         sessions.delete(session.id);
-        queueMicrotask(onChange);
+        queueMicrotask(() => onChange(session.cluster, pool.template.name));
       },
     });
     sessions.set(session.id, session);

@@ -167,16 +167,14 @@ test('500 clusters are told in frames that a gateway takes, and what is left out
   );
   const sent: FromAgent['SLOTS'][] = [];
   const logged: unknown[][] = [];
-  const slots = createSlots(
-    () => clusters,
-    clock,
-    (event, fields) => logged.push([event, fields]),
+  const slots = createSlots(new Map(clusters.map((each) => [each.name, each])), clock, (event, fields) =>
+    logged.push([event, fields]),
   );
   const link = { serverId: 'replica', send: (_name: 'SLOTS', body: FromAgent['SLOTS']) => sent.push(body) };
   await clock.settle();
   slots.joined(link as unknown as Link);
   await clock.advance(1_000);
-  slots.changed();
+  slots.changed(names[0] as string);
   await clock.advance(1_000);
   for (const body of sent) {
     expect(FROM_AGENT.SLOTS.safeParse(body).error).toBeUndefined();
