@@ -26,6 +26,18 @@ export type SandboxRunner = Pick<RunnerClient, 'ready' | 'ping' | 'reset' | 'clo
   start(streamId: number, body: RunnerStartBody, handlers: SandboxHandlers): RunnerExecution;
 };
 
+/** A runner as it is, but for how work begins in it. */
+export function withStart(runner: SandboxRunner, start: SandboxRunner['start']): SandboxRunner {
+  return {
+    ...runner,
+    // Spread, it would stay as it is now.
+    get interrupted() {
+      return runner.interrupted;
+    },
+    start,
+  };
+}
+
 export type SteadyRunnerDeps = {
   backend: Pick<Backend, 'connect' | 'reconnects' | 'endOf'>;
   sandbox: Sandbox;

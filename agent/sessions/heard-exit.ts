@@ -1,4 +1,4 @@
-import type { SandboxRunner } from '../pool/steady-runner.ts';
+import { type SandboxRunner, withStart } from '../pool/steady-runner.ts';
 import type { RunnerExecution } from '../runner/runner-execution.ts';
 
 /** What a runner says of the end of one piece of work: `late` where that had been given up before. */
@@ -25,25 +25,19 @@ export function hearingExit(runner: SandboxRunner): HeardExit {
       isLate = true;
       work?.cancel('silent');
     },
-    runner: {
-      ...runner,
-      get interrupted() {
-        return runner.interrupted;
-      },
-      start(streamId, body, handlers) {
-        work = runner.start(streamId, body, {
-          ...handlers,
-          exit(exit) {
-            exited.resolve(!isLate ? 'before' : exit.failure?.code === 'runner_error' ? 'broken' : 'late');
-            handlers.exit(exit);
-          },
-          lost(reason, end) {
-            exited.resolve('broken');
-            handlers.lost(reason, end);
-          },
-        });
-        return work;
-      },
-    },
+    runner: withStart(runner, (streamId, body, handlers) => {
+      work = runner.start(streamId, body, {
+        ...handlers,
+        exit(exit) {
+          exited.resolve(!isLate ? 'before' : exit.failure?.code === 'runner_error' ? 'broken' : 'late');
+          handlers.exit(exit);
+        },
+        lost(reason, end) {
+          exited.resolve('broken');
+          handlers.lost(reason, end);
+        },
+      });
+      return work;
+    }),
   };
 }

@@ -10,6 +10,7 @@ import {
 import type { Clock } from '../clock.ts';
 import type { Loan } from '../pool/lending.ts';
 import type { Pool } from '../pool/pool.ts';
+import { withStart } from '../pool/steady-runner.ts';
 import { Session } from './session.ts';
 import type { SessionReport } from './session-report.ts';
 
@@ -112,20 +113,15 @@ export function createSessions({ clock, onChange, onReport }: SessionsDeps): Ses
       let works = false;
       return {
         ...loan,
-        runner: {
-          ...loan.runner,
-          get interrupted() {
-            return loan.runner.interrupted;
-          },
-          start: (streamId, body, handlers) =>
-            loan.runner.start(streamId, body, {
-              ...handlers,
-              exit(exit) {
-                works = exit.result?.outcome === 'exited';
-                handlers.exit(exit);
-              },
-            }),
-        },
+        runner: withStart(loan.runner, (streamId, body, handlers) =>
+          loan.runner.start(streamId, body, {
+            ...handlers,
+            exit(exit) {
+              works = exit.result?.outcome === 'exited';
+              handlers.exit(exit);
+            },
+          }),
+        ),
         release(verdict) {
           if (verdict === 'unused') return loan.release('unused');
           if (verdict === 'discard' || !works) return loan.release('discard');
