@@ -7,7 +7,7 @@ import { removeContainer } from '../../agent/backends/docker/containers.ts';
 import type { DockerBackend } from '../../agent/backends/docker/docker-backend.ts';
 import { ownMark } from '../../agent/backends/docker/process-mark.ts';
 import { createRunnerClient } from '../../agent/runner/client.ts';
-import { createTestEngine, type TestEngine } from '../fakes/docker-engine.ts';
+import { createTestEngine, ENGINE_TEMPLATE, type TestEngine } from '../fakes/docker-engine.ts';
 import { type OwnEngine, startOwnEngine } from '../fakes/own-engine.ts';
 import { runOn } from '../fakes/runner-run.ts';
 
@@ -277,6 +277,28 @@ describe('an engine that fails', () => {
       expect(await containers(engine)).toEqual([]);
     },
   );
+});
+
+test('an engine whose containers have low limits by default gives sandboxes those of their template', async () => {
+  const flags = ['nofile=64:64', 'nproc=20:20'].flatMap((limit) => ['--default-ulimit', limit]);
+  await using own = await startOwnEngine({ flags });
+  await using engine = createTestEngine(own.host);
+  const backend = await engine.backend();
+  const { image, resources } = ENGINE_TEMPLATE;
+  const sandbox = await backend.create(
+    await engine.template({ image, resources: { ...resources, open_files: 200, processes: 60 } }),
+    soon(),
+  );
+  const code = `
+import os, time
+files = [open(os.devnull) for _ in range(150)]
+for _ in range(40):
+    if os.fork() == 0:
+        time.sleep(60)
+print('all')
+`;
+  expect((await runOn(await attach(backend, sandbox), 1, code, {})).stdout).toBe('all\n');
+  await backend.destroy(sandbox);
 });
 
 test('an engine that compresses logs by default makes containers all the same', async () => {

@@ -6,7 +6,7 @@ import { sandboxMemoryMb } from '../sandbox-memory.ts';
 import { drawSandboxUid } from '../sandbox-uid.ts';
 import { containerMounts } from './container-mounts.ts';
 import type { EngineFacts } from './engine-facts.ts';
-import { PRODUCT_TRAITS, type ProductTraits } from './engine-product.ts';
+import { PRODUCT_TRAITS } from './engine-product.ts';
 import type { Image } from './images.ts';
 
 /** Labels that only containers have. */
@@ -99,7 +99,6 @@ export function containerSpec(
 
 function hostConfig(template: Template, identity: ContainerIdentity, facts: EngineFacts): object {
   const { resources, docker } = template;
-  const traits = PRODUCT_TRAITS[facts.product];
   const memory = mbToBytes(sandboxMemoryMb(resources, docker));
   return {
     NetworkMode: 'none',
@@ -127,17 +126,24 @@ function hostConfig(template: Template, identity: ContainerIdentity, facts: Engi
     ...(facts.hasSwapLimit || facts.cgroupVersion !== '1' ? {} : { MemorySwappiness: 0 }),
     NanoCpus: Math.round(Math.min(resources.cpus, facts.cpus) * NANO_CPUS),
     PidsLimit: resources.processes + RESERVED_PIDS,
-    Ulimits: [{ Name: 'core', Soft: 0, Hard: 0 }, ...raisedLimits(template, traits)],
-    Tmpfs: containerMounts(template, { uid: identity.uid, imageVolumes: identity.image.volumes }, traits),
+    Ulimits: namedLimits(template),
+    Tmpfs: containerMounts(
+      template,
+      { uid: identity.uid, imageVolumes: identity.image.volumes },
+      PRODUCT_TRAITS[facts.product],
+    ),
   };
 }
 
-/** An engine that raises what is not named may not be able to: descriptors for the runner, processes as the control group has them. */
-function raisedLimits({ resources, uid }: Template, { raisesLimits }: ProductTraits): object[] {
-  if (!raisesLimits) return [];
+/**
+ * Descriptors for the runner, processes as the control group has them. Where they are not named Docker has defaults of its
+ * operator's, which may be lower, and Podman raises them as high as they go, which fails where it may not.
+ */
+function namedLimits({ resources, uid }: Template): object[] {
   const files = Math.max(resources.open_files, RUNNER_FILES);
   const processes = uid === undefined ? resources.processes + RESERVED_PIDS : SHARED_UID_PROCESSES;
   return [
+    { Name: 'core', Soft: 0, Hard: 0 },
     { Name: 'nofile', Soft: files, Hard: files },
     { Name: 'nproc', Soft: processes, Hard: processes },
   ];

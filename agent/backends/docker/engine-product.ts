@@ -11,8 +11,6 @@ export type ProductTraits = {
   readonly writablePlaces: readonly string[];
   /** Its control groups are told by its own answer alone: in Docker's terms it denies those of the second version, or makes them up. */
   readonly namesControllers: boolean;
-  /** Limits that are not named are raised as high as they go, which fails where the engine may not raise them. */
-  readonly raisesLimits: boolean;
 };
 
 export const PRODUCT_TRAITS: Readonly<Record<EngineProduct, ProductTraits>> = {
@@ -21,14 +19,12 @@ export const PRODUCT_TRAITS: Readonly<Record<EngineProduct, ProductTraits>> = {
     choosesRuntime: true,
     writablePlaces: [],
     namesControllers: false,
-    raisesLimits: false,
   },
   podman: {
     boundsFiles: false,
     choosesRuntime: false,
     writablePlaces: ['/run', '/var/tmp'],
     namesControllers: true,
-    raisesLimits: true,
   },
 };
 

@@ -27,6 +27,7 @@ const FACTS: EngineFacts = {
   hasMappedUids: false,
   limitsNotHeld: [],
 };
+const limit = (Name: string, most: number) => ({ Name, Soft: most, Hard: most });
 const IDENTITY: ContainerIdentity = {
   name: 'podgate-default-abc',
   installation: 'main',
@@ -103,7 +104,7 @@ describe('the container of a sandbox', () => {
       MemorySwap: memory,
       NanoCpus: 2_500_000_000,
       PidsLimit: 40 + RESERVED_PIDS,
-      Ulimits: [{ Name: 'core', Soft: 0, Hard: 0 }],
+      Ulimits: [limit('core', 0), limit('nofile', RUNNER_FILES), limit('nproc', 40 + RESERVED_PIDS)],
     });
     expect(HostConfig).not.toHaveProperty('MemorySwappiness');
   });
@@ -136,7 +137,7 @@ describe('the container of a sandbox', () => {
 
   test('is, on Podman, bounded in what Podman can bound, and covers what that opens by itself', async () => {
     const facts = { product: 'podman' } as const;
-    const input = { resources: { processes: 40, open_files: 5_000, workspace_mb: 8 }, docker: { shm_mb: 1 } };
+    const input = { resources: { workspace_mb: 8 }, docker: { shm_mb: 1 } };
     const { HostConfig } = await specOf(input, { facts });
     expect(HostConfig.Tmpfs).toEqual({
       '/workspace': 'rw,nosuid,nodev,exec,size=8m,mode=1777,U',
@@ -144,11 +145,14 @@ describe('the container of a sandbox', () => {
       '/dev/shm': 'rw,nosuid,nodev,noexec,size=1m,mode=1777,U',
       ...Object.fromEntries(['/run', '/var/tmp', '/dev/mqueue'].map((path) => [path, COVERED])),
     });
-    const limit = (Name: string, most: number) => ({ Name, Soft: most, Hard: most });
+  });
+
+  test('may have the files that its template says, and the processes of all with its UID', async () => {
+    const { HostConfig } = await specOf({ resources: { processes: 40, open_files: 5_000 } });
     const core = limit('core', 0);
     expect(HostConfig.Ulimits).toEqual([core, limit('nofile', 5_000), limit('nproc', 40 + RESERVED_PIDS)]);
     // Containers of one UID count together.
-    const shared = await specOf({ uid: 1234, resources: { open_files: 16 } }, { facts });
+    const shared = await specOf({ uid: 1234, resources: { open_files: 16 } });
     expect(shared.HostConfig.Ulimits).toEqual([
       core,
       limit('nofile', RUNNER_FILES),
