@@ -1,6 +1,6 @@
 import type { ExecuteRequest, executeRequestSchema } from '../../shared/api.ts';
 import { MAIN_FILES, reservedPath } from '../../shared/request-fields.ts';
-import type { Caller } from '../auth/caller.ts';
+import { type Caller, mayUseCluster, mayUseTemplate } from '../auth/caller.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { announcedTemplate } from '../clusters/instance.ts';
 import { requireClusters, requirePlace, type Wanted } from '../clusters/placement.ts';
@@ -70,6 +70,8 @@ export async function takeOrder(
     const limits = limitsOf(asked, caller, deps);
     const survives = asked.detach || keyText !== null;
     const key = keyText === null ? null : await keyOf(deps, keyText, asked, wanted);
+    // Before what another key of its principal has begun: it answers as if there were nothing of that.
+    if (key && !mayUse(wanted)) requirePlace(deps.directory, wanted);
     // Before files, which may be gone by now.
     const repeats = key ? deps.keyed.find(caller, key) : undefined;
     if (repeats) {
@@ -157,6 +159,11 @@ function wantedOf(asked: ExecuteRequest, context: KeyedContext): Wanted {
   const { caller } = context;
   const template = askedTemplate(asked, caller);
   return { caller, cluster: askedCluster(asked, context), template, language: asked.language };
+}
+
+/** Where it may not, `requirePlace` says so. */
+function mayUse({ caller, cluster, template }: Wanted): boolean {
+  return (cluster === null || mayUseCluster(caller, cluster)) && mayUseTemplate(caller, template);
 }
 
 function lower(a: number | null, b: number | null): number | null {

@@ -622,6 +622,34 @@ describe('Idempotency-Key', () => {
     expect(said).toMatchObject([{ stdout: 'mine' }, { stdout: 'theirs' }, { stdout: 'hers' }]);
   });
 
+  test.for([
+    ['cluster', { clusters: ['plant'] }],
+    ['template', { templates: ['small'] }],
+  ] as const)(
+    'repeated with a key that may not use its %s says what it says without one',
+    async ([, claims]) => {
+      const { bench, agent, ask } = await first();
+      const changes = { cluster: 'lab', template: 'default' };
+      const mine = ask('/v1/execute', changes);
+      (await agent.next()).succeed('mine');
+      await mine;
+      const key = await bench.key(claims);
+      const asNarrow = async (headers: Record<string, string>, more: object = {}) => {
+        const answer = await bench.ask('/v1/execute', {
+          body: { ...BODY, ...changes, ...more },
+          headers,
+          key,
+        });
+        const { code, detail } = await problemOf(answer);
+        return [answer.status, code, detail];
+      };
+      const plain = await asNarrow({});
+      expect(plain[0]).toBe(404);
+      expect(await asNarrow(KEYED)).toEqual(plain);
+      expect(await asNarrow(KEYED, { code: 'other' })).toEqual(plain);
+    },
+  );
+
   test('of what was refused before it ran is new again', async () => {
     const { agent, ask } = await first();
     const refused = [ask(), ask()];
