@@ -301,6 +301,17 @@ print('all')
   await backend.destroy(sandbox);
 });
 
+test('an engine whose own runtime is not there is not told to lack the one of a template that names none', async () => {
+  await using own = await startOwnEngine({ flags: ['--add-runtime=none=/none', '--default-runtime=none'] });
+  await using engine = createTestEngine(own.host);
+  const backend = await engine.backend();
+  await expect(backend.create(await engine.template(), soon())).rejects.toMatchObject({
+    code: 'isolation_failed',
+    detail: expect.stringContaining('or its own default'),
+  });
+  await expect.poll(() => containers(engine)).toEqual([]);
+});
+
 test('an engine that compresses logs by default makes containers all the same', async () => {
   const flags = ['max-size=10m', 'max-file=3', 'compress=true'].flatMap((option) => ['--log-opt', option]);
   await using own = await startOwnEngine({ flags });

@@ -48,7 +48,7 @@ const RULES: readonly Rule[] = [
     null,
     /unknown (or invalid )?runtime|OCI runtime "?\S+"? (is not available|not found)|failed to start shim|fork\/exec \S+: no such file/i,
     'isolation_failed',
-    'The engine does not have the runtime that the template names.',
+    'The engine does not have the runtime that the template names, or its own default.',
   ],
   [
     null,
