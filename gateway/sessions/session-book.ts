@@ -66,10 +66,12 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
     const at = { ...place, tenant, what: 'session' } as const;
     const answer = await askInstance(directory, at, async ({ questions }) => {
       const leftMs = Math.min(untilMs - elapsed(), ANSWER_TIMEOUT_MS);
+      // Links may go one after the other.
+      if (leftMs <= 0) throw unsaid();
       asks += 1;
-      return leftMs > 0 ? questions.sessions({ ...question, principal }, leftMs) : null;
+      return questions.sessions({ ...question, principal }, leftMs);
     });
-    if (!answer) throw new Failure('agent_lost', 'The agent did not say in time.', { started: 'no' });
+    if (!answer) throw unsaid();
     return { ...answer, asks };
   }
 
@@ -144,6 +146,10 @@ export function createSessionBook({ ids, now, elapsed, directory }: SessionBookD
 
 function mayUse(caller: Caller, cluster: string, template: string): boolean {
   return mayUseCluster(caller, cluster) && mayUseTemplate(caller, template);
+}
+
+function unsaid(): Failure {
+  return new Failure('agent_lost', 'The agent did not say in time.', { started: 'no' });
 }
 
 export function noSession(id: string): Failure {
