@@ -1,34 +1,16 @@
-import { type ClusterAnnouncement, isHopeless } from '../../shared/announcement.ts';
+import { isHopeless } from '../../shared/announcement.ts';
 import { matchesName } from '../../shared/claims.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
-import { LINKS_PER_REPLICA, RECORD_TTL_MS } from '../../shared/limits.ts';
+import { LINKS_PER_REPLICA } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import type { AuthenticatedAgent } from '../auth/caller.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import { Grants } from './grants.ts';
-import { type Cluster, freeSlots, type Instance, type SlotPlace } from './instance.ts';
-
-/** Clusters of one tenant that are remembered, those without an agent among them. */
-export const MAX_CLUSTERS_PER_TENANT = 4_096;
-
-/** Instances of one tenant that agents told of, whether or not they are ever seen. */
-export const MAX_TOLD = 1_024;
+import { type Cluster, freeSlots, type SlotPlace } from './instance.ts';
+import { announce, createTenant, forgetGone, hear, present, type Tenant, working } from './tenant.ts';
 
 /** Templates that the links of one tenant are granted, each counted once a link. */
 export const MAX_GRANTS_PER_TENANT = 500_000;
-
-/** Announcements of one tenant's instances together, as JSON spells them: what they hold takes about three times as much. */
-export const MAX_ANNOUNCED_PER_TENANT = 134_217_728;
-
-type Tenant = {
-  readonly instances: Map<string, Instance>;
-  readonly clusters: Map<string, Cluster>;
-  /** Instances that were never linked here, by when an agent first told of them. */
-  readonly toldMs: Map<string, number>;
-  links: number;
-  grants: number;
-  announcedLength: number;
-};
 
 /** Where an instance is looked for: an id names all three. */
 export type InstancePlace = { tenant: string; instance: string; cluster: string };
@@ -61,7 +43,7 @@ export class ClusterDirectory {
   join(link: GatewayLink, peers: readonly string[] = []): ErrorCode | null {
     const { tenant: name, sub, thumbprint, maxInstances } = link.agent;
     const tenant = this.#tenant(name);
-    this.#forget(tenant);
+    forgetGone(tenant, this.#options.elapsed());
     let instance = tenant.instances.get(link.instance);
     if (instance && (instance.sub !== sub || instance.thumbprint !== thumbprint)) return 'forbidden';
     if (tenant.links >= this.#options.maxLinksPerTenant) return 'forbidden';
@@ -83,7 +65,7 @@ export class ClusterDirectory {
       };
       tenant.instances.set(link.instance, instance);
     }
-    this.#hear(tenant, peers);
+    hear(tenant, peers, this.#options.elapsed());
     instance.links.set(link, new Grants());
     this.#links += 1;
     tenant.links += 1;
@@ -120,7 +102,7 @@ export class ClusterDirectory {
     const grants = instance?.links.get(link);
     if (!instance || !grants) return null;
     if (body.clusters) {
-      const refusal = this.#announce(tenant, instance, body.clusters);
+      const refusal = announce(tenant, instance, body.clusters);
       if (refusal) return refusal;
     }
     const freed = (body.clusters ?? []).flatMap(({ name, templates }) =>
@@ -222,81 +204,12 @@ export class ClusterDirectory {
     );
   }
 
-  #announce(tenant: Tenant, instance: Instance, clusters: readonly ClusterAnnouncement[]): ErrorCode | null {
-    const announced = new Map(clusters.map((cluster) => [cluster.name, cluster]));
-    if (announced.size !== clusters.length) return 'protocol_error';
-    const { length } = JSON.stringify(clusters);
-    const together = tenant.announcedLength - instance.announcedLength + length;
-    if (together > MAX_ANNOUNCED_PER_TENANT) return 'forbidden';
-    for (const name of instance.announced.keys())
-      if (!announced.has(name)) tenant.clusters.get(name)?.instances.delete(instance);
-    const serves = new Set<string>();
-    for (const name of announced.keys()) {
-      let cluster = tenant.clusters.get(name);
-      if (!cluster) {
-        if (tenant.clusters.size >= MAX_CLUSTERS_PER_TENANT && !forgetEmpty(tenant)) return 'forbidden';
-        cluster = { name, instances: new Set() };
-        tenant.clusters.set(name, cluster);
-      }
-      cluster.instances.add(instance);
-      // The tenant's own copy of the name: instances that are away are many, and each keeps its names.
-      serves.add(cluster.name);
-    }
-    instance.announced = announced;
-    instance.announcedLength = length;
-    tenant.announcedLength = together;
-    instance.serves = serves;
-    return null;
-  }
-
-  #hear(tenant: Tenant, peers: readonly string[]): void {
-    const nowMs = this.#options.elapsed();
-    for (const [name, toldMs] of tenant.toldMs)
-      if (toldMs <= nowMs - RECORD_TTL_MS) tenant.toldMs.delete(name);
-    for (const name of peers)
-      if (!tenant.toldMs.has(name) && tenant.toldMs.size < MAX_TOLD) tenant.toldMs.set(name, nowMs);
-  }
-
   #tenant(name: string): Tenant {
     let tenant = this.#tenants.get(name);
     if (!tenant) {
-      tenant = {
-        instances: new Map(),
-        clusters: new Map(),
-        toldMs: new Map(),
-        links: 0,
-        grants: 0,
-        announcedLength: 0,
-      };
+      tenant = createTenant();
       this.#tenants.set(name, tenant);
     }
     return tenant;
   }
-
-  #forget(tenant: Tenant): void {
-    const before = this.#options.elapsed() - RECORD_TTL_MS;
-    for (const [name, { links, lostAtMs }] of tenant.instances)
-      if (links.size === 0 && lostAtMs <= before) tenant.instances.delete(name);
-  }
-}
-
-/** Instances with a link, and those that lost theirs later than this without saying that they go. */
-function present({ instances }: Tenant, lostAfterMs: number): Instance[] {
-  return [...instances.values()].filter(
-    ({ links, lostAtMs, drains }) => links.size > 0 || (lostAtMs > lostAfterMs && !drains),
-  );
-}
-
-function forgetEmpty(tenant: Tenant): boolean {
-  for (const [name, { instances }] of tenant.clusters)
-    if (instances.size === 0) return tenant.clusters.delete(name);
-  return false;
-}
-
-/** Instances of one token's holder that take work. One that drains has made room for the one that follows it. */
-function working(tenant: Tenant, sub: string): number {
-  const isWorking = (link: GatewayLink) => !link.draining;
-  return [...tenant.instances.values()].filter(
-    (each) => each.sub === sub && [...each.links.keys()].some(isWorking),
-  ).length;
 }

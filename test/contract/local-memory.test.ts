@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { access, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { createLocalBackend } from '../../agent/backends/local/local-backend.ts';
+import { createLocalBackend, type LocalBackendDeps } from '../../agent/backends/local/local-backend.ts';
 import { createMemoryGroups } from '../../agent/backends/local/memory-groups.ts';
 import { systemClock } from '../../agent/clock.ts';
 import { startTimeOf } from '../../agent/process-name.ts';
@@ -54,15 +54,19 @@ print('got a gigabyte')
 `;
 
 describe.skipIf(trouble !== undefined)(`the local backend with control groups ${trouble ?? ''}`, () => {
-  async function start(parent: string) {
-    const backend = await createLocalBackend({
+  const grouped = (parent: string, given: Pick<LocalBackendDeps, 'find'> = {}) =>
+    createLocalBackend({
       instance: 'memory',
       path: '/usr/bin',
       unsafe: false,
       memoryCgroup: parent,
       clock: systemClock,
       log: () => {},
+      ...given,
     });
+
+  async function start(parent: string) {
+    const backend = await grouped(parent);
     onTestFinished(() => backend.close());
     const resources = { memory_mb: 32, workspace_mb: 8, tmp_mb: 8 };
     const template = await parseTemplate({ name: 'bound', resources });
@@ -89,13 +93,7 @@ describe.skipIf(trouble !== undefined)(`the local backend with control groups ${
 
   test('is not held up by an interpreter that ends at once, however far into its group it came', async () => {
     const parent = await parentOfTest();
-    const backend = await createLocalBackend({
-      instance: 'memory',
-      path: '/usr/bin',
-      unsafe: false,
-      memoryCgroup: parent,
-      clock: systemClock,
-      log: () => {},
+    const backend = await grouped(parent, {
       find: async () => ({ path: '/bin/false', version: '3.11.0', namespaces: true }),
     });
     const template = await parseTemplate({ name: 'broken' });

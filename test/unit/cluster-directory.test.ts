@@ -1,14 +1,13 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
+import { ClusterDirectory, MAX_GRANTS_PER_TENANT } from '../../gateway/clusters/cluster-directory.ts';
+import { MAX_GRANTS } from '../../gateway/clusters/grants.ts';
 import {
-  ClusterDirectory,
   MAX_ANNOUNCED_PER_TENANT,
   MAX_CLUSTERS_PER_TENANT,
-  MAX_GRANTS_PER_TENANT,
   MAX_TOLD,
-} from '../../gateway/clusters/cluster-directory.ts';
-import { MAX_GRANTS } from '../../gateway/clusters/grants.ts';
+} from '../../gateway/clusters/tenant.ts';
 import type { KeyedContext } from '../../gateway/http/route.ts';
 import type { GatewayLink } from '../../gateway/link/gateway-link.ts';
 import { createClusterRoutes } from '../../gateway/routes/clusters.ts';
