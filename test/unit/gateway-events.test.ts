@@ -906,13 +906,19 @@ describe('Idempotency-Key', () => {
     });
   });
 
-  test('that stands for what another gateway has begun is read there', async () => {
-    const { bench, agent, ask } = await first();
+  /** An execution that is over, of which its agent alone knows. */
+  async function runOnce(agent: MockAgent, ask: () => Promise<Response>): Promise<MockExecution> {
     const begun = ask();
     const execution = (await agent.next()).begin();
     execution.out('theirs').exit();
     await begun;
     agent.records.set(execution.id, { state: 'ended', record: null });
+    return execution;
+  }
+
+  test('that stands for what another gateway has begun is read there', async () => {
+    const { bench, agent, ask } = await first();
+    const execution = await runOnce(agent, ask);
     // As a gateway that was started anew: it knows no key.
     const anew = createGateway(bench.deps);
     const link = await new MockAgent(anew, { ...agent.options, instance: agent.instance }).joined();
@@ -942,11 +948,7 @@ describe('Idempotency-Key', () => {
     const { bench, agent, ask } = await first();
     const other = await bench.agent({ refill: false, instance: 'instance-0', slots: 0 });
     await bench.clock.settle();
-    const begun = ask();
-    const execution = (await agent.next()).begin();
-    execution.out('theirs').exit();
-    await begun;
-    agent.records.set(execution.id, { state: 'ended', record: null });
+    const execution = await runOnce(agent, ask);
     const anew = createGateway(bench.deps);
     const linkOf = async (old: MockAgent) => {
       const link = await new MockAgent(anew, { ...old.options }).joined();
