@@ -149,7 +149,7 @@ export KUBERNETES_PORT=1`;
     ['a pid', 'resource.setrlimit(resource.RLIMIT_NPROC, (40, 40))', /^\(\d\d?, 'pids'\)\n$/],
     [
       'memory',
-      `resource.setrlimit(resource.RLIMIT_AS, ((${PAGES} + 256) * 4096,) * 2)`,
+      `resource.setrlimit(resource.RLIMIT_AS, ((${PAGES} + 1024) * 4096,) * 2)`,
       /^\(\d\d?, 'else'\)\n$/,
     ],
     ['nothing', '', /^\(100, None\)\n$/],
