@@ -50,7 +50,7 @@ function* piecesOf(stdout: string, stderr: string, end: string): Generator<strin
   yield '","stderr":"';
   yield* escapedPieces(stderr);
   yield '"';
-  for (const piece of piecesOfText(end)) yield piece;
+  yield* piecesOfText(end);
 }
 
 function* escapedPieces(text: string): Generator<string> {
