@@ -22,6 +22,10 @@ function blocksOf(markdown: string): Block[] {
   }));
 }
 
+function typeScriptOf(blocks: readonly Block[]): string[] {
+  return blocks.filter(({ language }) => language === 'ts').map(({ text }) => text);
+}
+
 /** A folder of its own where `npx podgate` is this tree's command. */
 async function newFolder(): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'podgate-readme-'));
@@ -101,11 +105,12 @@ describeSandboxed('What the README prints', () => {
     expect([ran.status, ran.stdout.split('\n').slice(1)]).toEqual([0, ['hello', '']]);
   });
 
-  test('of the client is TypeScript that runs', { timeout: TEST_MS }, async () => {
+  test('of the client, and docs/sessions.md, is TypeScript that runs', { timeout: TEST_MS }, async () => {
     const dir = await newFolder();
     const port = await startDev(dir);
-    const own = [...blocks].filter(({ language }) => language === 'ts').map(({ text }) => text);
-    expect(own.length).toBeGreaterThanOrEqual(3);
+    const own = typeScriptOf(blocks);
+    const onPage = typeScriptOf(blocksOf(await readFile(join(ROOT, 'docs', 'sessions.md'), 'utf8')));
+    expect([own.length, onPage.length]).toEqual([2, 2]);
     const [first = '', ...others] = own;
     const program = [
       `import { readFileSync } from 'node:fs';`,
@@ -113,7 +118,7 @@ describeSandboxed('What the README prints', () => {
       // One folder in a tar, to be unpacked.
       `const url = 'data:application/x-tar;base64,' + readFileSync('repo.tar').toString('base64');`,
       first.replace("'podgate'", `'${ROOT}client/podgate.ts'`),
-      `{\n${others.join('\n')}\n}`,
+      ...[others, onPage].map((texts) => `{\n${texts.join('\n')}\n}`),
       `console.log(JSON.stringify({ done: true }));`,
     ].join('\n');
     await writeFile(join(dir, 'program.ts'), program.replaceAll('8000', String(port)));
