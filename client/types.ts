@@ -118,8 +118,14 @@ export type ResultEvent = { type: 'result' } & RichEnd;
 export type GapEvent = { type: 'gap'; stream: 'stdout' | 'stderr'; from: number; to: number };
 /** Output as it happens, then exactly one result. What goes wrong is thrown as a PodgateError. */
 export type StreamEvent = OutputEvent | GapEvent | ResultEvent;
+/** The end of an execution that is read again: Python of a session has its context too. */
+export type ReadResultEvent = ResultEvent & {
+  context?: string | undefined;
+  /** `lost`: what it remembered is gone. */
+  context_state?: 'kept' | 'lost' | undefined;
+};
 /** With the id that `lastEventId` takes; null where there is none. */
-export type NumberedEvent = StreamEvent & { id: string | null };
+export type NumberedEvent = (OutputEvent | GapEvent | ReadResultEvent) & { id: string | null };
 
 /** A file that is stored; `file_id` is for requests and `files.download`. */
 export type UploadedFile = { file_id: string; filename: string; size_bytes: number };

@@ -147,9 +147,9 @@ export function createGateway(deps: GatewayDeps): Gateway {
   const keyed = new KeyedExecutions({
     elapsed,
     start,
-    async follow(executionId, caller, signal, document) {
+    async follow(executionId, caller, signal) {
       const parts = await openOwn(deps.ids, executionId, caller);
-      const follower = follow({ executionId, parts, caller, from: FROM_THE_START, document });
+      const follower = follow({ executionId, parts, caller, from: FROM_THE_START });
       const abandon = () => follower.abandon();
       signal.addEventListener('abort', abandon);
       if (signal.aborted) abandon();

@@ -2,7 +2,7 @@ import * as z from 'zod';
 import { clusterAnnouncement, count, MAX_CLUSTERS, sentence } from './announcement.ts';
 import { clusterName } from './cluster-name.ts';
 import { MAX_PEERS, STREAM_WINDOW_BYTES } from './limits.ts';
-import { sessionAnswer, sessionAsk, sessionWork, terminalSize } from './session-messages.ts';
+import { contextName, sessionAnswer, sessionAsk, sessionWork, terminalSize } from './session-messages.ts';
 import { SIGNAL_STATES, signalName } from './signals.ts';
 import { LANGUAGES } from './template.ts';
 
@@ -126,6 +126,8 @@ const attachedBody = z.object({
   queue_ms: count,
   /** START asked for results. */
   rich: z.boolean().optional(),
+  /** It is Python of a session, in this context: a document of results comes in place of files. */
+  context: contextName.optional(),
 });
 export type AttachedBody = z.infer<typeof attachedBody>;
 

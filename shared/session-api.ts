@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { ended, type RequestCeilings, unixSeconds } from './api.ts';
+import { ended, type RequestCeilings, resultEvent, unixSeconds } from './api.ts';
 import { clusterName } from './cluster-name.ts';
 import {
   DEFAULT_SESSION_TTL_SECONDS,
@@ -118,6 +118,10 @@ export const pythonResponse = z.object({
   ...pythonResultEvent.shape,
 });
 export type PythonResponse = z.infer<typeof pythonResponse>;
+/** How any execution ended, for whoever reads its events. `context` and `context_state` only of Python of a session. */
+export const readResultEvent = resultEvent
+  .extend({ context: z.string().optional(), context_state: contextState.optional() })
+  .meta({ title: 'ReadResultEvent' });
 export const bashResultEvent = z.object(endedInPlace).meta({ title: 'BashResultEvent' });
 
 /** A path in the workspace, normalised; empty is the workspace itself. */

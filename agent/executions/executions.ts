@@ -136,9 +136,14 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
       onRefused: (failure, loan, verdict) => refused(live, failure, loan, verdict),
       onEnded: (exit, loan, verdict) => ended(live, exit, loan, verdict),
     });
-    const { execution_id, queue_ms } = start;
+    const { execution_id, queue_ms, session: work } = start;
     const { limits, rich } = admission.body;
-    const told = { max_output_bytes: limits.max_output_bytes, queue_ms, ...(rich && { rich }) };
+    const told = {
+      max_output_bytes: limits.max_output_bytes,
+      queue_ms,
+      ...(rich && { rich }),
+      ...(work?.do === 'python' && { context: work.context }),
+    };
     const live: LiveExecution = {
       start,
       record: registry.begin(execution_id, execution.output, told),

@@ -19,7 +19,7 @@ import { FIRST_FOLLOW_STATE, type FollowEffect, type FollowState, nextFollow } f
 import { OutputMemory } from './output-memory.ts';
 import type { OutputSource, Taken } from './output-reader.ts';
 import type { ResultShelf, StoredFiles } from './result-shelf.ts';
-import { type DocumentPlace, RunOutput } from './run-output.ts';
+import { RunOutput } from './run-output.ts';
 import { joinedSister, OPEN_TIMEOUT_MS } from './sister-link.ts';
 
 const READER_BYTES = 12;
@@ -42,8 +42,6 @@ export type FollowOrder = {
   caller: Caller;
   /** Bytes that its reader has already. */
   from: ReceivedBytes;
-  /** A document of results comes, which its agent does not tell of where it is work of a session. */
-  document?: DocumentPlace | undefined;
   /** Whoever has read under this name is replaced; by default a name of its own. */
   reader?: string;
 };
@@ -64,6 +62,8 @@ export class ExecutionFollower implements OutputSource {
   #state: FollowState = FIRST_FOLLOW_STATE;
   #stream: AgentStream | undefined;
   #queueMs = 0;
+  /** Of Python of a session. */
+  #context: string | undefined;
 
   /** Throws `no_agent` where its instance has no link here, and what stands in the way of memory. */
   constructor(order: FollowOrder, deps: FollowDeps) {
@@ -81,7 +81,6 @@ export class ExecutionFollower implements OutputSource {
       ...deps,
       caller,
       from,
-      document: order.document,
       isStoring: this.#stored === undefined,
       maxOutputBytes: Number.POSITIVE_INFINITY,
       keep: (bytes) => this.keep(bytes),
@@ -187,8 +186,10 @@ export class ExecutionFollower implements OutputSource {
         output: this.#output,
         apply: (event) => this.#apply(event),
         phase: () => this.#phase(),
-        attached: ({ max_output_bytes, queue_ms, rich }) => {
+        attached: ({ max_output_bytes, queue_ms, rich, context }) => {
           if (rich) this.#output.expectDocument('before_files');
+          if (context !== undefined) this.#output.expectDocument('in_place_of_files');
+          this.#context = context;
           this.#output.maxOutputBytes = max_output_bytes;
           this.#queueMs = queue_ms;
         },
@@ -210,7 +211,13 @@ export class ExecutionFollower implements OutputSource {
       const stored = this.#output.hasFiles ? await this.#stored : null;
       if (this.#output.reader.ended) return;
       const { cluster } = this.#order.parts;
-      const ending = { executionId: this.executionId, cluster, result, queueMs: this.#queueMs };
+      const ending = {
+        executionId: this.executionId,
+        cluster,
+        result,
+        queueMs: this.#queueMs,
+        context: this.#context,
+      };
       if (!this.#stored) this.#deps.shelf.end(this.executionId, output);
       this.#output.reader.end({ type: 'end', ending: { ...ending, ...output, ...stored } });
     } catch (error) {

@@ -5,7 +5,6 @@ import type { Caller } from '../auth/caller.ts';
 import type { ExecutionFollower } from './execution-follower.ts';
 import type { ExecutionOrder } from './execution-order.ts';
 import type { ExecutionRun } from './execution-run.ts';
-import type { DocumentPlace } from './run-output.ts';
 
 /** Keys that one gateway remembers; the oldest whose execution is over goes first. */
 export const MAX_KEYS = 100_000;
@@ -32,12 +31,7 @@ export type KeyedDeps = {
   elapsed: () => number;
   start(order: ExecutionOrder): ExecutionRun;
   /** `signal`: whoever asked is gone, and what was taken to read for it is given back. */
-  follow(
-    executionId: string,
-    caller: Caller,
-    signal: AbortSignal,
-    document?: DocumentPlace,
-  ): Promise<ExecutionFollower>;
+  follow(executionId: string, caller: Caller, signal: AbortSignal): Promise<ExecutionFollower>;
   maxKeys?: number;
 };
 
@@ -100,7 +94,7 @@ export class KeyedExecutions {
     const known = this.find(caller, key);
     if (known) {
       order.release();
-      return this.join(known, caller, signal, order.document);
+      return this.join(known, caller, signal);
     }
     this.#requireRoom();
     const name = nameOf(caller.principal, key.text);
@@ -134,7 +128,7 @@ export class KeyedExecutions {
       await run.opened;
     } catch (failure) {
       run.abandon();
-      if (other !== undefined) return this.join(entry, caller, signal, order.document);
+      if (other !== undefined) return this.join(entry, caller, signal);
       begun.reject(failure);
       throw failure;
     }
@@ -142,16 +136,11 @@ export class KeyedExecutions {
     return run;
   }
 
-  /** Reads what another request began, from its first byte. `document`: as its order has it. */
-  async join(
-    known: KeyedExecution,
-    caller: Caller,
-    signal: AbortSignal,
-    document?: DocumentPlace,
-  ): Promise<ExecutionFollower> {
+  /** Reads what another request began, from its first byte. */
+  async join(known: KeyedExecution, caller: Caller, signal: AbortSignal): Promise<ExecutionFollower> {
     const executionId = await known.begun;
     try {
-      return await this.#deps.follow(executionId, caller, signal, document);
+      return await this.#deps.follow(executionId, caller, signal);
     } catch (error) {
       // Its agent cannot tell any more: what its first request was told holds.
       const isOwn = error instanceof Failure && OWN_TROUBLE.includes(error.code);

@@ -1,7 +1,7 @@
 import { RECORD_TTL_MS } from '../../shared/limits.ts';
 import type { OutputEnding } from './run-output.ts';
 
-/** Names and ids of files that are remembered over all executions. */
+/** Memory for names and ids of files, over all executions. */
 export const MAX_SHELF_BYTES = 16_777_216;
 const ENTRY_BYTES = 512;
 
@@ -34,11 +34,14 @@ export class ResultShelf {
     this.#running.set(executionId, storing);
   }
 
-  /** Null: they are not stored, or not any more. `hasOwn`: what came in their place is no file, and never one. */
-  end(executionId: string, stored: StoredFiles | null, hasOwn = false): void {
+  /** Null: they are not stored, or not any more. */
+  end(executionId: string, ended: StoredFiles | null): void {
     this.#running.delete(executionId);
-    if (!stored || (!hasOwn && stored.files.length === 0 && stored.filesOmittedCount === 0)) return;
-    const names = [...stored.files, ...stored.filesOmitted];
+    if (!ended || (ended.files.length === 0 && ended.filesOmittedCount === 0)) return;
+    // Nothing else of what is given: its results may have megabytes.
+    const { files, filesOmitted, filesOmittedCount } = ended;
+    const stored = { files, filesOmitted, filesOmittedCount };
+    const names = [...files, ...filesOmitted];
     const bytes = names.reduce((sum, { path }) => sum + ENTRY_BYTES + 2 * path.length, ENTRY_BYTES);
     // Two may have stored them, each for its own reader.
     this.#remove(executionId);

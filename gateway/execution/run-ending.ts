@@ -12,6 +12,8 @@ export type Ending = OutputEnding & {
   cluster: string;
   result: ExecutionResult;
   queueMs: number;
+  /** Of Python of a session, where its agent told it. */
+  context?: string | undefined;
 };
 
 /** Where a run has come to. */
@@ -68,8 +70,7 @@ export class RunEnding {
   }
 
   #shelve({ executionId }: RunWhere, stored: StoredFiles | null): void {
-    const isOfSession = this.#parts.order.session !== undefined;
-    if (executionId !== null) this.#deps.shelf.end(executionId, stored, isOfSession);
+    if (executionId !== null) this.#deps.shelf.end(executionId, stored);
     this.#filesStored?.resolve(stored);
   }
 

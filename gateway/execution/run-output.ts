@@ -50,6 +50,8 @@ export class RunOutput {
   /** Bytes that came and were not taken. */
   #pending = 0;
   readonly #files: ResultFiles;
+  /** Files that came, where somebody else stores them. */
+  readonly #unstored: OmittedFile[] = [];
   #document: ResultDocument | undefined;
   #hasFiles = true;
   readonly #options: RunOutputOptions;
@@ -89,7 +91,11 @@ export class RunOutput {
 
   /** Whether there is any file, stored here or not. */
   get hasFiles(): boolean {
-    return this.#fileEnds > (this.#document ? 1 : 0);
+    return this.#filesCount > 0;
+  }
+
+  get #filesCount(): number {
+    return Math.max(0, this.#fileEnds - (this.#document ? 1 : 0));
   }
 
   /** Whether bytes of a file have come whose END has not. */
@@ -132,7 +138,11 @@ export class RunOutput {
       this.#files.lose(this.#document.lostBehind);
       return isSound;
     }
-    return this.#hasFiles && (!this.#isStoring || this.#files.end(end));
+    if (!this.#hasFiles) return false;
+    if (this.#isStoring) return this.#files.end(end);
+    if (this.#unstored.length < MAX_FILES_OMITTED)
+      this.#unstored.push({ path: end.path, reason: 'not_stored' });
+    return true;
   }
 
   /** These bytes will not come, and whoever reads is told. False where the agent breaks the protocol. */
@@ -147,7 +157,7 @@ export class RunOutput {
     return this.reader.gap({ channel, from, to });
   }
 
-  /** Resolves when every file is stored or given up. Throws where the result does not hold together. */
+  /** Resolves when every file is stored or given up; where somebody else stores them all are omitted. Throws where the result does not hold together. */
   async settle(result: ExecutionResult): Promise<OutputEnding> {
     const fault = exitFault(result, this.received);
     if (fault !== null) {
@@ -161,9 +171,12 @@ export class RunOutput {
       stdoutTruncated: result.stdout_truncated || this.#isCut(result.stdout_bytes, stdout),
       stderrTruncated: result.stderr_truncated || this.#isCut(result.stderr_bytes, stderr),
       files: [...files],
-      filesOmitted: [...omitted, ...result.files_omitted].slice(0, MAX_FILES_OMITTED),
+      filesOmitted: [...omitted, ...this.#unstored, ...result.files_omitted].slice(0, MAX_FILES_OMITTED),
       ...(this.#document && { results: this.#document.read(result.outcome) }),
-      filesOmittedCount: omittedCount + Math.max(result.files_omitted_count, result.files_omitted.length),
+      filesOmittedCount:
+        omittedCount +
+        (this.#isStoring ? 0 : this.#filesCount) +
+        Math.max(result.files_omitted_count, result.files_omitted.length),
     };
   }
 

@@ -1,5 +1,6 @@
-import { errorEvent, executionStatus, gapEvent, outputEvent, resultEvent } from '../../shared/api.ts';
+import { errorEvent, executionStatus, gapEvent, outputEvent } from '../../shared/api.ts';
 import { Failure } from '../../shared/errors.ts';
+import { readResultEvent } from '../../shared/session-api.ts';
 import { askInstance } from '../clusters/ask-instance.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import { createBeginnings } from '../execution/beginnings.ts';
@@ -14,6 +15,7 @@ import { jsonResponse } from '../http/problem-response.ts';
 import type { KeyedContext, Route } from '../http/route.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import type { StatusAnswer } from '../link/status-asks.ts';
+import { readResultOf } from '../sessions/session-answer.ts';
 
 export type ExecutionRoutesDeps = Pick<GatewayDeps, 'ids' | 'now' | 'timers'> & {
   directory: ClusterDirectory;
@@ -52,7 +54,7 @@ export function createExecutionRoutes(deps: ExecutionRoutesDeps): Route[] {
       follower.abandon();
       throw failure;
     }
-    return eventResponse(follower, { ...info, timers, from });
+    return eventResponse(follower, { ...info, timers, describe: readResultOf, from });
   };
   const responses = { 200: { description: 'What is known of it', schema: executionStatus } };
   const problems = [403, 404, 429, 502, 503];
@@ -72,7 +74,7 @@ export function createExecutionRoutes(deps: ExecutionRoutesDeps): Route[] {
           200: {
             description:
               'Zero or more `output` and `gap`, then one `result` or `error`; all but `error` with ids',
-            events: { output: outputEvent, gap: gapEvent, result: resultEvent, error: errorEvent },
+            events: { output: outputEvent, gap: gapEvent, result: readResultEvent, error: errorEvent },
           },
         },
         problems: [...problems, 422],

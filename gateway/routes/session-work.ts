@@ -41,14 +41,14 @@ export function createSessionWorkRoutes(deps: SessionRequestsDeps, book: Session
     const schema: z.ZodType<BashRequest> = streamed ? bashStreamRequest : bashRequest;
     const asked = await requests.read(context, schema);
     const order = async () => orders.bash(context, await placeOf(context), asked, streamed);
-    return { run: await requests.beginOnce(context, asked, undefined, order), describe: commandResultOf };
+    return { run: await requests.beginOnce(context, asked, order), describe: commandResultOf };
   }
 
   async function python(context: KeyedContext, streamed: boolean): Promise<Work> {
     const schema: z.ZodType<PythonRequest> = streamed ? pythonStreamRequest : pythonRequest;
     const asked = await requests.read(context, schema);
     const order = async () => orders.python(context, await placeOf(context), asked, streamed);
-    const run = await requests.beginOnce(context, asked, 'in_place_of_files', order);
+    const run = await requests.beginOnce(context, asked, order);
     return { run, describe: pythonResultOf(asked.asked.context) };
   }
 

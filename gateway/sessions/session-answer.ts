@@ -17,3 +17,9 @@ export function pythonResultOf(context: string) {
     context_state: ending.result.context ?? ('lost' as const),
   });
 }
+
+/** How any execution ended, for whoever reads its events. */
+export function readResultOf(ending: Ending): object {
+  const { context } = ending;
+  return { ...resultOf(ending), ...(context !== undefined && pythonResultOf(context)(ending)) };
+}

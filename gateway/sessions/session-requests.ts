@@ -10,7 +10,6 @@ import type { ExecutionRun } from '../execution/execution-run.ts';
 import { answerAsJson } from '../execution/json-answer.ts';
 import { type KeyedExecutions, type RequestKey, readKey } from '../execution/keyed-executions.ts';
 import type { Ending } from '../execution/run-ending.ts';
-import type { DocumentPlace } from '../execution/run-output.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { checkSchema, parseJson } from '../http/parse-json.ts';
 import { readBody } from '../http/read-body.ts';
@@ -46,7 +45,6 @@ export type SessionRequests = {
   beginOnce(
     context: KeyedContext,
     asked: CheckedBody<object>,
-    document: DocumentPlace | undefined,
     order: () => Promise<ExecutionOrder>,
   ): Promise<Begun>;
   /** Does something with a run that ends with its caller. */
@@ -117,7 +115,7 @@ export function createSessionRequests(deps: SessionRequestsDeps): SessionRequest
       }
     },
     begin,
-    async beginOnce(context, request, document, order) {
+    async beginOnce(context, request, order) {
       const { signal } = context.request;
       try {
         const text = readKey(context.request.headers);
@@ -127,10 +125,10 @@ export function createSessionRequests(deps: SessionRequestsDeps): SessionRequest
         const repeats = deps.keyed.find(context.caller, key);
         if (repeats) {
           request.release();
-          return await deps.keyed.join(repeats, context.caller, signal, document);
+          return await deps.keyed.join(repeats, context.caller, signal);
         }
         deps.requireOpen();
-        return await deps.keyed.open({ ...(await order()), document, survives: true }, key, signal);
+        return await deps.keyed.open({ ...(await order()), survives: true }, key, signal);
       } catch (error) {
         request.release();
         throw named(error, context.params.id);

@@ -43,6 +43,59 @@ describeFleet(
       await session.end();
     });
 
+    test('in what its Python gave: events of either replica tell results, error and context as its answer did', async () => {
+      await fleet().ready();
+      const [first] = fleet().gateways as [FleetGateway];
+      const session = await begun(first);
+      const asked = { rich: true, context: 'other' };
+      const inOther = (code: string) =>
+        session.execute({ code, ...asked }, { idempotencyKey: crypto.randomUUID() });
+      const shown = await inOther('print(1)\n{"a": [41]}');
+      const failed = await inOther('1 / 0');
+      for (const { stdout: _, stderr: __, ...answered } of [shown, failed])
+        for (const gateway of fleet().gateways) {
+          let last: object = {};
+          const { execution_id } = answered;
+          for await (const event of fleet().client(gateway).executions.events(execution_id)) last = event;
+          expect(last).toMatchObject({ type: 'result', ...answered, files: [], files_omitted: [] });
+        }
+      expect([shown.results.length, failed.error?.name, failed.context]).toEqual([
+        1,
+        'ZeroDivisionError',
+        'other',
+      ]);
+      await session.end();
+    });
+
+    test('in what its Python gave after its gateway was killed: whoever streamed it has results and context', async () => {
+      await fleet().ready();
+      const [first, second] = fleet().gateways as [FleetGateway, FleetGateway];
+      const { id } = await begun(first);
+      fleet().balancer.setTargets([first]);
+      const session = fleet().client().sessions.open(id);
+      const code = 'import time\nprint("begun", flush=True)\ntime.sleep(2)\nx';
+      const seen: object[] = [];
+      for await (const event of session.stream(
+        { code, rich: true },
+        { idempotencyKey: crypto.randomUUID() },
+      )) {
+        if (seen.length === 0) {
+          fleet().balancer.setTargets([second]);
+          first.kill('SIGKILL');
+        }
+        seen.push(event);
+      }
+      expect(seen.at(-1)).toMatchObject({
+        type: 'result',
+        results: [{ kind: 'result', data: { 'text/plain': '41' } }],
+        error: null,
+        context: 'main',
+        context_state: 'kept',
+      });
+      fleet().balancer.setTargets(fleet().gateways);
+      await session.end();
+    });
+
     test('after its links were cut again and again while a program was fed that read nothing: it has each byte once', async () => {
       await fleet().ready();
       const [first] = fleet().gateways as [FleetGateway];

@@ -21,6 +21,7 @@ type Document = {
 
 const METHODS = ['get', 'post', 'put', 'delete'];
 const RESULT_OF: Record<string, string> = {
+  '/v1/executions/{id}/events': 'ReadResultEvent',
   '/v1/sessions/{id}/bash/stream': 'BashResultEvent',
   '/v1/sessions/{id}/execute/stream': 'PythonResultEvent',
 };
@@ -159,6 +160,7 @@ describe('/openapi.json', () => {
       OutputEvent: { type: 'object', required: ['stream', 'data'] },
       ErrorEvent: { properties: { started: { enum: ['yes', 'no', 'unknown'] } } },
       PythonResultEvent: { properties: { context: { type: 'string' } } },
+      ReadResultEvent: { properties: { context: { type: 'string' } } },
       BashResultEvent: { properties: { timed_out: { type: 'boolean' } } },
     });
   });

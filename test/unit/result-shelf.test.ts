@@ -8,6 +8,13 @@ const stored = (path: string) => ({
   filesOmittedCount: 0,
 });
 
+test('of an execution’s end it keeps its files, whatever else there is', async () => {
+  const shelf = new ResultShelf(() => 0);
+  const ending = { ...stored('plot.png'), results: { results: [], results_omitted: [], error: null } };
+  shelf.end('x', ending);
+  expect(await shelf.find('x')).toEqual(stored('plot.png'));
+});
+
 test('what two readers stored of one execution counts once, and is gone whole with its time', async () => {
   let nowMs = 0;
   const shelf = new ResultShelf(() => nowMs);
