@@ -5,9 +5,8 @@ import { PodgateError } from '../client/podgate-error.ts';
 import type { ExecuteRequest } from '../client/types.ts';
 import { MAX_REQUEST_BYTES } from '../shared/limits.ts';
 import { clientConfig } from './config.ts';
-import { describeError } from './describe-error.ts';
-import { EXIT_STATUS } from './exit-status.ts';
-import { type Io, say, UsageError, write } from './io.ts';
+import { endAsProgram } from './end-as-program.ts';
+import { type Io, UsageError, write } from './io.ts';
 import { openFile } from './open-file.ts';
 import { parseCommand } from './parse-command.ts';
 import { readInput, readInputFile } from './read-input.ts';
@@ -47,14 +46,8 @@ const DEFAULT_TIMEOUT = '30000';
 const LANGUAGES = { '.py': 'python', '.sh': 'bash', '.js': 'node', '.cjs': 'node' } as const;
 
 /** `podgate exec`: resolves to the exit status of the program, or to one that no failure of ours shares with it. */
-export async function runExec(args: string[], io: Io): Promise<number> {
-  try {
-    return await exec(args, io);
-  } catch (error) {
-    if (io.signal.aborted) throw error;
-    await say(io, `podgate exec: ${describeError(error)}\n`);
-    return EXIT_STATUS.failed;
-  }
+export function runExec(args: string[], io: Io): Promise<number> {
+  return endAsProgram('exec', io, () => exec(args, io));
 }
 
 async function exec(args: string[], io: Io): Promise<number> {

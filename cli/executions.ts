@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { Podgate } from '../client/podgate.ts';
 import { clientConfig } from './config.ts';
+import { endAsProgram } from './end-as-program.ts';
 import { type Io, printableJson, UsageError, write } from './io.ts';
 import { parseCommand } from './parse-command.ts';
 import { showExecution } from './show-execution.ts';
@@ -9,13 +10,19 @@ const HELP = `Usage: podgate executions get ID               how it is doing or 
        podgate executions events ID [-o DIR]   what it says, from its first byte, as exec shows it
        podgate executions cancel ID
 
-Executions are known by their ids until ten minutes after their end. events ends with the program's exit status.
+Executions are known by their ids until ten minutes after their end. events ends as exec does: with the program's exit
+status, 124 when it ran out of time, 125 when Podgate itself failed or was called wrongly.
 
   -o DIR   saves files that the program made below DIR
 `;
 
 /** `podgate executions`. */
-export async function runExecutions(args: string[], io: Io): Promise<number> {
+export function runExecutions(args: string[], io: Io): Promise<number> {
+  const run = () => executions(args, io);
+  return args[0] === 'events' ? endAsProgram('executions', io, run) : run();
+}
+
+async function executions(args: string[], io: Io): Promise<number> {
   const { values, positionals } = parse(args);
   const [verb, id, ...rest] = positionals;
   if (values.help || verb === undefined) {

@@ -5,6 +5,7 @@ import type { Program } from '../client/program.ts';
 import type { BashEnd, BashEvent } from '../client/session-types.ts';
 import type { Session } from '../client/sessions.ts';
 import { clientConfig } from './config.ts';
+import { endAsProgram } from './end-as-program.ts';
 import { EXIT_STATUS } from './exit-status.ts';
 import { type Io, printable, UsageError, write } from './io.ts';
 import { makeSession } from './make-session.ts';
@@ -16,7 +17,8 @@ import { wholeNumber } from './whole-number.ts';
 
 const HELP = `Usage: podgate sessions create [-t TEMPLATE] [--cluster NAME] [--ttl SECONDS] [--idle SECONDS]    prints its id
        podgate sessions list
-       podgate sessions bash [-i] ID COMMAND  streams, and ends with the command's status, 124 out of time
+       podgate sessions bash [-i] ID COMMAND  streams, and ends with the command's status, 124 out of time, 125 when
+                                              Podgate itself failed or was called wrongly
        podgate sessions python [-i] ID CODE   the same, in an interpreter that remembers
        podgate sessions put ID FILE PATH      a file up
        podgate sessions get ID PATH           a file to standard output
@@ -29,11 +31,18 @@ const HELP = `Usage: podgate sessions create [-t TEMPLATE] [--cluster NAME] [--t
   --timeout MS   the command's own time, in ms (default 30000)
 `;
 
+const RUNS_PROGRAM = ['bash', 'python'];
+
 type Values = ReturnType<typeof parse>['values'];
 type Verb = (podgate: Podgate, rest: string[], values: Values, io: Io) => Promise<number>;
 
 /** `podgate sessions`. */
-export async function runSessions(args: string[], io: Io): Promise<number> {
+export function runSessions(args: string[], io: Io): Promise<number> {
+  const run = () => sessions(args, io);
+  return RUNS_PROGRAM.includes(args[0] ?? '') ? endAsProgram('sessions', io, run) : run();
+}
+
+async function sessions(args: string[], io: Io): Promise<number> {
   const { values, positionals } = parse(args);
   const [verb, ...rest] = positionals;
   if (values.help || verb === undefined) {

@@ -371,6 +371,9 @@ describeStack('podgate', { variables: { POOL_SIZE: '3' } }, (stack) => {
     const ended = await podgate(['executions', 'events', long], own);
     expect([ended.status, ended.stderr]).toEqual([130, 'podgate: the program was cancelled\n']);
     expect(await podgate(['executions', 'get'], own)).toMatchObject({ status: 2 });
+    expect(await podgate(['executions', 'get', 'none'], own)).toMatchObject({ status: 1 });
+    for (const wrong of [['none'], [], ['--nonsense']])
+      expect(await podgate(['executions', 'events', ...wrong], own)).toMatchObject({ status: FAILED });
   });
 
   test('exec with --idempotency-key runs once and shows the same twice', async () => {

@@ -72,15 +72,18 @@ describeStack('podgate sessions', { templates: TEMPLATES }, (stack) => {
       expect(await readFile(join(dir, 'b.txt'), 'utf8')).toBe('hello');
       expect(await run('extend', id, '900')).toMatchObject({ status: 0 });
       expect(await run('end', id)).toMatchObject({ status: 0, stdout: '', stderr: '' });
-      const gone = await run('bash', id, 'true');
-      expect(gone.status).not.toBe(0);
-      expect(gone.stderr).toContain('not found');
+      const notFound = expect.stringContaining('not found');
+      for (const verb of ['bash', 'python'])
+        expect(await run(verb, id, '1')).toMatchObject({ status: 125, stderr: notFound });
+      expect(await run('get', id, 'a.txt')).toMatchObject({ status: 1, stderr: notFound });
     },
     PATIENCE_MS,
   );
 
   test('says what is missing', async () => {
-    expect(await run('bash')).toMatchObject({ status: 2, stderr: expect.stringContaining('give an ID') });
+    expect(await run('get')).toMatchObject({ status: 2, stderr: expect.stringContaining('give an ID') });
+    expect(await run('bash')).toMatchObject({ status: 125, stderr: expect.stringContaining('give an ID') });
+    expect(await run('python', '--nonsense')).toMatchObject({ status: 125 });
     expect(await run('nothing')).toMatchObject({ status: 2, stderr: expect.stringContaining('use create') });
     expect((await run('--help')).stdout).toContain('podgate sessions create');
   });
