@@ -1,3 +1,6 @@
+// A page in a browser may name no library that knows AsyncDisposable.
+/// <reference lib="esnext.disposable" preserve="true" />
+
 import { discard, readJson } from './answers.ts';
 import { followEvents } from './follow-events.ts';
 import type { CallOptions, ExecuteOptions, PageOptions } from './options.ts';
