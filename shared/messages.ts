@@ -1,14 +1,15 @@
 import * as z from 'zod';
 import { clusterAnnouncement, count, MAX_CLUSTERS, sentence } from './announcement.ts';
 import { clusterName } from './cluster-name.ts';
-import { MAX_PEERS, STREAM_WINDOW_BYTES } from './limits.ts';
+import { MAX_TOKEN_BYTES } from './keys.ts';
+import { MAX_FILES_OMITTED, MAX_PATH_BYTES, MAX_PEERS, STREAM_WINDOW_BYTES } from './limits.ts';
 import { contextName, sessionAnswer, sessionAsk, sessionWork, terminalSize } from './session-messages.ts';
 import { SIGNAL_STATES, signalName } from './signals.ts';
 import { LANGUAGES } from './template.ts';
 
 /** Visible ASCII, as JWEs are: an agent keeps many, and no character may cost two bytes. */
 const executionId = z.string().regex(/^[\x21-\x7e]{1,1024}$/);
-const token = z.string().min(1).max(8192);
+const token = z.string().min(1).max(MAX_TOKEN_BYTES);
 const signature = z.string().max(128);
 const instanceName = z.string().regex(/^[A-Za-z0-9_-]{8,64}$/);
 /** Other instances of the tenant: those that a gateway has, or that an agent was told of. */
@@ -38,7 +39,9 @@ export const executionResult = z.object({
   stderr_bytes: count,
   stdout_truncated: z.boolean(),
   stderr_truncated: z.boolean(),
-  files_omitted: z.array(z.object({ path: z.string().max(4096), reason: z.string().max(64) })).max(100),
+  files_omitted: z
+    .array(z.object({ path: z.string().max(MAX_PATH_BYTES), reason: z.string().max(64) }))
+    .max(MAX_FILES_OMITTED),
   files_omitted_count: count,
   /** What became of the interpreter that a session keeps. Absent where there was none. */
   context: z.enum(['kept', 'lost']).optional(),
@@ -114,7 +117,7 @@ const grants = z
   .max(4096);
 
 export const fileEndBody = z.object({
-  path: z.string().min(1).max(4096),
+  path: z.string().min(1).max(MAX_PATH_BYTES),
   size: count,
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
 });
