@@ -6,7 +6,7 @@ import { FROM_THE_START } from './execution/event-stream.ts';
 import { ExecutionFollower, type FollowOrder } from './execution/execution-follower.ts';
 import type { ExecutionOrder } from './execution/execution-order.ts';
 import { ExecutionRun } from './execution/execution-run.ts';
-import { KeyedExecutions } from './execution/keyed-executions.ts';
+import { KeyedExecutions, outOfReach } from './execution/keyed-executions.ts';
 import { openOwn } from './execution/own-execution.ts';
 import { ResultShelf } from './execution/result-shelf.ts';
 import type { GatewayDeps } from './gateway-deps.ts';
@@ -148,7 +148,9 @@ export function createGateway(deps: GatewayDeps): Gateway {
     elapsed,
     start,
     async follow(executionId, caller, signal) {
-      const parts = await openOwn(deps.ids, executionId, caller);
+      const parts = await openOwn(deps.ids, executionId, caller).catch(() => {
+        throw outOfReach();
+      });
       const follower = follow({ executionId, parts, caller, from: FROM_THE_START });
       const abandon = () => follower.abandon();
       signal.addEventListener('abort', abandon);

@@ -12,7 +12,7 @@ export const MAX_KEYS = 100_000;
 const KEY = /^[\x21-\x7e]{1,255}$/;
 
 /** What is in the way of one who asks again, and says nothing of the execution. */
-const OWN_TROUBLE: readonly ErrorCode[] = ['rate_limited', 'unauthorized'];
+const OWN_TROUBLE: readonly ErrorCode[] = ['rate_limited', 'unauthorized', 'conflict'];
 
 /** `Idempotency-Key` of one request, and a digest of all that the request asks for. */
 export type RequestKey = { readonly text: string; readonly digest: string };
@@ -167,6 +167,12 @@ export class KeyedExecutions {
       this.#ended.delete(name);
     }
   }
+}
+
+/** Another key of its principal has begun it, at a place that this one may not use: nothing is told of it, nor begun anew. */
+export function outOfReach(): Failure {
+  const detail = 'This Idempotency-Key stands for an execution that your key may not reach; use a new one.';
+  return new Failure('conflict', detail);
 }
 
 /** No principal has a space. */

@@ -650,6 +650,37 @@ describe('Idempotency-Key', () => {
     },
   );
 
+  test('repeated without a place by a key that may not use where it runs is a conflict, told nothing, and runs nothing', async () => {
+    const { bench, agent, ask } = await first();
+    const clusters = [announceCluster({ name: 'plant' })];
+    const other = await bench.agent({ instance: 'instance-2', clusters });
+    await bench.clock.settle();
+    const headers = { 'idempotency-key': 'to-lab' };
+    const mine = ask('/v1/execute', {}, headers);
+    const execution = await agent.next();
+    const repeat = async () =>
+      problemOf(
+        await bench.ask('/v1/execute', {
+          body: BODY,
+          headers,
+          key: await bench.key({ clusters: ['plant'] }),
+        }),
+      );
+    const refused = {
+      status: 409,
+      code: 'conflict',
+      detail: 'This Idempotency-Key stands for an execution that your key may not reach; use a new one.',
+    };
+    execution.begin();
+    expect(await repeat()).toMatchObject(refused);
+    await bench.clock.settle();
+    agent.cut();
+    await bench.clock.advance(120_000);
+    expect((await mine).status).toBe(502);
+    expect(await repeat()).toMatchObject(refused);
+    expect(other.executions).toEqual([]);
+  });
+
   test('of what was refused before it ran is new again', async () => {
     const { agent, ask } = await first();
     const refused = [ask(), ask()];
