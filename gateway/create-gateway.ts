@@ -6,9 +6,9 @@ import { FROM_THE_START } from './execution/event-stream.ts';
 import { ExecutionFollower, type FollowOrder } from './execution/execution-follower.ts';
 import type { ExecutionOrder } from './execution/execution-order.ts';
 import { ExecutionRun } from './execution/execution-run.ts';
-import { KeyedExecutions, outOfReach } from './execution/keyed-executions.ts';
+import { KeyedExecutions, MAX_KEYS, outOfReach } from './execution/keyed-executions.ts';
 import { openOwn } from './execution/own-execution.ts';
-import { ResultShelf } from './execution/result-shelf.ts';
+import { MAX_SHELF_BYTES, ResultShelf } from './execution/result-shelf.ts';
 import type { GatewayDeps } from './gateway-deps.ts';
 import type { RequestInfo } from './http/route.ts';
 import { createRouter } from './http/router.ts';
@@ -78,7 +78,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
   const door = new LinkDoor(directory, deps);
   const requestMemory = new MemoryBudget(MAX_REQUESTS_IN_FLIGHT_BYTES, shareOf(MAX_REQUESTS_IN_FLIGHT_BYTES));
   const outputMemory = new MemoryBudget(config.outputMemoryBytes, shareOf(config.outputMemoryBytes));
-  const shelf = new ResultShelf(elapsed);
+  const shelf = new ResultShelf(elapsed, MAX_SHELF_BYTES, shareOf(MAX_SHELF_BYTES));
   const followers = new Set<ExecutionFollower>();
   /** Those of them whose readers ask another gateway for the rest. */
   const movable = new Set<ExecutionFollower>();
@@ -146,6 +146,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
   const terminals = createTerminalDoor({ ...deps, directory, requireOpen, follow: followMovable });
   const keyed = new KeyedExecutions({
     elapsed,
+    maxKeysPerTenant: shareOf(MAX_KEYS),
     start,
     async follow(executionId, caller, signal) {
       const parts = await openOwn(deps.ids, executionId, caller).catch(() => {

@@ -73,8 +73,8 @@ export const MAX_ATTEMPTS = 3;
 export const MAX_QUEUE = 10_000;
 export const MAX_QUEUE_PER_HOLDER = 2_000;
 /**
- * Of what all callers of a gateway share (its queue, its memory for bodies and for output) one tenant has one part in so
- * many at most, where it takes keys of several.
+ * Of what all callers of a gateway share (its queue, its memory for bodies and for output, what it remembers of executions
+ * that are over) one tenant has one part in so many at most, where it takes keys of several.
  */
 export const TENANT_SHARE = 2;
 /** The longest that a request may say it waits for a slot. */

@@ -76,7 +76,7 @@ export class ExecutionFollower implements OutputSource {
     this.#memory = new OutputMemory(deps.outputMemory, caller);
     const verdict = this.#memory.grow(STREAM_WINDOW_BYTES);
     if (verdict !== 'taken') throw noMemory(verdict);
-    this.#stored = deps.shelf.find(executionId);
+    this.#stored = deps.shelf.find(caller.tenant, executionId);
     this.#output = new RunOutput({
       ...deps,
       caller,
@@ -218,7 +218,7 @@ export class ExecutionFollower implements OutputSource {
         queueMs: this.#queueMs,
         context: this.#context,
       };
-      if (!this.#stored) this.#deps.shelf.end(this.executionId, output);
+      if (!this.#stored) this.#deps.shelf.end(this.#order.caller.tenant, this.executionId, output);
       this.#output.reader.end({ type: 'end', ending: { ...ending, ...output, ...stored } });
     } catch (error) {
       this.#fail(toFailure(error));

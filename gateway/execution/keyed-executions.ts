@@ -1,12 +1,12 @@
 import { type ErrorCode, Failure } from '../../shared/errors.ts';
-import { RECORD_TTL_MS } from '../../shared/limits.ts';
 import { digestPrincipal } from '../../shared/principal.ts';
 import type { Caller } from '../auth/caller.ts';
+import { EndedMemory } from './ended-memory.ts';
 import type { ExecutionFollower } from './execution-follower.ts';
 import type { ExecutionOrder } from './execution-order.ts';
 import type { ExecutionRun } from './execution-run.ts';
 
-/** Keys that one gateway remembers; the oldest whose execution is over goes first. */
+/** Keys that one gateway remembers of executions that are over, the oldest goes first; and those of executions under way. */
 export const MAX_KEYS = 100_000;
 /** What `Idempotency-Key` may be: visible ASCII. */
 const KEY = /^[\x21-\x7e]{1,255}$/;
@@ -33,6 +33,7 @@ export type KeyedDeps = {
   /** `signal`: whoever asked is gone, and what was taken to read for it is given back. */
   follow(executionId: string, caller: Caller, signal: AbortSignal): Promise<ExecutionFollower>;
   maxKeys?: number;
+  maxKeysPerTenant?: number;
 };
 
 /** `Idempotency-Key` of a request, if it has one. Throws where that is no key. */
@@ -50,22 +51,20 @@ export function readKey(headers: Headers): string | null {
 export class KeyedExecutions {
   readonly #deps: KeyedDeps;
   readonly #running = new Map<string, KeyedExecution>();
-  /** In order of their ends. */
-  readonly #ended = new Map<string, KeyedExecution & { endedAtMs: number }>();
+  readonly #ended: EndedMemory<KeyedExecution>;
+  readonly #maxKeys: number;
 
   constructor(deps: KeyedDeps) {
+    const { elapsed, maxKeys = MAX_KEYS, maxKeysPerTenant = maxKeys } = deps;
     this.#deps = deps;
-  }
-
-  get size(): number {
-    return this.#running.size + this.#ended.size;
+    this.#maxKeys = maxKeys;
+    this.#ended = new EndedMemory({ elapsed, max: maxKeys, maxPerTenant: maxKeysPerTenant });
   }
 
   /** What a key stands for already; undefined where it is new. Throws `conflict` for another request. */
-  find({ principal }: Caller, { text, digest }: RequestKey): KeyedExecution | undefined {
-    this.#expire();
+  find({ tenant, principal }: Caller, { text, digest }: RequestKey): KeyedExecution | undefined {
     const name = nameOf(principal, text);
-    const known = this.#running.get(name) ?? this.#ended.get(name);
+    const known = this.#running.get(name) ?? this.#ended.get(tenant, name);
     if (known && known.digest !== digest)
       throw new Failure('conflict', 'This Idempotency-Key was used for another request; use a new one.');
     return known;
@@ -107,10 +106,12 @@ export class KeyedExecutions {
     let other: string | undefined;
     const onSettled = (failure: Failure | null) => {
       this.#running.delete(name);
-      const endedAtMs = this.#deps.elapsed();
-      if (other !== undefined) this.#ended.set(name, Object.assign(entry, { endedAtMs }));
-      // Where it was refused nothing ran.
-      else if (failure?.started !== 'no') this.#ended.set(name, Object.assign(entry, { failure, endedAtMs }));
+      if (other === undefined) {
+        // Where it was refused nothing ran.
+        if (failure?.started === 'no') return;
+        entry.failure = failure;
+      }
+      this.#ended.set(caller.tenant, name, entry);
     };
     const found = (executionId: string) => {
       other = executionId;
@@ -149,23 +150,10 @@ export class KeyedExecutions {
   }
 
   #requireRoom(): void {
-    const { maxKeys = MAX_KEYS } = this.#deps;
-    for (const name of this.#ended.keys()) {
-      if (this.size < maxKeys) return;
-      this.#ended.delete(name);
-    }
-    if (this.size >= maxKeys)
-      throw new Failure('at_capacity', 'Too many executions with a key are under way.', {
-        retryAfterMs: 1_000,
-      });
-  }
-
-  #expire(): void {
-    const before = this.#deps.elapsed() - RECORD_TTL_MS;
-    for (const [name, { endedAtMs }] of this.#ended) {
-      if (endedAtMs > before) return;
-      this.#ended.delete(name);
-    }
+    if (this.#running.size < this.#maxKeys) return;
+    throw new Failure('at_capacity', 'Too many executions with a key are under way.', {
+      retryAfterMs: 1_000,
+    });
   }
 }
 

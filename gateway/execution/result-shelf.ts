@@ -1,4 +1,4 @@
-import { RECORD_TTL_MS } from '../../shared/limits.ts';
+import { EndedMemory } from './ended-memory.ts';
 import type { OutputEnding } from './run-output.ts';
 
 /** Memory for names and ids of files, over all executions. */
@@ -8,26 +8,21 @@ const ENTRY_BYTES = 512;
 /** What became of an execution's files. */
 export type StoredFiles = Pick<OutputEnding, 'files' | 'filesOmitted' | 'filesOmittedCount'>;
 type Storing = { readonly storedFiles: Promise<StoredFiles | null> };
-type Entry = { readonly stored: StoredFiles; readonly bytes: number; readonly endedAtMs: number };
 
 /**
  * What became of the files of executions that this gateway ran, for those who read them once more: their files need not
  * be stored again. Nothing is lost with it: who does not find them here stores them.
  */
 export class ResultShelf {
-  readonly #elapsed: () => number;
-  readonly #maxBytes: number;
   readonly #running = new Map<string, Storing>();
-  readonly #ended = new Map<string, Entry>();
-  #bytes = 0;
+  readonly #ended: EndedMemory<StoredFiles>;
 
-  constructor(elapsed: () => number, maxBytes: number = MAX_SHELF_BYTES) {
-    this.#elapsed = elapsed;
-    this.#maxBytes = maxBytes;
+  constructor(elapsed: () => number, maxBytes = MAX_SHELF_BYTES, maxBytesPerTenant = maxBytes) {
+    this.#ended = new EndedMemory({ elapsed, max: maxBytes, maxPerTenant: maxBytesPerTenant });
   }
 
   get bytes(): number {
-    return this.#bytes;
+    return this.#ended.weight;
   }
 
   begin(executionId: string, storing: Storing): void {
@@ -35,7 +30,7 @@ export class ResultShelf {
   }
 
   /** Null: they are not stored, or not any more. */
-  end(executionId: string, ended: StoredFiles | null): void {
+  end(tenant: string, executionId: string, ended: StoredFiles | null): void {
     this.#running.delete(executionId);
     if (!ended || (ended.files.length === 0 && ended.filesOmittedCount === 0)) return;
     // Nothing else of what is given: its results may have megabytes.
@@ -44,29 +39,12 @@ export class ResultShelf {
     const names = [...files, ...filesOmitted];
     const bytes = names.reduce((sum, { path }) => sum + ENTRY_BYTES + 2 * path.length, ENTRY_BYTES);
     // Two may have stored them, each for its own reader.
-    this.#remove(executionId);
-    this.#ended.set(executionId, { stored, bytes, endedAtMs: this.#elapsed() });
-    this.#bytes += bytes;
-    this.#trim();
+    this.#ended.set(tenant, executionId, stored, bytes);
   }
 
   /** Undefined where nobody here has stored them or is about to. */
-  find(executionId: string): Promise<StoredFiles | null> | undefined {
-    this.#trim();
-    const entry = this.#ended.get(executionId);
-    return entry ? Promise.resolve(entry.stored) : this.#running.get(executionId)?.storedFiles;
-  }
-
-  #trim(): void {
-    const before = this.#elapsed() - RECORD_TTL_MS;
-    for (const [executionId, { endedAtMs }] of this.#ended) {
-      if (endedAtMs > before && this.#bytes <= this.#maxBytes) return;
-      this.#remove(executionId);
-    }
-  }
-
-  #remove(executionId: string): void {
-    this.#bytes -= this.#ended.get(executionId)?.bytes ?? 0;
-    this.#ended.delete(executionId);
+  find(tenant: string, executionId: string): Promise<StoredFiles | null> | undefined {
+    const stored = this.#ended.get(tenant, executionId);
+    return stored ? Promise.resolve(stored) : this.#running.get(executionId)?.storedFiles;
   }
 }

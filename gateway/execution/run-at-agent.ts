@@ -137,7 +137,8 @@ export class RunAtAgent {
       return;
     }
     // An earlier attempt's: it did not run.
-    if (this.#parts) this.#deps.shelf.end(this.#parts.executionId, null);
+    if (this.#parts)
+      this.#deps.shelf.end(this.#options.order.wanted.caller.tenant, this.#parts.executionId, null);
     this.#parts = parts;
     phases.mark('placed');
     apply({ type: 'sent' });

@@ -70,7 +70,8 @@ export class RunEnding {
   }
 
   #shelve({ executionId }: RunWhere, stored: StoredFiles | null): void {
-    if (executionId !== null) this.#deps.shelf.end(executionId, stored);
+    const { tenant } = this.#parts.order.wanted.caller;
+    if (executionId !== null) this.#deps.shelf.end(tenant, executionId, stored);
     this.#filesStored?.resolve(stored);
   }
 

@@ -4,8 +4,8 @@ import type { ExecutionOrder } from '../../gateway/execution/execution-order.ts'
 import type { ExecutionRun } from '../../gateway/execution/execution-run.ts';
 import { KeyedExecutions } from '../../gateway/execution/keyed-executions.ts';
 
-const orderOf = (release: () => void) =>
-  ({ wanted: { caller: { principal: 'acme/ada' } }, release }) as unknown as ExecutionOrder;
+const orderOf = (release: () => void, tenant = 'acme') =>
+  ({ wanted: { caller: { tenant, principal: `${tenant}/ada` } }, release }) as unknown as ExecutionOrder;
 
 const { signal } = new AbortController();
 
@@ -39,4 +39,27 @@ test('requests with one key that come at once begin one execution, and the other
   expect(isFirst.filter(Boolean)).toHaveLength(1);
   expect(opened).toEqual(isFirst.map((is) => (is ? run : follower)));
   expect(releases.map(({ mock }) => mock.calls.length)).toEqual(isFirst.map((is) => (is ? 0 : 1)));
+});
+
+test('a tenant that uses many keys has its own oldest forgotten, and the other’s stand for what they stood for', async () => {
+  const follower = {} as ExecutionFollower;
+  const start = vi.fn((order: ExecutionOrder) => {
+    order.onSettled?.(null);
+    return { opened: Promise.resolve(), executionId: 'x', abandon: () => {} } as unknown as ExecutionRun;
+  });
+  const follow = async () => follower;
+  const keyed = new KeyedExecutions({ elapsed: () => 0, start, follow, maxKeys: 4, maxKeysPerTenant: 2 });
+  const ask = (tenant: string, text: string) =>
+    keyed.open(
+      orderOf(() => {}, tenant),
+      { text, digest: 'd' },
+      signal,
+    );
+  await ask('globex', 'theirs');
+  for (const text of ['a', 'b', 'c', 'd', 'e']) await ask('acme', text);
+  expect(start).toHaveBeenCalledTimes(6);
+  expect(await ask('globex', 'theirs')).toBe(follower);
+  expect(await ask('acme', 'd')).toBe(follower);
+  await ask('acme', 'a');
+  expect(start).toHaveBeenCalledTimes(7);
 });
