@@ -61,10 +61,9 @@ export class IndexedFileStore implements FileStore {
     principal: string,
     { ceilings, holder = principal, signal }: CreateOptions,
   ): Promise<FileWriter> {
-    await this.#remove(this.#ledger.expired().filter(({ id }) => !this.#stuck.has(id)));
     const holding = { principal: await digestOf(principal), holder: await digestOf(holder) };
     signal?.throwIfAborted();
-    const reservation = this.#ledger.reserve(holding, ceilings);
+    const reservation = await this.#inRoom(() => this.#ledger.reserve(holding, ceilings));
     const id = crypto.randomUUID();
     try {
       const sink = await this.#blobs.begin(holding, id);
@@ -72,6 +71,7 @@ export class IndexedFileStore implements FileStore {
         id,
         sink,
         reservation,
+        inRoom: (take) => this.#inRoom(take),
         now: this.#now,
         signal,
         onEnd: () => this.#writers.delete(writer),
@@ -120,8 +120,8 @@ export class IndexedFileStore implements FileStore {
   }
 
   /**
-   * Removes what has expired; reads refuse it before that. What could not be removed is tried again here, and not at each
-   * `create`. Returns how many files went.
+   * Removes what has expired; reads refuse it before that. What could not be removed is tried again here, and not where
+   * somebody needs its room. Returns how many files went.
    */
   sweep(): Promise<number> {
     return this.#remove(this.#ledger.expired());
@@ -131,6 +131,17 @@ export class IndexedFileStore implements FileStore {
   async close(): Promise<void> {
     this.#closed = true;
     await Promise.allSettled([...this.#writers].map((writer) => writer.abort()));
+  }
+
+  /** What has expired counts until it is removed: where there is no room it goes first, and nobody waits for it elsewhere. */
+  async #inRoom<Result>(take: () => Result): Promise<Result> {
+    try {
+      return take();
+    } catch (failure) {
+      const expired = this.#ledger.expired().filter(({ id }) => !this.#stuck.has(id));
+      if ((await this.#remove(expired)) === 0) throw failure;
+      return take();
+    }
   }
 
   /** Each file on its own: one that stays keeps no other from going. */

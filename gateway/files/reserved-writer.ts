@@ -14,6 +14,8 @@ export type ReservedWriterDeps = {
   id: string;
   sink: FileSink;
   reservation: FileReservation;
+  /** Takes room, making some where there is none. */
+  inRoom(take: () => void): Promise<void>;
   now: () => number;
   signal?: AbortSignal | undefined;
   onEnd?: (() => void) | undefined;
@@ -34,9 +36,10 @@ export class ReservedWriter implements FileWriter {
   }
 
   write(chunk: Uint8Array): Promise<void> {
+    const { reservation, sink, inRoom } = this.#deps;
     return this.#exclusively(async () => {
-      this.#deps.reservation.grow(chunk.byteLength);
-      await this.#deps.sink.append(chunk);
+      await inRoom(() => reservation.grow(chunk.byteLength));
+      await sink.append(chunk);
     });
   }
 

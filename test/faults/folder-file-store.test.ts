@@ -310,6 +310,7 @@ describe('a folder store', () => {
     await mkdir(path ?? '');
     clock.ms += LIMITS.ttlMs;
     const fresh = await put(store, 'new');
+    expect(await store.sweep()).toBe(1);
     await put(store, 'newer');
     await expect(stat(otherPath ?? '')).rejects.toMatchObject({ code: 'ENOENT' });
     for (const { file_id } of [stuck, other])
