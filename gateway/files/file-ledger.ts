@@ -1,4 +1,5 @@
 import { Failure } from '../../shared/errors.ts';
+import { invalid } from '../http/parse-json.ts';
 import {
   type FileCeilings,
   type FileList,
@@ -180,7 +181,7 @@ export function storeFull(cause?: unknown): Failure {
 function parseCursor(cursor: string): { upload_time: number; file_id: string } {
   const [, time, id] = CURSOR.exec(cursor) ?? [];
   if (time === undefined || id === undefined) {
-    throw new Failure('invalid_request', 'cursor is not one that this list gave');
+    throw invalid([{ path: 'cursor', message: 'cursor is not one that this list gave' }]);
   }
   return { upload_time: Number(time), file_id: id };
 }

@@ -365,7 +365,9 @@ describe('the other routes of files', () => {
   ] as const)('GET refuses %s with 422', async ([query, detail]) => {
     const response = await start().request(query);
     expect(response.status).toBe(422);
-    expect(await problemOf(response)).toMatchObject({ code: 'invalid_request', detail });
+    const [, path] = /^.(\w+)=/.exec(query) ?? [];
+    const errors = [{ path, message: detail }];
+    expect(await problemOf(response)).toMatchObject({ code: 'invalid_request', detail, errors });
   });
 
   test.for([
