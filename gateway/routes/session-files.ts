@@ -91,7 +91,7 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
 
   async function read(context: KeyedContext): Promise<Response> {
     const { path } = queryOf(context, filePathQuery);
-    const range = readRange(context.request.headers.get('range'));
+    const range = readRange(context.request.headers);
     const asked = ask(context, { op: 'read', path, ...(range ?? { first: 0, last: null }) });
     const found = await asked.catch((error: unknown) => outOfRange(error, context.requestId));
     if (found instanceof Response) return found;

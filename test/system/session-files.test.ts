@@ -79,6 +79,8 @@ describeStack('files of a session', { templates: TEMPLATES }, (stack) => {
       expect(beyond.headers.get('content-range')).toBe('bytes */300000');
       expect(await codeOf(beyond)).toEqual([416, 'range_not_satisfiable']);
     }
+    const resumed = await at(id, path, { headers: { range: 'bytes=10-19', 'if-range': '"other"' } });
+    expect([resumed.status, (await resumed.arrayBuffer()).byteLength]).toEqual([200, 300_000]);
     await put(id, 'empty', '');
     for (const headers of [{}, { range: 'bytes=0-' }, { range: 'bytes=-5' }] as Record<string, string>[]) {
       const { status, headers: given, body } = await at(id, 'files?path=empty', { headers });
