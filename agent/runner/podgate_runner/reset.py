@@ -1,5 +1,7 @@
 """Brings a sandbox back to where it was before anything ran, and looks whether that is so."""
 
+import array
+import fcntl
 import os
 import stat
 import time
@@ -13,6 +15,9 @@ from podgate_runner.mounts import inodes
 _TERMINATION_LOG = "/root/.podgate-termination"
 # Engines mount it writable for all. A queue is a file there, whoever made it and how.
 _QUEUES = "/dev/mqueue"
+_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS, _F_SET_RW_HINT = 0x80086601, 0x40086602, 1036
+# What an owner may set of a directory, and what is made in it inherits: no dump, no access times.
+_OWNERS_FLAGS = 0x40 | 0x80
 
 
 def reset(place, config):
@@ -61,7 +66,30 @@ def _restore(path, mode):
     for name in os.listxattr(path):
         if name.startswith(("user.", "system.posix_acl_")):
             os.removexattr(path, name)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _renew(fd)
+    finally:
+        os.close(fd)
     return True
+
+
+def _renew(fd):
+    flags = array.array("l", [0])
+    _try(os.utime, fd)
+    _try(fcntl.fcntl, fd, _F_SET_RW_HINT, bytes(8))
+    _try(fcntl.ioctl, fd, _FS_IOC_GETFLAGS, flags)
+    if flags[0] & _OWNERS_FLAGS:
+        flags[0] &= ~_OWNERS_FLAGS
+        _try(fcntl.ioctl, fd, _FS_IOC_SETFLAGS, flags)
+
+
+def _try(call, *args):
+    """What is refused here, or is not known, no program could do either."""
+    try:
+        call(*args)
+    except OSError:
+        pass
 
 
 def _remove_queues(path):

@@ -112,6 +112,35 @@ describeSandbox('RESET', (sandbox) => {
     expect(stdout).toBe('0o41777 [] /srv\n');
   });
 
+  test('leaves nothing in the times, flags and hints of the directories themselves', async () => {
+    const told = py`
+      import array, fcntl, os, time
+      for place in (".", "/tmp", "/dev/shm"):
+          fd, flags = os.open(place, os.O_RDONLY), array.array("l", [0])
+          told = [time.time() - at < 600 for at in (os.stat(fd).st_atime, os.stat(fd).st_mtime)]
+          for ask in (lambda: fcntl.ioctl(fd, 0x80086601, flags), lambda: told.append(fcntl.fcntl(fd, 1035, bytes(8))[0])):
+              try: ask()
+              except OSError: pass  # A kernel or file system without.
+          print(place, flags[0], told)
+    `;
+    const before = await sandbox().run(told);
+    expect(before.stdout).toMatch(/^\. 0 \[True, True/);
+    const ran = await sandbox().run(py`
+      import array, fcntl, os
+      for place in (".", "/tmp", "/dev/shm"):
+          fd = os.open(place, os.O_RDONLY)
+          # No dump, no access times; a file that is extremely long-lived.
+          for leave in (lambda: fcntl.ioctl(fd, 0x40086602, array.array("l", [0xc0])), lambda: fcntl.fcntl(fd, 1036, bytes([5] + [0] * 7))):
+              try: leave()
+              except OSError: pass
+          os.utime(fd, (1, 1))
+          print(int(os.stat(place).st_atime))
+    `);
+    expect(ran.stdout).toBe('1\n1\n1\n');
+    await expectUnharmed(sandbox());
+    expect((await sandbox().run(told)).stdout).toBe(before.stdout);
+  });
+
   test('takes directories 2,000 deep away', async () => {
     await sandbox().run('import os\nfor n in range(2000): os.mkdir("directory"); os.chdir("directory")', {
       collect: false,
