@@ -44,6 +44,8 @@ export function createRouter(
     const response = await app.fetch(request, { requestId, info });
     if (!response.ok) await discardUnread(request, deps.timers);
     response.headers.set('X-Request-Id', requestId);
+    // An answer that says nothing may be kept by a cache on the way, and be another key's: X-API-Key is none that it knows.
+    if (!response.headers.has('Cache-Control')) response.headers.set('Cache-Control', 'no-store');
     return response;
   };
 }

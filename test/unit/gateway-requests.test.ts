@@ -438,6 +438,17 @@ describe('paths and methods', () => {
     expect((await bench.ask('/v1/agents/link', { key: null })).status).toBe(422);
   });
 
+  test('no answer is one that a cache on the way may give to the next key', async () => {
+    const form = new FormData();
+    form.append('file', new Blob(['x']), 'x');
+    const stored = await bench.ask('/v1/files', { method: 'POST', body: form });
+    const { file_id } = (await stored.json()) as { file_id: string };
+    const paths = ['/v1/files', `/v1/files/${file_id}`, '/v1/clusters', '/ready', '/nothing'];
+    for (const path of paths)
+      expect((await bench.ask(path)).headers.get('cache-control'), path).toMatch(/^(private, )?no-store$/);
+    expect((await post({ code: '' })).headers.get('cache-control')).toBe('no-store');
+  });
+
   test('every answer has a request id', async () => {
     for (const path of ['/health', '/nothing', '/v1/clusters', '/v1/files'])
       expect((await bench.ask(path)).headers.get('x-request-id')).toBeTruthy();
