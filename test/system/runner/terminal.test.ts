@@ -105,8 +105,10 @@ describePython('a terminal of a session', (python) => {
       await using sandbox = await kept();
       const shell = terminal(sandbox);
       await shell.shows('$ ');
-      // Nothing has the terminal open any more, for a while; then something has again.
-      shell.type('t=$(tty); (exec </dev/null >/dev/null 2>&1; sleep 0.3; echo ba""ck > $t); exec 3<&0\n');
+      // Nothing has the terminal open any more, not the shell either, for a while; then something has again.
+      const away =
+        'exec </dev/null >/dev/null 2>&1; sleep 0.3; echo ba""ck > $0; exec sh -i <$0 >$0 2>&1 3<$0';
+      shell.type(`exec sh -c '${away}' $(tty)\n`);
       await shell.shows('back');
       shell.type('exit 0\n');
       const other = sandbox.run('sleep 0.2', { language: 'bash', session: { do: 'bash' } });
