@@ -123,6 +123,16 @@ describe.each(MACHINES)('the filter of %s', (machine) => {
     expect(networked('io_uring_setup')).toEqual({ errno: ENOSYS });
   });
 
+  test('says that a limit on cores was set, and lets nobody set one: it may be asked for', () => {
+    const done = { errno: 0 };
+    expect(call('setrlimit', 4, 0x1000)).toEqual(done);
+    expect(call('setrlimit', (5n << 32n) | 4n, 0x1000)).toEqual(done);
+    for (const pointer of [0x1000n, 1n << 32n]) expect(call('prlimit64', 0, 4, pointer, 0)).toEqual(done);
+    expect(call('prlimit64', 0, 4, 0, 0x1000)).toBe('allow');
+    expect(call('prlimit64', 0, 7, 0x1000, 0)).toBe('allow');
+    expect(call('setrlimit', 7, 0x1000)).toBe('allow');
+  });
+
   test('shields the protected processes and their groups from kill', () => {
     for (const target of [1, ZYGOTE, -ZYGOTE, -1]) {
       expect(call('kill', target, 9), `${target}`).toEqual({ errno: EPERM });

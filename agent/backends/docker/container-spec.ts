@@ -137,13 +137,13 @@ function hostConfig(template: Template, identity: ContainerIdentity, facts: Engi
 
 /**
  * Descriptors for the runner, processes as the control group has them. Where they are not named Docker has defaults of its
- * operator's, which may be lower, and Podman raises them as high as they go, which fails where it may not.
+ * operator's, which may be lower, and Podman raises them as high as they go, which fails where it may not. Cores are the
+ * runner's to forbid (harden.py): below a limit of 0 it could not.
  */
 function namedLimits({ resources, uid }: Template): object[] {
   const files = Math.max(resources.open_files, RUNNER_FILES);
   const processes = uid === undefined ? resources.processes + RESERVED_PIDS : SHARED_UID_PROCESSES;
   return [
-    { Name: 'core', Soft: 0, Hard: 0 },
     { Name: 'nofile', Soft: files, Hard: files },
     { Name: 'nproc', Soft: processes, Hard: processes },
   ];

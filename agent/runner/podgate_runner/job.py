@@ -43,7 +43,6 @@ def rlimits(limits, host, program):
     # Only a backstop: the runner watches the tree, and what it reads is finer than this limit's ticks.
     cpu = limits["cpu_seconds"] + CPU_GRACE_SECONDS
     return [
-        (resource.RLIMIT_CORE, 0, 0),
         (resource.RLIMIT_DATA, data, most),
         (resource.RLIMIT_CPU, cpu, cpu + CPU_GRACE_SECONDS),
         (resource.RLIMIT_NPROC, processes, processes),

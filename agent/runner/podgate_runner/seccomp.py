@@ -67,6 +67,7 @@ PTRACE_TRACEME = 0
 F_SETOWN, F_SETOWN_EX = 8, 15
 FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX, TIOCSETD = 0x8901, 0x8902, 0x5412, 0x541C, 0x5423
 PR_SCHED_CORE = 62
+RLIMIT_CORE = 4
 # PER_LINUX32, UNAME26 and ADDR_NO_RANDOMIZE (setarch -R); all ones only asks.
 PERSONALITY_HARMLESS, PERSONALITY_QUERY = 0x0008 | 0x0020000 | 0x0040000, 0xFFFFFFFF
 ALL_PROCESSES = 0xFFFFFFFF  # kill(-1)
@@ -94,6 +95,15 @@ def _refuse_unless(index, values, code):
     return _load_argument(index) + tests + _refuse(code)
 
 
+def _pass_over(index, value, pointer=None):
+    """Does nothing, and says that it did, if the argument is this value and the pointer, where there is one, is not null."""
+    is_null = [] if pointer is None else [
+        (LOAD, 0, 0, ARGUMENTS_OFFSET + 8 * pointer), (JUMP_EQUAL, 0, 2, 0),
+        (LOAD, 0, 0, ARGUMENTS_OFFSET + 8 * pointer + 4), (JUMP_EQUAL, 1, 0, 0),
+    ]  # fmt: skip
+    return _load_argument(index) + [(JUMP_EQUAL, 0, len(is_null) + 1, value)] + is_null + _refuse(0)
+
+
 def _refuse_bits(index, mask):
     return _load_argument(index) + [(JUMP_SET, 0, 1, mask)] + _refuse(EPERM)
 
@@ -110,7 +120,7 @@ def _personality():
 def _conditions(network, protected, fresh):
     """(call, body) for the calls whose arguments decide. A body that falls through allows."""
     aimed = [(name, _refuse_equal(argument, protected)) for name, argument in (
-        ("tkill", 0), ("rt_sigqueueinfo", 0), ("pidfd_open", 0), ("prlimit64", 0), ("sched_setaffinity", 0),
+        ("tkill", 0), ("rt_sigqueueinfo", 0), ("pidfd_open", 0), ("sched_setaffinity", 0),
         ("sched_setscheduler", 0), ("sched_setparam", 0), ("sched_setattr", 0), ("migrate_pages", 0),
         ("move_pages", 0), ("process_vm_readv", 0), ("process_vm_writev", 0),
     )]  # fmt: skip
@@ -126,6 +136,9 @@ def _conditions(network, protected, fresh):
         ("kill", _refuse_equal(0, sorted({value & 0xFFFFFFFF for value in killed}))),
         ("tgkill", _refuse_equal(0, protected) + _refuse_equal(1, protected)),
         ("rt_tgsigqueueinfo", _refuse_equal(0, protected) + _refuse_equal(1, protected)),
+        # harden.py sets it. Programs that want no cores of their own have none.
+        ("setrlimit", _pass_over(0, RLIMIT_CORE)),
+        ("prlimit64", _refuse_equal(0, protected) + _pass_over(1, RLIMIT_CORE, 2)),
         ("setpriority", _refuse_unless(0, (PRIO_PROCESS,), EPERM) + _refuse_equal(1, protected)),
         ("ioprio_set", _refuse_unless(0, (IOPRIO_WHO_PROCESS,), EPERM) + _refuse_equal(1, protected)),
         # TRACEME would make the zygote, as parent, the tracer, and every stop of the child its business.

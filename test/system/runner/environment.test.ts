@@ -151,7 +151,7 @@ describeSandbox('an execution', (sandbox) => {
       print(os.getcwd(), os.getsid(0) == os.getpid() == os.getpgrp(), oct(os.umask(0)), os.getuid(), os.getgroups())
       print(resource.getrlimit(resource.RLIMIT_CORE), resource.getrlimit(resource.RLIMIT_NOFILE), os.nice(0))
     `);
-    expect(ran.stdout).toBe('/srv True 0o22 65532 []\n(0, 0) (256, 256) 0\n');
+    expect(ran.stdout).toBe('/srv True 0o22 65532 []\n(1, 1) (256, 256) 0\n');
   });
 
   test('has the limits of its template where it asks for more, and its own where it asks for less', async () => {

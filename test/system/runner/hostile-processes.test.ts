@@ -309,6 +309,24 @@ describeSandbox('the runner and its zygote are closed to a program by', (sandbox
     await expectUnharmed(sandbox());
   });
 
+  test('cores: it leaves none, whatever it sets, also where the machine pipes them to a program', async () => {
+    const own = await sandbox().run(py`
+      import ctypes, os, resource
+      libc = ctypes.CDLL(None)
+      kind, none, before = resource.RLIMIT_CORE, (ctypes.c_ulong * 2)(), resource.getrlimit(resource.RLIMIT_CORE)
+      resource.setrlimit(kind, (0, 0))
+      libc.setrlimit(kind, none), libc.prlimit64(0, kind, none, None)
+      libc.syscall({"x86_64": 160, "aarch64": 164}[os.uname().machine], kind, none)
+      pid = os.fork()
+      if pid == 0: os.abort()
+      print(before, resource.getrlimit(kind), os.WCOREDUMP(os.waitpid(pid, 0)[1]))
+    `);
+    expect(own.stdout + own.stderr).toBe('(1, 1) (1, 1) False\n');
+    const shell = await sandbox().run('ulimit -c 0; grep core /proc/self/limits', { language: 'bash' });
+    expect(shell.stdout).toMatch(/^Max core file size +1 +1 +bytes *\n$/);
+    await expectUnharmed(sandbox());
+  });
+
   test('privileges: it has none and gets none', async () => {
     const ran = await sandbox().run(py`
       import os, re

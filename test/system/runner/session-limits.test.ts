@@ -31,7 +31,7 @@ describePython('work of a session', (python) => {
       for kind in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE): print(resource.getrlimit(kind)[1])
     `;
     const ran = await sandbox.run(code, { session: { do: 'python', context: 'main', rich: false } });
-    expect(ran.stdout).toBe(`0\n${LIMITS.file_bytes}\n${LIMITS.open_files}\n`);
+    expect(ran.stdout).toBe(`1\n${LIMITS.file_bytes}\n${LIMITS.open_files}\n`);
   });
 
   test('is charged for what it used itself, and for nothing of the piece of code before', async () => {

@@ -104,7 +104,7 @@ describe('the container of a sandbox', () => {
       MemorySwap: memory,
       NanoCpus: 2_500_000_000,
       PidsLimit: 40 + RESERVED_PIDS,
-      Ulimits: [limit('core', 0), limit('nofile', RUNNER_FILES), limit('nproc', 40 + RESERVED_PIDS)],
+      Ulimits: [limit('nofile', RUNNER_FILES), limit('nproc', 40 + RESERVED_PIDS)],
     });
     expect(HostConfig).not.toHaveProperty('MemorySwappiness');
   });
@@ -149,12 +149,10 @@ describe('the container of a sandbox', () => {
 
   test('may have the files that its template says, and the processes of all with its UID', async () => {
     const { HostConfig } = await specOf({ resources: { processes: 40, open_files: 5_000 } });
-    const core = limit('core', 0);
-    expect(HostConfig.Ulimits).toEqual([core, limit('nofile', 5_000), limit('nproc', 40 + RESERVED_PIDS)]);
+    expect(HostConfig.Ulimits).toEqual([limit('nofile', 5_000), limit('nproc', 40 + RESERVED_PIDS)]);
     // Containers of one UID count together.
     const shared = await specOf({ uid: 1234, resources: { open_files: 16 } });
     expect(shared.HostConfig.Ulimits).toEqual([
-      core,
       limit('nofile', RUNNER_FILES),
       limit('nproc', SHARED_UID_PROCESSES),
     ]);
