@@ -91,6 +91,15 @@ describe.skipIf(trouble !== undefined)(`the local backend with control groups ${
     expect((await readdir(parent)).filter((name) => name.startsWith('podgate-'))).toEqual([]);
   });
 
+  test('makes groups that its sandboxes can use, whatever the umask of its agent', async () => {
+    const parent = await parentOfTest();
+    const before = process.umask(0o077);
+    onTestFinished(() => void process.umask(before));
+    const { client, ready } = await start(parent);
+    expect(ready.features.cgroup).toMatch(/^v[12]$/);
+    expect((await runOn(client, 1, 'print(1)', {})).stdout).toBe('1\n');
+  });
+
   test('is not held up by an interpreter that ends at once, however far into its group it came', async () => {
     const parent = await parentOfTest();
     const backend = await grouped(parent, {

@@ -1,4 +1,4 @@
-import { access, mkdir, readdir, rmdir, writeFile } from 'node:fs/promises';
+import { access, chmod, mkdir, readdir, rmdir, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Failure } from '../../../shared/errors.ts';
 import { startTimeOf } from '../../process-name.ts';
@@ -32,6 +32,8 @@ export async function createMemoryGroups(parent: string): Promise<MemoryGroups> 
     const path = `${parent}/${mine}-${made}`;
     await mkdir(path);
     try {
+      // Its sandbox's user reads there, whatever this process's umask.
+      await chmod(path, 0o755);
       await limit(path, limitBytes);
     } catch (error) {
       await rmdir(path);
