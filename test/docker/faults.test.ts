@@ -279,8 +279,15 @@ describe('an engine that fails', () => {
   );
 });
 
-test('an engine whose containers have low limits by default gives sandboxes those of their template', async () => {
-  const flags = ['nofile=64:64', 'nproc=20:20'].flatMap((limit) => ['--default-ulimit', limit]);
+test('an engine whose containers have other limits by default gives sandboxes those of their template', async () => {
+  const limits = [
+    'nofile=64:64',
+    'nproc=20:20',
+    'fsize=1048576:1048576',
+    'cpu=1:1',
+    'stack=268435456:268435456',
+  ];
+  const flags = limits.flatMap((limit) => ['--default-ulimit', limit]);
   await using own = await startOwnEngine({ flags });
   await using engine = createTestEngine(own.host);
   const backend = await engine.backend();
@@ -290,14 +297,19 @@ test('an engine whose containers have low limits by default gives sandboxes thos
     soon(),
   );
   const code = `
-import os, time
+import os, subprocess, time
+with open('large', 'wb') as file:
+    file.write(bytes(2 << 20))
+while time.process_time() < 1.5: pass
+# Its thread's stack is as large as the limit says.
+subprocess.run(['python3', '-c', 'import threading; threading.Thread(target=print, args=["thread"]).start()'], check=True)
 files = [open(os.devnull) for _ in range(150)]
 for _ in range(40):
     if os.fork() == 0:
         time.sleep(60)
 print('all')
 `;
-  expect((await runOn(await attach(backend, sandbox), 1, code, {})).stdout).toBe('all\n');
+  expect((await runOn(await attach(backend, sandbox), 1, code, {})).stdout).toBe('thread\nall\n');
   await backend.destroy(sandbox);
 });
 

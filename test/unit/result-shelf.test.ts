@@ -12,7 +12,7 @@ test('of an execution’s end it keeps its files, whatever else there is', async
   const shelf = new ResultShelf(() => 0);
   const ending = { ...stored('plot.png'), results: { results: [], results_omitted: [], error: null } };
   shelf.end('t', 'x', ending);
-  expect(await shelf.find('x')).toEqual(stored('plot.png'));
+  expect(await shelf.find('t', 'x')).toEqual(stored('plot.png'));
 });
 
 test('what two readers stored of one execution counts once, and is gone whole with its time', async () => {

@@ -29,6 +29,8 @@ const NANO_CPUS = 1_000_000_000;
 export const RUNNER_FILES = 4_096;
 /** Where a template fixes the UID its containers count together: only each one's control group bounds it. */
 export const SHARED_UID_PROCESSES = 32_768;
+export const STACK_BYTES = 8_388_608;
+const UNLIMITED = -1;
 
 /** One container's own part of its specification. */
 export type ContainerIdentity = {
@@ -136,14 +138,18 @@ function hostConfig(template: Template, identity: ContainerIdentity, facts: Engi
 }
 
 /**
- * Descriptors for the runner, processes as the control group has them. Where they are not named Docker has defaults of its
- * operator's, which may be lower, and Podman raises them as high as they go, which fails where it may not. Cores are the
- * runner's to forbid (harden.py): below a limit of 0 it could not.
+ * Descriptors for the runner, processes as the control group has them, the stack as the kernel gives it, no bound where the
+ * runner has its own for each program, and for cores what the runner sets (harden.py). What is not named is as the engine's
+ * operator says, which may be lower, and Podman raises files and processes as high as they go, which fails where it may not.
  */
 function namedLimits({ resources, uid }: Template): object[] {
   const files = Math.max(resources.open_files, RUNNER_FILES);
   const processes = uid === undefined ? resources.processes + RESERVED_PIDS : SHARED_UID_PROCESSES;
   return [
+    { Name: 'core', Soft: 1, Hard: 1 },
+    ...['cpu', 'data', 'fsize'].map((Name) => ({ Name, Soft: UNLIMITED, Hard: UNLIMITED })),
+    // Threads that name no stack have as much: with more of it few fit into a program's memory.
+    { Name: 'stack', Soft: STACK_BYTES, Hard: UNLIMITED },
     { Name: 'nofile', Soft: files, Hard: files },
     { Name: 'nproc', Soft: processes, Hard: processes },
   ];

@@ -78,7 +78,7 @@ const RULES: readonly Rule[] = [
     null,
     /setrlimit.*not permitted|rlimit type \d+: operation not permitted/i,
     'policy_denied',
-    'The engine may not allow as many open files or processes as the template asks for.',
+    'The engine may not give containers limits as high as the template asks for.',
   ],
   [
     400,

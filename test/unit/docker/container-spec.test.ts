@@ -28,6 +28,11 @@ const FACTS: EngineFacts = {
   limitsNotHeld: [],
 };
 const limit = (Name: string, most: number) => ({ Name, Soft: most, Hard: most });
+const FIXED_LIMITS = [
+  limit('core', 1),
+  ...['cpu', 'data', 'fsize'].map((name) => limit(name, -1)),
+  { Name: 'stack', Soft: 8_388_608, Hard: -1 },
+];
 const IDENTITY: ContainerIdentity = {
   name: 'podgate-default-abc',
   installation: 'main',
@@ -104,7 +109,7 @@ describe('the container of a sandbox', () => {
       MemorySwap: memory,
       NanoCpus: 2_500_000_000,
       PidsLimit: 40 + RESERVED_PIDS,
-      Ulimits: [limit('nofile', RUNNER_FILES), limit('nproc', 40 + RESERVED_PIDS)],
+      Ulimits: [...FIXED_LIMITS, limit('nofile', RUNNER_FILES), limit('nproc', 40 + RESERVED_PIDS)],
     });
     expect(HostConfig).not.toHaveProperty('MemorySwappiness');
   });
@@ -149,10 +154,15 @@ describe('the container of a sandbox', () => {
 
   test('may have the files that its template says, and the processes of all with its UID', async () => {
     const { HostConfig } = await specOf({ resources: { processes: 40, open_files: 5_000 } });
-    expect(HostConfig.Ulimits).toEqual([limit('nofile', 5_000), limit('nproc', 40 + RESERVED_PIDS)]);
+    expect(HostConfig.Ulimits).toEqual([
+      ...FIXED_LIMITS,
+      limit('nofile', 5_000),
+      limit('nproc', 40 + RESERVED_PIDS),
+    ]);
     // Containers of one UID count together.
     const shared = await specOf({ uid: 1234, resources: { open_files: 16 } });
     expect(shared.HostConfig.Ulimits).toEqual([
+      ...FIXED_LIMITS,
       limit('nofile', RUNNER_FILES),
       limit('nproc', SHARED_UID_PROCESSES),
     ]);
