@@ -82,6 +82,7 @@ test('whoever’s turn it is has its oldest item taken that is wanted, once, wha
           drop(one.of, one.entry);
         }
         expect(queue.size).toBe(all().length);
+        expect(new Set(queue.lanesOf(''))).toEqual(new Set(all().map(({ entry }) => entry.lane)));
         for (const of of ['a', 'b', 'c', 'd']) expect(queue.sizeOf(of)).toBe(owners.get(of)?.length ?? 0);
       }
     }),
