@@ -1,8 +1,8 @@
 /** Executions that wait for a sandbox, in the order of asking. */
 export type WaitingLine<T> = {
   join(principal: string, signal: AbortSignal, onLeave: () => void): Promise<T>;
-  /** Serves the first that `mayHave`; false when there is none. `give` makes what it gets. */
-  serve(mayHave: (principal: string) => boolean, give: (principal: string) => T): boolean;
+  /** Serves the first that `mayHave`. `give` makes what it gets. */
+  serve(mayHave: (principal: string) => boolean, give: (principal: string) => T): void;
   refuseAll(reason: Error): void;
   readonly size: number;
 };
@@ -33,9 +33,8 @@ export function createWaitingLine<T>(): WaitingLine<T> {
         if (!mayHave(waiter.principal)) continue;
         waiters.delete(waiter);
         waiter.resolve(give(waiter.principal));
-        return true;
+        return;
       }
-      return false;
     },
     refuseAll(reason) {
       const refused = [...waiters];
