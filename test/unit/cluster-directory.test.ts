@@ -11,6 +11,7 @@ import {
 import type { KeyedContext } from '../../gateway/http/route.ts';
 import type { GatewayLink } from '../../gateway/link/gateway-link.ts';
 import { createClusterRoutes } from '../../gateway/routes/clusters.ts';
+import { RECORD_TTL_MS } from '../../shared/limits.ts';
 import { announceCluster } from '../fakes/mock-agent.ts';
 
 test('an instance that is away keeps the names of its clusters, and nothing else that it announced', async () => {
@@ -60,6 +61,96 @@ test('of the instances that agents tell of MAX_TOLD are remembered, and not one 
     directory.join(linkOf('b'), names(MAX_TOLD - 1, more));
     expect(directory.serving('acme', 'lab', 1_000)).toHaveLength(MAX_TOLD);
   }
+});
+
+/** A directory at a time of its own. */
+function createAt() {
+  const at = { ms: 10 * RECORD_TTL_MS };
+  const directory = new ClusterDirectory({
+    now: () => 0,
+    elapsed: () => at.ms,
+    maxLinksPerTenant: 20_000,
+    onFreed() {},
+  });
+  const join = (instance: string, ...clusters: string[]) => {
+    const link = linkOf(instance);
+    expect(directory.join(link)).toBeNull();
+    announce(link, ...clusters);
+    return link;
+  };
+  const announce = (link: GatewayLink, ...names: string[]) => {
+    const clusters = names.map((name) => announceCluster({ name }));
+    expect(directory.slots(link, { grants: [], clusters })).toBeNull();
+  };
+  return { at, directory, join, announce };
+}
+
+test('an instance that agents tell of is waited for since it was first told of, and its room is another’s in the end', () => {
+  const { at, directory } = createAt();
+  const serving = () => directory.serving('acme', 'lab', 1_000);
+  directory.join(linkOf('a'), ['told']);
+  at.ms += 999;
+  directory.join(linkOf('b'), ['told']);
+  expect(serving()).toEqual(['told']);
+  at.ms += 1;
+  expect(serving()).toEqual([]);
+  directory.join(
+    linkOf('c'),
+    Array.from({ length: MAX_TOLD - 1 }, (_, index) => `told-${index}`),
+  );
+  at.ms += RECORD_TTL_MS - 1_001;
+  directory.join(linkOf('d'), ['late']);
+  expect(serving()).toEqual([]);
+  at.ms += 1;
+  directory.join(linkOf('e'), ['late']);
+  expect(serving()).toEqual(['late']);
+});
+
+test('an instance without a link serves for as long as it may be away, unless it said that it goes', () => {
+  const { at, directory, join } = createAt();
+  const known = () => [
+    directory.serving('acme', 'lab', 1_000),
+    directory.peers({ tenant: 'acme', clusters: ['lab'] }, 1_000),
+  ];
+  const stays = join('stays', 'lab');
+  const leaves = join('leaves', 'lab');
+  directory.drain(leaves);
+  expect(known()).toEqual([
+    ['leaves', 'stays'],
+    ['stays', 'leaves'],
+  ]);
+  directory.leave(stays);
+  directory.leave(leaves);
+  at.ms += 999;
+  expect(known()).toEqual([['stays'], ['stays']]);
+  at.ms += 1;
+  expect(known()).toEqual([[], []]);
+  // With a link it serves, however long ago it lost another.
+  join('stays', 'lab');
+  expect(known()).toEqual([['stays'], ['stays']]);
+});
+
+test('a cluster that an instance announces no more is no longer its own, and others keep it', () => {
+  const { directory, join, announce } = createAt();
+  const first = join('first', 'lab', 'plant');
+  join('second', 'plant');
+  announce(first, 'lab');
+  const served = (cluster: string) =>
+    [...(directory.cluster('acme', cluster)?.instances ?? [])].map(({ name }) => name);
+  expect([served('lab'), served('plant')]).toEqual([['first'], ['second']]);
+  expect(directory.serving('acme', 'plant', 1_000)).toEqual(['second']);
+});
+
+test('an agent’s token is for so many instances of its own, whatever others of its tenant run', () => {
+  const { directory } = createAt();
+  const link = (instance: string, sub: string) =>
+    ({ ...LINK, agent: { ...LINK.agent, sub, maxInstances: 1 }, instance }) as unknown as GatewayLink;
+  const first = link('first', 'one');
+  expect(directory.join(first)).toBeNull();
+  expect(directory.join(link('second', 'other'))).toBeNull();
+  expect(directory.join(link('third', 'one'))).toBe('forbidden');
+  Object.assign(first, { draining: true });
+  expect(directory.join(link('third', 'one'))).toBeNull();
 });
 
 test('a tenant has so many clusters and not one more, unless one of them has no agent', () => {
