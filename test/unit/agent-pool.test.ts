@@ -628,6 +628,47 @@ describe('a pool that cannot make sandboxes', () => {
     expect(pool.trouble).toBeNull();
   });
 
+  test('has recovered once sandboxes are made for a while, though it never has all that it wants', async () => {
+    const { pool, backend, clock, logged } = await createBench();
+    backend.failure = quota;
+    await clock.settle();
+    expect(pool.trouble).toMatchObject({ code: 'quota_exceeded' });
+    backend.failure = undefined;
+    const create = backend.create.bind(backend);
+    const waiting: (() => void)[] = [];
+    backend.create = async (template, signal) => {
+      await new Promise<void>((resolve) => waiting.push(resolve));
+      return create(template, signal);
+    };
+    await clock.advance(1_000);
+    /** One more is made, and used at once. */
+    const makeOne = async () => {
+      waiting.shift()?.();
+      await clock.settle();
+      const loan = pool.take('a');
+      expect(loan).toBeDefined();
+      await loan?.release('discard');
+    };
+    await makeOne();
+    await clock.advance(POOL_BOUNDS.steadyMs - 1);
+    await makeOne();
+    expect(pool.trouble).toMatchObject({ code: 'quota_exceeded' });
+    await clock.advance(1);
+    await makeOne();
+    expect(pool.trouble).toBeNull();
+    expect(logged.filter(([event]) => event === 'pool_recovered')).toHaveLength(1);
+  });
+
+  test('logs its trouble again where it is said in other words', async () => {
+    const { backend, clock, logged } = await createBench();
+    backend.failure = quota;
+    await clock.advance(60_000);
+    backend.failure = new Failure('quota_exceeded', 'Another quota is used up.');
+    await clock.advance(120_000);
+    const told = logged.filter(([event]) => event === 'pool_trouble').map(([, { detail }]) => detail);
+    expect(told).toEqual([quota.detail, 'Another quota is used up.']);
+  });
+
   test('refuses those who wait once nothing has lived for a while', async () => {
     const { pool, backend, clock } = await createBench({ pool: { min: 1, max: 1 } });
     await clock.settle();
