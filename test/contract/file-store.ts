@@ -107,6 +107,7 @@ export function describeFileStore(name: string, make: MakeStore): void {
       await expect(store.stat(ANNA, file_id)).rejects.toMatchObject(notFound(file_id));
       await expect(store.open(ANNA, file_id)).rejects.toMatchObject(notFound(file_id));
       await expect(store.delete(ANNA, file_id)).rejects.toMatchObject(notFound(file_id));
+      expect(await store.list(ANNA, { limit: 10 })).toEqual({ files: [], next_cursor: null });
       expect(await store.usage(ANNA)).toEqual({ bytes: 0, count: 0 });
     });
 
