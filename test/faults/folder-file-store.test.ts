@@ -389,6 +389,20 @@ describe('the lock of a folder store', () => {
     expect(opened.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
   });
 
+  test('is not had by one who slept since it looked, while others came and went', async () => {
+    const directory = await makeFolder();
+    // A lock that is read only once something is written: whoever looked at it sleeps until then.
+    const seen = join(directory, 'lock.1');
+    await once(spawn('mkfifo', [seen]), 'exit');
+    const sleeps = openStore(directory);
+    const wake = await open(seen, 'w');
+    await writeFile(join(directory, 'lock.2'), '');
+    await openStore(directory);
+    await wake.close();
+    await expect(sleeps).rejects.toThrow(`in use by process ${process.pid}`);
+    expect((await readdir(directory)).sort()).toEqual(['incoming', 'lock.3', 'owners']);
+  });
+
   test('of a dead process whose PID another has now does not count', async () => {
     const directory = await makeFolder();
     const store = await openStore(directory);
