@@ -584,6 +584,17 @@ describe('a pool that cannot make sandboxes', () => {
     expect(logged.filter(([event]) => event === 'pool_trouble')).toHaveLength(1);
   });
 
+  test('has room for as many executions as sandboxes wait in it', async () => {
+    const { pool, backend, clock } = await createBench({ pool: { min: 4, max: 8 } });
+    limitToTwo(backend);
+    await clock.advance(2_000);
+    expect([pool.trouble?.code, pool.capacity()]).toEqual(['quota_exceeded', 2]);
+    pool.take('a');
+    expect(pool.capacity()).toBe(1);
+    pool.take('a');
+    expect(pool.capacity()).toBe(0);
+  });
+
   test('does not try more often because executions come and go in what it has', async () => {
     const { pool, backend, clock } = await createBench({ pool: { min: 4, max: 8 } });
     limitToTwo(backend);
