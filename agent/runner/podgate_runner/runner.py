@@ -41,13 +41,13 @@ class Runner(AgentSide):
         self._reset_waits = False
         image = environment.of_image(environ, config["threads"])
         self._supply = Supply(self, image)
+        self._attachment = Attachment(self, self.poller, config)
         self._supply.begin()
         self._programs = {}
         for name in config["languages"]:
             found = interpreters.find(name, image) if name != "python" else None
             if found:
                 self._programs[name] = found
-        self._attachment = Attachment(self, self.poller, config)
 
     def run(self):
         while not self._attachment.over:

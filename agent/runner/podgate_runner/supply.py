@@ -46,18 +46,24 @@ class Supply:
 
     def begin(self):
         self._warming = True
-        noise_fd, write_fd = os.pipe()
+        try:
+            self._zygote = self._spawn()
+        except OSError as error:
+            self._give_up("The zygote could not be started: %s." % error.strerror)
+            return
+        self._host.reaper.own.add(self._zygote.pid)
+        self._host.poller.read(self._noise_fd, self._drop_noise)
+        self._host.poller.read(self._zygote.fileno(), self._hear_zygote)
+        self._ready_by = time.monotonic() + ZYGOTE_READY_SECONDS
+
+    def _spawn(self):
+        self._noise_fd, write_fd = os.pipe()
         wanted = ("preload", "place", "network", "workspace", "scratch", "require")
         settings = {name: self._host.config[name] for name in wanted}
         try:
-            self._zygote = zygote_link.spawn(settings, self.environ, write_fd)
+            return zygote_link.spawn(settings, self.environ, write_fd)
         finally:
             os.close(write_fd)
-        self._host.reaper.own.add(self._zygote.pid)
-        self._noise_fd = noise_fd
-        self._host.poller.read(noise_fd, self._drop_noise)
-        self._host.poller.read(self._zygote.fileno(), self._hear_zygote)
-        self._ready_by = time.monotonic() + ZYGOTE_READY_SECONDS
 
     def take(self):
         """The place for an execution, or None; a cell is then its own alone."""
@@ -228,10 +234,7 @@ class Supply:
             if leftovers:
                 self._give_up("What was left when the zygote died stays: %s." % ", ".join(leftovers))
                 return
-        try:
-            self.begin()
-        except OSError as error:
-            self._give_up("The zygote could not be started again: %s." % error.strerror)
+        self.begin()
 
     def _give_up(self, sentence):
         self.trouble = self.trouble or sentence

@@ -103,8 +103,28 @@ describePython('a zygote that is killed from outside', (python) => {
     await killZygote(sandbox);
     const ran = await sandbox.run('print("after")');
     expect(ran.exit.failure).toMatchObject({ code: 'runner_error', started: 'no' });
-    expect(ran.exit.failure?.detail).toContain('could not be started again');
+    expect(ran.exit.failure?.detail).toContain('The zygote could not be started');
     expect(await sandbox.client.reset(patience())).toEqual({ ok: false, leftovers: [expect.any(String)] });
+  });
+
+  test('or never made for want of a process is what READY says is missing', async () => {
+    const folder = mkdtempSync('/var/tmp/podgate-alone-');
+    chmodSync(folder, 0o755);
+    writeFileSync(
+      `${folder}/python3`,
+      `#!${python} -IS\nimport os, resource, sys\nresource.setrlimit(resource.RLIMIT_NPROC, (0, 0))\nos.execv(${JSON.stringify(python)}, sys.argv)\n`,
+      { mode: 0o755 },
+    );
+    try {
+      await using sandbox = await createSandbox({ python: `${folder}/python3` });
+      expect(sandbox.ready.ok).toBe(false);
+      expect(sandbox.ready.missing[0]).toContain('The zygote could not be started');
+      const ran = await sandbox.run('print("never")');
+      expect(ran.exit.failure).toMatchObject({ code: 'runner_error', started: 'no' });
+      expect(await sandbox.client.reset(patience())).toMatchObject({ ok: false });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   test('leaves no program without its end that was cancelled before anybody heard of its begin', async () => {
