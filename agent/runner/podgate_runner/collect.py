@@ -146,15 +146,14 @@ class Collector:
     def _digest(self, path, size):
         digest = sha256(size)
         try:
-            reader = Reader(self._root, path)
+            with Reader(self._root, path) as reader:
+                while True:
+                    piece = reader.read(READ_BYTES)
+                    if not piece:
+                        return digest.digest()
+                    digest.update(piece)
         except OSError:
             return None
-        with reader:
-            while True:
-                piece = reader.read(READ_BYTES)
-                if not piece:
-                    return digest.digest()
-                digest.update(piece)
 
     def omit_unreadable(self, path):
         self._omit(path, "unreadable")

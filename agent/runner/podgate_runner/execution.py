@@ -201,7 +201,16 @@ class Execution(Intake):
         if self.state == DRAINING and self._output.ended:
             self.state, self.due = COLLECTING, None
             self._files = self._collect()
-        if self.state == COLLECTING and (self._files is None or self._files.pump()):
+        if self.state == COLLECTING:
+            self._pump_files()
+
+    def _pump_files(self):
+        try:
+            sent = self._files is None or self._files.pump()
+        except OSError as error:
+            self.fail("runner_error", "The program's files could not be read: %s." % error.strerror, "yes")
+            return
+        if sent:
             self._finish(None)
 
     def _look_for_end(self):

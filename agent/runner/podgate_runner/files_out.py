@@ -16,7 +16,8 @@ class FilesOut:
         self.walking = True
 
     def pump(self):
-        """True when all is sent. While `walking` it wants to be called again soon."""
+        """True when all is sent. While `walking` it wants to be called again soon. OSError where nothing can be listed, or a
+        file not be read to its end of which a part is sent."""
         if self.walking:
             for _ in self._walk:
                 return False
@@ -47,7 +48,14 @@ class FilesOut:
             room = min(self._outbox.room(), MAX_DATA_BYTES, left)
             if left and room <= 0:
                 return False
-            piece = reader.read(room) if left else b""
+            try:
+                piece = reader.read(room) if left else b""
+            except OSError:
+                if reader.sent:
+                    raise
+                self.collector.omit_unreadable(self.collector.chosen[self._next])
+                self._go_on()
+                return True
             if not piece:
                 break
             reader.digest.update(piece)
@@ -56,9 +64,12 @@ class FilesOut:
         path = self.collector.chosen[self._next]
         self._outbox.end_file(path.decode("utf-8"), reader.sent, reader.digest.hexdigest())
         self.collector.learn(path, reader.digest.digest())
+        self._go_on()
+        return True
+
+    def _go_on(self):
         self.close()
         self._next += 1
-        return True
 
     def close(self):
         # A removed directory keeps its room while the walk has it open.

@@ -1,3 +1,4 @@
+import { execFile } from 'node:child_process';
 import {
   chmodSync,
   closeSync,
@@ -5,16 +6,21 @@ import {
   existsSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import { createSandbox, processesBelow, type Sandbox, SCRATCH } from '../../fakes/runner-process.ts';
 import { until } from '../../fakes/until.ts';
 import { describePython, expectNext, expectUnharmed, MIB, patience, py } from './suite.ts';
+
+/** What Linux has for whoever opens it, and reads for nobody: the loopback interface has no speed. */
+const NO_SPEED = '/sys/devices/virtual/net/lo/speed';
 
 /** What the kernel, or whoever runs the machine, does to a sandbox from outside. */
 describePython('a zygote that is killed from outside', (python) => {
@@ -273,6 +279,39 @@ describePython('a program that is killed from outside', (python) => {
       { path: expect.stringMatching(/^d(\/d)+$/), reason: 'unreadable' },
     ]);
     expect((await sandbox.run('print("next")')).stdout).toBe('next\n');
+  });
+
+  test('leaves a file that can be opened and not read, and it is named', async (context) => {
+    if (process.getuid?.() !== 0) context.skip('only root may mount something in a sandbox that runs');
+    await using sandbox = await createSandbox({ python });
+    await sandbox.run('open("a", "w").close()');
+    const mount = ['mount', '--bind', NO_SPEED, `${sandbox.workspace}/a`];
+    await promisify(execFile)('nsenter', [`--target=${sandbox.pid}`, '--mount', '--', ...mount]);
+    const next = await sandbox.run('print("z", file=open("z", "w"))');
+    expect(next.result.files_omitted).toEqual([{ path: 'a', reason: 'unreadable' }]);
+    expect([...next.files.keys()]).toEqual(['z']);
+  });
+
+  test('has no result where nothing can be listed any more, and its sandbox goes on', async (context) => {
+    if (process.getuid?.() !== 0) context.skip('only root may see what the runner has open');
+    await using sandbox = await createSandbox({ python });
+    const open = () => readdirSync(`/proc/${sandbox.pid}/fd`).map(Number);
+    const idle = open().length;
+    const ran = await sandbox.run(
+      'import os, time\nprint("up")\nos.close(1)\nos.close(2)\nwhile not os.path.exists("/tmp/go"): time.sleep(0.01)',
+      {
+        onData: async () => {
+          await until(() => open().length === idle);
+          const fds = open();
+          const free = fds.findIndex((_, n) => !fds.includes(n));
+          await bound(sandbox, 'NOFILE', (free < 0 ? fds.length : free) + 1);
+          await sandbox.neighbour('open("/tmp/go", "w")');
+        },
+      },
+    );
+    expect(ran.exit.failure).toMatchObject({ code: 'runner_error', started: 'yes' });
+    expect(ran.exit.failure?.detail).toContain('files could not be read');
+    expect((await sandbox.client.ping(patience())).processes).toBe(0);
   });
 
   test('has nothing of the peak of the one before', async () => {
