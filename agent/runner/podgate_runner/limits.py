@@ -99,6 +99,8 @@ MAX_RESULTS_BYTES = 8 << 20
 MAX_LEFTOVERS = 50
 # A reset waits so long for the room of files that only sockets held, and looks so often.
 FREE_SECONDS = 2
+# The same for sockets, which may be a neighbour's.
+CYCLES_SECONDS = 0.2
 FREE_PAUSE_SECONDS = 0.001
 MAX_PRELOAD_ERRORS = 64
 MAX_DETAIL_CHARS = 1000

@@ -6,7 +6,7 @@ import signal
 import stat
 import time
 
-from podgate_runner import departure, mounts, processes
+from podgate_runner import departure, mounts, processes, socket_cycles
 from podgate_runner.limits import KILL_FREEZE_ROUNDS, KILL_SECONDS
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -28,6 +28,8 @@ class SharedPlace:
         self.modes = {path: _mode(path) for path in places}
         # A preloaded module may hold some.
         self.inodes = {path: mounts.inodes(path) for path in places if mounts.is_tmpfs(config["proc_root"], path)}
+        # Sockets that were there before any program.
+        self.sockets = socket_cycles.count(config["proc_root"])
         # The zygote's one child, if there is one, is not the user's yet.
         self.waiting = False
         # The main process of an execution that said EXIT, while the kernel takes it down; or 0.

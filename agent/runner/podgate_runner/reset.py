@@ -5,9 +5,8 @@ import fcntl
 import os
 import stat
 import time
-import _socket
 
-from podgate_runner import sysvipc, wipe
+from podgate_runner import socket_cycles, sysvipc, wipe
 from podgate_runner.limits import FREE_PAUSE_SECONDS, FREE_SECONDS, MAX_LEFTOVERS
 from podgate_runner.mounts import inodes
 
@@ -23,6 +22,8 @@ _OWNERS_FLAGS = 0x40 | 0x80
 def reset(place, config):
     """Returns what could not be removed, in words; empty when the sandbox is as new."""
     leftovers = ["process %d" % process.pid for process in place.kill()]
+    if os.getpid() == 1:
+        place.sockets = socket_cycles.collect(config["proc_root"], place.sockets)
     for path in [config["workspace"]] + config["scratch"]:
         try:
             clean = not _is_shared(path) and _restore(path, place.modes.get(path)) and wipe.wipe(path)
@@ -47,14 +48,12 @@ def _is_shared(path):
 
 
 def _is_freed(path, most):
-    """Sockets that were sent over each other outlive their processes with every descriptor sent beside them, so that a file
-    without a name keeps its room. The kernel looks for such sockets when any other is closed, and a moment later."""
+    """Files without a name keep their room while sockets hold them that were sent over each other."""
     deadline = time.monotonic() + FREE_SECONDS
     while inodes(path) > most:
         if time.monotonic() > deadline:
             return False
-        for end in _socket.socketpair():
-            end.close()
+        socket_cycles.look()
         time.sleep(FREE_PAUSE_SECONDS)
     return True
 
