@@ -22,7 +22,8 @@ _HEARD.update({"swept": "on_swept", "exit": "on_exit"})
 
 
 def keep(runner):
-    """From here on the runner is a session's."""
+    """From here on the runner is a session's. The same object, with another class: its loop runs, and its poller, attachment and
+    outbox hold methods of it, which a new one would have to take from each."""
     runner.__class__ = SessionRunner
     runner.begin_session()
 
