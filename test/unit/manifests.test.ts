@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { readAgentConfig } from '../../agent/config.ts';
 import { readGatewayConfig } from '../../gateway/node/config.ts';
+import { MAX_REQUESTS_IN_FLIGHT_BYTES } from '../../shared/limits.ts';
 
 type Row = readonly [path: string, value: unknown];
 
@@ -188,6 +189,14 @@ describe('the gateway', () => {
     const [volume] = (at(objects(file)[0], 'spec/template/spec/volumes') as { name: string }[]).slice(-1);
     expect(volume).toEqual({ name: 'files', emptyDir: { sizeLimit: '12Gi' } });
     expect(config.files?.limits.maxBytes).toBeLessThan(12 * 2 ** 30);
+  });
+
+  test('refuses for want of memory before the kernel ends it: its budgets leave what docs/limits.md says', () => {
+    const config = readGatewayConfig({ environment: environmentOf(file) });
+    const limit = at(objects(file)[0], `${CONTAINER}/0/resources/limits/memory`);
+    expect(limit).toBe('1Gi');
+    const budgets = MAX_REQUESTS_IN_FLIGHT_BYTES + config.gateway.outputMemoryBytes;
+    expect(2 ** 30 - budgets).toBeGreaterThanOrEqual(384 * 2 ** 20);
   });
 
   test('is reached through its Service, and that through the Ingress of the example', () => {
