@@ -99,7 +99,12 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
     } catch (cause) {
       // An answer that was lost: the name is this instance's alone.
       if (!isRefused(cause, 409)) throw cause;
-      return client.call<Lease>({ method: 'GET', path: `${path}/${name}`, ...(signal && { signal }) });
+      return client.call<Lease>({
+        method: 'GET',
+        path: `${path}/${name}`,
+        vital: true,
+        ...(signal && { signal }),
+      });
     }
   }
 
@@ -189,7 +194,12 @@ export async function holdLease(deps: HeldLeaseDeps): Promise<HeldLease> {
 
   async function remove(timeoutMs?: number): Promise<void> {
     try {
-      await client.call({ method: 'DELETE', path: `${path}/${name}`, ...(timeoutMs && { timeoutMs }) });
+      await client.call({
+        method: 'DELETE',
+        path: `${path}/${name}`,
+        vital: true,
+        ...(timeoutMs && { timeoutMs }),
+      });
     } catch (cause) {
       if (!isRefused(cause, 404) && !lacksRight(cause)) log('lease_not_released', { namespace, cause });
     }

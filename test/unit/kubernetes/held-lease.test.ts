@@ -6,13 +6,15 @@ import { orAborted } from '../../../agent/deadline.ts';
 import { createFakeClock } from '../../fakes/fake-clock.ts';
 
 /** A Lease and a server that answers one call at a time: when the test says so. */
-async function hold() {
+async function hold({ isThere = false } = {}) {
   const clock = createFakeClock();
   const held: { method: string; answer: () => void }[] = [];
-  let isThere = false;
+  /** Calls that wait behind sockets which hang. */
+  const lesser: string[] = [];
   let isHeld = false;
 
   function perform({ method, body }: Call): unknown {
+    if (method === 'POST' && isThere) throw refusal(409);
     if (method === 'POST') isThere = true;
     else if (!isThere) throw refusal(404);
     if (method === 'DELETE') isThere = false;
@@ -21,6 +23,7 @@ async function hold() {
 
   function call(wanted: Call): Promise<unknown> {
     const { promise, resolve } = Promise.withResolvers<void>();
+    if (!wanted.vital) lesser.push(wanted.method);
     if (isHeld && wanted.method !== 'DELETE') held.push({ method: wanted.method, answer: resolve });
     else resolve();
     return promise.then(() => perform(wanted));
@@ -38,6 +41,7 @@ async function hold() {
   return {
     lease,
     clock,
+    lesser,
     isThere: () => isThere,
     /** As whoever takes the instance for dead does. */
     lose() {
@@ -114,4 +118,11 @@ test('a Lease that is being made when its agent ends is given up at once, and de
   stop.abort(new Error('The agent ends.'));
   await expect(held).rejects.toThrow('The agent ends.');
   expect(asked).toEqual(['POST', 'DELETE']);
+});
+
+test('nothing about a Lease waits behind sockets that hang: it is found, renewed and released', async () => {
+  const { lease, clock, lesser } = await hold({ isThere: true });
+  await clock.advance(LEASE_RENEW_MS);
+  await lease.release();
+  expect(lesser).toEqual([]);
 });
