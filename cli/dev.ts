@@ -10,9 +10,10 @@ import { GATEWAY_VARIABLE_NAMES, readGatewayConfig } from '../gateway/node/confi
 import { type RunningGateway, serveGateway } from '../gateway/node/serve-gateway.ts';
 import { readToken } from '../shared/keys.ts';
 import { CLI_VARIABLE_NAMES, environment, podgateFolder } from './config.ts';
+import { readDenyFile } from './deny-file.ts';
 import { type Io, UsageError, write } from './io.ts';
 import { issueAgentToken, issueCallerKey } from './issue-keys.ts';
-import { hasKeyFolder, initKeyFolder, KEY_FILES, writeText } from './key-folder.ts';
+import { hasKeyFolder, ISSUER, initKeyFolder, KEY_FILES, writeText } from './key-folder.ts';
 import { parseCommand } from './parse-command.ts';
 import { shellQuote } from './shell-quote.ts';
 import { VERSION } from './version.ts';
@@ -32,6 +33,7 @@ It takes every variable that 'podgate gateway' and 'podgate agent' take; PODGATE
 `;
 
 const DEFAULT_CLUSTER = 'local';
+const SUBJECT = 'dev';
 const LOCAL_WARNING = ` The local backend isolates code with namespaces, seccomp and Landlock of this machine's
 kernel: it is for development. For code of strangers run an agent in a cluster.`;
 /** A key with less left than this is replaced at the start. */
@@ -61,7 +63,7 @@ export async function runDev(args: string[], io: Io): Promise<number> {
       `HOST ${config.host} is more than this machine, and the local backend is for development. ` +
         "Use HOST=127.0.0.1, or say --allow-remote if you mean it ('podgate dev --help')",
     );
-  await prepareKeys(dir);
+  await prepareKeys(dir, io);
   const log = devLog(values.log ?? false, io);
   await using stack = new AsyncDisposableStack();
   const gateway = await serveGateway({
@@ -89,31 +91,41 @@ export async function runDev(args: string[], io: Io): Promise<number> {
   return 0;
 }
 
-/** Makes what is missing: the keys, and a caller's key that is still good. */
-async function prepareKeys(dir: string): Promise<void> {
+/** Makes what is missing: the keys, and a caller's key that is still good. Says what was revoked. */
+async function prepareKeys(dir: string, io: Io): Promise<void> {
   if (!(await hasKeyFolder(dir))) await initKeyFolder(dir);
   const file = join(dir, 'dev-key');
   const nowMs = Date.now();
-  if (await isGood(file, nowMs)) return;
+  // What is wrong with a list that cannot be read the gateway says.
+  const denied = await readDenyFile(dir).catch(() => ({ jti: [], sub: [] }));
+  if (denied.sub.some(({ issuer, sub }) => issuer === ISSUER.callers && sub === SUBJECT))
+    await write(
+      io.stderr,
+      `podgate dev: All keys of the subject '${SUBJECT}' are revoked, and so is the one in ${file}: take the subject out of ${join(dir, KEY_FILES.deny)}, or use a key of another\n`,
+    );
+  const kept = await readGoodKey(file, nowMs);
+  const isRevoked = denied.jti.some((jti) => jti === kept?.jti);
+  if (kept && !isRevoked) return;
   const { text } = await issueCallerKey(
     dir,
-    { sub: 'dev', scopes: ['execute', 'files', 'sessions', 'clusters'] },
+    { sub: SUBJECT, scopes: ['execute', 'files', 'sessions', 'clusters'] },
     nowMs,
   );
   await writeText(file, `${text}\n`, 0o600, true);
+  if (isRevoked)
+    await write(io.stderr, `podgate dev: The key in ${file} was revoked: a new one is in its place\n`);
 }
 
-/** Whether the key in `file` was signed by the keys of this folder and has time left. */
-async function isGood(file: string, nowMs: number): Promise<boolean> {
-  const text = await readFile(file, 'utf8').catch(() => undefined);
-  if (text === undefined) return false;
+/** The claims of the key in `file`, if it was signed by the keys of this folder and has time left. */
+async function readGoodKey(file: string, nowMs: number): Promise<{ jti?: unknown } | undefined> {
+  const text = await readFile(file, 'utf8').catch(() => '');
   const parts = readToken(text.trim());
-  if (!('claims' in parts)) return false;
-  const { exp } = parts.claims as { exp?: unknown };
-  if (typeof exp !== 'number' || exp * 1000 - nowMs < KEY_MARGIN_MS) return false;
+  if (!('claims' in parts)) return undefined;
+  const claims = parts.claims as { exp?: unknown; jti?: unknown };
+  if (typeof claims.exp !== 'number' || claims.exp * 1000 - nowMs < KEY_MARGIN_MS) return undefined;
   const keys = await readFile(join(file, '..', KEY_FILES.callersPublic), 'utf8').catch(() => '');
   const { kid } = parts.header as { kid?: unknown };
-  return typeof kid === 'string' && keys.includes(JSON.stringify(kid));
+  return typeof kid === 'string' && keys.includes(JSON.stringify(kid)) ? claims : undefined;
 }
 
 /** What the user set, over what `dev` chooses. */

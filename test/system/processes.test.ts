@@ -172,8 +172,8 @@ test('a gateway that is told to stop while its first documents do not come ends 
 describeSandboxed('podgate dev', () => {
   const start = async (env: Record<string, string> = {}) => {
     // A name that a shell would take apart.
-    const dir = join(await newFolder(), "my key's $folder");
-    const dev = startPodgate(['dev'], { env: { PODGATE_DIR: dir, PORT: '0', ...env } });
+    const { PODGATE_DIR: dir = join(await newFolder(), "my key's $folder") } = env;
+    const dev = startPodgate(['dev'], { env: { PORT: '0', ...env, PODGATE_DIR: dir } });
     const [, url = ''] = await dev.shows(/listens on (http:\S+)/);
     const key = (await readFile(join(dir, 'dev-key'), 'utf8')).trim();
     return { dev, dir, url, key };
@@ -189,6 +189,35 @@ describeSandboxed('podgate dev', () => {
     expect(JSON.parse(stdout)).toMatchObject({ stdout: '42\n', exit_code: 0, cluster: 'local' });
     // A machine with too much to do takes as much longer for anything.
     expect(performance.now() - began).toBeLessThan(Math.max(4_000, 5 * (began - helped)));
+  });
+
+  const stop = async (dev: Awaited<ReturnType<typeof start>>['dev']) => {
+    dev.kill('SIGTERM');
+    return dev.ended;
+  };
+
+  test('makes a new key in place of one that was revoked, and says so', async () => {
+    const { dev, dir, key } = await start();
+    await stop(dev);
+    await podgate(['keys', 'revoke', key, '--dir', dir]);
+    const again = await start({ PODGATE_DIR: dir });
+    expect(again.key).not.toBe(key);
+    const answer = await fetch(`${again.url}/v1/clusters`, {
+      headers: { authorization: `Bearer ${again.key}` },
+    });
+    expect(answer.status).toBe(200);
+    expect((await stop(again.dev)).stderr).toMatch(
+      /The key in \S+.*dev-key was revoked: a new one is in its place/,
+    );
+  });
+
+  test('says that its subject is revoked, of which no new key would be taken', async () => {
+    const { dev, dir, key } = await start();
+    await stop(dev);
+    await podgate(['keys', 'revoke', '--sub', 'dev', '--dir', dir]);
+    const again = await start({ PODGATE_DIR: dir });
+    expect(again.key).toBe(key);
+    expect((await stop(again.dev)).stderr).toMatch(/All keys of the subject 'dev' are revoked.*deny\.json/);
   });
 
   test('says why it cannot run code in the words of what makes its sandboxes', async () => {
