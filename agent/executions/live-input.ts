@@ -137,9 +137,9 @@ export class LiveInput {
   }
 
   /**
-   * As much as the program took, part by part: runner and link each hold back the word on almost half a window, and a
-   * piece more would make it a whole one, after which nobody says anything. Whose each byte was is not kept: of writers
-   * that take turns that would be more than the bytes.
+   * Credits writers byte by byte, not piece by piece: runner and link each hold credit back until half a window is
+   * consumed. With whole pieces the two could hold back a full window together, and the stream would stall for ever. We
+   * do not record whose each byte was: for writers that alternate, that record would outgrow the bytes.
    */
   #credit(bytes: number): void {
     const toNobody = Math.min(bytes, this.#owedToNobody);

@@ -7,7 +7,7 @@ export type GatewayMessage = {
   [Name in keyof FromGateway]: { name: Name; body: FromGateway[Name] };
 }[keyof FromGateway];
 
-/** Questions of one link whose answers are not known yet: each is remembered until it is. */
+/** CANCELs by id, of one link, whose execution has not ended yet: each is remembered until it has. */
 export const MAX_ASKED = 10_000;
 
 /** The executions that came over one link, by stream. */

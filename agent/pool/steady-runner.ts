@@ -63,8 +63,9 @@ type Held = {
 };
 
 /**
- * Where the backend reconnects, a lost stream is replaced, at once unless it had replaced another just before, and what runs is resumed by offset; until the backend says that
- * the sandbox ended, or for `reconnectTimeoutMs`. Before READY, and after the sandbox broke its protocol, it is lost at once.
+ * Replaces a lost stream if the backend can reconnect: at once, or with backoff if the previous replacement was recent.
+ * Running executions resume by offset. Gives up when the backend says that the sandbox ended, or after
+ * `reconnectTimeoutMs`. A stream that is lost before READY, or that broke the protocol, is never replaced.
  */
 export function createSteadyRunner(deps: SteadyRunnerDeps): SandboxRunner {
   const { backend, sandbox, clock, random, log, bounds, openRunner } = deps;
