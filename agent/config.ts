@@ -74,11 +74,7 @@ export type AgentConfigOptions = {
 /** Reads and checks the agent's configuration once. Throws one Failure that names everything that is wrong. */
 export function readAgentConfig(options: AgentConfigOptions = {}): AgentConfig {
   const { environment = process.env, alsoKnown = [] } = options;
-  const values = readEnvironment(VARIABLES, environment, {
-    secrets: ['PODGATE_AGENT_TOKEN'],
-    aliases: ALIASES,
-    alsoKnown,
-  });
+  const values = readValues(environment, alsoKnown);
   const { PODGATE_GATEWAY_URL: gatewayUrl, PODGATE_GATEWAY_CA_FILE: caFile } = values;
   if (gatewayUrl === undefined)
     throw refusal('PODGATE_GATEWAY_URL', 'is not set: use the URL at which the gateway can be reached');
@@ -119,11 +115,7 @@ export function readImagesConfig(
   environment: Environment,
   alsoKnown: readonly string[] = [],
 ): Pick<AgentConfig, 'docker' | 'templatesFile' | 'templateVariables'> {
-  const values = readEnvironment(VARIABLES, environment, {
-    secrets: ['PODGATE_AGENT_TOKEN'],
-    aliases: ALIASES,
-    alsoKnown,
-  });
+  const values = readValues(environment, alsoKnown);
   return {
     docker: dockerOf(values, environment),
     templatesFile: values.PODGATE_TEMPLATES,
@@ -138,11 +130,7 @@ export function readDoctorConfig(
 ): Pick<AgentConfig, 'backend' | 'kubernetes' | 'templatesFile' | 'templateVariables'> & {
   targets: CanaryTargets;
 } {
-  const values = readEnvironment(VARIABLES, environment, {
-    secrets: ['PODGATE_AGENT_TOKEN'],
-    aliases: ALIASES,
-    alsoKnown,
-  });
+  const values = readValues(environment, alsoKnown);
   return {
     backend: values.EXECUTOR_BACKEND,
     kubernetes: kubernetesOf(values, environment),
@@ -152,7 +140,15 @@ export function readDoctorConfig(
   };
 }
 
-type Values = ReturnType<typeof readEnvironment<typeof VARIABLES>>;
+type Values = ReturnType<typeof readValues>;
+
+function readValues(environment: Environment, alsoKnown: readonly string[]) {
+  return readEnvironment(VARIABLES, environment, {
+    secrets: ['PODGATE_AGENT_TOKEN'],
+    aliases: ALIASES,
+    alsoKnown,
+  });
+}
 
 /** Each backend has an image of its own: what is set for another one must not be taken. */
 function templateVariablesOf(values: Values, backend: AgentConfig['backend']): TemplateVariables {
