@@ -43,6 +43,29 @@ signal ended it, 124 when it ran out of time, 125 when Podgate itself failed or 
 `;
 
 const DEFAULT_TIMEOUT = '30000';
+const OPTIONS = {
+  c: { type: 'string', short: 'c' },
+  f: { type: 'string', short: 'f', multiple: true },
+  o: { type: 'string', short: 'o' },
+  e: { type: 'string', short: 'e', multiple: true },
+  language: { type: 'string', short: 'l' },
+  template: { type: 'string', short: 't' },
+  cluster: { type: 'string' },
+  timeout: { type: 'string' },
+  queue: { type: 'string', default: '5000' },
+  stdin: { type: 'string' },
+  'echo-last': { type: 'boolean' },
+  rich: { type: 'boolean' },
+  detach: { type: 'boolean' },
+  'idempotency-key': { type: 'string' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+/** What the argument behind it belongs to, as in `-c CODE`. */
+const WITH_VALUE = new Set(
+  Object.entries<{ type: string; short?: string }>(OPTIONS).flatMap(([name, { type, short }]) =>
+    type === 'string' ? [`--${name}`, ...(short ? [`-${short}`] : [])] : [],
+  ),
+);
 const LANGUAGES = { '.py': 'python', '.sh': 'bash', '.js': 'node', '.cjs': 'node' } as const;
 
 /** `podgate exec`: resolves to the exit status of the program, or to one that no failure of ours shares with it. */
@@ -118,42 +141,10 @@ function parse(args: string[]) {
     parseArgs({
       args: [...own, '--', ...program],
       allowPositionals: true,
-      options: {
-        c: { type: 'string', short: 'c' },
-        f: { type: 'string', short: 'f', multiple: true },
-        o: { type: 'string', short: 'o' },
-        e: { type: 'string', short: 'e', multiple: true },
-        language: { type: 'string', short: 'l' },
-        template: { type: 'string', short: 't' },
-        cluster: { type: 'string' },
-        timeout: { type: 'string' },
-        queue: { type: 'string', default: '5000' },
-        stdin: { type: 'string' },
-        'echo-last': { type: 'boolean' },
-        rich: { type: 'boolean' },
-        detach: { type: 'boolean' },
-        'idempotency-key': { type: 'string' },
-        help: { type: 'boolean', short: 'h' },
-      },
+      options: OPTIONS,
     }),
   );
 }
-
-const WITH_VALUE = new Set([
-  '-c',
-  '-f',
-  '-o',
-  '-e',
-  '-l',
-  '-t',
-  '--language',
-  '--template',
-  '--cluster',
-  '--timeout',
-  '--queue',
-  '--stdin',
-  '--idempotency-key',
-]);
 
 /** Index of the first argument that is no option of ours. */
 function programAt(args: string[]): number {
