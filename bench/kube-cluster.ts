@@ -44,7 +44,9 @@ export async function openKubeCluster(
   context: string,
   { namespace, image }: { namespace: string; image: string },
 ): Promise<KubeCluster> {
+  await using stack = new AsyncDisposableStack();
   const client = createKubeClient(contexts.access(context));
+  stack.defer(() => client.access.close());
   const pods = `/api/v1/namespaces/${namespace}/pods`;
   const labels = { 'pod-security.kubernetes.io/enforce': 'restricted' };
   await client.call({
@@ -52,6 +54,7 @@ export async function openKubeCluster(
     path: '/api/v1/namespaces',
     body: { apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace, labels } },
   });
+  stack.defer(() => client.call({ method: 'DELETE', path: `/api/v1/namespaces/${namespace}` }));
   const watch: PodWatch = createPodWatch({
     client,
     namespace,
@@ -60,6 +63,7 @@ export async function openKubeCluster(
     random: Math.random,
     log: () => {},
   });
+  stack.defer(() => watch.close());
   await watch.synced;
   const kubernetes = { requests: { cpus: REQUESTED_CPUS, memory_mb: 32 } };
   const template = await parseTemplate({ name: 'plain', image, resources: { memory_mb: 64 }, kubernetes });
@@ -84,6 +88,7 @@ export async function openKubeCluster(
     return out;
   }
 
+  const kept = stack.move();
   return {
     context,
     client,
@@ -110,11 +115,7 @@ export async function openKubeCluster(
         await new Promise((resolve) => setTimeout(resolve, 50));
       }
     },
-    async [Symbol.asyncDispose]() {
-      watch.close();
-      await client.call({ method: 'DELETE', path: `/api/v1/namespaces/${namespace}` });
-      client.access.close();
-    },
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
 }
 

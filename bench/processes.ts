@@ -35,7 +35,9 @@ export type FrontOptions = {
 
 /** Starts a gateway and an agent as processes of their own, as in production but on loopback. */
 export async function startFront(options: FrontOptions): Promise<Front> {
+  await using stack = new AsyncDisposableStack();
   const folder = await mkdtemp(join(tmpdir(), 'podgate-bench-'));
+  stack.defer(() => rm(folder, { recursive: true, force: true }));
   const keys = join(folder, 'keys');
   await command(['keys', 'init', '--dir', keys]);
   const key = (
@@ -67,24 +69,13 @@ export async function startFront(options: FrontOptions): Promise<Front> {
     ...options.environment,
   };
   const gateway = start(['gateway'], environment);
+  stack.defer(() => stop(gateway));
   const agent = start(['agent'], environment);
-  const client = createBenchClient(`http://127.0.0.1:${port}`, key);
-  async function end(): Promise<void> {
-    client[Symbol.dispose]();
-    for (const child of [agent, gateway]) {
-      child.kill('SIGTERM');
-      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-    }
-    await rm(folder, { recursive: true, force: true });
-  }
-
-  try {
-    for (const cluster of clusters)
-      for (const template of options.warm) await untilWarm(client, cluster, template);
-  } catch (cause) {
-    await end();
-    throw cause;
-  }
+  stack.defer(() => stop(agent));
+  const client = stack.use(createBenchClient(`http://127.0.0.1:${port}`, key));
+  for (const cluster of clusters)
+    for (const template of options.warm) await untilWarm(client, cluster, template);
+  const kept = stack.move();
   return {
     url: `http://127.0.0.1:${port}`,
     port,
@@ -93,7 +84,7 @@ export async function startFront(options: FrontOptions): Promise<Front> {
     gateway,
     agent,
     client,
-    [Symbol.asyncDispose]: end,
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
 }
 
@@ -113,6 +104,11 @@ function start(args: string[], environment: NodeJS.ProcessEnv): ChildProcess {
     createInterface(child.stdout).on('line', (line) => process.stderr.write(`${line}\n`));
   else child.stdout?.resume();
   return child;
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  child.kill('SIGTERM');
+  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
 }
 
 async function command(args: string[]): Promise<string> {
