@@ -108,7 +108,9 @@ function readUrl(baseUrl: string): ReturnType<typeof readBaseUrl> {
 
 async function readKey(file: string, signal: AbortSignal): Promise<string> {
   const options = { name: `PODGATE_KEY_FILE ${file}`, maxBytes: MAX_KEY_BYTES, signal };
-  return (await readInputFile(file, options)).toString().trim();
+  const key = (await readInputFile(file, options)).toString().trim();
+  if (key === '') throw new UsageError(`${options.name} is empty: write a key into it`);
+  return key;
 }
 
 /** What kind of terminal the user has; undefined where it says none. */

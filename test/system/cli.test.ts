@@ -109,6 +109,7 @@ describe('podgate', () => {
     ],
     [['exec', '-c', '1'], { PORT: 'x', PODGATE_KEY: 'x' }, FAILED, /PORT 'x' is no port; set PODGATE_URL/],
     [['exec', '-c', '1'], { PORT: '65536', PODGATE_KEY: 'x' }, FAILED, /PORT '65536' is no port/],
+    [['exec', '-c', '1'], { PODGATE_KEY_FILE: '/dev/null' }, FAILED, /PODGATE_KEY_FILE \/dev\/null is empty/],
     [['exec', '-c', '1'], { PODGATE_KEY_FILE: '/none' }, FAILED, /cannot read PODGATE_KEY_FILE \/none/],
     [['exec'], { PODGATE_KEY: 'x' }, FAILED, /give a FILE, '-' or -c CODE/],
     [
