@@ -91,7 +91,11 @@ const MOST_ARGUMENTS: Record<string, number> = {
 
 const VERBS: Record<string, Verb> = {
   async create(podgate, _rest, values, io) {
-    await write(io.stdout, `${printable((await makeSession(podgate, values, io)).id)}\n`);
+    // Ended where nobody is told its id.
+    await using untold = new AsyncDisposableStack();
+    const { id } = untold.use(await makeSession(podgate, values, io));
+    if (!(await write(io.stdout, `${printable(id)}\n`))) return EXIT_STATUS.readerGone;
+    untold.move();
     return 0;
   },
   async list(podgate, _rest, _values, io) {

@@ -1,11 +1,14 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test } from 'vitest';
 import { podgate } from '../fakes/podgate-command.ts';
 import { describeStack } from './suite.ts';
 
+const MAIN = fileURLToPath(new URL('../../cli/main.ts', import.meta.url));
 /** Each command is a process of its own. */
 const PATIENCE_MS = 120_000;
 const TEMPLATES = [
@@ -15,6 +18,16 @@ const TEMPLATES = [
 describeStack('podgate sessions', { templates: TEMPLATES }, (stack) => {
   const run = (...args: string[]) =>
     podgate(['sessions', ...args], { env: { PODGATE_URL: stack().url, PODGATE_KEY: stack().ownKey } });
+
+  test('leaves no session whose id nobody was told', { timeout: PATIENCE_MS }, async () => {
+    await using full = await open('/dev/full', 'w');
+    const child = spawn(process.execPath, [MAIN, 'sessions', 'create'], {
+      stdio: ['ignore', full.fd, 'ignore'],
+      env: { PATH: process.env.PATH ?? '', PODGATE_URL: stack().url, PODGATE_KEY: stack().ownKey },
+    });
+    expect(await once(child, 'close')).toEqual([1, null]);
+    expect((await run('list')).stdout).toBe('');
+  });
 
   test(
     'makes one, runs commands and Python in it, moves files and trees, and ends it',
