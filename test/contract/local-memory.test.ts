@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { access, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { access, chmod, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { createLocalBackend, type LocalBackendDeps } from '../../agent/backends/local/local-backend.ts';
 import { createMemoryGroups } from '../../agent/backends/local/memory-groups.ts';
@@ -99,6 +99,19 @@ describe.skipIf(trouble !== undefined)(`the local backend with control groups ${
     expect(ready.features.cgroup).toMatch(/^v[12]$/);
     expect((await runOn(client, 1, 'print(1)', {})).stdout).toBe('1\n');
   });
+
+  test.skipIf(process.getuid?.() !== 0)(
+    'refuses a group that its sandboxes cannot reach, and says how it is made one (as root: else they are its own user’s)',
+    async () => {
+      const parent = await parentOfTest();
+      await chmod(parent, 0o700);
+      const words = `PODGATE_MEMORY_CGROUP: '${parent}' cannot be entered by the users of sandboxes: 'chmod o+x' it.`;
+      await expect(start(parent)).rejects.toThrow(words);
+      await chmod(parent, 0o711);
+      const { client } = await start(parent);
+      expect((await runOn(client, 1, 'print(1)', {})).stdout).toBe('1\n');
+    },
+  );
 
   test('is not held up by an interpreter that ends at once, however far into its group it came', async () => {
     const parent = await parentOfTest();

@@ -1,4 +1,4 @@
-import { access, chmod, mkdir, readdir, rmdir, writeFile } from 'node:fs/promises';
+import { access, chmod, mkdir, readdir, rmdir, stat, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Failure } from '../../../shared/errors.ts';
 import { startTimeOf } from '../../process-name.ts';
@@ -6,6 +6,8 @@ import { startTimeOf } from '../../process-name.ts';
 /** A group is busy for a moment after its last process. */
 const REMOVE_TRIES = 100;
 const REMOVE_PAUSE_MS = 20;
+/** Others may go through a folder. */
+const ENTERED_BY_OTHERS = 0o001;
 
 /** A memory control group of one sandbox. */
 export type MemoryGroup = {
@@ -58,6 +60,12 @@ export async function createMemoryGroups(parent: string): Promise<MemoryGroups> 
       { cause },
     );
   }
+  // Root's sandboxes have users of their own.
+  if (process.getuid?.() === 0 && ((await stat(parent)).mode & ENTERED_BY_OTHERS) === 0)
+    throw new Failure(
+      'backend_unavailable',
+      `PODGATE_MEMORY_CGROUP: '${parent}' cannot be entered by the users of sandboxes: 'chmod o+x' it.`,
+    );
   return { make };
 }
 
