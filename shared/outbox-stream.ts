@@ -30,7 +30,8 @@ export type Stream = {
   sent: number;
   limit: number;
   queuedBytes: number;
-  ready: boolean;
+  /** When it began to wait for its turn, before those with larger numbers; 0 while nothing of it may go. */
+  turn: number;
 };
 
 export function newStream(
@@ -38,7 +39,7 @@ export function newStream(
   offsets: readonly [number, number, number, number],
   { sent, limit }: Pick<Stream, 'sent' | 'limit'>,
 ): Stream {
-  return { id, items: [], head: 0, offsets: [...offsets], sent, limit, queuedBytes: 0, ready: false };
+  return { id, items: [], head: 0, offsets: [...offsets], sent, limit, queuedBytes: 0, turn: 0 };
 }
 
 /** Lets small data join small data that waits, of whatever channel: byte by byte it would cost an object a byte. */

@@ -11,6 +11,7 @@ import {
   nextLength,
   type Stream,
 } from './outbox-stream.ts';
+import { TurnQueue } from './turn-queue.ts';
 
 export type OutboxOptions = {
   streamWindow?: number;
@@ -30,8 +31,10 @@ export class Outbox {
   readonly #control = new ControlQueue();
   #counter = 0;
   readonly #streams = new Map<number, Stream>();
-  #ready: Stream[] = [];
-  #readyHead = 0;
+  #turns = 0;
+  /** Streams that may send: those whose next is data, and those whose next needs no link credit. */
+  readonly #data = new TurnQueue();
+  readonly #other = new TurnQueue();
   #linkSent = 0;
   #linkLimit: number;
   readonly #linkWindow: number;
@@ -60,7 +63,7 @@ export class Outbox {
     this.#streams.delete(stream);
     state.items = [];
     state.head = 0;
-    state.ready = false;
+    state.turn = 0;
   }
 
   /** Queues a control frame that goes before all data. */
@@ -114,7 +117,7 @@ export class Outbox {
 
   /** Whether data waits for nothing but the link's credit. */
   get held(): boolean {
-    return this.#readyHead < this.#ready.length && this.#linkRoom() <= 0;
+    return this.#linkRoom() <= 0 && this.#data.first !== undefined;
   }
 
   /** How much may be unacknowledged from now on. */
@@ -158,25 +161,16 @@ export class Outbox {
   next(): Frame | undefined {
     const control = this.#control.shift();
     if (control) return { ...control, sequence: ++this.#counter };
-    for (;;) {
-      const stream = this.#ready[this.#readyHead];
-      if (!stream) {
-        this.#ready.length = 0;
-        this.#readyHead = 0;
-        return undefined;
-      }
-      if (stream.ready && this.#blockedByLink(stream)) return undefined;
-      this.#readyHead += 1;
-      if (this.#readyHead > 1024) {
-        this.#ready = this.#ready.slice(this.#readyHead);
-        this.#readyHead = 0;
-      }
-      if (!stream.ready) continue;
-      stream.ready = false;
-      const frame = this.#take(stream);
-      this.#wake(stream);
-      if (frame) return frame;
-    }
+    const data = this.#linkRoom() > 0 ? this.#data.first : undefined;
+    const other = this.#other.first;
+    const isData = data !== undefined && (!other || data.turn < other.turn);
+    const stream = isData ? data : other;
+    if (!stream) return undefined;
+    (isData ? this.#data : this.#other).shift();
+    stream.turn = 0;
+    const frame = this.#take(stream);
+    this.#wake(stream);
+    return frame;
   }
 
   #queue(id: number, item: Item, bytes: number): void {
@@ -188,21 +182,18 @@ export class Outbox {
   }
 
   #wake(stream: Stream): void {
-    if (stream.ready || !this.#streams.has(stream.id)) return;
+    if (stream.turn > 0 || !this.#streams.has(stream.id)) return;
     const item = stream.items[stream.head];
     if (!item || (item.kind === 'data' && stream.limit <= stream.sent)) return;
-    stream.ready = true;
-    this.#ready.push(stream);
+    this.#turns += 1;
+    stream.turn = this.#turns;
+    (item.kind === 'data' ? this.#data : this.#other).push(stream);
   }
 
   #linkRoom(): number {
     if (this.#linkWindow === 0) return Number.POSITIVE_INFINITY;
     const taken = this.#linkLimit - this.#linkWindow;
     return Math.min(this.#linkLimit, taken + this.#linkInFlight) - this.#linkSent;
-  }
-
-  #blockedByLink(stream: Stream): boolean {
-    return stream.items[stream.head]?.kind === 'data' && this.#linkRoom() <= 0;
   }
 
   #take(stream: Stream): Frame | undefined {

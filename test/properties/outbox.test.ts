@@ -169,6 +169,45 @@ describe('an outbox', () => {
     expect(outbox.empty).toBe(true);
   });
 
+  test('lets no END, EXIT or gap wait for the link credit that data of other streams waits for', () => {
+    const outbox = new Outbox({ linkWindow: 10 });
+    for (const stream of [1, 2, 3, 4, 5]) outbox.open(stream);
+    outbox.data(1, 1, new Uint8Array(15));
+    outbox.data(2, 1, new Uint8Array(2));
+    expect(outbox.next()).toMatchObject({ type: TYPE.DATA, stream: 1 });
+    expect(outbox.held).toBe(true);
+    outbox.behind(3, TYPE.END, 1, EMPTY);
+    outbox.behind(2, TYPE.EXIT, 0, EMPTY);
+    outbox.gap(4, 1, 8, EMPTY);
+    outbox.data(4, 1, new Uint8Array(1));
+    outbox.behind(5, TYPE.EXIT, 0, EMPTY);
+    outbox.behind(3, TYPE.EXIT, 0, EMPTY);
+    outbox.close(1);
+    expect(outbox.next()).toMatchObject({ type: TYPE.END, stream: 3 });
+    expect(outbox.next()).toMatchObject({ type: TYPE.REPLAY_GAP, stream: 4 });
+    expect(outbox.next()).toMatchObject({ type: TYPE.EXIT, stream: 5 });
+    expect(outbox.next()).toMatchObject({ type: TYPE.EXIT, stream: 3 });
+    expect(outbox.next()).toBeUndefined();
+    expect(outbox.grantLink(20)).toBe(true);
+    expect(outbox.next()).toMatchObject({ type: TYPE.DATA, stream: 2 });
+    expect(outbox.next()).toMatchObject({ type: TYPE.DATA, stream: 4, sequence: 8 });
+    expect(outbox.next()).toMatchObject({ type: TYPE.EXIT, stream: 2 });
+    expect(outbox.empty).toBe(true);
+    expect(outbox.held).toBe(false);
+  });
+
+  test('gives each stream its turn whether data is next on it or an END', () => {
+    const outbox = new Outbox({ linkWindow: 0 });
+    for (const stream of [1, 2, 3]) outbox.open(stream);
+    for (let each = 0; each < 2; each += 1) {
+      outbox.data(1, 1, new Uint8Array(MAX_DATA_BYTES));
+      outbox.behind(2, TYPE.END, 1, EMPTY);
+      outbox.data(3, 1, new Uint8Array(MAX_DATA_BYTES));
+    }
+    const turns = Array.from({ length: 6 }, () => outbox.next()?.stream);
+    expect(turns).toEqual([1, 2, 3, 1, 2, 3]);
+  });
+
   test('drops what a closed stream had queued, and sends the rest', () => {
     const outbox = new Outbox();
     outbox.open(1);
