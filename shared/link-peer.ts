@@ -141,6 +141,14 @@ export class LinkPeer<Schemas extends Record<string, z.ZodType>> {
   pump(): void {
     if (this.#pumping) return;
     this.#pumping = true;
+    try {
+      this.#send();
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  #send(): void {
     while (this.#inSocket < SOCKET_HIGH_WATER_BYTES && !this.#broken) {
       const frame = this.outbox.next();
       if (!frame) break;
@@ -156,7 +164,6 @@ export class LinkPeer<Schemas extends Record<string, z.ZodType>> {
       });
       if (frame.type === TYPE.EXIT) this.#options.handlers.gone?.(frame.stream);
     }
-    this.#pumping = false;
   }
 
   #receiveControl(frame: Frame): void {

@@ -410,6 +410,36 @@ describe('one end of a link', () => {
     expect([...words, ...told]).toEqual([]);
   });
 
+  test('sends on after its socket or its owner threw while it sent', () => {
+    const sent: number[] = [];
+    const peer = new LinkPeer({
+      socket: {
+        send(message) {
+          sent.push(message[1] as number);
+          if (sent.length === 2) throw new Error('the socket failed');
+        },
+      },
+      schemas: FROM_GATEWAY,
+      channels: [0],
+      peerOpens: true,
+      now: () => 0,
+      handlers: {
+        control() {},
+        data() {},
+        gone() {
+          throw new Error('the owner failed');
+        },
+        fault() {},
+      },
+    });
+    peer.open(1);
+    expect(() => peer.behind('EXIT', 1, 0, EXIT)).toThrow('the owner failed');
+    const beat = { id: 1, reply: false, echo: null, running: 0 };
+    expect(() => peer.control('HEARTBEAT', 0, beat)).toThrow('the socket failed');
+    peer.control('HEARTBEAT', 0, beat);
+    expect(sent).toEqual([TYPE.EXIT, TYPE.HEARTBEAT, TYPE.HEARTBEAT]);
+  });
+
   test('reads any bytes without throwing', () => {
     fc.assert(
       fc.property(fc.array(fc.uint8Array({ maxLength: 80 }), { maxLength: 10 }), (messages) => {
