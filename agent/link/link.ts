@@ -81,8 +81,15 @@ export function createLink(deps: LinkDeps): Link {
     message(bytes) {
       if (state.phase === 'ended') return;
       lastFrameMs = clock.now();
-      peer.receive(bytes);
-      if (peer.outbox.isFlooded) broke('a flood of questions');
+      try {
+        peer.receive(bytes);
+        if (peer.outbox.isFlooded) broke('a flood of questions');
+      } catch (cause) {
+        // A fault of ours that a frame brought to light must end its link, not the process with all that runs.
+        const what = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
+        log('link_broke', { server_id: link.serverId, cause: what.slice(0, 2_000) });
+        apply({ type: 'fault', code: 'internal', detail: 'The agent failed.' });
+      }
     },
     broke,
     closed: (end) => apply({ type: 'socket_closed', end }),

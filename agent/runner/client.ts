@@ -79,9 +79,16 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
 
   stream.on('data', (chunk: Uint8Array) => {
     if (reason) return;
-    const fault = reader.push(chunk);
-    if (fault && !reason)
-      end(new Failure(fault.code, `The runner broke its protocol: ${fault.detail}.`), true);
+    try {
+      const fault = reader.push(chunk);
+      if (fault && !reason)
+        end(new Failure(fault.code, `The runner broke its protocol: ${fault.detail}.`), true);
+    } catch (cause) {
+      // A fault of ours that a frame brought to light must end its stream, not the process with all that runs.
+      const what = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
+      deps.log?.('runner_stream_broke', { epoch, cause: what.slice(0, 2_000) });
+      end(new Failure('internal', 'The agent failed.', { cause }));
+    }
   });
   stream.on('end', () => end(lostStream('ended')));
   stream.on('error', (cause) => end(lostStream('failed', cause)));

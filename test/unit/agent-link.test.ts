@@ -184,6 +184,20 @@ describe('an agent that joins', () => {
     expect(await line('credential_unreadable')).toMatchObject({ kept: 'last_good' });
   });
 
+  test('ends a link alone where a frame brings a fault of ours to light', async () => {
+    let broke: Readonly<Record<string, unknown>> | undefined;
+    const { link, mock } = await join({
+      log(event, fields) {
+        if (event === 'link_goaway') throw new Error('ours');
+        if (event === 'link_broke') broke = fields;
+      },
+    });
+    link.send('GOAWAY', { reason: 'draining', deadline_ms: 60_000, reconnect_after_ms: 0 });
+    expect(await link.closed).toMatchObject({ code: closeCode('internal'), reason: 'internal' });
+    expect(broke).toMatchObject({ server_id: 'replica-1', cause: expect.stringContaining('Error: ours') });
+    await mock.nextLink();
+  });
+
   test('answers a heartbeat at once with its echo and its load', async () => {
     const { link } = await join();
     link.send('HEARTBEAT', { id: 7, reply: true, echo: null, running: 0 });

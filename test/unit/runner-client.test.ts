@@ -160,6 +160,20 @@ describe('a stream to a runner', () => {
     expect(heard.at(-1)).toEqual({ name: 'exit', args: [EXITED] });
   });
 
+  test('ends alone where a frame brings a fault of ours to light', async () => {
+    const { client, control, data, handlers, heard } = createPeer();
+    client.start(1, START, {
+      ...handlers,
+      data() {
+        throw new Error('ours');
+      },
+    });
+    control(TYPE.STARTED, 1, {});
+    data(1, 1, 0, 5);
+    expect(await client.closed).toMatchObject({ code: 'internal', cause: { message: 'ours' } });
+    expect(names(heard)).toEqual(['started', 'lost']);
+  });
+
   test('sends START and the first input in one write', async () => {
     const [near, end] = duplexPair();
     const writes: number[] = [];
