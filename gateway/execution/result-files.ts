@@ -101,8 +101,14 @@ export class ResultFiles {
 
   #push(step: Step): void {
     this.#steps.push(step);
-    this.#working ??= this.#work().finally(() => {
+    if (!this.#working) this.#begin();
+  }
+
+  #begin(): void {
+    this.#working = this.#work().finally(() => {
       this.#working = undefined;
+      // A step may have come since its loop ended.
+      if (this.#steps.length > 0) this.#begin();
     });
   }
 

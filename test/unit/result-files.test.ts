@@ -22,6 +22,7 @@ function createBench() {
     consumed() {},
   });
   return {
+    store,
     files,
     /** False where the agent broke the protocol. */
     async take(path: string, size: number): Promise<boolean> {
@@ -51,4 +52,27 @@ test('files of an execution are MAX_RESULT_FILES: an agent that sends one more b
   for (let count = 0; count < MAX_RESULT_FILES; count += 1) expect(await take(`${count}`, 0)).toBe(true);
   expect(await take('more', 0)).toBe(false);
   expect(files.files).toHaveLength(MAX_RESULT_FILES);
+});
+
+test('a file whose end comes in whatever turn behind its bytes is stored before they are settled', async () => {
+  const { store } = createBench();
+  const left: number[] = [];
+  for (let turns = 0; turns < 10; turns += 1) {
+    const ended = Promise.withResolvers<void>();
+    const files = new ResultFiles({
+      store,
+      caller: { principal: 'acme/alice', holder: 'acme/alice' } as Caller,
+      maxFileBytes: Number.POSITIVE_INFINITY,
+      async consumed() {
+        for (let turn = 0; turn < turns; turn += 1) await undefined;
+        files.end({ path: 'a', size: 1, sha256: '0'.repeat(64) });
+        ended.resolve();
+      },
+    });
+    files.data(new Uint8Array(1));
+    await ended.promise;
+    await files.settled();
+    if (files.files.length === 0) left.push(turns);
+  }
+  expect(left).toEqual([]);
 });
