@@ -8,6 +8,7 @@ import {
   fileNotFound,
   fileTooLarge,
 } from './file-store.ts';
+import { comparePositions, OrderedFiles, type Position } from './ordered-files.ts';
 
 /** Configuration of a store; MAX_FILE_SIZE_MB, FILE_STORE_MAX_BYTES and FILE_TTL_SEC in the units that code uses. */
 export type FileStoreLimits = {
@@ -35,7 +36,7 @@ export class FileLedger {
   readonly #now: () => number;
   /** In order of upload, so that the expired ones come first. */
   readonly #files = new Map<string, Entry>();
-  readonly #principals = new Map<string, Map<string, FileMeta>>();
+  readonly #principals = new Map<string, OrderedFiles>();
   readonly #holders = new Map<string, FileUsage>();
   #bytes = 0;
   #count = 0;
@@ -96,12 +97,12 @@ export class FileLedger {
 
   list(principal: string, limit: number, cursor: string | undefined): FileList {
     const after = cursor === undefined ? undefined : parseCursor(cursor);
-    const files = [...(this.#principals.get(principal)?.values() ?? [])]
-      .filter((meta) => !this.#isExpired(meta) && (after === undefined || compare(meta, after) > 0))
-      .sort(compare);
-    const page = files.slice(0, limit);
+    const isIn = (meta: FileMeta) =>
+      !this.#isExpired(meta) && (after === undefined || comparePositions(meta, after) > 0);
+    const found = this.#principals.get(principal)?.page(isIn, limit + 1) ?? [];
+    const page = found.slice(0, limit);
     const last = page.at(-1);
-    const more = files.length > page.length && last !== undefined;
+    const more = found.length > page.length && last !== undefined;
     return { files: page, next_cursor: more ? `${last.upload_time}_${last.file_id}` : null };
   }
 
@@ -111,8 +112,8 @@ export class FileLedger {
     if (entry === undefined) return false;
     this.#files.delete(id);
     const owned = this.#principals.get(entry.principal);
-    owned?.delete(id);
-    if (owned?.size === 0) this.#principals.delete(entry.principal);
+    owned?.remove(entry.meta);
+    if (owned?.isEmpty) this.#principals.delete(entry.principal);
     this.#charge(entry.holder, -entry.meta.size_bytes, -1);
     return true;
   }
@@ -145,8 +146,9 @@ export class FileLedger {
   #enter(entry: Entry): void {
     const id = entry.meta.file_id;
     this.#files.set(id, entry);
-    const owned = this.#principals.get(entry.principal) ?? new Map<string, FileMeta>();
-    this.#principals.set(entry.principal, owned.set(id, entry.meta));
+    const owned = this.#principals.get(entry.principal) ?? new OrderedFiles();
+    owned.add(entry.meta);
+    this.#principals.set(entry.principal, owned);
   }
 
   #charge(holder: string, bytes: number, count: number): void {
@@ -178,16 +180,10 @@ export function storeFull(cause?: unknown): Failure {
   return new Failure('too_large', 'The file store is full; wait until files expire', { cause });
 }
 
-function parseCursor(cursor: string): { upload_time: number; file_id: string } {
+function parseCursor(cursor: string): Position {
   const [, time, id] = CURSOR.exec(cursor) ?? [];
   if (time === undefined || id === undefined) {
     throw invalid([{ path: 'cursor', message: 'cursor is not one that this list gave' }]);
   }
   return { upload_time: Number(time), file_id: id };
-}
-
-type Position = Pick<FileMeta, 'upload_time' | 'file_id'>;
-
-function compare(a: Position, b: Position): number {
-  return a.upload_time - b.upload_time || (a.file_id < b.file_id ? -1 : a.file_id > b.file_id ? 1 : 0);
 }
