@@ -122,14 +122,13 @@ export class FileLedger {
     return { ...(this.#holders.get(holder) ?? { bytes: 0, count: 0 }) };
   }
 
-  expired(): { principal: string; id: string }[] {
-    const found: { principal: string; id: string }[] = [];
+  /** The oldest first. Others may come and go meanwhile. */
+  *expired(): Generator<{ principal: string; id: string }, void, void> {
     for (const [id, { principal, meta }] of this.#files) {
-      if (this.#isExpired(meta)) found.push({ principal, id });
+      if (this.#isExpired(meta)) yield { principal, id };
       // One that was stored while the clock was ahead stands before those that expire first.
-      else if (meta.upload_time * 1000 <= this.#now()) break;
+      else if (meta.upload_time * 1000 <= this.#now()) return;
     }
-    return found;
   }
 
   #admit(holder: string, ceilings: FileCeilings, size: number, more: number): void {

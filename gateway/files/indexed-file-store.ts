@@ -123,8 +123,10 @@ export class IndexedFileStore implements FileStore {
    * Removes what has expired; reads refuse it before that. What could not be removed is tried again here, and not where
    * somebody needs its room. Returns how many files went.
    */
-  sweep(): Promise<number> {
-    return this.#remove(this.#ledger.expired());
+  async sweep(): Promise<number> {
+    let gone = 0;
+    for await (const _id of this.#remove(() => true)) gone += 1;
+    return gone;
   }
 
   /** Aborts the writers that are still open, and those that are being opened. */
@@ -133,41 +135,53 @@ export class IndexedFileStore implements FileStore {
     await Promise.allSettled([...this.#writers].map((writer) => writer.abort()));
   }
 
-  /** What has expired counts until it is removed: where there is no room it goes first, and nobody waits for it elsewhere. */
+  /**
+   * What has expired counts until it is removed: where there is no room as much of it goes as is needed, and nobody waits
+   * for it elsewhere.
+   */
   async #inRoom<Result>(take: () => Result): Promise<Result> {
+    let failure: unknown;
     try {
       return take();
-    } catch (failure) {
-      const expired = this.#ledger.expired().filter(({ id }) => !this.#stuck.has(id));
-      if ((await this.#remove(expired)) === 0) throw failure;
-      return take();
+    } catch (full) {
+      failure = full;
     }
+    for await (const _id of this.#remove((id) => !this.#stuck.has(id))) {
+      try {
+        return take();
+      } catch (full) {
+        failure = full;
+      }
+    }
+    throw failure;
   }
 
-  /** Each file on its own: one that stays keeps no other from going. */
-  async #remove(expired: readonly { principal: string; id: string }[]): Promise<number> {
+  /** Removes what has expired, and yields the id of each that went. Each on its own: one that stays keeps no other from going. */
+  async *#remove(isMeant: (id: string) => boolean): AsyncGenerator<string, void, void> {
     const faults: unknown[] = [];
-    let gone = 0;
-    for (const { principal, id } of expired) {
-      try {
-        await this.#blobs.remove(principal, id);
-      } catch (cause) {
-        if (!this.#stuck.has(id)) faults.push(cause);
-        this.#stuck.add(id);
-        continue;
+    try {
+      for (const { principal, id } of this.#ledger.expired()) {
+        if (!isMeant(id)) continue;
+        try {
+          await this.#blobs.remove(principal, id);
+        } catch (cause) {
+          if (!this.#stuck.has(id)) faults.push(cause);
+          this.#stuck.add(id);
+          continue;
+        }
+        this.#stuck.delete(id);
+        this.#ledger.remove(id);
+        yield id;
       }
-      this.#stuck.delete(id);
-      this.#ledger.remove(id);
-      gone += 1;
+    } finally {
+      const [first] = faults;
+      if (faults.length > 0)
+        this.#onFault(
+          new Error(`expired files that cannot be removed: ${faults.length}, the first: ${first}`, {
+            cause: first,
+          }),
+        );
     }
-    const [first] = faults;
-    if (faults.length > 0)
-      this.#onFault(
-        new Error(`expired files that cannot be removed: ${faults.length}, the first: ${first}`, {
-          cause: first,
-        }),
-      );
-    return gone;
   }
 }
 

@@ -4,8 +4,8 @@ import { type Blobs, IndexedFileStore } from '../../gateway/files/indexed-file-s
 const CEILINGS = { ceilings: { file_bytes: null, file_count: null } };
 const TTL_MS = 1_000;
 
-/** A store of two files or ten bytes, and of one that has expired, whose blob goes when `letGo` is called. */
-async function withExpired() {
+/** A store of two files or ten bytes, with files that have expired, whose blobs go when `letGo` is called. */
+async function withExpired(sizes = [6]) {
   const gone = Promise.withResolvers<void>();
   const removed: string[] = [];
   const blobs: Blobs = {
@@ -24,7 +24,8 @@ async function withExpired() {
     await writer.write(new Uint8Array(size));
     return writer.commit({ filename: 'a' });
   };
-  const expired = await put(6);
+  const expired: string[] = [];
+  for (const size of sizes) expired.push((await put(size)).file_id);
   clock.ms += TTL_MS;
   return { put, store, removed, expired, letGo: () => gone.resolve() };
 }
@@ -42,7 +43,7 @@ test.for([
   const { put, removed, expired, letGo } = await withExpired();
   const uploads = sizes.map((size) => put(size));
   const last = uploads.at(-1);
-  await expect.poll(() => removed).toEqual([expired.file_id]);
+  await expect.poll(() => removed).toEqual(expired);
   letGo();
   expect(await last).toMatchObject({ size_bytes: sizes.at(-1) });
 });
@@ -51,5 +52,15 @@ test('what has no room without what has expired either is refused', async () => 
   const { put, removed, expired, letGo } = await withExpired();
   letGo();
   await expect(put(11)).rejects.toMatchObject({ code: 'too_large' });
-  expect(removed).toEqual([expired.file_id]);
+  expect(removed).toEqual(expired);
+});
+
+test('no more of what has expired goes than there is need for', async () => {
+  const { put, store, removed, expired, letGo } = await withExpired([5, 5]);
+  letGo();
+  await put(5);
+  expect(removed).toEqual(expired.slice(0, 1));
+  await put(5);
+  expect(removed).toEqual(expired);
+  expect(await store.sweep()).toBe(0);
 });
