@@ -2,6 +2,9 @@
 export const PATH = {
   path: { description: 'In the workspace', schema: { type: 'string' }, required: true },
 } as const;
+export const TREE_PATH = {
+  path: { description: 'In the workspace; the workspace itself unless given', schema: { type: 'string' } },
+};
 export const RANGE = {
   Range: { description: 'One range of bytes; several are answered whole', schema: { type: 'string' } },
 };

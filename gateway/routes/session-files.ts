@@ -32,7 +32,7 @@ import {
 import type { SessionBook } from '../sessions/session-book.ts';
 import { createSessionOrders, type Upload } from '../sessions/session-orders.ts';
 import { createSessionRequests, type SessionRequestsDeps } from '../sessions/session-requests.ts';
-import { BYTES, PATH, RANGE, RECURSIVE, TAR } from './session-file-docs.ts';
+import { BYTES, PATH, RANGE, RECURSIVE, TAR, TREE_PATH } from './session-file-docs.ts';
 
 const PROBLEMS = [403, 404, 409, 413, 422, 429, 502, 503];
 const entryPage = z.object({
@@ -189,7 +189,7 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
       doc: doc(
         'List a folder of a session, by name',
         { 200: { description: 'Links are named, not followed', schema: workspaceList } },
-        { query: { ...PATH, ...PAGE_QUERY } },
+        { query: { ...TREE_PATH, ...PAGE_QUERY } },
       ),
     },
     {
@@ -200,7 +200,7 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
         jsonResponse(
           await facts(context, workspaceEntry, { op: 'stat', ...queryOf(context, treePathQuery) }),
         ),
-      doc: doc('What a path of a session is', entry),
+      doc: doc('What a path of a session is', entry, { query: TREE_PATH }),
     },
     {
       method: 'POST',
@@ -234,9 +234,11 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
       path: `${base}/tree`,
       scope: 'sessions',
       handle: pack,
-      doc: doc('Take a folder of a session as tar: its files, folders and links', {
-        200: { description: 'The archive', content: TAR },
-      }),
+      doc: doc(
+        'Take a folder of a session as tar: its files, folders and links',
+        { 200: { description: 'The archive', content: TAR } },
+        { query: TREE_PATH },
+      ),
     },
     {
       method: 'PUT',
@@ -249,7 +251,7 @@ export function createSessionFileRoutes(deps: SessionRequestsDeps, book: Session
       doc: doc(
         'Unpack a tar, compressed or not, into a folder of a session; one that is damaged is refused, what was unpacked before that stays',
         { 200: { description: 'It is unpacked', schema: treeUnpacked } },
-        { requestContent: TAR },
+        { query: TREE_PATH, requestContent: TAR },
       ),
     },
   ];

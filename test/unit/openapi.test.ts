@@ -119,14 +119,15 @@ describe('/openapi.json', () => {
     }
   });
 
-  test('says that files of a session want a path', () => {
-    const wanted = operations()
-      .filter(([path]) => path === '/v1/sessions/{id}/files')
-      .map(([, method, { parameters = [] }]) => [
-        method,
-        parameters.filter(({ required }) => required).map(({ name }) => name),
-      ]);
-    expect(wanted).toEqual(['get', 'put', 'delete'].map((method) => [method, ['path']]));
+  test('says which requests want a path of a session, and which take its workspace without one', async () => {
+    const wanted = operations().flatMap(([path, method, { parameters = [] }]) =>
+      parameters.filter(({ name }) => name === 'path').map(({ required }) => ({ path, method, required })),
+    );
+    expect(wanted).toHaveLength(7);
+    for (const { path, method, required } of wanted) {
+      const { status } = await bench.ask(path.replace('{id}', 'x'), { method: method.toUpperCase() });
+      expect([method, path, required]).toEqual([method, path, status === 422]);
+    }
   });
 
   test('has a description for every answer, 401 wherever a key is wanted, and references that resolve', () => {
