@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -118,12 +118,21 @@ describeSandboxed('What the README prints', () => {
       // One folder in a tar, to be unpacked.
       `const url = 'data:application/x-tar;base64,' + readFileSync('repo.tar').toString('base64');`,
       first.replace("'podgate'", `'${ROOT}client/podgate.ts'`),
-      ...[others, onPage].map((texts) => `{\n${texts.join('\n')}\n}`),
-      `console.log(JSON.stringify({ done: true }));`,
+      `const ends: unknown[] = [];`,
+      ...[others, onPage].map(
+        (texts) =>
+          `{\n${texts.join('\n')}\nends.push(error?.value ?? results.map(({ data }) => Object.keys(data)[0]));\n}`,
+      ),
+      `console.log(JSON.stringify(ends));`,
     ].join('\n');
     await writeFile(join(dir, 'program.ts'), program.replaceAll('8000', String(port)));
     const command = `mkdir repo && echo 1 > repo/one && tar cf repo.tar repo && ${process.execPath} program.ts`;
     const ran = await runPrinted(command, dir, port);
-    expect([ran.status, ran.stderr, ran.stdout.split('\n').at(-2)]).toEqual([0, '', '{"done":true}']);
+    expect([ran.status, ran.stderr]).toEqual([0, '']);
+    const { status } = spawnSync('/usr/bin/python3', ['-c', 'import pandas, matplotlib.pyplot'], {
+      stdio: 'ignore',
+    });
+    const end = status === 0 ? ['text/html', 'image/png'] : expect.stringContaining('is not defined');
+    expect(JSON.parse(ran.stdout.split('\n').at(-2) ?? '')).toEqual([end, end]);
   });
 });
