@@ -35,7 +35,7 @@ export function createTenant(): Tenant {
   };
 }
 
-/** Takes what an instance serves in place of what it announced before. A code is what is wrong with it. */
+/** Takes what an instance serves in place of what it announced before, or nothing of it: a code is what is wrong with it. */
 export function announce(
   tenant: Tenant,
   instance: Instance,
@@ -45,14 +45,14 @@ export function announce(
   if (announced.size !== clusters.length) return 'protocol_error';
   const { length } = JSON.stringify(clusters);
   const together = tenant.announcedLength - instance.announcedLength + length;
-  if (together > MAX_ANNOUNCED_PER_TENANT) return 'forbidden';
+  if (together > MAX_ANNOUNCED_PER_TENANT || !hasRoom(tenant, instance, announced)) return 'forbidden';
   for (const name of instance.announced.keys())
     if (!announced.has(name)) tenant.clusters.get(name)?.instances.delete(instance);
   const serves = new Set<string>();
   for (const name of announced.keys()) {
     let cluster = tenant.clusters.get(name);
     if (!cluster) {
-      if (tenant.clusters.size >= MAX_CLUSTERS_PER_TENANT && !forgetEmpty(tenant)) return 'forbidden';
+      if (tenant.clusters.size >= MAX_CLUSTERS_PER_TENANT) forgetEmpty(tenant);
       cluster = { name, instances: new Set() };
       tenant.clusters.set(name, cluster);
     }
@@ -88,10 +88,20 @@ export function present({ instances }: Tenant, lostAfterMs: number): Instance[] 
   );
 }
 
-function forgetEmpty(tenant: Tenant): boolean {
-  for (const [name, { instances }] of tenant.clusters)
-    if (instances.size === 0) return tenant.clusters.delete(name);
-  return false;
+/** Whether what an instance announces fits beside the clusters that others serve. */
+function hasRoom({ clusters }: Tenant, instance: Instance, announced: Instance['announced']): boolean {
+  let count = announced.size;
+  for (const { name, instances } of clusters.values())
+    if (!announced.has(name) && instances.size > (instances.has(instance) ? 1 : 0)) count += 1;
+  return count <= MAX_CLUSTERS_PER_TENANT;
+}
+
+function forgetEmpty({ clusters }: Tenant): void {
+  for (const [name, { instances }] of clusters)
+    if (instances.size === 0) {
+      clusters.delete(name);
+      return;
+    }
 }
 
 /** Instances of one token's holder that take work. One that drains has made room for the one that follows it. */

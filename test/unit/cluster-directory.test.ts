@@ -171,6 +171,26 @@ test('a tenant has so many clusters and not one more, unless one of them has no 
   expect([...directory.clusters('acme')]).toHaveLength(MAX_CLUSTERS_PER_TENANT);
 });
 
+test('an instance whose announcement was one cluster too many serves what it announced before, over its other link', () => {
+  const directory = create();
+  const announce = (link: GatewayLink, names: string[]) => {
+    const clusters = names.map((name) => announceCluster({ name }));
+    return directory.slots(link, { grants: [], clusters });
+  };
+  const [others, first, second] = [linkOf('a'), linkOf('b'), linkOf('b')];
+  for (const link of [others, first, second]) expect(directory.join(link)).toBeNull();
+  const theirs = Array.from({ length: MAX_CLUSTERS_PER_TENANT - 2 }, (_, at) => `c-${at}`);
+  expect(announce(others, theirs)).toBeNull();
+  expect(announce(first, ['lab', 'plant'])).toBeNull();
+  expect(announce(second, ['c-0', 'lab', 'mine', 'yard'])).toBe('forbidden');
+  directory.leave(second);
+  const served = (cluster: string) =>
+    [...(directory.cluster('acme', cluster)?.instances ?? [])].map(({ name }) => name);
+  expect(['c-0', 'lab', 'plant', 'mine', 'yard'].map(served)).toEqual([['a'], ['b'], ['b'], [], []]);
+  expect(announce(first, ['c-0', 'mine', 'yard'])).toBeNull();
+  expect(['c-0', 'lab', 'plant', 'mine', 'yard'].map(served)).toEqual([['a', 'b'], [], [], ['b'], ['b']]);
+});
+
 test('the links of a tenant are granted so many templates together and not one more, however many links there are', () => {
   const directory = create();
   const granted = (from: number, to: number) =>
