@@ -142,6 +142,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   let drainUntilMs: number | undefined;
   let http: AgentHttp | undefined;
   let closed: Promise<void> | undefined;
+  const closing = new AbortController();
 
   function obstacles(): string[] {
     const found: string[] = [];
@@ -157,13 +158,10 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     link.send('DRAIN', { deadline_ms: Math.max(0, Math.round(untilMs - clock.now())) });
   }
 
-  async function waitWhile(untilMs: number, isSo: () => boolean): Promise<void> {
-    while (clock.now() < untilMs && isSo())
+  async function flush(links: readonly Link[]): Promise<void> {
+    const untilMs = clock.now() + FLUSH_MS;
+    while (clock.now() < untilMs && links.some((link) => !link.flushed))
       await new Promise<void>((resolve) => clock.after(FLUSH_LOOK_MS, resolve));
-  }
-
-  function flush(links: readonly Link[]): Promise<void> {
-    return waitWhile(clock.now() + FLUSH_MS, () => links.some((link) => !link.flushed));
   }
 
   async function within(ms: number, done: Promise<unknown>): Promise<void> {
@@ -188,6 +186,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   }
 
   function close(): Promise<void> {
+    closing.abort();
     closed ??= shutDown();
     return closed;
   }
@@ -206,7 +205,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       const heard = Promise.all(linkSet.links().map((link) => link.heard()));
       await within(Math.min(HEARD_MS, deadlineMs), heard);
       await within(Math.max(0, untilMs - clock.now()), ended);
-      await waitWhile(untilMs, () => !closed && executions.hasUntold());
+      await within(Math.max(0, untilMs - clock.now()), executions.allTold(closing.signal));
     }
     await close();
   }

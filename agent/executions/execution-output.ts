@@ -51,6 +51,7 @@ export class ExecutionOutput implements Retained {
   #isLoose = false;
   #dropped = false;
   #isAcknowledged = false;
+  #nextTold: PromiseWithResolvers<void> | undefined;
 
   constructor(port: ExecutionPort, deps: ExecutionOutputDeps) {
     this.#retention = deps.retention;
@@ -67,6 +68,12 @@ export class ExecutionOutput implements Retained {
   /** It is over, and somebody who reads has not had all of it, or lost its link and has not come back for the end. */
   get isUntold(): boolean {
     return this.#exit !== undefined && (this.#isAwaited || this.inUse);
+  }
+
+  /** Resolves when one of those whom it is still to be told to has had the end, or is gone. */
+  nextTold(): Promise<void> {
+    this.#nextTold ??= Promise.withResolvers();
+    return this.#nextTold.promise;
   }
 
   /** Whether the runner may send nothing now. */
@@ -177,7 +184,7 @@ export class ExecutionOutput implements Retained {
     if (!this.#exit) return;
     this.#isAcknowledged = true;
     this.#isAwaited = false;
-    this.#clearIfDone();
+    this.#told();
   }
 
   /** There is no room for it any more. */
@@ -196,11 +203,13 @@ export class ExecutionOutput implements Retained {
   #tellEnd(reader: Reader, exit: ExitBody): void {
     this.#readers.tellEnd(reader, exit, (how) => {
       if (how === 'link_lost' && reader.id === null) this.#isAwaited = !this.#isAcknowledged;
-      this.#clearIfDone();
+      this.#told();
     });
   }
 
-  #clearIfDone(): void {
+  #told(): void {
+    this.#nextTold?.resolve();
+    this.#nextTold = undefined;
     if (this.#isAcknowledged && !this.inUse) this.log.clear();
   }
 

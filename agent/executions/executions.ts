@@ -46,8 +46,11 @@ export type Executions = ExecutionQuestions & {
   running(): number;
   /** Refuses every START from now on. Resolves when nothing runs but terminals. */
   drain(): Promise<void>;
-  /** Whether the end of an execution is on its way to somebody, or somebody who lost its link may still come for it. */
-  hasUntold(): boolean;
+  /**
+   * Resolves when no end of an execution is on its way to anybody, and nobody who lost its link may still come for one; or
+   * with `signal`.
+   */
+  allTold(signal: AbortSignal): Promise<void>;
   readonly sessions: Sessions;
   /** Ends what still runs, with this failure, and every session. */
   killAll(failure: Failure): void;
@@ -224,7 +227,7 @@ export function createExecutions(deps: ExecutionsDeps): Executions {
     ...createExecutionQuestions(registry, claims, running),
     running: () => running.size,
     drain: running.drain,
-    hasUntold: registry.hasUntold,
+    allTold: registry.allTold,
     sessions,
     killAll(failure) {
       running.killAll(failure);

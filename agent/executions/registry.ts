@@ -34,8 +34,8 @@ export type Registry = {
   forget(record: ExecutionRecord): void;
   /** Answers STATUS. With `refuse` an unknown id is fenced first. */
   status(executionId: string, refuse: boolean): Pick<FromAgent['STATUS'], 'state' | 'record'>;
-  /** Whether one has ended whose end is on its way to somebody, or whom somebody who lost its link may still come for. */
-  hasUntold(): boolean;
+  /** Resolves when no end is on its way to anybody, and nobody who lost its link may still come for one; or with `signal`. */
+  allTold(signal: AbortSignal): Promise<void>;
   readonly size: number;
 };
 
@@ -89,6 +89,23 @@ export function createRegistry({
     };
   }
 
+  function findUntold(): ExecutionRecord | undefined {
+    const after = clock.now() - ORPHAN_MS;
+    for (const record of ended) if ((record.endedAtMs ?? 0) > after && record.output.isUntold) return record;
+    return undefined;
+  }
+
+  /** Waits until it may be told, or nobody comes for it any more. */
+  async function told({ endedAtMs, output }: ExecutionRecord, signal: AbortSignal): Promise<void> {
+    const { promise: over, resolve } = Promise.withResolvers<void>();
+    const onAbort = () => resolve();
+    const cancel = clock.after((endedAtMs ?? 0) + ORPHAN_MS - clock.now(), resolve);
+    signal.addEventListener('abort', onAbort, { once: true });
+    await Promise.race([output.nextTold(), over]);
+    signal.removeEventListener('abort', onAbort);
+    cancel();
+  }
+
   return {
     has(executionId) {
       expire();
@@ -116,10 +133,12 @@ export function createRegistry({
       records.delete(record.digest);
     },
     status,
-    hasUntold() {
-      const after = clock.now() - ORPHAN_MS;
-      for (const { endedAtMs, output } of ended) if ((endedAtMs ?? 0) > after && output.isUntold) return true;
-      return false;
+    async allTold(signal) {
+      while (!signal.aborted) {
+        const untold = findUntold();
+        if (!untold) return;
+        await told(untold, signal);
+      }
     },
     get size() {
       return records.size + fences.size;

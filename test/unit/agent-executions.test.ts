@@ -1028,11 +1028,37 @@ describe('a drain', () => {
     return { executions, clock, start, leave: await left.promise };
   }
 
+  /** Whether somebody is still to be told, by one who has waited since. */
+  function watchTold({ executions, clock }: { executions: Executions; clock: FakeClock }) {
+    const hurry = new AbortController();
+    let isTold = false;
+    const over = executions.allTold(hurry.signal).then(() => {
+      isTold = true;
+    });
+    const hasUntold = async () => {
+      await clock.settle();
+      return !isTold;
+    };
+    return { hasUntold, hurry, over };
+  }
+
   test('has somebody to tell while the end of an execution is on its way', async () => {
-    const { executions, leave } = await ending();
-    expect(executions.hasUntold()).toBe(true);
+    const { leave, ...bench } = await ending();
+    const { hasUntold } = watchTold(bench);
+    expect(await hasUntold()).toBe(true);
     leave('left');
-    expect(executions.hasUntold()).toBe(false);
+    expect(await hasUntold()).toBe(false);
+  });
+
+  test('waits for nobody to be told once it is to hurry, and leaves no timer', async () => {
+    const bench = await ending();
+    await bench.clock.settle();
+    const { pending } = bench.clock;
+    const { hasUntold, hurry, over } = watchTold(bench);
+    expect(await hasUntold()).toBe(true);
+    hurry.abort();
+    await over;
+    expect(bench.clock.pending).toBe(pending);
   });
 
   test.for([
@@ -1043,29 +1069,36 @@ describe('a drain', () => {
     async ([, comes]) => {
       const { executions, clock, start, leave } = await ending();
       leave('link_lost');
+      const { hasUntold } = watchTold({ executions, clock });
       await clock.advance(ORPHAN_MS - 1);
-      expect(executions.hasUntold()).toBe(true);
+      expect(await hasUntold()).toBe(true);
       const { port, heard } = listen();
       const from = { offsets: { 1: 0, 2: 0, 3: 0 }, files: 0, pending: 0 };
       if (comes) executions.attach({ execution_id: start.execution_id, reader: null, ...from }, port);
       else await clock.advance(1);
-      expect([executions.hasUntold(), heard.words.includes('EXIT')]).toEqual([false, comes]);
+      expect([await hasUntold(), heard.words.includes('EXIT')]).toEqual([false, comes]);
     },
   );
 
   test('has nobody to tell whose result was acknowledged, before its link was lost or after, nor one who only looked', async () => {
     for (const first of ['leave', 'acknowledge', 'neither']) {
-      const { executions, start, leave } = await ending();
+      const { executions, clock, start, leave } = await ending();
+      const before = watchTold({ executions, clock });
       if (first === 'acknowledge') executions.acknowledge(start.execution_id);
       leave(first === 'neither' ? 'left' : 'link_lost');
-      if (first === 'leave') executions.acknowledge(start.execution_id);
+      if (first === 'leave') {
+        expect(await before.hasUntold()).toBe(true);
+        executions.acknowledge(start.execution_id);
+      }
+      expect(await before.hasUntold()).toBe(false);
       const onLeft = Promise.withResolvers<Left>();
       const port = { ...listen().port, exit: (_body: ExitBody, left: Left) => onLeft.resolve(left) };
       const from = { offsets: { 1: 0, 2: 0, 3: 0 }, files: 0, pending: 0 };
       executions.attach({ execution_id: start.execution_id, reader: 'r', ...from }, port);
-      expect(executions.hasUntold()).toBe(true);
+      const { hasUntold } = watchTold({ executions, clock });
+      expect(await hasUntold()).toBe(true);
       (await onLeft.promise)('link_lost');
-      expect(executions.hasUntold()).toBe(false);
+      expect(await hasUntold()).toBe(false);
     }
   });
 
@@ -1076,10 +1109,12 @@ describe('a drain', () => {
     input?.leave('link_lost');
     await clock.advance(1_000);
     run.exit(resultOf());
+    await clock.settle();
+    const { hasUntold } = watchTold({ executions, clock });
     await clock.advance(ORPHAN_MS - 1);
-    expect(executions.hasUntold()).toBe(true);
+    expect(await hasUntold()).toBe(true);
     await clock.advance(1);
-    expect(executions.hasUntold()).toBe(false);
+    expect(await hasUntold()).toBe(false);
   });
 
   test('past its deadline ends what runs with the truth about it', async () => {
