@@ -15,7 +15,7 @@ export type ExecutionState = { attempts: number } & (
   | { at: 'placed' }
   | { at: Underway }
   /** The link is lost; what the agent knows is being asked over another one. */
-  | { at: 'recovering'; was: Underway }
+  | { at: 'recovering'; was: Exclude<Underway, 'started'> }
   /** The agent has it; its stream is being opened again over another link. */
   | { at: 'attaching'; was: Underway }
   | { at: 'over' }
@@ -152,13 +152,13 @@ function told(
   { state: known, record }: Extract<ExecutionEvent, { type: 'told' }>['answer'],
 ): ExecutionStep {
   if (state.at !== 'recovering') return step(state);
-  const { attempts, was } = state;
+  const { attempts } = state;
   // Neither known nor refused: the agent had no room for the fence.
   if (known === 'unknown') return untold(state);
   if (known !== 'fenced') {
     const hasStarted = typeof record?.started_at_ms_ago === 'number';
     // STARTED was lost with the link; it is known all the same.
-    const opens: ExecutionEffect[] = hasStarted && was !== 'started' ? [{ do: 'open' }] : [];
+    const opens: ExecutionEffect[] = hasStarted ? [{ do: 'open' }] : [];
     return step({ at: 'attaching', was: hasStarted ? 'started' : 'accepted', attempts }, ...opens, {
       do: 'attach',
     });
@@ -209,7 +209,7 @@ function isUnlinked(state: ExecutionState): state is Unlinked {
 
 type Live = Exclude<ExecutionState, { at: 'over' }>;
 type Unsent = Extract<ExecutionState, { at: 'queued' | 'placed' }>;
-type Unlinked = Extract<ExecutionState, { was: Underway }>;
+type Unlinked = Extract<ExecutionState, { at: 'recovering' | 'attaching' }>;
 
 function step(state: ExecutionState, ...effects: ExecutionEffect[]): ExecutionStep {
   return { state, effects };

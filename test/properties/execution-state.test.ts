@@ -18,6 +18,9 @@ const event: fc.Arbitrary<ExecutionEvent> = fc.oneof(
     { type: 'gap' },
     { type: 'deadline' },
     { type: 'queue_over', failure },
+    { type: 'nowhere_else', failure },
+    { type: 'input_failed', failure },
+    { type: 'part', detail: '' },
     { type: 'stop', code: 'cancelled', detail: '' },
   ),
   fc

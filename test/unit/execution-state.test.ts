@@ -31,7 +31,7 @@ const attaching = (was: 'sent' | 'accepted' | 'started', attempts = 1): Executio
   was,
   attempts,
 });
-const recovering = (was: 'sent' | 'accepted' | 'started', attempts = 1): ExecutionState => ({
+const recovering = (was: 'sent' | 'accepted', attempts = 1): ExecutionState => ({
   at: 'recovering',
   was,
   attempts,
