@@ -1,9 +1,9 @@
-import type { Failure } from '../../shared/errors.ts';
+import { Failure } from '../../shared/errors.ts';
 import { MAX_ATTEMPTS } from '../../shared/limits.ts';
 import type { Caller } from '../auth/caller.ts';
 import { notHere } from '../clusters/ask-instance.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
-import type { Placement } from '../clusters/placement.ts';
+import { NO_AGENT_RETRY_MS, type Placement } from '../clusters/placement.ts';
 import type { ExecutionEvent } from '../execution/execution-event.ts';
 import type { RunClocks } from '../execution/run-clocks.ts';
 import type { Search } from '../execution/slot-search.ts';
@@ -53,7 +53,10 @@ export class SessionSearch implements Search {
 
   timeOut(): void {
     this.stop();
-    this.#options.apply({ type: 'queue_over', failure: notHere('session') });
+    const { directory, caller, cluster, instance, apply } = this.#options;
+    // It drains, or refused each time: neither is its absence.
+    const isHere = directory.linkTo({ tenant: caller.tenant, instance, cluster }) !== undefined;
+    apply({ type: 'queue_over', failure: isHere ? takesNoWork() : notHere('session') });
   }
 
   stop(): void {
@@ -70,4 +73,9 @@ export class SessionSearch implements Search {
       placed({ cluster, instance, link, release() {} });
     } else if (clocks.queueIsOver) this.timeOut();
   }
+}
+
+function takesNoWork(): Failure {
+  const detail = 'The agent that has this session takes no work now.';
+  return new Failure('no_agent', detail, { retryAfterMs: NO_AGENT_RETRY_MS });
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { MAX_SESSION_TTL_SECONDS } from '../../shared/limits.ts';
+import { MAX_ATTEMPTS, MAX_SESSION_TTL_SECONDS } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import { digestPrincipal } from '../../shared/principal.ts';
 import { createGatewayBench, problemOf } from '../fakes/gateway-bench.ts';
@@ -43,6 +43,18 @@ describe('work in a session whose link is lost before it began', () => {
     back.cut();
     const problem = await problemOf(await answer);
     expect(problem).toMatchObject({ status: 503, code: 'no_agent', retryable: true });
+  });
+});
+
+describe('work in a session whose agent takes none', () => {
+  const NONE = 'The agent that has this session takes no work now.';
+
+  test('is told so once it was offered often enough, and not that the agent is away', async () => {
+    const { bench, agent, path } = await start();
+    const answer = bench.ask(`${path}/files?path=file`);
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt += 1) (await agent.next()).nack('draining');
+    const problem = await problemOf(await answer);
+    expect(problem).toMatchObject({ status: 503, code: 'no_agent', retryable: true, detail: NONE });
   });
 });
 
