@@ -8,10 +8,11 @@ import type { ExecutionRun } from './execution-run.ts';
 
 /** Keys that one gateway remembers of executions that are over, the oldest goes first; and those of executions under way. */
 export const MAX_KEYS = 100_000;
+const RETRY_MS = 1_000;
 /** What `Idempotency-Key` may be: visible ASCII. */
 const KEY = /^[\x21-\x7e]{1,255}$/;
 
-/** What is in the way of one who asks again, and says nothing of the execution. */
+/** What is in the way of one who asks, and says nothing of the execution. */
 const OWN_TROUBLE: readonly ErrorCode[] = ['rate_limited', 'unauthorized', 'conflict'];
 
 /** `Idempotency-Key` of one request, and a digest of all that the request asks for. */
@@ -139,20 +140,21 @@ export class KeyedExecutions {
 
   /** Reads what another request began, from its first byte. */
   async join(known: KeyedExecution, caller: Caller, signal: AbortSignal): Promise<ExecutionFollower> {
-    const executionId = await known.begun;
+    const executionId = await known.begun.catch((error: unknown) => {
+      throw isOwnTrouble(error) ? refusedFirst(error) : error;
+    });
     try {
       return await this.#deps.follow(executionId, caller, signal);
     } catch (error) {
       // Its agent cannot tell any more: what its first request was told holds.
-      const isOwn = error instanceof Failure && OWN_TROUBLE.includes(error.code);
-      throw known.failure && error instanceof Failure && !isOwn ? known.failure : error;
+      throw known.failure && error instanceof Failure && !isOwnTrouble(error) ? known.failure : error;
     }
   }
 
   #requireRoom(): void {
     if (this.#running.size < this.#maxKeys) return;
     throw new Failure('at_capacity', 'Too many executions with a key are under way.', {
-      retryAfterMs: 1_000,
+      retryAfterMs: RETRY_MS,
     });
   }
 }
@@ -161,6 +163,18 @@ export class KeyedExecutions {
 export function outOfReach(): Failure {
   const detail = 'This Idempotency-Key stands for an execution that your key may not reach; use a new one.';
   return new Failure('conflict', detail);
+}
+
+function isOwnTrouble(error: unknown): error is Failure {
+  return error instanceof Failure && OWN_TROUBLE.includes(error.code);
+}
+
+/** What those behind it hear where whoever came first was refused before its code began, and not for what it asked. */
+function refusedFirst({ started }: Failure): Failure {
+  const first = 'The first request with this Idempotency-Key was ended for its own key as it waited';
+  return started === 'no'
+    ? new Failure('at_capacity', `${first}; ask again.`, { retryAfterMs: RETRY_MS })
+    : new Failure('maybe_started', `${first}, and its code may have started.`, { started });
 }
 
 /** No principal has a space. */

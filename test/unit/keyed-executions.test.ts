@@ -3,6 +3,7 @@ import type { ExecutionFollower } from '../../gateway/execution/execution-follow
 import type { ExecutionOrder } from '../../gateway/execution/execution-order.ts';
 import type { ExecutionRun } from '../../gateway/execution/execution-run.ts';
 import { KeyedExecutions } from '../../gateway/execution/keyed-executions.ts';
+import { Failure } from '../../shared/errors.ts';
 
 const orderOf = (release: () => void, tenant = 'acme') =>
   ({ wanted: { caller: { tenant, principal: `${tenant}/ada` } }, release }) as unknown as ExecutionOrder;
@@ -63,3 +64,30 @@ test('a tenant that uses many keys has its own oldest forgotten, and the otherâ€
   await ask('acme', 'a');
   expect(start).toHaveBeenCalledTimes(7);
 });
+
+test.each([
+  { started: 'no', code: 'at_capacity', retryable: true, begins: 2 },
+  { started: 'unknown', code: 'maybe_started', retryable: false, begins: 1 },
+] as const)(
+  'whoever waits on a key whose first request was revoked (started: $started) is not told that its own key is',
+  async ({ started, code, retryable, begins }) => {
+    const opened = Promise.withResolvers<void>();
+    const revoked = new Failure('unauthorized', 'The key is no longer accepted.', { started });
+    let settle: ExecutionOrder['onSettled'];
+    const start = vi.fn((order: ExecutionOrder) => {
+      settle = order.onSettled;
+      return { opened: opened.promise, executionId: '', abandon: () => {} } as unknown as ExecutionRun;
+    });
+    const keyed = new KeyedExecutions({ elapsed: () => 0, start, follow: () => Promise.reject(revoked) });
+    const key = { text: 'a', digest: 'a' };
+    const first = keyed.open(orderOf(vi.fn()), key, signal);
+    await vi.waitFor(() => expect(start).toHaveBeenCalledTimes(1));
+    const second = keyed.open(orderOf(vi.fn()), key, signal);
+    opened.reject(revoked);
+    settle?.(revoked);
+    await expect(first).rejects.toBe(revoked);
+    await expect(second).rejects.toMatchObject({ code, retryable });
+    await expect(keyed.open(orderOf(vi.fn()), key, signal)).rejects.toBeInstanceOf(Failure);
+    expect(start).toHaveBeenCalledTimes(begins);
+  },
+);
