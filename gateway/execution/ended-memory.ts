@@ -18,6 +18,7 @@ type TenantEntries<Entry> = { kept: Map<string, Kept<Entry>>; weight: number };
  */
 export class EndedMemory<Entry> {
   readonly #options: EndedMemoryOptions;
+  /** In order of their last ends. */
   readonly #tenants = new Map<string, TenantEntries<Entry>>();
   #weight = 0;
 
@@ -39,7 +40,9 @@ export class EndedMemory<Entry> {
     this.#delete(tenant, name);
     this.#expire(tenant);
     const own = this.#tenants.get(tenant) ?? { kept: new Map(), weight: 0 };
+    this.#tenants.delete(tenant);
     this.#tenants.set(tenant, own);
+    this.#expireAbsent();
     own.kept.set(name, { entry, weight, endedAtMs: this.#options.elapsed() });
     own.weight += weight;
     this.#weight += weight;
@@ -52,6 +55,14 @@ export class EndedMemory<Entry> {
     for (const [name, { endedAtMs }] of this.#tenants.get(tenant)?.kept ?? []) {
       if (endedAtMs > before) return;
       this.#delete(tenant, name);
+    }
+  }
+
+  /** What is left of tenants that end nothing any more. */
+  #expireAbsent(): void {
+    for (const tenant of this.#tenants.keys()) {
+      this.#expire(tenant);
+      if (this.#tenants.has(tenant)) return;
     }
   }
 

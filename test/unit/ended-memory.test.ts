@@ -53,3 +53,14 @@ test('an entry weighs what it is said to, once under one name, and is forgotten 
   clock.ms += 1;
   expect([known('acme-5'), kept.weight]).toEqual([[], 0]);
 });
+
+test('what a tenant that stays away has left is let go as others come', () => {
+  const { clock, kept, end } = memory(10, 5);
+  for (const name of ['acme-1', 'globex-1', 'acme-2', 'initech-1']) end(name);
+  clock.ms += RECORD_TTL_MS - 3;
+  end('umbrella-1');
+  expect(kept.weight).toBe(3);
+  clock.ms += 2;
+  end('umbrella-2');
+  expect(kept.weight).toBe(2);
+});
