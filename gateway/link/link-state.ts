@@ -48,6 +48,7 @@ export type LinkEffect =
   /** A newer token holds from now on. */
   | { do: 'renew'; agent: AuthenticatedAgent }
   | { do: 'slots'; body: FromAgent['SLOTS'] }
+  /** Its agent says that it goes. */
   | { do: 'drain' }
   | { do: 'deliver'; message: AgentMessage; stream: number }
   | { do: 'answer_status'; body: FromAgent['STATUS'] }
@@ -208,7 +209,7 @@ function goAway(
   const body = { reason, deadline_ms: deadlineMs, reconnect_after_ms: reconnectAfterMs };
   return {
     state: { ...state, draining: true },
-    effects: [{ do: 'send', name: 'GOAWAY', body }, { do: 'drain' }],
+    effects: [{ do: 'send', name: 'GOAWAY', body }],
   };
 }
 
