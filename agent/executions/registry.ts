@@ -89,10 +89,8 @@ export function createRegistry({
     };
   }
 
-  function findUntold(): ExecutionRecord | undefined {
-    const after = clock.now() - ORPHAN_MS;
-    for (const record of ended) if ((record.endedAtMs ?? 0) > after && record.output.isUntold) return record;
-    return undefined;
+  function isAwaited({ endedAtMs, output }: ExecutionRecord): boolean {
+    return (endedAtMs ?? 0) > clock.now() - ORPHAN_MS && output.isUntold;
   }
 
   /** Waits until it may be told, or nobody comes for it any more. */
@@ -134,10 +132,15 @@ export function createRegistry({
     },
     status,
     async allTold(signal) {
-      while (!signal.aborted) {
-        const untold = findUntold();
-        if (!untold) return;
-        await told(untold, signal);
+      let hasWaited = true;
+      // Again behind each wait: one that was told may have been asked for anew meanwhile.
+      while (hasWaited && !signal.aborted) {
+        hasWaited = false;
+        for (const record of ended)
+          if (!signal.aborted && isAwaited(record)) {
+            hasWaited = true;
+            await told(record, signal);
+          }
       }
     },
     get size() {
