@@ -6,6 +6,7 @@ import type { ExecuteRequest } from '../client/types.ts';
 import { MAX_REQUEST_BYTES } from '../shared/limits.ts';
 import { clientConfig } from './config.ts';
 import { endAsProgram } from './end-as-program.ts';
+import { EXIT_STATUS } from './exit-status.ts';
 import { type Io, UsageError, write } from './io.ts';
 import { openFile } from './open-file.ts';
 import { parseCommand } from './parse-command.ts';
@@ -109,8 +110,10 @@ async function exec(args: string[], io: Io): Promise<number> {
       if (again === undefined) throw error;
       return podgate.start(again, options);
     });
-    await write(io.stdout, `${id}\n`);
-    return 0;
+    if (await write(io.stdout, `${id}\n`)) return 0;
+    // Nobody can ask for it, but by a key.
+    if (options.idempotencyKey === undefined) await podgate.executions.cancel(id, { signal: io.signal });
+    return EXIT_STATUS.readerGone;
   }
   async function* events() {
     try {

@@ -3,7 +3,7 @@ import { Podgate } from '../client/podgate.ts';
 import { clientConfig } from './config.ts';
 import { endAsProgram } from './end-as-program.ts';
 import { type Io, printableJson, UsageError, write } from './io.ts';
-import { parseCommand } from './parse-command.ts';
+import { parseCommand, verbOf } from './parse-command.ts';
 import { showExecution } from './show-execution.ts';
 
 const HELP = `Usage: podgate executions get ID               how it is doing or how it ended, as JSON
@@ -16,10 +16,12 @@ status, 124 when it ran out of time, 125 when Podgate itself failed or was calle
   -o DIR   saves files that the program made below DIR
 `;
 
+const OPTIONS = { o: { type: 'string', short: 'o' }, help: { type: 'boolean', short: 'h' } } as const;
+
 /** `podgate executions`. */
 export function runExecutions(args: string[], io: Io): Promise<number> {
   const run = () => executions(args, io);
-  return args[0] === 'events' ? endAsProgram('executions', io, run) : run();
+  return verbOf(args, OPTIONS) === 'events' ? endAsProgram('executions', io, run) : run();
 }
 
 async function executions(args: string[], io: Io): Promise<number> {
@@ -51,11 +53,5 @@ async function executions(args: string[], io: Io): Promise<number> {
 }
 
 function parse(args: string[]) {
-  return parseCommand('executions', () =>
-    parseArgs({
-      args,
-      allowPositionals: true,
-      options: { o: { type: 'string', short: 'o' }, help: { type: 'boolean', short: 'h' } },
-    }),
-  );
+  return parseCommand('executions', () => parseArgs({ args, allowPositionals: true, options: OPTIONS }));
 }

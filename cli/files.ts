@@ -62,7 +62,8 @@ async function upload(podgate: Podgate, files: string[], io: Io): Promise<number
       filename: basename(file),
       signal: io.signal,
     });
-    await write(io.stdout, `${printable(`${stored.file_id}  ${stored.filename}`)}\n`);
+    const line = printable(`${stored.file_id}  ${stored.filename}`);
+    if (!(await write(io.stdout, `${line}\n`))) return EXIT_STATUS.readerGone;
   }
   return 0;
 }

@@ -38,6 +38,14 @@ export async function write(stream: Writable, chunk: string | Uint8Array): Promi
   });
 }
 
+/** As `write`, of what a program says. False where nobody reads its standard output: its errors alone keep nobody. */
+export async function writeOutput(
+  io: Io,
+  { stream, data }: { stream: 'stdout' | 'stderr'; data: string },
+): Promise<boolean> {
+  return (await write(io[stream], data)) || stream === 'stderr';
+}
+
 /** The last word of a command: where it cannot be said, its status has to do. */
 export async function say({ stderr }: Pick<Io, 'stderr'>, text: string): Promise<void> {
   await write(stderr, text).catch(() => false);

@@ -8,10 +8,10 @@ import type { Session } from '../client/sessions.ts';
 import { clientConfig } from './config.ts';
 import { endAsProgram } from './end-as-program.ts';
 import { EXIT_STATUS } from './exit-status.ts';
-import { type Io, printable, UsageError, write } from './io.ts';
+import { type Io, printable, UsageError, write, writeOutput } from './io.ts';
 import { makeSession } from './make-session.ts';
 import { openFile } from './open-file.ts';
-import { parseCommand } from './parse-command.ts';
+import { parseCommand, verbOf } from './parse-command.ts';
 import { refuseExtra } from './refuse-extra.ts';
 import { tellEnd } from './tell-end.ts';
 import { wholeNumber } from './whole-number.ts';
@@ -32,6 +32,15 @@ const HELP = `Usage: podgate sessions create [-t TEMPLATE] [--cluster NAME] [--t
   --timeout MS   the command's own time, in ms (default 30000)
 `;
 
+const OPTIONS = {
+  template: { type: 'string', short: 't' },
+  cluster: { type: 'string' },
+  ttl: { type: 'string' },
+  idle: { type: 'string' },
+  timeout: { type: 'string' },
+  interactive: { type: 'boolean', short: 'i' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
 const RUNS_PROGRAM = ['bash', 'python'];
 
 type Values = ReturnType<typeof parse>['values'];
@@ -40,7 +49,7 @@ type Verb = (podgate: Podgate, rest: string[], values: Values, io: Io) => Promis
 /** `podgate sessions`. */
 export function runSessions(args: string[], io: Io): Promise<number> {
   const run = () => sessions(args, io);
-  return RUNS_PROGRAM.includes(args[0] ?? '') ? endAsProgram('sessions', io, run) : run();
+  return RUNS_PROGRAM.includes(verbOf(args, OPTIONS) ?? '') ? endAsProgram('sessions', io, run) : run();
 }
 
 async function sessions(args: string[], io: Io): Promise<number> {
@@ -59,21 +68,7 @@ async function sessions(args: string[], io: Io): Promise<number> {
 }
 
 function parse(args: string[]) {
-  return parseCommand('sessions', () =>
-    parseArgs({
-      args,
-      allowPositionals: true,
-      options: {
-        template: { type: 'string', short: 't' },
-        cluster: { type: 'string' },
-        ttl: { type: 'string' },
-        idle: { type: 'string' },
-        timeout: { type: 'string' },
-        interactive: { type: 'boolean', short: 'i' },
-        help: { type: 'boolean', short: 'h' },
-      },
-    }),
-  );
+  return parseCommand('sessions', () => parseArgs({ args, allowPositionals: true, options: OPTIONS }));
 }
 
 /** Of `end` there is no bound. */
@@ -199,8 +194,7 @@ async function follow(events: AsyncIterable<BashEvent>, io: Io): Promise<number>
   for await (const event of events) {
     if (event.type === 'result') return tellEnd(event, io);
     // A `gap` is told to those who come back, as nobody does here.
-    if (event.type === 'output' && !(await write(io[event.stream], event.data)))
-      return EXIT_STATUS.readerGone;
+    if (event.type === 'output' && !(await writeOutput(io, event))) return EXIT_STATUS.readerGone;
   }
   return EXIT_STATUS.cancelled;
 }

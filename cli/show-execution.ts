@@ -2,7 +2,7 @@ import type { Podgate } from '../client/podgate.ts';
 import type { ResultEvent, StreamEvent } from '../client/types.ts';
 import { EXIT_STATUS } from './exit-status.ts';
 import { createFileSaver, type FileSaver } from './file-saver.ts';
-import { type Io, printable, write } from './io.ts';
+import { type Io, printable, write, writeOutput } from './io.ts';
 import { showResults } from './save-results.ts';
 import { tellEnd } from './tell-end.ts';
 
@@ -44,8 +44,7 @@ async function follow(events: AsyncIterable<StreamEvent>, io: Io): Promise<Resul
       await write(io.stderr, `podgate: ${bytes} bytes of ${event.stream} are not kept any more\n`);
       continue;
     }
-    const isRead = await write(event.stream === 'stdout' ? io.stdout : io.stderr, event.data);
-    if (!isRead && event.stream === 'stdout') return undefined;
+    if (!(await writeOutput(io, event))) return undefined;
   }
   throw new Error('the stream ended without a result');
 }

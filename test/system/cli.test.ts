@@ -107,6 +107,7 @@ describe('podgate', () => {
       FAILED,
       /no gateway answers at 127\.0\.0\.2:65535 /,
     ],
+    [['executions', '-o', 'dir', 'events'], { PODGATE_KEY: 'x' }, FAILED, /give one ID/],
     [['exec', '-c', '1'], { PORT: 'x', PODGATE_KEY: 'x' }, FAILED, /PORT 'x' is no port; set PODGATE_URL/],
     [['exec', '-c', '1'], { PORT: '65536', PODGATE_KEY: 'x' }, FAILED, /PORT '65536' is no port/],
     [['exec', '-c', '1'], { PODGATE_KEY_FILE: '/dev/null' }, FAILED, /PODGATE_KEY_FILE \/dev\/null is empty/],
@@ -504,6 +505,21 @@ time.sleep(60)`;
     command.child.stdout?.destroy();
     expect(await command.ended).toMatchObject({ status: 141, stderr: '' });
     await expect.poll(() => stack().agents[0]?.status().running, { interval: 5 }).toBe(0);
+  });
+
+  test('exec --detach whose id nobody reads leaves nothing that runs on', async () => {
+    const command = startPodgate(['exec', '--detach', '-c', 'import time; time.sleep(60)'], { env: env() });
+    command.child.stdout?.destroy();
+    expect(await command.ended).toMatchObject({ status: 141, stderr: '' });
+    await expect.poll(() => stack().agents[0]?.status().running, { interval: 5 }).toBe(0);
+  });
+
+  test('exec whose errors nobody reads shows what it prints all the same', async () => {
+    const code =
+      'import sys, time\nsys.stderr.write("lost\\n"); sys.stderr.flush(); time.sleep(0.2); print("kept")';
+    const command = startPodgate(['exec', '-c', code], { env: env() });
+    command.child.stderr?.destroy();
+    expect(await command.ended).toMatchObject({ status: 0, stdout: 'kept\n' });
   });
 
   test('exec -f stages files and -o saves what the program made', async () => {

@@ -99,6 +99,8 @@ describeStack('podgate sessions', { templates: TEMPLATES }, (stack) => {
     expect(await run('get')).toMatchObject({ status: 2, stderr: expect.stringContaining('give an ID') });
     expect(await run('bash')).toMatchObject({ status: 125, stderr: expect.stringContaining('give an ID') });
     expect(await run('python', '--nonsense')).toMatchObject({ status: 125 });
+    expect(await run('--timeout', '5000', 'bash')).toMatchObject({ status: 125 });
+    expect(await run('--nonsense', 'get')).toMatchObject({ status: 2 });
     expect(await run('nothing')).toMatchObject({ status: 2, stderr: expect.stringContaining('use create') });
     expect((await run('--help')).stdout).toContain('podgate sessions create');
   });
