@@ -3,8 +3,9 @@ import type { Timers } from '../gateway-deps.ts';
 import type { RequestInfo } from '../http/route.ts';
 import { resultOf } from './answer.ts';
 import type { ReceivedBytes } from './check-exit.ts';
+import { createEventText, createNumberedText, type EventText } from './event-text.ts';
+import type { OutputGap } from './output-queue.ts';
 import type { Last, OutputSource } from './output-reader.ts';
-import { createTextPieces, createTextStream } from './output-text.ts';
 import type { Ending } from './run-ending.ts';
 
 /** Proxies cut streams that are silent for a minute. */
@@ -47,12 +48,6 @@ export function eventResponse(source: OutputSource, options: EventStreamOptions)
   });
 }
 
-/** What `Last-Event-ID` says that its reader has: bytes of stdout and of stderr. Null where it is no id of ours. */
-export function readEventId(id: string): ReceivedBytes | null {
-  const [, stdout, stderr] = /^(\d{1,15})\.(\d{1,15})$/.exec(id) ?? [];
-  return stdout === undefined ? null : { stdout: Number(stdout), stderr: Number(stderr) };
-}
-
 /**
  * Output as server-sent events. Nothing is taken from its source before the HTTP reader asks for it, so that a slow
  * reader slows its own program and nothing else; nor does one that does not take the end hold its memory for long.
@@ -61,7 +56,7 @@ function eventStream(
   source: OutputSource,
   { disconnect, timers, describe = resultOf, from }: EventStreamOptions,
 ): ReadableStream<Uint8Array<ArrayBuffer>> {
-  const events = from ? numberedEventsOf(source, describe, from) : eventsOf(source, describe);
+  const events = eventsOf(source, describe, from);
   const letGo = source.hold();
   let stall: unknown;
   const breakOff = (controller: ReadableStreamDefaultController) => {
@@ -95,46 +90,24 @@ function eventStream(
   );
 }
 
-async function* eventsOf(source: OutputSource, describe: (ending: Ending) => object): Events {
-  const texts = { stdout: createTextStream(), stderr: createTextStream() };
-  for (;;) {
-    const taken = await source.next(KEEP_ALIVE_MS);
-    if (taken.type === 'idle') yield KEEP_ALIVE;
-    else if (taken.type === 'output') {
-      const stream = NAMES[taken.channel as 1 | 2];
-      const data = texts[stream].push(taken.bytes);
-      if (data !== '') yield encoder.encode(formatEvent('output', { stream, data }));
-    } else if (taken.type !== 'gap') {
-      yield* inPieces(lastOf(texts, taken, describe));
-      return;
-    }
-  }
-}
-
-async function* numberedEventsOf(
+/** With `from` events carry ids, and a gap is told of. */
+async function* eventsOf(
   source: OutputSource,
   describe: (ending: Ending) => object,
-  from: ReceivedBytes,
-): Events {
-  const texts = { stdout: createTextPieces(), stderr: createTextPieces() };
-  const at = { ...from };
-  const id = () => `${at.stdout - texts.stdout.held}.${at.stderr - texts.stderr.held}`;
+  from: ReceivedBytes | undefined,
+): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
+  const text = from ? createNumberedText(from) : createEventText();
   for (;;) {
     const taken = await source.next(KEEP_ALIVE_MS);
     if (taken.type === 'idle') yield KEEP_ALIVE;
     else if (taken.type === 'output') {
       const stream = NAMES[taken.channel as 1 | 2];
-      const data = texts[stream].push(taken.bytes);
-      at[stream] += taken.bytes.byteLength;
-      if (data !== '') yield encoder.encode(formatEvent('output', { stream, data }, id()));
+      const data = text.push(stream, taken.bytes);
+      if (data !== '') yield encoder.encode(formatEvent('output', { stream, data }, text.id));
     } else if (taken.type === 'gap') {
-      const stream = NAMES[taken.channel as 1 | 2];
-      const data = texts[stream].end();
-      const rest = data === '' ? '' : formatEvent('output', { stream, data }, id());
-      at[stream] = taken.to;
-      yield encoder.encode(rest + formatEvent('gap', { stream, from: taken.from, to: taken.to }, id()));
+      if (from) yield encoder.encode(gapOf(text, taken));
     } else {
-      yield* inPieces(lastOf(texts, taken, describe, `${at.stdout}.${at.stderr}`));
+      yield* inPieces(lastOf(text, taken, describe));
       return;
     }
   }
@@ -145,20 +118,28 @@ function* inPieces(text: string): Generator<Uint8Array<ArrayBuffer>> {
   for (let at = 0; at < bytes.byteLength; at += PIECE_BYTES) yield bytes.subarray(at, at + PIECE_BYTES);
 }
 
-type Events = AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined>;
-type Texts = Record<'stdout' | 'stderr', { end(): string }>;
+/** Half a character before it is the program's own. */
+function gapOf(text: EventText, { channel, from, to }: OutputGap): string {
+  const stream = NAMES[channel as 1 | 2];
+  const data = text.end(stream);
+  const rest = data === '' ? '' : formatEvent('output', { stream, data }, text.id);
+  text.skipTo(stream, to);
+  return rest + formatEvent('gap', { stream, from, to }, text.id);
+}
 
 /** Half a character at the end is the program's own, unless the cap cut there. */
-function lastOf(texts: Texts, last: Last, describe: (ending: Ending) => object, id?: string): string {
+function lastOf(text: EventText, last: Last, describe: (ending: Ending) => object): string {
   if (last.type === 'failed') {
     const { detail, code, started } = last.failure;
     return formatEvent('error', { message: detail, code, started });
   }
   const { ending } = last;
-  const cut = { stdout: ending.stdoutTruncated, stderr: ending.stderrTruncated };
-  const rest = (['stdout', 'stderr'] as const).map((stream) => {
-    const data = texts[stream].end();
-    return data === '' || cut[stream] ? '' : formatEvent('output', { stream, data }, id);
-  });
-  return rest.join('') + formatEvent('result', describe(ending), id);
+  const rests = [
+    { stream: 'stdout', data: text.end('stdout'), isCut: ending.stdoutTruncated },
+    { stream: 'stderr', data: text.end('stderr'), isCut: ending.stderrTruncated },
+  ];
+  const events = rests
+    .filter(({ data, isCut }) => data !== '' && !isCut)
+    .map(({ stream, data }) => formatEvent('output', { stream, data }, text.id));
+  return events.join('') + formatEvent('result', describe(ending), text.id);
 }
