@@ -1,5 +1,6 @@
 import { type Asked, sandboxContainer } from './asked-pod.ts';
 import type { Mount, Volume } from './kube-objects.ts';
+import { CONTAINER } from './pod-spec.ts';
 import { parseQuantity } from './quantity.ts';
 
 /** Kinds of volumes by their members' names, as callers are told them. */
@@ -17,7 +18,8 @@ const KINDS: Readonly<Record<string, string>> = {
 
 /**
  * What a sandbox is given to see besides its own places: user code could read it, and nothing bounds or empties what it may
- * write there. Undefined where there is nothing. Volumes that only other containers mount are theirs.
+ * write there. Nor are its own places for others: what they put there it would find. Undefined where there is nothing. Volumes
+ * that only other containers mount are theirs.
  */
 export function changedMounts(asked: Asked, made: Asked): string | undefined {
   const wanted = sandboxContainer(asked)?.volumeMounts ?? [];
@@ -30,8 +32,17 @@ export function changedMounts(asked: Asked, made: Asked): string | undefined {
   const isThere = ({ name, mountPath }: Mount) =>
     mounts.some((mount) => mount.name === name && mount.mountPath === mountPath);
   if (!wanted.every(isThere)) return 'changes the mounts of';
+  const shared = wanted.find(({ name }) => otherMounts(made).has(name));
+  if (shared) return `mounts ${shared.mountPath} of the sandbox into another container of`;
   const isKept = (volume: Volume) => made.spec?.volumes?.some((other) => isSameTmpfs(volume, other));
   return (asked.spec?.volumes ?? []).every(isKept) ? undefined : 'changes the volumes of';
+}
+
+/** Names of the volumes that containers beside the sandbox's mount. */
+function otherMounts({ spec }: Asked): ReadonlySet<string> {
+  const all = [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])];
+  const others = all.filter(({ name }) => name !== CONTAINER);
+  return new Set(others.flatMap(({ volumeMounts = [] }) => volumeMounts.map(({ name }) => name)));
 }
 
 function isOwn({ name, mountPath, subPath, subPathExpr }: Mount, wanted: readonly Mount[]): boolean {

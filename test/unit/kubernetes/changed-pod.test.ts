@@ -103,6 +103,16 @@ test('a mount that stands over a place of the sandbox is refused as any other', 
   expect(refusalOf(made)).toContain('mounts a folder without the limits of a sandbox at /workspace');
 });
 
+test.for(['containers', 'initContainers'] as const)(
+  'a pod of which others, of its %s, mount a place of the sandbox is refused',
+  (kind) => {
+    const [workspace] = container?.volumeMounts ?? [];
+    const other = { name: 'collector', volumeMounts: [{ name: workspace?.name ?? '', mountPath: '/logs' }] };
+    const made = withSpec({ [kind]: [...(asked.spec?.[kind] ?? []), other] });
+    expect(refusalOf(made)).toContain('mounts /workspace of the sandbox into another container of');
+  },
+);
+
 test.for([
   [
     'puts a secret into the environment (KEY) of',
