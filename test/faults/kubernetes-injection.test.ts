@@ -129,3 +129,9 @@ test('containers that a webhook puts beside the sandbox are said once, and are n
   expect(said).toEqual([['other_containers', { containers: ['mesh', 'mesh-init'] }]]);
   expect(log.mock.calls.map(([event]) => event)).not.toContain('variables_dropped');
 });
+
+test('a sandbox is gone when it is destroyed, however long a webhook lets pods take to end', async () => {
+  fake.mutate = (pod) => ({ ...pod, spec: { ...pod.spec, terminationGracePeriodSeconds: 600 } });
+  await backend.destroy(await make());
+  await expect.poll(() => pods().length).toBe(0);
+});

@@ -14,6 +14,8 @@ export const CONTAINER = 'sandbox';
  * ordinary images, so that user code does not reach it; a reset empties it where it does. Nothing ever writes a message.
  */
 export const TERMINATION_PATH = '/root/.podgate-termination';
+/** A runner heeds no SIGTERM, and what runs under it was ended before. */
+export const GRACE_SECONDS = 1;
 const DEADLINE_SLACK_SECONDS = 60;
 /** What canary/probe knows by the words `node` and `apiserver`. */
 const WHEREABOUTS = [
@@ -123,7 +125,7 @@ function sandboxSpec(
     enableServiceLinks: false,
     ...nameResolution(template.network === 'cluster' || unfiltered),
     restartPolicy: 'Never',
-    terminationGracePeriodSeconds: 1,
+    terminationGracePeriodSeconds: GRACE_SECONDS,
     activeDeadlineSeconds: deadlineSeconds(template),
   };
 }

@@ -9,6 +9,7 @@ import type { Lease, Pod } from './kube-objects.ts';
 import { labelSelector } from './labels.ts';
 import { LeaseBook } from './lease-book.ts';
 import { listObjects } from './list-objects.ts';
+import { GRACE_SECONDS } from './pod-spec.ts';
 
 export const REAP_MS = 5_000;
 /** Every so many rounds pods are looked for whose instance has no Lease at all. */
@@ -166,7 +167,13 @@ export async function deletePod(
   { name, uid, timeoutMs }: { name?: string | undefined; uid?: string | undefined; timeoutMs?: number },
 ): Promise<void> {
   const preconditions = uid === undefined ? {} : { preconditions: { uid } };
-  const body = { kind: 'DeleteOptions', apiVersion: 'v1', ...preconditions };
+  // Said again: the pod's own may be what admission made of it.
+  const body = {
+    kind: 'DeleteOptions',
+    apiVersion: 'v1',
+    gracePeriodSeconds: GRACE_SECONDS,
+    ...preconditions,
+  };
   try {
     const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
     await client.call({ method: 'DELETE', path, body, ...(timeoutMs && { timeoutMs }) });

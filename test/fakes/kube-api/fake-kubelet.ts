@@ -13,8 +13,8 @@ export const NO_FAULTS: NodeFaults = { token: false, unfiltered: false, reachabl
 export type FakeKubelet = {
   /** The pod's container, where it runs. */
   process(pod: KubeObject): PodProcess | undefined;
-  /** Begins to delete; the object goes when the container has. */
-  remove(pod: KubeObject): void;
+  /** Begins to delete; the object goes when the container has. It heeds no SIGTERM, but a grace of a second is not waited for. */
+  remove(pod: KubeObject, graceSeconds?: number): void;
   /** Ends the container as a node would: `OOMKilled`, `Evicted`, … */
   end(name: string, how: { podReason?: string; containerReason?: string }): void;
   /** Pods stay in Terminating from now on. */
@@ -46,13 +46,14 @@ export function createFakeKubelet(pods: ObjectStore): FakeKubelet {
     reportMs: 20,
     faults: NO_FAULTS,
     process: (pod) => processes.get(pod.metadata.uid),
-    remove(pod) {
+    remove(pod, graceSeconds = pod.spec?.terminationGracePeriodSeconds ?? 0) {
       const going = current(pod);
       if (!going || going.metadata.deletionTimestamp !== undefined) return;
       const deletionTimestamp = new Date().toISOString();
       pods.put({ ...going, metadata: { ...going.metadata, deletionTimestamp } });
       const container = processes.get(pod.metadata.uid);
-      container?.kill();
+      if (graceSeconds > 1) later(graceSeconds * 1000, () => container?.kill());
+      else container?.kill();
       const gone = container?.ended ?? Promise.resolve();
       void gone.then(() => later(kubelet.reportMs, () => forget(pod)));
     },

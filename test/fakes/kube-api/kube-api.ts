@@ -226,7 +226,7 @@ export async function createKubeApi(options: { bookmarkMs?: number } = {}): Prom
     if (resourceVersion !== undefined && resourceVersion !== found.metadata.resourceVersion)
       throw conflict(request, `Precondition failed: ResourceVersion in precondition: ${resourceVersion}`);
     if (request.resource === 'pods') {
-      kubelet.remove(found);
+      kubelet.remove(found, body?.gracePeriodSeconds);
       return found;
     }
     objects.remove(request.namespace, request.name);
