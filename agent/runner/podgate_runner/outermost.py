@@ -32,10 +32,11 @@ _MAX_FRAMES = 100
 _CLEARING = ("PyEval_SetTrace", "PyEval_SetProfile")
 _clearing = ()
 
-_nowhere = ctypes.c_void_p()
-_direct = _nowhere
-_record = None
-_record_offset = 0
+_Words = ctypes.POINTER(ctypes.c_void_p)
+_nowhere = ctypes.pointer(ctypes.c_void_p())
+# The word is the one of this number behind where this leads. Nothing else of ctypes writes without an audit event, and a
+# program's hook would see that, or refuse it.
+_words, _number = _nowhere, 0
 _depth = _limit = None
 
 
@@ -60,7 +61,7 @@ def call(function, *args):
     """`function` must be C's, as `exec` is: a Python function's frame would begin without a look at the word. What it raises
     has one frame of ours, this one. With the return from here the word is what it was. What traces or profiles the program
     ends with it: it would see our frames, and where the word is null it would end the process."""
-    _word().value = None
+    _words[_number] = None
     if _depth is not None:
         _depth.value = _limit.value + _AT_CALL
     try:
@@ -73,14 +74,8 @@ def call(function, *args):
             clear(None, None)
 
 
-def _word():
-    if _record is None:
-        return _direct
-    return ctypes.c_void_p.from_address(_record.value + _record_offset)
-
-
 def _search():
-    global _direct, _record, _record_offset, _depth, _limit
+    global _words, _number, _depth, _limit
     # Other interpreters have no such word, and one without its lock looks along the frames for what is alive.
     if sys.implementation.name != "cpython" or "t" in sys.abiflags:
         return
@@ -93,15 +88,15 @@ def _search():
         frame = _at(frame + _INNER_FRAME).value
     for number in range(_STATE_WORDS):
         if _at(address + number * _WORD_BYTES).value == frame:
-            _direct = _at(address + number * _WORD_BYTES)
+            _words = ctypes.pointer(_at(address + number * _WORD_BYTES))
             if not _COUNTS_DOWN:
                 _depth, _limit = _int(address + (number + 1) * _WORD_BYTES), ctypes.c_int(0)
             return
     if (3, 11) <= sys.version_info < (3, 13):
-        record = _at(address + _RECORD)
+        record = _Words.from_address(address + _RECORD)
         for number in range(_RECORD_WORDS):
-            if _at(record.value + number * _WORD_BYTES).value == frame:
-                _record, _record_offset = record, number * _WORD_BYTES
+            if record[number] == frame:
+                _words, _number = record, number
                 return
 
 
@@ -125,8 +120,8 @@ def _int(address):
 
 
 def _forget():
-    global _direct, _record
-    _direct, _record = _nowhere, None
+    global _words, _number
+    _words, _number = _nowhere, 0
     _forget_depth()
 
 

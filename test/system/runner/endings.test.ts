@@ -206,6 +206,15 @@ describeSandbox('the end of a Python program', (sandbox) => {
     },
   );
 
+  test('is its own where its audit hook refuses all that there is', async () => {
+    const ran = await sandbox().run(py`
+      import sys
+      def refuse(event, _): raise RuntimeError(event)
+      sys.addaudithook(refuse)
+    `);
+    expect(ran.result).toMatchObject({ outcome: 'exited', exit_code: 0 });
+  });
+
   test('by a kind of KeyboardInterrupt is that of any other exception', async () => {
     const ran = await sandbox().run('class Own(KeyboardInterrupt): pass\nraise Own("x")');
     expect(ran.result).toMatchObject({ outcome: 'exited', exit_code: 1, signal: null });
