@@ -9,7 +9,7 @@ import sys
 from _weakref import ref
 from os import _exit, closerange
 from _thread import _count as threads_left
-from _signal import SIG_DFL, getsignal, signal as set_signal
+from _signal import SIG_DFL, getsignal, raise_signal, signal as set_signal
 from sys import __excepthook__ as show, modules
 
 from podgate_runner import outermost, unwritten
@@ -52,8 +52,8 @@ def leave(box, known_modules):
     if not whole:
         code = _FLUSH_FAILED
     if interrupted:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
+        set_signal(signal.SIGINT, SIG_DFL)
+        raise_signal(signal.SIGINT)
         # Where the program blocks it.
         code = 128 + signal.SIGINT
     if not threads_left():

@@ -16,16 +16,17 @@ _SPARE_FD = 63
 _FLAGS = ["-u", "-B", "-s"]
 # The linker finds each function once, here: a child would find again those that an interpreter calls after a fork alone.
 _EAGER = {"LD_BIND_NOW": "1"}
-# Modules that come as text, for an interpreter that has none of them.
+# Modules that come as text, for an interpreter that has none of them. What a program makes of the built-in names is not
+# theirs: they see to its end.
 FINDER = """
 import sys
 class Modules:
-    def __init__(self, sources): self.sources = sources
+    def __init__(self, sources): self.sources, self.names = sources, dict(vars(sys.modules["builtins"]))
     def find_spec(self, name, path=None, target=None):
         if name in self.sources: return type(sys.__spec__)(name, self, origin="<" + name + ">", is_package="." not in name)
     def create_module(self, spec): return None
     def exec_module(self, module):
-        name = module.__spec__.name
+        name, module.__builtins__ = module.__spec__.name, self.names
         exec(compile(self.sources[name], "<" + name + ">", "exec", 0, True), module.__dict__)
 """
 # A new interpreter, not a fork: it has the image's site-packages and PYTHON* settings, which `-I -S` hid from the runner.

@@ -206,6 +206,25 @@ describeSandbox('the end of a Python program', (sandbox) => {
     },
   );
 
+  test.each([
+    ['an exit', 'raise SystemExit(3)', { outcome: 'exited', exit_code: 3 }],
+    ['an interrupt', 'raise KeyboardInterrupt', { outcome: 'signaled', exit_code: 130 }],
+  ])('by %s is its own, whatever it made of names that we use too', async (name, end, outcome) => {
+    const ran = await sandbox().run(py`
+      import builtins, os
+      file = open("${name}", "w")
+      file.write("kept")
+      for name in "open type len isinstance issubclass getattr callable reversed range bool".split():
+          setattr(builtins, name, None)
+      os.kill = os.getpid = os.write = os._exit = None
+      ${end}
+    `);
+    expect(ran.result).toMatchObject(outcome);
+    expect(ran.stderr).not.toContain('podgate');
+    expect(ran.files.get(name)?.toString()).toBe('kept');
+    await expectNext(sandbox());
+  });
+
   test('is its own where its audit hook refuses all that there is', async () => {
     const ran = await sandbox().run(py`
       import sys
