@@ -25,7 +25,8 @@ class SharedPlace:
         self._reaper = reaper
         self._watched = mounts.unbounded(config)
         places = [config["workspace"]] + config["scratch"]
-        self.modes = {path: _mode(path) for path in places}
+        self.modes = {path: _known(_mode, path) for path in places}
+        self.attributes = {path: _known(attributes, path) for path in places}
         # A preloaded module may hold some.
         self.inodes = {path: mounts.inodes(path) for path in places if mounts.is_tmpfs(config["proc_root"], path)}
         # Sockets that were there before any program.
@@ -201,9 +202,17 @@ class Cell:
         os.close(self.proc_fd)
 
 
+def attributes(path):
+    return {name: os.getxattr(path, name) for name in os.listxattr(path)}
+
+
 def _mode(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+def _known(ask, path):
     try:
-        return stat.S_IMODE(os.stat(path).st_mode)
+        return ask(path)
     except OSError:
         return None
 

@@ -9,6 +9,7 @@ import time
 from podgate_runner import socket_cycles, sysvipc, wipe
 from podgate_runner.limits import FREE_PAUSE_SECONDS, FREE_SECONDS, MAX_LEFTOVERS
 from podgate_runner.mounts import inodes
+from podgate_runner.place import attributes
 
 # A pod's, out of reach of user code unless the image's /root is open to all: backends/kubernetes/pod-spec.ts names it.
 _TERMINATION_LOG = "/root/.podgate-termination"
@@ -26,7 +27,7 @@ def reset(place, config):
         place.sockets = socket_cycles.collect(config["proc_root"], place.sockets)
     for path in [config["workspace"]] + config["scratch"]:
         try:
-            clean = not _is_shared(path) and _restore(path, place.modes.get(path)) and wipe.wipe(path)
+            clean = not _is_shared(path) and _restore(path, place) and wipe.wipe(path)
         except (OSError, RecursionError):
             clean = False
         if not clean:
@@ -58,13 +59,17 @@ def _is_freed(path, most):
     return True
 
 
-def _restore(path, mode):
+def _restore(path, place):
     """The directory itself may be the user's: its rights and attributes are state like the files in it."""
+    mode, before = place.modes.get(path), place.attributes.get(path) or {}
     if mode is not None and stat.S_IMODE(os.stat(path).st_mode) != mode:
         os.chmod(path, mode)
-    for name in os.listxattr(path):
-        if name.startswith(("user.", "system.posix_acl_")):
-            os.removexattr(path, name)
+    now = attributes(path)
+    for name in now.keys() - before.keys():
+        os.removexattr(path, name)
+    for name, value in before.items():
+        if now.get(name) != value:
+            os.setxattr(path, name, value)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _renew(fd)
