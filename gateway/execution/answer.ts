@@ -1,9 +1,9 @@
 import type { ResultEvent } from '../../shared/api.ts';
 import { CHANNEL } from '../../shared/frame-type.ts';
 import { CollectedBytes } from './collected-bytes.ts';
+import type { Ending } from './ending.ts';
 import type { OutputSource } from './output-reader.ts';
 import { outputText } from './output-text.ts';
-import type { Ending } from './run-ending.ts';
 
 /** What both answers say of the end. */
 export function resultOf(ending: Ending): ResultEvent {

@@ -3,10 +3,10 @@ import type { Timers } from '../gateway-deps.ts';
 import type { RequestInfo } from '../http/route.ts';
 import { resultOf } from './answer.ts';
 import type { ReceivedBytes } from './check-exit.ts';
+import type { Ending } from './ending.ts';
 import { createEventText, createNumberedText, type EventText } from './event-text.ts';
 import type { OutputGap } from './output-queue.ts';
 import type { Last, OutputSource } from './output-reader.ts';
-import type { Ending } from './run-ending.ts';
 
 /** Proxies cut streams that are silent for a minute. */
 export const KEEP_ALIVE_MS = 15_000;

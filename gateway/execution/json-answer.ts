@@ -2,8 +2,8 @@ import { downloadOf } from '../files/download.ts';
 import type { Timers } from '../gateway-deps.ts';
 import type { RequestInfo } from '../http/route.ts';
 import { collectAs } from './answer.ts';
+import type { Ending } from './ending.ts';
 import type { OutputSource } from './output-reader.ts';
-import type { Ending } from './run-ending.ts';
 
 /** What is longer is made as its reader takes it: NULs are six times as long in JSON as they were in memory. */
 export const WHOLE_ANSWER_CHARS = 16_384;

@@ -1,8 +1,8 @@
 import type { Failure } from '../../shared/errors.ts';
 import { READER_STALL_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { Timers } from '../gateway-deps.ts';
+import type { Ending } from './ending.ts';
 import { type OutputChunk, type OutputGap, OutputQueue } from './output-queue.ts';
-import type { Ending } from './run-ending.ts';
 
 export type Last = { type: 'end'; ending: Ending } | { type: 'failed'; failure: Failure };
 export type Taken =

@@ -1,5 +1,5 @@
 import { EndedMemory } from './ended-memory.ts';
-import type { OutputEnding } from './run-output.ts';
+import type { OutputEnding } from './ending.ts';
 
 /** Memory for names and ids of files, over all executions. */
 export const MAX_SHELF_BYTES = 16_777_216;

@@ -1,20 +1,11 @@
 import type { Failure } from '../../shared/errors.ts';
 import type { ExecutionResult } from '../../shared/messages.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
+import type { Ending, OutputEnding } from './ending.ts';
 import type { ExecutionOrder } from './execution-order.ts';
 import type { ResultShelf, StoredFiles } from './result-shelf.ts';
-import type { OutputEnding, RunOutput } from './run-output.ts';
+import type { RunOutput } from './run-output.ts';
 import type { RunFacts, RunPhases } from './run-phases.ts';
-
-/** How an execution ended whose code ran. */
-export type Ending = OutputEnding & {
-  executionId: string;
-  cluster: string;
-  result: ExecutionResult;
-  queueMs: number;
-  /** Of Python of a session, where its agent told it. */
-  context?: string | undefined;
-};
 
 /** Where a run has come to. */
 export type RunWhere = Pick<RunFacts, 'executionId' | 'cluster' | 'instance' | 'attempts'>;

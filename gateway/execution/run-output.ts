@@ -2,14 +2,14 @@ import { Failure } from '../../shared/errors.ts';
 import { CHANNEL } from '../../shared/frame-type.ts';
 import { MAX_FILES_OMITTED } from '../../shared/limits.ts';
 import type { ExecutionResult, FileEnd, FromGateway } from '../../shared/messages.ts';
-import type { PythonResults } from '../../shared/result-api.ts';
 import type { Caller } from '../auth/caller.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import { exitFault, type ReceivedBytes } from './check-exit.ts';
+import type { OutputEnding } from './ending.ts';
 import type { OutputGap } from './output-queue.ts';
 import { OutputReader, type OutputReaderOptions } from './output-reader.ts';
 import { ResultDocument } from './result-document.ts';
-import { type OmittedFile, type ResultFile, ResultFiles } from './result-files.ts';
+import { type OmittedFile, ResultFiles } from './result-files.ts';
 
 export type RunOutputOptions = OutputReaderOptions &
   Pick<GatewayDeps, 'fileStore' | 'config'> & {
@@ -27,17 +27,6 @@ export type RunOutputOptions = OutputReaderOptions &
   };
 
 export type DocumentPlace = 'in_place_of_files' | 'before_files';
-
-/** What the output adds to a result: checked, capped, stored. */
-export type OutputEnding = {
-  stdoutTruncated: boolean;
-  stderrTruncated: boolean;
-  files: readonly ResultFile[];
-  filesOmitted: readonly OmittedFile[];
-  filesOmittedCount: number;
-  /** What the document of results says, where there is to be one. */
-  results?: PythonResults;
-};
 
 /** Everything that an agent sends of one execution: text to its reader, files to the store, both within bounds. */
 export class RunOutput {

@@ -1,10 +1,10 @@
 import { type Failure, isErrorCode } from '../../shared/errors.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import type { ReceivedBytes } from './check-exit.ts';
+import type { Ending } from './ending.ts';
 import type { ExecutionOrder } from './execution-order.ts';
 import type { ExecutionRecord } from './execution-record.ts';
 import type { ExecutionState } from './execution-state.ts';
-import type { Ending } from './run-ending.ts';
 
 export type RunFacts = {
   executionId: string | null;

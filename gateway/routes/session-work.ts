@@ -13,7 +13,7 @@ import {
   pythonStreamRequestSchema,
 } from '../../shared/session-api.ts';
 import { contextName } from '../../shared/session-messages.ts';
-import type { Ending } from '../execution/run-ending.ts';
+import type { Ending } from '../execution/ending.ts';
 import { checkSchema } from '../http/parse-json.ts';
 import type { KeyedContext, Route } from '../http/route.ts';
 import { commandResultOf, pythonResultOf } from '../sessions/session-answer.ts';

@@ -1,6 +1,6 @@
 import { resultOf } from '../execution/answer.ts';
+import type { Ending } from '../execution/ending.ts';
 import { NOTHING } from '../execution/result-document.ts';
-import type { Ending } from '../execution/run-ending.ts';
 
 /** How work in a session ended: it gives no files, they stay where they are. */
 export function commandResultOf(ending: Ending) {
