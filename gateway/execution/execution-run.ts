@@ -1,9 +1,12 @@
 import { type ErrorCode, Failure } from '../../shared/errors.ts';
 import { ANSWER_GRACE_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { ExecutionResult } from '../../shared/messages.ts';
+import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import type { Placement } from '../clusters/placement.ts';
+import type { GatewayDeps } from '../gateway-deps.ts';
 import { toFailure } from '../http/problem-response.ts';
-import { noMemory } from '../memory-budget.ts';
+import { type MemoryBudget, noMemory } from '../memory-budget.ts';
+import type { SlotQueue } from '../queue/slot-queue.ts';
 import { SessionSearch } from '../sessions/session-search.ts';
 import { carryOutAll } from './carry-out.ts';
 import type { ExecutionEvent, StopCode } from './execution-event.ts';
@@ -17,14 +20,27 @@ import {
 import { unknownKey } from './key-claim.ts';
 import { OutputMemory } from './output-memory.ts';
 import type { OutputSource, Taken } from './output-reader.ts';
-import type { StoredFiles } from './result-shelf.ts';
+import type { ResultShelf, StoredFiles } from './result-shelf.ts';
 import { RunAtAgent } from './run-at-agent.ts';
 import { RunClocks } from './run-clocks.ts';
-import type { RunDeps } from './run-deps.ts';
 import { RunEnding, type RunWhere } from './run-ending.ts';
 import { RunOutput } from './run-output.ts';
 import { RunPhases } from './run-phases.ts';
 import { type Search, SlotSearch } from './slot-search.ts';
+
+export type RunDeps = Pick<
+  GatewayDeps,
+  'config' | 'now' | 'elapsed' | 'timers' | 'log' | 'authenticator' | 'ids' | 'fileStore' | 'onExecutionEnd'
+> & {
+  directory: ClusterDirectory;
+  queue: SlotQueue;
+  outputMemory: MemoryBudget;
+  shelf: ResultShelf;
+  /** START went out. It may happen again, elsewhere. */
+  onSent(run: ExecutionRun): void;
+  /** The run is over, and everybody has what they will get. */
+  onOver(run: ExecutionRun): void;
+};
 
 /** One execution under way: carries out what `nextExecution` says. Its reader takes output with `next`. */
 export class ExecutionRun implements OutputSource {

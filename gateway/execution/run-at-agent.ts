@@ -1,10 +1,12 @@
+import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
 import type { Placement } from '../clusters/placement.ts';
+import type { GatewayDeps } from '../gateway-deps.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import { AgentStream, type AgentStreamOptions } from './agent-stream.ts';
 import type { ExecutionEvent } from './execution-event.ts';
 import type { ExecutionOrder } from './execution-order.ts';
 import type { ExecutionEffect, ExecutionState } from './execution-state.ts';
-import type { RunDeps } from './run-deps.ts';
+import type { ResultShelf } from './result-shelf.ts';
 import type { RunWhere } from './run-ending.ts';
 import type { RunOutput } from './run-output.ts';
 import type { RunPhases } from './run-phases.ts';
@@ -18,7 +20,10 @@ export type AgentEffect = Extract<
   { do: 'send' | 'ask' | 'attach' | 'cancel' | 'leave' | 'cancel_by_id' }
 >;
 
-export type RunAtAgentDeps = Pick<RunDeps, 'directory' | 'timers' | 'ids' | 'fileStore' | 'shelf'>;
+export type RunAtAgentDeps = Pick<GatewayDeps, 'timers' | 'ids' | 'fileStore'> & {
+  directory: ClusterDirectory;
+  shelf: ResultShelf;
+};
 export type RunAtAgentOptions = {
   order: ExecutionOrder;
   phases: RunPhases;
