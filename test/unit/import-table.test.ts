@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join, posix, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { findImportBreaches, findStyleBreaches, type SourceFile } from './import-table.ts';
+import { findImportBreaches, findImportCycles, findStyleBreaches, type SourceFile } from './import-table.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const DEPENDENCIES = ['hono', 'ws', 'undici', 'jose', 'zod', 'prom-client', '@kubernetes/client-node'];
@@ -34,6 +34,10 @@ describe('this repository', () => {
   test('imports only what the table of DESIGN.md allows', () => {
     expect(program.length).toBeGreaterThan(0);
     expect(findImportBreaches(program, Object.keys(manifest.dependencies))).toEqual([]);
+  });
+
+  test('has no modules that load each other', () => {
+    expect(findImportCycles(program)).toEqual([]);
   });
 
   test('has no default export, enum, barrel or catch-all file', () => {
@@ -116,6 +120,31 @@ describe('the table of imports', () => {
   ];
   test.for(breaches)('refuses %j', ([files, sentence]) => {
     expect(findImportBreaches(sources(files), DEPENDENCIES).join('\n')).toMatch(sentence);
+  });
+});
+
+describe('modules that load each other', () => {
+  test('are found, directly and through others', () => {
+    const files = sources({
+      'agent/a.ts': "import { b } from './b.ts'; import { c } from './in/c.ts';",
+      'agent/b.ts': "export { a } from './a.ts';",
+      'agent/in/c.ts': "export * from './d.ts';",
+      'agent/in/d.ts': "import '../a.ts';",
+    });
+    expect(findImportCycles(files)).toEqual([
+      'agent/a.ts → agent/b.ts → agent/a.ts',
+      'agent/a.ts → agent/in/c.ts → agent/in/d.ts → agent/a.ts',
+    ]);
+  });
+
+  const allowed: Record<string, string>[] = [
+    { 'agent/a.ts': "import './b.ts'; import './c.ts';", 'agent/b.ts': "import './c.ts';", 'agent/c.ts': '' },
+    { 'agent/a.ts': "import { b } from './b.ts';", 'agent/b.ts': "import type { A } from './a.ts';" },
+    { 'agent/a.ts': "import { b } from './b.ts';", 'agent/b.ts': "export type { A } from './a.ts';" },
+    { 'agent/a.ts': "import { b } from './b.ts';", 'agent/b.ts': "await import('./a.ts');" },
+  ];
+  test.for(allowed)('are none in %j', (files) => {
+    expect(findImportCycles(sources(files))).toEqual([]);
   });
 });
 

@@ -69,6 +69,22 @@ export function findImportBreaches(files: readonly SourceFile[], dependencies: r
   return breaches;
 }
 
+/** Circles of modules that load each other, each as `a → b → a`. Types, and what is imported when it is needed, load nothing. */
+export function findImportCycles(files: readonly SourceFile[]): string[] {
+  const loads = new Map(files.map((file) => [file.path, loadedBy(file)]));
+  const cycles: string[] = [];
+  const done = new Set<string>();
+  const follow = (path: string, trail: readonly string[]): void => {
+    const first = trail.indexOf(path);
+    if (first >= 0) cycles.push([...trail.slice(first), path].join(' → '));
+    if (first >= 0 || done.has(path)) return;
+    for (const next of loads.get(path) ?? []) follow(next, [...trail, path]);
+    done.add(path);
+  };
+  for (const path of loads.keys()) follow(path, []);
+  return cycles;
+}
+
 /** Every breach of STYLE.md's rules on names and exports, as `path: sentence`. */
 export function findStyleBreaches(files: readonly SourceFile[]): string[] {
   return files.flatMap((file) => {
@@ -120,8 +136,16 @@ function globalBreaches(path: string, facts: Facts): string[] {
   return forbidden.filter((name) => facts.globals.has(name)).map((name) => `must not use ${name} here`);
 }
 
+function loadedBy(file: SourceFile): string[] {
+  return readFacts(file)
+    .loads.filter((specifier) => specifier.startsWith('.'))
+    .map((specifier) => posix.join(posix.dirname(file.path), specifier));
+}
+
 interface Facts {
   imports: string[];
+  /** Those of them that are loaded before the file's own code. */
+  loads: string[];
   globals: Set<string>;
   readsEnvironment: boolean;
   computedImport: boolean;
@@ -134,17 +158,13 @@ interface Node {
   [key: string]: unknown;
 }
 
-const IMPORTING = [
-  'ImportDeclaration',
-  'ExportNamedDeclaration',
-  'ExportAllDeclaration',
-  'ImportExpression',
-  'TSImportType',
-];
+const LOADING = ['ImportDeclaration', 'ExportNamedDeclaration', 'ExportAllDeclaration'];
+const IMPORTING = [...LOADING, 'ImportExpression', 'TSImportType'];
 
 function readFacts({ path, text }: SourceFile): Facts {
   const facts: Facts = {
     imports: [],
+    loads: [],
     globals: new Set(),
     readsEnvironment: false,
     computedImport: false,
@@ -175,6 +195,8 @@ function readImport(node: Node, facts: Facts): void {
     return;
   }
   facts.imports.push(specifier);
+  const isType = node.importKind === 'type' || node.exportKind === 'type';
+  if (LOADING.includes(node.type) && !isType) facts.loads.push(specifier);
   const specifiers = (node.specifiers ?? []) as Node[];
   if (/^(node:)?process$/.test(specifier) && specifiers.some((each) => nameOf(each.imported) === 'env')) {
     facts.readsEnvironment = true;
