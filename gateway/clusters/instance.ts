@@ -1,6 +1,13 @@
 import type { ClusterAnnouncement, TemplateAnnouncement } from '../../shared/announcement.ts';
+import { DEAD_MS } from '../../shared/limits.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import type { Grants } from './grants.ts';
+
+/**
+ * How long an instance that has no link may take to come back: it may have to find out first, by silence, that its links
+ * are dead, and its third dial comes 7 s after that at the latest.
+ */
+export const COMEBACK_MS = DEAD_MS + 10_000;
 
 /** One run of an agent. It stays for a while after its last link, so that it keeps its first-seen. */
 export type Instance = {

@@ -2,10 +2,11 @@ import { Failure } from '../../shared/errors.ts';
 import { RECORD_TTL_MS } from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
+import { COMEBACK_MS } from '../clusters/instance.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import type { LinkQuestions } from '../link/link-questions.ts';
-import { askSister, COMEBACK_MS, STATUS_TIMEOUT_MS } from './sister-link.ts';
+import { askSister, STATUS_TIMEOUT_MS } from './sister-link.ts';
 
 /** How often one looks again whether another gateway has begun what a key stands for. */
 export const CLAIM_POLL_MS = 250;

@@ -1,14 +1,10 @@
-import { DEAD_MS, RUNNER_GRACE_MS } from '../../shared/limits.ts';
+import { RUNNER_GRACE_MS } from '../../shared/limits.ts';
 import type { ClusterDirectory, InstancePlace } from '../clusters/cluster-directory.ts';
+import { COMEBACK_MS } from '../clusters/instance.ts';
 import type { Timers } from '../gateway-deps.ts';
 import type { GatewayLink } from '../link/gateway-link.ts';
 import type { StatusAnswer } from '../link/status-asks.ts';
 
-/**
- * How long an instance that has no link may take to come back: it may have to find out first, by silence, that its links
- * are dead, and its third dial comes 7 s after that at the latest.
- */
-export const COMEBACK_MS = DEAD_MS + 10_000;
 /** An answer to STATUS is in memory: what takes longer has met a link that stalls. */
 export const STATUS_TIMEOUT_MS = 2_000;
 /** A link that stalls is dead by silence in the end, and another takes its place: as many questions as fill that time. */

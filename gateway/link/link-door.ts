@@ -1,6 +1,6 @@
 import { MAX_PEERS } from '../../shared/limits.ts';
 import type { ClusterDirectory } from '../clusters/cluster-directory.ts';
-import { COMEBACK_MS } from '../execution/sister-link.ts';
+import { COMEBACK_MS } from '../clusters/instance.ts';
 import { GatewayLink, type LinkDeps } from './gateway-link.ts';
 import type { AcceptedLink, LinkSocketPort } from './link-socket.ts';
 

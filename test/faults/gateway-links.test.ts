@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { COMEBACK_MS, MAX_UNANSWERED, STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
+import { COMEBACK_MS } from '../../gateway/clusters/instance.ts';
+import { MAX_UNANSWERED, STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
 import { executionStatus } from '../../shared/api.ts';
 import { ANSWER_GRACE_MS } from '../../shared/limits.ts';
 import { createGatewayBench, type GatewayBench, problemOf } from '../fakes/gateway-bench.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { watchKey } from '../../gateway/auth/watch-key.ts';
-import { COMEBACK_MS } from '../../gateway/execution/sister-link.ts';
+import { COMEBACK_MS } from '../../gateway/clusters/instance.ts';
 import { DISCARD_BOUNDS } from '../../gateway/http/discard.ts';
 import { bearer } from '../fakes/auth-bench.ts';
 import {

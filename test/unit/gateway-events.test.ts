@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { type ClaimAnswer, MAX_CLAIMS_PER_HOLDER } from '../../agent/executions/key-claims.ts';
+import { COMEBACK_MS } from '../../gateway/clusters/instance.ts';
 import { createGateway } from '../../gateway/create-gateway.ts';
 import { CLAIM_POLL_MS } from '../../gateway/execution/key-claim.ts';
-import { COMEBACK_MS, OPEN_TIMEOUT_MS, STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
+import { OPEN_TIMEOUT_MS, STATUS_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
 import { READER_STALL_MS, RECORD_TTL_MS, STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import type { FromGateway } from '../../shared/messages.ts';
 import { digestPrincipal } from '../../shared/principal.ts';

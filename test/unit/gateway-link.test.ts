@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from 'vitest';
 import { MAX_GRANTS } from '../../gateway/clusters/grants.ts';
-import { COMEBACK_MS } from '../../gateway/execution/sister-link.ts';
+import { COMEBACK_MS } from '../../gateway/clusters/instance.ts';
 import { REFRESH_AHEAD_MS } from '../../gateway/link/token-watch.ts';
 import { encodeBody } from '../../shared/control.ts';
 import { encodeFrame, type Frame } from '../../shared/frame.ts';

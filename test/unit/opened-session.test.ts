@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { COMEBACK_MS } from '../../gateway/execution/sister-link.ts';
+import { COMEBACK_MS } from '../../gateway/clusters/instance.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import type { SessionAsk } from '../../shared/session-messages.ts';
 import { createGatewayBench, problemOf } from '../fakes/gateway-bench.ts';

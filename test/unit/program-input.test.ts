@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { COMEBACK_MS, OPEN_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
+import { COMEBACK_MS } from '../../gateway/clusters/instance.ts';
+import { OPEN_TIMEOUT_MS } from '../../gateway/execution/sister-link.ts';
 import { createGatewayBench, problemOf } from '../fakes/gateway-bench.ts';
 
 /** A program that runs, whose stdin the agent has agreed to take. */
