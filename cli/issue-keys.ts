@@ -14,8 +14,8 @@ import { openIssuer } from './key-folder.ts';
 import { formatDuration } from './key-options.ts';
 
 const DAY_SECONDS = 86_400;
-export const DEFAULT_KEY_LIFETIME_SECONDS = 30 * DAY_SECONDS;
-export const DEFAULT_TOKEN_LIFETIME_SECONDS = 90 * DAY_SECONDS;
+const DEFAULT_KEY_LIFETIME_SECONDS = 30 * DAY_SECONDS;
+const DEFAULT_TOKEN_LIFETIME_SECONDS = 90 * DAY_SECONDS;
 
 export type CallerKeyRequest = {
   sub: string;

@@ -21,7 +21,7 @@ const KEEP_ALIVE = encoder.encode(': keep-alive\n\n');
 const NAMES = { [CHANNEL.stdout]: 'stdout', [CHANNEL.stderr]: 'stderr' } as const;
 
 /** One server-sent event as existing clients parse it; with `id`, one that a reader may go on behind. */
-export function formatEvent(name: string, data: object, id?: string): string {
+function formatEvent(name: string, data: object, id?: string): string {
   return `${id === undefined ? '' : `id: ${id}\n`}event: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
 }
 

@@ -3,7 +3,7 @@ import { watchKey } from '../auth/watch-key.ts';
 import type { GatewayDeps } from '../gateway-deps.ts';
 
 /** What a reader that is slow, but reads, may take beyond the deadline. */
-export const MAX_DRAIN_MS = 60_000;
+const MAX_DRAIN_MS = 60_000;
 const EXTEND_MS = 1_000;
 
 export type RunClocksOptions = {

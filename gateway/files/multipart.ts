@@ -1,7 +1,7 @@
 import { Failure } from '../../shared/errors.ts';
 
 /** RFC 2046 5.1.1. */
-export const MAX_BOUNDARY_CHARS = 70;
+const MAX_BOUNDARY_CHARS = 70;
 /** Headers of one part. A name of 255 bytes, percent-encoded twice, takes 1,300. */
 export const MAX_PART_HEADER_BYTES = 16_384;
 export const MAX_PARTS = 100;

@@ -6,9 +6,9 @@ import { checkSchema } from '../http/parse-json.ts';
 
 export const TERMINAL_SUBPROTOCOL = 'podgate.terminal.v1';
 /** Browsers set no headers on a WebSocket, and a key in a URL ends in logs: it comes among the subprotocols. */
-export const KEY_SUBPROTOCOL = 'podgate.key.';
+const KEY_SUBPROTOCOL = 'podgate.key.';
 /** The same for `Podgate-User`, in base64url. */
-export const USER_SUBPROTOCOL = 'podgate.user.';
+const USER_SUBPROTOCOL = 'podgate.user.';
 
 const PATH = /^(?:\/clusters\/([^/]+))?\/v1\/sessions\/([^/]+)\/terminals\/([^/]+)$/;
 
