@@ -6,10 +6,12 @@ import { answerRaw } from './raw-answer.ts';
 const RETRY_MS = 1_000;
 
 /**
- * The connections of an HTTP server, upgraded ones among them. They are idle where none of `answering` is due. HTTP/1.1 cannot tell a client that one of them ends:
- * what is asked in that instant would be lost with it, and nobody would know whether it was done. `dismiss` writes a
- * refusal on each and ends it. To whoever has just asked that is the answer; whoever has not drops a connection that
- * speaks first. `cut` ends all of them at once.
+ * The connections of an HTTP server, upgraded ones among them. `answering`: answers that are due; a connection without one
+ * is idle. `cut` ends all connections at once.
+ *
+ * `dismiss` writes a refusal on each idle one and ends it. HTTP/1.1 cannot tell a client that its connection ends: what it
+ * asks in that instant would be lost, and it would not know whether it was done. If it has just asked, the refusal is its
+ * answer; if not, it drops a connection that speaks first.
  */
 export function watchConnections(
   server: Server,
