@@ -27,6 +27,8 @@ export type FakeRunner = {
   /** The agent's end of the stream. */
   readonly stream: Duplex;
   readonly runs: FakeRun[];
+  /** What it is told of executions that began over another stream, in order. */
+  readonly retold: { stream: number; type: number; body: unknown }[];
   /** What the sandbox answers; false: nothing. */
   answers: { ping: boolean; reset: boolean | 'dirty'; ready: Partial<Ready> | false };
   /** Called for each START once its input is complete. */
@@ -118,7 +120,8 @@ export function createFakeRunner(
       runs.set(frame.stream, run);
       runner.runs.push(run);
       if (run.inputComplete) runner.onRun(run);
-    } else runs.get(frame.stream)?.receive(frame);
+    } else if (runs.has(frame.stream)) runs.get(frame.stream)?.receive(frame);
+    else if (body !== undefined) runner.retold.push({ stream: frame.stream, type: frame.type, body });
     return undefined;
   });
   ours.on('data', (chunk: Uint8Array) => {
@@ -129,6 +132,7 @@ export function createFakeRunner(
   const runner: FakeRunner = {
     stream: theirs,
     runs: [],
+    retold: [],
     answers: { ping: true, reset: true, ready: {} },
     onRun: options.onRun ?? echo,
     onCancel: (run) =>

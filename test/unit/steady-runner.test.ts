@@ -2,6 +2,8 @@ import { describe, expect, test, vi } from 'vitest';
 import { POOL_BOUNDS } from '../../agent/pool/bounds.ts';
 import { createPool } from '../../agent/pool/pool.ts';
 import type { RunnerStartBody } from '../../agent/runner/messages.ts';
+import { TYPE } from '../../shared/frame-type.ts';
+import { STREAM_WINDOW_BYTES } from '../../shared/limits.ts';
 import { parseTemplate } from '../../shared/template.ts';
 import { createFakeBackend, type FakeSandbox } from '../fakes/fake-backend.ts';
 import { createFakeClock } from '../fakes/fake-clock.ts';
@@ -95,6 +97,34 @@ test('what has ended in a sandbox is told of no loss of it, and what runs is tol
   ]);
 });
 
+test('what runs is told over its next stream what it may send, and what was asked for while nobody could hear it', async () => {
+  const { backend, clock, pool, sandbox } = await openOne();
+  const { runner } = await pool.wait('a', new AbortController().signal);
+  sandbox.runner.onRun = (run) => run.started();
+  const silent = { started() {}, data() {}, fileEnd() {}, inputWindow() {}, exit() {}, lost() {} };
+  const begin = (streamId: number) => runner.start(streamId, BODY, silent);
+  const [before, meanwhile, unwanted] = [begin(1), begin(2), begin(3)];
+  before.window(STREAM_WINDOW_BYTES + 1);
+  await clock.settle();
+  backend.unreachable = true;
+  backend.onRunner = ({ answers }) => {
+    answers.ready = { running: [1, 2, 3] };
+  };
+  sandbox.runner.die();
+  await clock.settle();
+  before.window(STREAM_WINDOW_BYTES);
+  meanwhile.window(STREAM_WINDOW_BYTES + 3);
+  meanwhile.window(STREAM_WINDOW_BYTES + 2);
+  unwanted.cancel('killed');
+  backend.unreachable = false;
+  await clock.advance(POOL_BOUNDS.reconnectMaxMs);
+  expect(sandbox.runner.retold).toEqual([
+    { stream: 1, type: TYPE.WINDOW, body: { limit: STREAM_WINDOW_BYTES + 1 } },
+    { stream: 2, type: TYPE.WINDOW, body: { limit: STREAM_WINDOW_BYTES + 3 } },
+    { stream: 3, type: TYPE.CANCEL, body: { reason: 'killed' } },
+  ]);
+});
+
 test('a stream that ends before its READY is replaced where the sandbox was reached before, and only there', async () => {
   const { backend, clock, pool, sandbox } = await openOne();
   const dieFirst = (runner: FakeRunner) => {
@@ -112,6 +142,20 @@ test('a stream that ends before its READY is replaced where the sandbox was reac
   pool.renew();
   await clock.settle();
   expect(backend.made.slice(1).map(({ streams, destroyed }) => [streams, destroyed])).toEqual([[1, true]]);
+});
+
+test('a sandbox that lacks what its template requires when it is reached again is given to nobody', async () => {
+  const { backend, clock, pool, sandbox } = await openOne();
+  backend.onRunner = ({ answers }) => {
+    answers.ready = { ok: false, missing: ['seccomp'] };
+  };
+  sandbox.runner.die();
+  await clock.advance(POOL_BOUNDS.reconnectTimeoutMs - 1);
+  expect(sandbox.streams).toBeGreaterThan(2);
+  expect(pool.counts()).toMatchObject({ idle: 0, unreached: 1 });
+  backend.onRunner = () => {};
+  await clock.advance(1);
+  expect(sandbox.destroyed).toBe(true);
 });
 
 test('a stream that ends in the turn of its READY is replaced too', async () => {
