@@ -1,11 +1,17 @@
 import { expect, test } from 'vitest';
 import { OPEN_SILENCE_MS } from '../../agent/executions/runner-silence.ts';
 import { LATE_EXIT_MS } from '../../agent/sessions/session.ts';
-import { MAX_SESSION_TTL_SECONDS, RUNNER_GRACE_MS, TERMINAL_IDLE_MS } from '../../shared/limits.ts';
+import {
+  MAX_SESSION_TTL_SECONDS,
+  MAX_SESSIONS,
+  RUNNER_GRACE_MS,
+  TERMINAL_IDLE_MS,
+} from '../../shared/limits.ts';
 import type { FromAgent } from '../../shared/messages.ts';
 import type { SessionAsk } from '../../shared/session-messages.ts';
 import { resultOf } from '../fakes/fake-runner.ts';
 import { createSessionBench, NOBODY } from '../fakes/session-bench.ts';
+import { START } from '../fakes/start-body.ts';
 
 const OPEN = { do: 'open', id: 's', ttl_ms: 60_000, idle_ms: null, ceiling: null } as const;
 const ask = (action: SessionAsk['action'], principal = 'acme/alice', ttl_ms: number | null = null) =>
@@ -113,6 +119,19 @@ test('a session that another opens counts at none but that one’s ceiling', asy
   const bench = await createSessionBench(2);
   await bench.begin('acme/alice', OPEN);
   expect((await bench.begin('acme/bob', { ...OPEN, id: 'b', ceiling: 1 })).answer).toBe('accepted');
+});
+
+test('an agent keeps MAX_SESSIONS, those that are being opened with them, and refuses one more', async () => {
+  const bench = await createSessionBench(2);
+  await bench.open('acme/alice', 'kept');
+  const { sessions } = bench.executions;
+  const opening = (id: string) => ({ ...START, session: { ...OPEN, id } });
+  for (let index = 2; index < MAX_SESSIONS; index += 1) sessions.enter(opening(`s${index}`));
+  expect((await bench.begin('acme/bob', OPEN)).answer).toBe('accepted');
+  const more = { ...OPEN, id: 'more' };
+  expect((await bench.begin('acme/bob', more)).answer).toBe('at_capacity');
+  sessions.leave(opening('s2'));
+  expect((await bench.begin('acme/bob', more)).answer).toBe('none');
 });
 
 test('a session whose opening was ended by a limit is none', async () => {
