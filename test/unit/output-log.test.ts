@@ -20,7 +20,8 @@ describe('a log of output', () => {
     say(log, [1, 'one '], [1, 'two '], [2, 'err '], [1, 'three'], [3, 'file']);
     log.end({ path: 'f', size: 4, sha256: '' });
     log.end({ path: 'empty', size: 0, sha256: '' });
-    say(log, [3, 'more']);
+    say(log, [3, 'more'], [1, 'late']);
+    log.end({ path: 'last', size: 4, sha256: '' });
     expect(printed(log)).toEqual([
       '1 one two ',
       '2 err ',
@@ -29,8 +30,18 @@ describe('a log of output', () => {
       'END f',
       'END empty',
       '3 more',
+      '1 late',
+      'END last',
     ]);
-    expect(printed(log, { 1: 6, 2: 3, 3: 5 }, 1)).toEqual(['1 o ', '2  ', '1 three', 'END empty', '3 ore']);
+    expect(printed(log, { 1: 6, 2: 3, 3: 5 }, 1)).toEqual([
+      '1 o ',
+      '2  ',
+      '1 three',
+      'END empty',
+      '3 ore',
+      '1 late',
+      'END last',
+    ]);
   });
 
   test('drops what is over, and never what somebody needs', () => {
@@ -53,15 +64,41 @@ describe('a log of output', () => {
     expect(log.floor).toMatchObject({ 1: 10_003, 2: 6 });
   });
 
+  test.for([1, 2, 3] as const)('keeps what it may of channel %d, and one byte more is over', (channel) => {
+    const log = new OutputLog(new Retention());
+    for (let block = 0; block < 2; block += 1) log.push(channel, new Uint8Array(10_000));
+    expect([log.isOver(20_000), log.isOver(19_999)]).toEqual([false, true]);
+    log.trim(log.length, 20_000);
+    expect(log.floor[channel]).toBe(0);
+    log.trim(log.length, 19_999);
+    expect(log.floor[channel]).toBe(10_000);
+  });
+
+  test('drops no output for room for files, and no file for room for output', () => {
+    const log = new OutputLog(new Retention());
+    for (let block = 0; block < 4; block += 1) log.push(block < 2 ? 3 : 1, new Uint8Array(10_000));
+    log.trim({ 1: 20_000, 2: 0, 3: 9_999 }, 5_000);
+    expect(log.floor).toMatchObject({ 1: 10_000, 3: 0 });
+    for (let block = 0; block < 2; block += 1) log.push(1, new Uint8Array(10_000));
+    log.trim({ 1: 19_999, 2: 0, 3: 10_000 }, 5_000);
+    expect(log.floor).toMatchObject({ 1: 10_000, 3: 10_000 });
+  });
+
   test('costs what it holds and no object a byte, and nothing once it is forgotten', () => {
     const retention = new Retention();
     const log = new OutputLog(retention);
     for (let byte = 0; byte < 100_000; byte += 1) log.push(byte % 2 === 0 ? 1 : 2, new Uint8Array(1));
+    expect(log.cost).toBeGreaterThan(100_000);
     expect(log.cost).toBeLessThan(10 * 100_000);
     log.trim(log.length, 1_000_000);
     // 65,536 runs are what may be kept beside the bytes.
     expect(log.length[1] + log.length[2] - log.floor[1] - log.floor[2]).toBeLessThanOrEqual(65_536);
     expect(retention.bytes).toBe(log.cost);
+    log.clear();
+    expect([retention.bytes, log.floor]).toEqual([0, log.length]);
+    log.end({ path: 'name', size: 0, sha256: '' });
+    log.clear();
+    expect(retention.bytes).toBeGreaterThan('name'.length);
     log.forget();
     expect(retention.bytes).toBe(0);
   });
