@@ -115,8 +115,9 @@ test('another principal’s session is none, whatever a gateway says', async () 
   expect((await bench.bash('acme/alice', 's')).answer).toBe('accepted');
 });
 
-test('a session that another opens counts at none but that one’s ceiling', async () => {
-  const bench = await createSessionBench(2);
+test('a session that another opens or has counts at none but that one’s ceiling', async () => {
+  const bench = await createSessionBench(3);
+  await bench.open('acme/alice', 'kept');
   await bench.begin('acme/alice', OPEN);
   expect((await bench.begin('acme/bob', { ...OPEN, id: 'b', ceiling: 1 })).answer).toBe('accepted');
 });
