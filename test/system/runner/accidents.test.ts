@@ -136,6 +136,8 @@ describePython('a zygote that is killed from outside', (python) => {
   test('leaves no program without its end that was cancelled before anybody heard of its begin', async () => {
     await using sandbox = await createSandbox({ python });
     const begun = `/proc/${sandbox.pid}/root${sandbox.workspace}/begun`;
+    // The runner is ready before it has one.
+    await until(() => sandbox.waiting() !== undefined);
     const child = sandbox.waiting()?.pid as number;
     process.kill(child, 'SIGSTOP');
     const ran = await sandbox.run('open("begun", "w").close()\nimport time; time.sleep(60)', {
