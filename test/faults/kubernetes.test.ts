@@ -264,7 +264,7 @@ test('a container whose own user is changed is refused, and other containers may
           ...pod.spec.containers[0],
           securityContext: { ...pod.spec.containers[0].securityContext, ...sandbox },
         },
-        { ...pod.spec.containers[0], name: 'sidecar', ...sidecar },
+        { ...pod.spec.containers[0], name: 'sidecar', volumeMounts: [], ...sidecar },
       ],
     },
   });
