@@ -36,7 +36,8 @@ export async function serveAgentHttp({ host, port, metrics, readiness }: AgentHt
 
 function listen(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => {
+    // For as long as it listens: a connection that cannot be taken later is lost, and must not end the process.
+    server.on('error', (cause: NodeJS.ErrnoException) => {
       const why = cause.code ?? cause.message;
       const detail = `The agent cannot listen on ${host}:${port} (${why}). Choose another port with PODGATE_AGENT_PORT.`;
       reject(new Failure('internal', detail, { cause }));

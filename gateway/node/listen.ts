@@ -7,7 +7,8 @@ import { Failure } from '../../shared/errors.ts';
 const MAX_WAITING = 511;
 
 /**
- * Listens and resolves to the port. Rejects with a Failure that names the address.
+ * Listens and resolves to the port. Rejects with a Failure that names the address. From then on a connection that cannot be
+ * taken, as where all descriptors are used up, is lost, and nothing else: unheard, Node's event would end the process.
  *
  * @param setting What the port is set by.
  */
@@ -19,7 +20,7 @@ export function listen(server: Server, host: string, port: number, setting: stri
     };
     server.once('error', onError);
     server.listen(port, host, () => {
-      server.off('error', onError);
+      server.off('error', onError).on('error', () => {});
       resolve((server.address() as AddressInfo).port);
     });
   });
