@@ -134,7 +134,7 @@ export async function buryLease(
   const { name, uid, resourceVersion } = metadata ?? {};
   const body = { kind: 'DeleteOptions', apiVersion: 'v1', preconditions: { uid, resourceVersion } };
   try {
-    await client.call({ method: 'DELETE', path: `${leasesPath(namespace)}/${name}`, body });
+    await client.call({ method: 'DELETE', path: `${leasesPath(namespace)}/${name}`, body, vital: true });
     return true;
   } catch (cause) {
     if (isRefused(cause, 404)) return true;

@@ -96,7 +96,8 @@ def _refuse_unless(index, values, code):
 
 
 def _pass_over(index, value, pointer=None):
-    """Does nothing, and says that it did, if the argument is this value and the pointer, where there is one, is not null."""
+    """Does nothing, and says that it did, if the argument is this value and the pointer, where there is one, is not null. What
+    the call would write to its other pointers stays as it was."""
     is_null = [] if pointer is None else [
         (LOAD, 0, 0, ARGUMENTS_OFFSET + 8 * pointer), (JUMP_EQUAL, 0, 2, 0),
         (LOAD, 0, 0, ARGUMENTS_OFFSET + 8 * pointer + 4), (JUMP_EQUAL, 1, 0, 0),

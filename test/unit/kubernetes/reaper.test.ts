@@ -217,7 +217,7 @@ test.for([
     const metadata = { name: 'its', uid: 'uid-1', resourceVersion: '7' };
     expect(await buryLease(client, NAMESPACE, { metadata })).toBe(isGone);
     expect(calls).toMatchObject([
-      { method: 'DELETE', body: { preconditions: { uid: 'uid-1', resourceVersion: '7' } } },
+      { method: 'DELETE', vital: true, body: { preconditions: { uid: 'uid-1', resourceVersion: '7' } } },
     ]);
   },
 );
