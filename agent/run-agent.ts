@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { Failure } from '../shared/errors.ts';
+import { faultText } from '../shared/fault-text.ts';
 import { createLineWriter } from '../shared/log-lines.ts';
 import { createKubernetesClusters, type LeaseTimes } from './backends/kubernetes/kubernetes-clusters.ts';
 import { createLocalBackend } from './backends/local/local-backend.ts';
@@ -24,7 +25,7 @@ export type RunAgentDeps = {
 /** Makes the backend and the templates that a configuration asks for, and starts the agent on them. */
 export async function startConfiguredAgent(deps: RunAgentDeps): Promise<RunningAgent> {
   const { config, software, clock = systemClock } = deps;
-  const log = deps.log ?? createJsonLog({ write: createLineWriter(process.stdout), wall: clock.wall });
+  const log = deps.log ?? logToStdout(clock);
   const { proxyVariables } = config;
   if (proxyVariables.length > 0) log('proxies_passed_over', { variables: proxyVariables });
   const instance = randomUUID();
@@ -76,10 +77,14 @@ export async function runAgent(deps: RunAgentDeps): Promise<number> {
     starting.abort(new Failure('draining', 'The agent was told to end while it started.'));
   };
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, onSignal);
+  const log = deps.log ?? logToStdout(deps.clock);
+  // A fault of ours in what nobody waits for: it ends at its own deadline, and not with the process and all that runs.
+  const onFault = (cause: unknown) => log('fault', { cause: faultText(cause) });
+  process.on('unhandledRejection', onFault);
   // The clock's timers keep no process alive, and an agent between two dials has nothing else.
   const alive = setInterval(() => {}, 2 ** 30);
   try {
-    const agent = await startConfiguredAgent({ ...deps, signal: starting.signal });
+    const agent = await startConfiguredAgent({ ...deps, log, signal: starting.signal });
     await signalled.promise;
     const drained = agent.drain(deps.config.drainMs);
     await Promise.race([drained, again.promise]);
@@ -92,7 +97,12 @@ export async function runAgent(deps: RunAgentDeps): Promise<number> {
   } finally {
     clearInterval(alive);
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.off(name, onSignal);
+    process.off('unhandledRejection', onFault);
   }
+}
+
+function logToStdout({ wall }: Clock = systemClock): Log {
+  return createJsonLog({ write: createLineWriter(process.stdout), wall });
 }
 
 type Place = Omit<ClusterOptions, 'templates'>;

@@ -1,5 +1,6 @@
 import type { WebSocket } from 'ws';
 import { Failure } from '../../shared/errors.ts';
+import { faultText } from '../../shared/fault-text.ts';
 import { CHANNEL } from '../../shared/frame-type.ts';
 import { LinkPeer } from '../../shared/link-peer.ts';
 import { FROM_GATEWAY, type FromAgent } from '../../shared/messages.ts';
@@ -86,8 +87,7 @@ export function createLink(deps: LinkDeps): Link {
         if (peer.outbox.isFlooded) broke('a flood of questions');
       } catch (cause) {
         // A fault of ours that a frame brought to light must end its link, not the process with all that runs.
-        const what = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
-        log('link_broke', { server_id: link.serverId, cause: what.slice(0, 2_000) });
+        log('link_broke', { server_id: link.serverId, cause: faultText(cause) });
         apply({ type: 'fault', code: 'internal', detail: 'The agent failed.' });
       }
     },

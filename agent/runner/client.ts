@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { Failure } from '../../shared/errors.ts';
+import { faultText } from '../../shared/fault-text.ts';
 import type { Frame, FrameFault } from '../../shared/frame.ts';
 import { TYPE, typeName } from '../../shared/frame-type.ts';
 import { MAX_RESULT_FILES } from '../../shared/limits.ts';
@@ -85,8 +86,7 @@ export function createRunnerClient(deps: RunnerClientDeps): RunnerClient {
         end(new Failure(fault.code, `The runner broke its protocol: ${fault.detail}.`), true);
     } catch (cause) {
       // A fault of ours that a frame brought to light must end its stream, not the process with all that runs.
-      const what = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
-      deps.log?.('runner_stream_broke', { epoch, cause: what.slice(0, 2_000) });
+      deps.log?.('runner_stream_broke', { epoch, cause: faultText(cause) });
       end(new Failure('internal', 'The agent failed.', { cause }));
     }
   });

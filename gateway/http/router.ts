@@ -1,6 +1,7 @@
 import { type Context, Hono } from 'hono';
 import type { Scope } from '../../shared/claims.ts';
 import { Failure } from '../../shared/errors.ts';
+import { faultText } from '../../shared/fault-text.ts';
 import type { Authenticator } from '../auth/authenticator.ts';
 import { type Caller, requireScope } from '../auth/caller.ts';
 import type { RateLimiter } from '../auth/rate-limiter.ts';
@@ -118,6 +119,5 @@ function byPath(routes: readonly Route[]): Map<string, Route[]> {
 }
 
 function logInternal(log: Log, { cause }: Failure, requestId: string, path: string): void {
-  const what = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
-  log({ level: 'error', event: 'internal_error', request_id: requestId, path, cause: what.slice(0, 2_000) });
+  log({ level: 'error', event: 'internal_error', request_id: requestId, path, cause: faultText(cause) });
 }

@@ -1,4 +1,5 @@
 import { closeCode, type ErrorCode } from '../../shared/errors.ts';
+import { faultText } from '../../shared/fault-text.ts';
 import { PROTOCOL_VERSION } from '../../shared/frame.ts';
 import { CHANNEL } from '../../shared/frame-type.ts';
 import { HELLO_TIMEOUT_MS } from '../../shared/limits.ts';
@@ -116,13 +117,8 @@ export class GatewayLink implements AcceptedLink {
       if (this.#peer.outbox.isFlooded) this.#judge('protocol_error');
     } catch (cause) {
       // A fault of ours that a frame brought to light must end its link, not the process with everybody's.
-      const what = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
-      this.#deps.log({
-        level: 'error',
-        event: 'link_broke',
-        instance: this.instance,
-        cause: what.slice(0, 2_000),
-      });
+      const { instance } = this;
+      this.#deps.log({ level: 'error', event: 'link_broke', instance, cause: faultText(cause) });
       this.#apply({ type: 'fault', code: 'internal' });
     }
   }

@@ -1,3 +1,4 @@
+import { faultText } from '../../shared/fault-text.ts';
 import { createLineWriter } from '../../shared/log-lines.ts';
 import type { Log } from '../gateway-deps.ts';
 import type { GatewayProcessConfig } from './config.ts';
@@ -24,6 +25,9 @@ export async function runGateway({ config, version, ...deps }: RunGatewayDeps): 
     } else again.resolve();
   };
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, onSignal);
+  // A fault of ours in what nobody waits for: it ends at its own deadline, and not with the process and everybody's.
+  const onFault = (cause: unknown) => log({ level: 'error', event: 'fault', cause: faultText(cause) });
+  process.on('unhandledRejection', onFault);
   // The gateway's timers keep no process alive, and one that listens no more may have nothing else for a moment.
   const alive = setInterval(() => {}, 2 ** 30);
   try {
@@ -50,6 +54,7 @@ export async function runGateway({ config, version, ...deps }: RunGatewayDeps): 
   } finally {
     clearInterval(alive);
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.off(name, onSignal);
+    process.off('unhandledRejection', onFault);
   }
 }
 

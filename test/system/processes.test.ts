@@ -146,6 +146,39 @@ describeSandboxed('A gateway as a process', () => {
   });
 });
 
+/** Has something go wrong in a process of ours whenever it is sent SIGUSR2, where nobody waits for it. */
+const STRAY = "process.on('SIGUSR2', () => void Promise.reject(new Error('stray')));";
+
+describeStack('A fault where nobody waits for it', { agents: [] }, (stack) => {
+  test.for([
+    ['a gateway', 'gateway', /"event":"gateway_started"/],
+    ['an agent', 'agent', /"event":"link_joined"/],
+  ] as const)('is told by %s in its log, and ends nothing else', async ([, command, begun]) => {
+    const dir = await newFolder();
+    await podgate(['keys', 'init', '--dir', dir]);
+    const running = startPodgate([command], {
+      env: {
+        NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(STRAY)}`,
+        PODGATE_ISSUERS: join(dir, 'issuers.json'),
+        PODGATE_METRICS_PORT: '0',
+        FILE_STORAGE_DIR: join(dir, 'files'),
+        PORT: '0',
+        EXECUTOR_BACKEND: 'local',
+        PODGATE_GATEWAY_URL: stack().url,
+        PODGATE_AGENT_TOKEN: await stack().agentToken('strays'),
+        PODGATE_CLUSTER: 'strays',
+        PODGATE_AGENT_PORT: '0',
+        PODGATE_CANARY: 'off',
+      },
+    });
+    await running.shows(begun);
+    running.kill('SIGUSR2');
+    await running.shows(/"event":"fault".*stray/);
+    running.kill('SIGTERM');
+    expect(await running.ended).toMatchObject({ status: 0, signal: null, stderr: '' });
+  });
+});
+
 test('a gateway that is told to stop while its first documents do not come ends at once, with status 0', async () => {
   const dir = await newFolder();
   await podgate(['keys', 'init', '--dir', dir]);
