@@ -1,16 +1,12 @@
 import type { Frame } from './frame.ts';
 import { MAX_CONTROL_WAITING, MAX_CONTROL_WAITING_BYTES } from './limits.ts';
+import { Queue } from './queue.ts';
 
 type Waiting = Omit<Frame, 'sequence'>;
 
-/** Places of those that have left, before the rest moves up: shifting an array on every frame would copy it. */
-const MAX_LEFT = 1_024;
-
 /** Control frames that wait to be sent, the oldest first. */
 export class ControlQueue {
-  #frames: (Waiting | undefined)[] = [];
-  /** Index of the first that has not left. */
-  #head = 0;
+  readonly #frames = new Queue<Waiting>();
   #bytes = 0;
 
   push(frame: Waiting): void {
@@ -19,15 +15,8 @@ export class ControlQueue {
   }
 
   shift(): Waiting | undefined {
-    const first = this.#frames[this.#head];
-    if (!first) return undefined;
-    this.#bytes -= first.body.byteLength;
-    this.#frames[this.#head] = undefined;
-    this.#head += 1;
-    if (this.#head === this.#frames.length || this.#head > MAX_LEFT) {
-      this.#frames = this.#frames.slice(this.#head);
-      this.#head = 0;
-    }
+    const first = this.#frames.shift();
+    if (first) this.#bytes -= first.body.byteLength;
     return first;
   }
 
@@ -37,6 +26,6 @@ export class ControlQueue {
 
   /** More waits than a peer that reads leaves: one that asks and does not read lets it grow. */
   get isFlooded(): boolean {
-    return this.#frames.length - this.#head > MAX_CONTROL_WAITING || this.#bytes > MAX_CONTROL_WAITING_BYTES;
+    return this.#frames.length > MAX_CONTROL_WAITING || this.#bytes > MAX_CONTROL_WAITING_BYTES;
   }
 }

@@ -11,7 +11,6 @@ type Stream = {
 
 export type InboxOptions = {
   streamWindow?: number;
-  /** 0 leaves link credit out. */
   linkWindow?: number;
   /** Channels that the peer may send DATA on. */
   channels: readonly number[];
@@ -108,7 +107,6 @@ export class Inbox {
 
   /** A DATA body has left the socket. Returns the link limit to send, in steps of a quarter of what may be in flight. */
   taken(stepBytes: number): number | undefined {
-    if (this.#linkWindow === 0) return undefined;
     const limit = this.#linkReceived + this.#linkWindow;
     if (limit - this.#linkLimit < stepBytes) return undefined;
     this.#linkLimit = limit;
@@ -137,10 +135,8 @@ export class Inbox {
       return { code: 'too_large', detail: `DATA of ${size} bytes is over ${MAX_DATA_BYTES}` };
     if (frame.stream === 0) return fault('DATA on the link itself');
     if (!this.#channels.has(frame.channel)) return fault(`DATA on channel ${frame.channel}`);
-    if (this.#linkWindow !== 0) {
-      this.#linkReceived += size;
-      if (this.#linkReceived > this.#linkLimit) return fault('DATA over the link credit');
-    }
+    this.#linkReceived += size;
+    if (this.#linkReceived > this.#linkLimit) return fault('DATA over the link credit');
     const state = this.#streams.get(frame.stream);
     if (!state) return this.#known(frame.stream);
     const channel = frame.channel as 0 | 1 | 2 | 3;

@@ -1,4 +1,5 @@
 import { Chunk } from './chunk.ts';
+import { Queue } from './queue.ts';
 
 /**
  * `bytes` have not left; once small data has joined, they are the end of `chunk`. `channel` is that of the first of them;
@@ -17,15 +18,10 @@ export type Item =
   | { kind: 'behind'; type: number; channel: number; body: Uint8Array }
   | { kind: 'gap'; skips: number; to: number; body: Uint8Array };
 
-/** Items that have left and are in the way, before the rest moves up. */
-const MAX_LEFT = 1_024;
-
 /** One stream of an outbox. */
 export type Stream = {
   id: number;
-  items: Item[];
-  /** Index of the first item that has not left: shifting an array on every frame would copy it. */
-  head: number;
+  readonly items: Queue<Item>;
   offsets: [number, number, number, number];
   sent: number;
   limit: number;
@@ -39,12 +35,12 @@ export function newStream(
   offsets: readonly [number, number, number, number],
   { sent, limit }: Pick<Stream, 'sent' | 'limit'>,
 ): Stream {
-  return { id, items: [], head: 0, offsets: [...offsets], sent, limit, queuedBytes: 0, turn: 0 };
+  return { id, items: new Queue(), offsets: [...offsets], sent, limit, queuedBytes: 0, turn: 0 };
 }
 
 /** Lets small data join small data that waits, of whatever channel: byte by byte it would cost an object a byte. */
-export function joinsLast({ items, head }: Stream, channel: number, bytes: Uint8Array): boolean {
-  const last = items.length > head ? items.at(-1) : undefined;
+export function joinsLast({ items }: Stream, channel: number, bytes: Uint8Array): boolean {
+  const { last } = items;
   if (last?.kind !== 'data') return false;
   const chunk = last.chunk ?? new Chunk(last.bytes);
   if (!chunk.append(bytes)) return false;
@@ -73,7 +69,7 @@ export function nextLength({ bytes, runs }: DataItem): number {
 export function advance(stream: Stream, item: DataItem, size: number): void {
   item.bytes = item.bytes.subarray(size);
   if (item.bytes.byteLength === 0) {
-    dropFirst(stream);
+    stream.items.shift();
     return;
   }
   const { runs } = item;
@@ -83,15 +79,5 @@ export function advance(stream: Stream, item: DataItem, size: number): void {
   else {
     runs.head += 1;
     item.channel = (runs.list[runs.head] as number) % 4;
-  }
-}
-
-/** The first item has left. */
-export function dropFirst(stream: Stream): void {
-  stream.items[stream.head] = undefined as unknown as Item;
-  stream.head += 1;
-  if (stream.head === stream.items.length || stream.head > MAX_LEFT) {
-    stream.items = stream.items.slice(stream.head);
-    stream.head = 0;
   }
 }

@@ -2,20 +2,11 @@ import { ControlQueue } from './control-queue.ts';
 import type { Frame } from './frame.ts';
 import { TYPE } from './frame-type.ts';
 import { LINK_IN_FLIGHT_BYTES, LINK_WINDOW_BYTES, MAX_DATA_BYTES, STREAM_WINDOW_BYTES } from './limits.ts';
-import {
-  advance,
-  dropFirst,
-  type Item,
-  joinsLast,
-  newStream,
-  nextLength,
-  type Stream,
-} from './outbox-stream.ts';
+import { advance, type Item, joinsLast, newStream, nextLength, type Stream } from './outbox-stream.ts';
 import { TurnQueue } from './turn-queue.ts';
 
 export type OutboxOptions = {
   streamWindow?: number;
-  /** 0 leaves link credit out: a runner's stream carries one execution. */
   linkWindow?: number;
   linkInFlight?: number;
 };
@@ -61,8 +52,7 @@ export class Outbox {
     const state = this.#streams.get(stream);
     if (!state) return;
     this.#streams.delete(stream);
-    state.items = [];
-    state.head = 0;
+    state.items.clear();
     state.turn = 0;
   }
 
@@ -117,7 +107,7 @@ export class Outbox {
 
   /** Whether data waits for nothing but the link's credit. */
   get held(): boolean {
-    return this.#linkRoom() <= 0 && this.#data.first !== undefined;
+    return this.#linkRoom() <= 0 && this.#data.peek() !== undefined;
   }
 
   /** How much may be unacknowledged from now on. */
@@ -161,8 +151,8 @@ export class Outbox {
   next(): Frame | undefined {
     const control = this.#control.shift();
     if (control) return { ...control, sequence: ++this.#counter };
-    const data = this.#linkRoom() > 0 ? this.#data.first : undefined;
-    const other = this.#other.first;
+    const data = this.#linkRoom() > 0 ? this.#data.peek() : undefined;
+    const other = this.#other.peek();
     const isData = data !== undefined && (!other || data.turn < other.turn);
     const stream = isData ? data : other;
     if (!stream) return undefined;
@@ -183,7 +173,7 @@ export class Outbox {
 
   #wake(stream: Stream): void {
     if (stream.turn > 0 || !this.#streams.has(stream.id)) return;
-    const item = stream.items[stream.head];
+    const item = stream.items.first;
     if (!item || (item.kind === 'data' && stream.limit <= stream.sent)) return;
     this.#turns += 1;
     stream.turn = this.#turns;
@@ -191,22 +181,21 @@ export class Outbox {
   }
 
   #linkRoom(): number {
-    if (this.#linkWindow === 0) return Number.POSITIVE_INFINITY;
     const taken = this.#linkLimit - this.#linkWindow;
     return Math.min(this.#linkLimit, taken + this.#linkInFlight) - this.#linkSent;
   }
 
   #take(stream: Stream): Frame | undefined {
-    const item = stream.items[stream.head];
+    const item = stream.items.first;
     if (!item) return undefined;
     if (item.kind === 'gap') {
-      dropFirst(stream);
+      stream.items.shift();
       stream.offsets[item.skips as 1 | 2 | 3] = item.to;
       const sequence = ++this.#counter;
       return { type: TYPE.REPLAY_GAP, channel: 0, stream: stream.id, sequence, body: item.body };
     }
     if (item.kind === 'behind') {
-      dropFirst(stream);
+      stream.items.shift();
       if (item.type === TYPE.EXIT) this.#streams.delete(stream.id);
       const offset = stream.offsets[item.channel as 0 | 1 | 2 | 3];
       const sequence = item.type === TYPE.END ? offset : ++this.#counter;

@@ -1,4 +1,5 @@
 import { Chunk } from '../../shared/chunk.ts';
+import { Queue } from '../../shared/queue.ts';
 
 export type OutputChunk = { channel: number; bytes: Uint8Array };
 /** Bytes of a channel that are not kept any more. */
@@ -15,8 +16,7 @@ export const MAX_WAITING_GAPS = 1_024;
  * what it holds, however small the pieces are and however two channels take turns.
  */
 export class OutputQueue {
-  #items: Item[] = [];
-  #head = 0;
+  readonly #items = new Queue<Item>();
   #bytes = 0;
   #gaps = 0;
   /** The end of each channel, as long as it waits and no gap is behind it. */
@@ -45,15 +45,8 @@ export class OutputQueue {
   }
 
   shift(): OutputChunk | OutputGap | undefined {
-    const item = this.#items[this.#head];
+    const item = this.#items.shift();
     if (!item) return undefined;
-    // A reader that is never done would keep all that it ever took.
-    this.#items[this.#head] = undefined as unknown as Item;
-    this.#head += 1;
-    if (this.#head === this.#items.length || this.#head >= MAX_PIECES) {
-      this.#items = this.#items.slice(this.#head);
-      this.#head = 0;
-    }
     if (!('chunk' in item)) {
       this.#gaps -= 1;
       return item;
@@ -65,19 +58,18 @@ export class OutputQueue {
   }
 
   clear(): void {
-    this.#items = [];
-    this.#head = 0;
+    this.#items.clear();
     this.#bytes = 0;
     this.#gaps = 0;
     this.#ends.clear();
   }
 
   get #isCrowded(): boolean {
-    return this.#items.length - this.#head >= MAX_PIECES;
+    return this.#items.length >= MAX_PIECES;
   }
 
   #isLast(chunk: Chunk): boolean {
-    const last = this.#items.at(-1);
+    const { last } = this.#items;
     return last !== undefined && 'chunk' in last && last.chunk === chunk;
   }
 }
