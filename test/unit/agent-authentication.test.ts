@@ -100,6 +100,15 @@ describe('an agent', () => {
     await expect(createBench().authenticator.authenticateAgent(token, nan)).rejects.toThrow();
   });
 
+  test('joins as soon as its issuer’s keys can be read, however lately it was refused', async () => {
+    const bench = createAuthBench([{ issuer: agents, entry: { jwks_file: '/jwks' } }]);
+    await bench.authenticator.refresh();
+    await expect(bench.authenticator.authenticateAgent(token, await prove())).rejects.toThrow();
+    bench.documents.set('/jwks', JSON.stringify(agents.jwks));
+    await bench.authenticator.refresh();
+    await bench.authenticator.authenticateAgent(token, await prove());
+  });
+
   test('that is revoked does not join, and its link ends', async () => {
     const bench = createAuthBench([{ issuer: agents }], { denyList: { url: 'https://id.example/deny' } });
     bench.documents.set('https://id.example/deny', '');

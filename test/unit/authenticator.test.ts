@@ -222,6 +222,9 @@ describe('every refused key gets the same answer, and the log says why', () => {
       claims: { jti: 'j'.repeat(2000) },
     });
     await failureOf(bench.authenticator.authenticate(bearer(token)));
+    expect(bench.log).toMatchObject([
+      { event: 'key_refused', kid: 'k'.repeat(128), issuer: callers.issuer, jti: 'j'.repeat(128) },
+    ]);
     expect(JSON.stringify(bench.log).length).toBeLessThan(700);
   });
 

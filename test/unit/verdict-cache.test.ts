@@ -219,6 +219,32 @@ describe('an issuer’s keys', () => {
     expect(bench.reads.length).toBe(3);
   });
 
+  test.for([
+    ['jwks_url', UNKNOWN_KID_COOLDOWN_MS.url],
+    ['jwks_file', UNKNOWN_KID_COOLDOWN_MS.file],
+  ] as const)(
+    'of a %s are read again for a kid that is new after %d ms, and not sooner',
+    async ([source, cooldownMs]) => {
+      const bench = await createBench({ [source]: source === 'jwks_url' ? URL_OF_KEYS : '/jwks' });
+      const ask = async (kid: string) => {
+        const request = bearer(await callers.sign({ header: { kid } }));
+        await expect(bench.authenticator.authenticate(request)).rejects.toThrow();
+        return bench.reads.length;
+      };
+      bench.nowMs += cooldownMs - 1;
+      expect(await ask('k8')).toBe(1);
+      bench.nowMs += 1;
+      expect(await ask('k9')).toBe(2);
+    },
+  );
+
+  test('are not read again for a kid that is known, however new the key', async () => {
+    const bench = await createBench({ jwks_url: URL_OF_KEYS });
+    bench.nowMs += UNKNOWN_KID_COOLDOWN_MS.url;
+    await bench.authenticator.authenticate(bearer(await callers.sign({ claims: { jti: 'new' } })));
+    expect(bench.reads).toEqual([URL_OF_KEYS]);
+  });
+
   test('of the same kid but another make drop the verdicts of the old ones', async () => {
     const bench = await createBench({ jwks_file: '/jwks' });
     await bench.authenticator.authenticate(bearer(token));
@@ -261,6 +287,9 @@ describe('an issuer’s keys', () => {
     bench.hold = gate.promise;
     const refreshed = bench.authenticator.refresh();
     const answer = bench.authenticator.authenticate(bearer(token));
+    // By the time that a stranger's key, asked for after it, is refused, this one has looked for its own.
+    const stranger = bearer(await callers.sign({ claims: { iss: 'stranger' } }));
+    await expect(bench.authenticator.authenticate(stranger)).rejects.toThrow();
     gate.resolve();
     await refreshed;
     expect(await answer).toMatchObject({ sub: 'alice' });
