@@ -1,5 +1,6 @@
 """Empties a directory whatever user code built in it: any depth, any name, any mode, two descriptors at a time."""
 
+import errno
 import os
 
 from podgate_runner import tree
@@ -65,7 +66,8 @@ def _move_up(root, fd, child, number):
         except (FileExistsError, NotADirectoryError):
             continue
         except OSError as error:
-            if error.errno != 39:  # ENOTEMPTY: the name is taken
+            # The name is taken.
+            if error.errno != errno.ENOTEMPTY:
                 raise
 
 
