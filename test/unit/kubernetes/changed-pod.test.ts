@@ -18,12 +18,13 @@ const identity = {
 };
 const asked = podSpec(template, { ...identity, uid: 65_532 }, ['python3', '-c', 'runner']);
 const [container] = asked.spec?.containers ?? [];
-const [tmpfs] = asked.spec?.volumes ?? [];
+const [tmpfs, ...otherVolumes] = asked.spec?.volumes ?? [];
 
 const withSpec = (change: object) => ({ ...asked, spec: { ...asked.spec, ...change } }) as typeof asked;
 const withContainer = (change: object) => withSpec({ containers: [{ ...container, ...change }] });
 const withSecurity = (change: object) =>
   withContainer({ securityContext: { ...container?.securityContext, ...change } });
+const withVolume = (...volumes: object[]) => withSpec({ volumes: [...volumes, ...otherVolumes] });
 const withMount = (volume: object) => ({
   ...withSpec({
     volumes: [...(asked.spec?.volumes ?? []), { name: 'given', ...volume }],
@@ -54,8 +55,10 @@ test.for([
   ['service links', withSpec({ enableServiceLinks: true })],
   ['runtime class', withSpec({ runtimeClassName: undefined })],
   ['restart policy', withContainer({ restartPolicy: 'Always' })],
+  ['restart policy', withSpec({ restartPolicy: 'OnFailure' })],
   ['group', withSecurity({ runAsGroup: 0 })],
   ['command', withContainer({ command: ['/vault-env', ...(container?.command ?? [])] })],
+  ['command', withContainer({ command: ['python', ...(container?.command ?? []).slice(1)] })],
   ['command', withContainer({ args: ['more'] })],
   ['security context', withSecurity({ privileged: true })],
   ['security context', withSecurity({ allowPrivilegeEscalation: undefined })],
@@ -77,9 +80,15 @@ test.for([
   ['devices', withContainer({ volumeDevices: [{ name: 'disk', devicePath: '/dev/sdx' }] })],
   ['devices', withContainer({ resources: { ...container?.resources, claims: [{ name: 'gpu' }] } })],
   ['probes or hooks', withContainer({ livenessProbe: { exec: { command: ['true'] } } })],
+  ['probes or hooks', withContainer({ readinessProbe: { exec: { command: ['true'] } } })],
+  ['probes or hooks', withContainer({ startupProbe: { exec: { command: ['true'] } } })],
   ['probes or hooks', withContainer({ lifecycle: { postStart: { exec: { command: ['true'] } } } })],
   ['mounts', withContainer({ volumeMounts: container?.volumeMounts?.slice(1) })],
-  ['volumes', withSpec({ volumes: [{ ...tmpfs, emptyDir: {} }, ...(asked.spec?.volumes ?? []).slice(1)] })],
+  ['volumes', withVolume({ ...tmpfs, emptyDir: {} })],
+  ['volumes', withVolume({ ...tmpfs, emptyDir: { ...tmpfs?.emptyDir, sizeLimit: '64Gi' } })],
+  ['volumes', withVolume({ ...tmpfs, emptyDir: { ...tmpfs?.emptyDir, sizeLimit: undefined } })],
+  ['volumes', withVolume({ ...tmpfs, emptyDir: { ...tmpfs?.emptyDir, medium: '' } })],
+  ['volumes', withVolume({ name: tmpfs?.name, hostPath: { path: '/' } }, { ...tmpfs, name: 'another' })],
 ] as const)('a pod of which the %s is changed is refused in so many words (%#)', ([what, made]) => {
   expect(refusalOf(made)).toBe(
     `policy_denied: Something in the cluster changes the ${what} of the template's pods: an admission webhook or policy.`,
@@ -101,6 +110,14 @@ test('a mount that stands over a place of the sandbox is refused as any other', 
   const [workspace, ...rest] = container?.volumeMounts ?? [];
   const made = withContainer({ volumeMounts: [{ ...workspace, subPath: 'elsewhere' }, ...rest] });
   expect(refusalOf(made)).toContain('mounts a folder without the limits of a sandbox at /workspace');
+});
+
+test('a place of the sandbox that is mounted a second time, over a folder of its image, is refused', () => {
+  const mounts = container?.volumeMounts ?? [];
+  const made = withContainer({
+    volumeMounts: [...mounts, { name: tmpfs?.name ?? '', mountPath: '/usr/bin' }],
+  });
+  expect(refusalOf(made)).toContain('mounts a folder without the limits of a sandbox at /usr/bin');
 });
 
 test.for(['containers', 'initContainers'] as const)(
@@ -126,6 +143,18 @@ test.for([
   expect(refusalOf(withContainer(change))).toContain(what);
 });
 
+test('a pod that leaves its user and its runtime to the cluster may be given them', async () => {
+  const open = await parseTemplate({
+    name: 'default',
+    image: 'python',
+    kubernetes: { assign_uid: 'platform' },
+  });
+  const asked = podSpec(open, { ...identity, uid: null }, ['python3', '-c', 'runner']);
+  const securityContext = { ...asked.spec?.securityContext, runAsUser: 1_000_650_000, runAsGroup: 0 };
+  const spec = { ...asked.spec, securityContext, runtimeClassName: 'kata' };
+  requireUnchanged(asked, { ...asked, spec } as typeof asked);
+});
+
 test('a pod is as it was asked for where a server says the same in other words, or adds what is beside the sandbox', () => {
   const { limits, requests } = container?.resources ?? {};
   expect(limits?.memory).toMatch(/Mi$/);
@@ -139,11 +168,7 @@ test('a pod is as it was asked for where a server says the same in other words, 
     ...same,
     spec: {
       ...spec,
-      volumes: [
-        secret,
-        { ...tmpfs, emptyDir: { medium: 'Memory', sizeLimit: '1Gi' } },
-        ...(spec.volumes ?? []).slice(1),
-      ],
+      volumes: [secret, { ...tmpfs, emptyDir: { medium: 'Memory', sizeLimit: '1Gi' } }, ...otherVolumes],
       containers: [
         {
           name: 'mesh',
