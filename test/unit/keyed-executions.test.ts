@@ -42,6 +42,26 @@ test('requests with one key that come at once begin one execution, and the other
   expect(releases.map(({ mock }) => mock.calls.length)).toEqual(isFirst.map((is) => (is ? 0 : 1)));
 });
 
+test('a request that cannot even begin leaves its key new, and gives its order back', async () => {
+  const run = { opened: Promise.resolve(), executionId: 'one', abandon: () => {} } as unknown as ExecutionRun;
+  const draining = new Failure('draining', 'The gateway ends.');
+  const start = vi.fn(() => run);
+  start.mockImplementationOnce(() => {
+    throw draining;
+  });
+  const keyed = new KeyedExecutions({
+    elapsed: () => 0,
+    start,
+    follow: () => Promise.reject(new Error('nobody repeats')),
+    maxKeys: 1,
+  });
+  const [first, second] = [vi.fn(), vi.fn()];
+  const key = { text: 'a', digest: 'a' };
+  await expect(keyed.open(orderOf(first), key, signal)).rejects.toBe(draining);
+  expect(await keyed.open(orderOf(second), key, signal)).toBe(run);
+  expect([first.mock.calls.length, second.mock.calls.length]).toEqual([1, 0]);
+});
+
 test('a tenant that uses many keys has its own oldest forgotten, and the other’s stand for what they stood for', async () => {
   const follower = {} as ExecutionFollower;
   const start = vi.fn((order: ExecutionOrder) => {
