@@ -1,7 +1,8 @@
 import { expect, onTestFinished, test } from 'vitest';
-import type { HeldLease } from '../../../agent/backends/kubernetes/held-lease.ts';
+import { type HeldLease, LEASE_SECONDS } from '../../../agent/backends/kubernetes/held-lease.ts';
 import type { Call, KubeClient } from '../../../agent/backends/kubernetes/kube-client.ts';
 import { KubeRefusal } from '../../../agent/backends/kubernetes/kube-failure.ts';
+import { LEASE_SLACK_MS } from '../../../agent/backends/kubernetes/lease-book.ts';
 import {
   buryLease,
   createReaper,
@@ -18,7 +19,7 @@ import {
 } from '../../fakes/kube-api/object-store.ts';
 
 const NAMESPACE = 'sandboxes';
-/** Longer than any of these tests: nobody dies of age here. */
+/** Longer than any of these tests: nobody dies of age whose Lease says nothing else. */
 const LASTS_SECONDS = 86_400;
 
 function labelsOf(instance: string, installation: string) {
@@ -55,9 +56,14 @@ function start() {
     return { items } as T;
   }
 
-  function add(kind: keyof typeof stores, name: string, instance: string, installation = 'main'): KubeObject {
+  function add(
+    kind: keyof typeof stores,
+    name: string,
+    instance: string,
+    { installation = 'main', leaseDurationSeconds = LASTS_SECONDS } = {},
+  ): KubeObject {
     const metadata = { name, namespace: NAMESPACE, labels: labelsOf(instance, installation) };
-    return stores[kind].add({ metadata, spec: { leaseDurationSeconds: LASTS_SECONDS } });
+    return stores[kind].add({ metadata, spec: { leaseDurationSeconds } });
   }
 
   function reap(name: string) {
@@ -104,8 +110,8 @@ test('pods whose instance has no Lease are deleted in the first round, each by i
   add('pods', 'sister-pod', 'sister');
   const { uid } = add('pods', 'orphan', 'gone').metadata;
   // Another installation's instance of the same name, and one of it without a Lease as well.
-  add('pods', 'other-orphan', 'gone', 'other');
-  add('pods', 'other-pod', 'own', 'other');
+  add('pods', 'other-orphan', 'gone', { installation: 'other' });
+  add('pods', 'other-pod', 'own', { installation: 'other' });
   const reaper = reap('own-lease');
   await clock.settle();
   expect(reaper.leads()).toBe(true);
@@ -169,6 +175,27 @@ test('a list of Leases that lacks its own deletes nobody, whatever else it lacks
   reap(name);
   await clock.settle();
   expect(pods()).toEqual(['own-pod', 'sister-pod']);
+});
+
+test.for([
+  ['go with it', false],
+  ['stay where it was renewed since it was read', true],
+] as const)('the pods of an instance whose Lease has run out %s', async ([, isRenewed]) => {
+  const { clock, add, reap, pods, deletions, whenDeleted } = start();
+  add('leases', 'own-lease', 'own');
+  add('leases', 'sister-lease', 'sister', { leaseDurationSeconds: LEASE_SECONDS });
+  add('pods', 'sister-pod', 'sister');
+  whenDeleted(() => {
+    if (isRenewed)
+      throw new KubeRefusal('conflict', 'No.', { httpStatus: 409, reason: 'Conflict', words: 'No.' });
+  });
+  reap('own-lease');
+  await clock.advance(LEASE_SECONDS * 1_000 + LEASE_SLACK_MS);
+  expect(deletions).toEqual([]);
+  await clock.advance(REAP_MS);
+  const all = ['sister-lease', 'sister-pod'];
+  expect(deletions.map(({ name }) => name)).toEqual(isRenewed ? all.slice(0, 1) : all);
+  expect(pods()).toEqual(isRenewed ? all.slice(1) : []);
 });
 
 test('a pod that cannot be deleted keeps none of those after it', async () => {
