@@ -222,6 +222,16 @@ describe('an outbox', () => {
     expect(outbox.next()).toBeUndefined();
   });
 
+  test('makes no frame of no bytes: whoever gets one ends the link', () => {
+    const outbox = new Outbox();
+    outbox.open(1);
+    outbox.data(1, 1, EMPTY);
+    expect([outbox.empty, outbox.next()]).toEqual([true, undefined]);
+    for (const bytes of [MAX_DATA_BYTES, 0, MAX_DATA_BYTES]) outbox.data(1, 1, new Uint8Array(bytes));
+    const sizes = [outbox.next(), outbox.next(), outbox.next()].map((frame) => frame?.body.byteLength);
+    expect(sizes).toEqual([MAX_DATA_BYTES, MAX_DATA_BYTES, undefined]);
+  });
+
   test('makes of small data that waits as few frames as it can, and of its window as few objects', () => {
     const outbox = new Outbox({ streamWindow: 10_000 });
     outbox.open(1);
@@ -309,6 +319,7 @@ describe('an outbox', () => {
     const outbox = new Outbox({ linkWindow: 100 });
     outbox.open(1);
     expect(outbox.grant(1, 1)).toBe(false);
+    expect(outbox.grant(1, STREAM_WINDOW_BYTES)).toBe(true);
     expect(outbox.grantLink(99)).toBe(false);
     expect(outbox.grantLink(101)).toBe(false);
     outbox.data(1, 1, new Uint8Array(1));
