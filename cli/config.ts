@@ -86,15 +86,21 @@ async function findKey(baseUrl: string, signal: AbortSignal): Promise<string> {
   if (key !== undefined) return key;
   if (isLoopback(base.hostname)) {
     const file = join(podgateFolder(), 'dev-key');
-    try {
-      return readFileSync(file, 'utf8').trim();
-    } catch {
-      throw new UsageError(
-        `no key: set PODGATE_KEY or PODGATE_KEY_FILE, or start 'podgate dev' here, which writes ${file}`,
-      );
-    }
+    const found = readIfThere(file).trim();
+    if (found !== '') return found;
+    throw new UsageError(
+      `no key: set PODGATE_KEY or PODGATE_KEY_FILE, or start 'podgate dev' here, which writes ${file}`,
+    );
   }
   throw new UsageError('no key: set PODGATE_KEY or PODGATE_KEY_FILE');
+}
+
+function readIfThere(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 /** As the client will. */

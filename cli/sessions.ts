@@ -21,7 +21,8 @@ const HELP = `Usage: podgate sessions create [-t TEMPLATE] [--cluster NAME] [--t
        podgate sessions bash [-i] ID COMMAND  streams, and ends with the command's status, 124 out of time, 125 when
                                               Podgate itself failed or was called wrongly
        podgate sessions python [-i] ID CODE   the same, in an interpreter that remembers
-       podgate sessions put ID FILE [PATH]    a file up, by its own name unless PATH is given
+       podgate sessions put ID FILE [PATH]    a file up, by its own name unless PATH is given; a PATH
+                                              that ends in / is the folder for it
        podgate sessions get ID PATH           a file to standard output
        podgate sessions unpack ID TAR [PATH]  a tar, compressed or not, into a folder
        podgate sessions pack ID [PATH]        a folder as tar to standard output
@@ -123,7 +124,8 @@ const VERBS: Record<string, Verb> = {
   },
   async put(podgate, rest, _values, io) {
     const [session, file] = taken(podgate, rest, 'a FILE');
-    const path = rest[2] ?? basename(file);
+    const [, , at = ''] = rest;
+    const path = at === '' || at.endsWith('/') ? at + basename(file) : at;
     await session.files.write(path, await openFile(file), { signal: io.signal });
     return 0;
   },

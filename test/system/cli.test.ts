@@ -657,6 +657,15 @@ Shown()`;
     expect(await exec(['-c', 'print(1)'], given)).toMatchObject({ status: 0, stdout: '1\n', stderr: '' });
   });
 
+  test('a key file of podgate dev that is empty is no key', async () => {
+    const dir = await newFolder();
+    await writeFile(join(dir, 'dev-key'), '\n');
+    const { status, stderr } = await podgate(['clusters'], {
+      env: { PODGATE_URL: stack().url, PODGATE_DIR: dir },
+    });
+    expect([status, stderr]).toEqual([2, expect.stringContaining('no key: set PODGATE_KEY')]);
+  });
+
   test('takes its key from a file or from the URL, and the development key for this machine alone', async () => {
     const dir = await newFolder();
     await writeFile(join(dir, 'dev-key'), `${stack().ownKey}\n`);

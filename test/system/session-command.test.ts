@@ -79,6 +79,8 @@ describeStack('podgate sessions', { templates: TEMPLATES }, (stack) => {
       expect(await run('get', id, 'in/a.txt')).toMatchObject({ status: 0, stdout: 'hello' });
       expect(await run('put', id, join(dir, 'a.txt'))).toMatchObject({ status: 0, stderr: '' });
       expect(await run('get', id, 'a.txt')).toMatchObject({ status: 0, stdout: 'hello' });
+      expect(await run('put', id, join(dir, 'a.txt'), 'sub/')).toMatchObject({ status: 0, stderr: '' });
+      expect(await run('get', id, 'sub/a.txt')).toMatchObject({ status: 0, stdout: 'hello' });
       execFileSync('tar', ['czf', join(dir, 'a.tgz'), '-C', dir, 'a.txt']);
       expect(await run('unpack', id, join(dir, 'a.tgz'), 'out')).toMatchObject({ stdout: '1 entries\n' });
       const packed = await run('pack', id, 'out');
