@@ -105,6 +105,30 @@ describeSandboxed('What the README prints', () => {
     expect([ran.status, ran.stdout.split('\n').slice(1)]).toEqual([0, ['hello', '']]);
   });
 
+  test('of docs/evaluating.md scores programs', { timeout: TEST_MS }, async () => {
+    const dir = await newFolder();
+    const port = await startDev(dir);
+    const onPage = blocksOf(await readFile(join(ROOT, 'docs', 'evaluating.md'), 'utf8'));
+    expect(onPage.map(({ language }) => language)).toEqual(['python', 'ts']);
+    const [python, typeScript] = onPage.map(({ text }) => text);
+    await writeFile(join(dir, 'score.py'), `${python}`.replaceAll('8000', String(port)));
+    const scored = await runPrinted('python3 score.py', dir, port);
+    // On a machine that does much else the last has no time left before its processor time is over.
+    const verdicts = expect.stringMatching(/^\['right', 'wrong', 'failed', '(cpu_limit|timed_out)'\]\n$/);
+    expect([scored.stdout, scored.stderr]).toEqual([verdicts, '']);
+    const program = [
+      `import { readFileSync } from 'node:fs';`,
+      `import { Podgate } from '${ROOT}client/podgate.ts';`,
+      `const key = readFileSync('.podgate/dev-key', 'utf8').trim();`,
+      `const podgate = new Podgate({ baseUrl: 'http://127.0.0.1:${port}', key });`,
+      typeScript,
+      `console.log(JSON.stringify(right));`,
+    ].join('\n');
+    await writeFile(join(dir, 'score.ts'), program);
+    const judged = await runPrinted(`${process.execPath} score.ts`, dir, port);
+    expect([judged.stdout, judged.stderr]).toEqual(['[true,false]\n', '']);
+  });
+
   test('of the client, and docs/sessions.md, is TypeScript that runs', { timeout: TEST_MS }, async () => {
     const dir = await newFolder();
     const port = await startDev(dir);
